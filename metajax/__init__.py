@@ -1,0 +1,39 @@
+"""Fast, exact second-order meta-learning in JAX."""
+
+from metajax import data as data
+from metajax import learners as learners
+from metajax import models as models
+from metajax import ops as ops
+from metajax.errors import InputError as InputError
+from metajax.errors import NonFiniteError as NonFiniteError
+from metajax.evaluation import Evaluation as Evaluation
+from metajax.evaluation import Score as Score
+from metajax.evaluation import evaluate as evaluate
+from metajax.evaluation import report as report
+from metajax.gradients import exact as exact
+from metajax.gradients import first_order as first_order
+from metajax.gradients import mixed as mixed
+from metajax.gradients import reverse as reverse
+from metajax.inner import adam as adam
+from metajax.inner import inner_loop as inner_loop
+from metajax.inner import inner_trajectory as inner_trajectory
+from metajax.learners import fomaml as fomaml
+from metajax.learners import maml as maml
+from metajax.losses import accuracy as accuracy
+from metajax.losses import cross_entropy as cross_entropy
+from metajax.losses import mse as mse
+from metajax.models import conv4 as conv4
+from metajax.models import from_equinox as from_equinox
+from metajax.models import from_linen as from_linen
+from metajax.models import from_nnx as from_nnx
+from metajax.models import mlp as mlp
+from metajax.training import TrainState as TrainState
+from metajax.training import fit as fit
+from metajax.training import init_state as init_state
+from metajax.training import train_step as train_step
+from metajax.types import Batch as Batch
+from metajax.types import Episode as Episode
+from metajax.types import Learner as Learner
+from metajax.types import Model as Model
+
+__version__ = "0.1.0"

@@ -1,0 +1,160 @@
+"""Checkpoints that are written whole or not at all, and checked when they are read."""
+
+import hashlib
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from metajax.errors import InputError
+from metajax.training import TrainState
+from metajax.types import PyTree, check_count
+
+SCHEMA = 1
+
+
+class Checkpoints:
+    """A folder of checkpoints, for `metajax.fit`.
+
+    Each is written beside its place and then renamed into it, and carries a digest of
+    its arrays: `restore` takes the newest whose arrays are those that were saved.
+
+    Args:
+      directory: the folder; made at the first save.
+      keep: how many of the newest are kept.
+
+    >>> import tempfile, optax, metajax as mj
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+    >>> checkpoints = Checkpoints(tempfile.mkdtemp())
+    >>> training = dict(tasks=4, checkpoints=checkpoints)
+    >>> _ = mj.fit(learner, optax.sgd(0.1), mj.data.sinusoid(), steps=1, **training)
+    >>> state = mj.fit(learner, optax.sgd(0.1), mj.data.sinusoid(), steps=2, **training)
+    >>> checkpoints.steps()
+    [1, 2]
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int = 3):
+        self._directory = Path(directory).absolute()
+        self._keep = check_count("keep", keep, least=1)
+
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, in order."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(
+            int(path.name) for path in self._directory.iterdir() if path.name.isdigit()
+        )
+
+    def save(self, state: TrainState) -> None:
+        """Saves `state` under its step, wholly or not at all.
+
+        Raises:
+          OSError: if it cannot be written; what was there before is untouched.
+        """
+        state = jax.tree.map(np.asarray, state)
+        step = int(state.step)
+        if step in self.steps():
+            return
+        try:
+            with self._manager() as manager:
+                manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state),
+                        manifest=ocp.args.JsonSave(_manifest(state)),
+                    ),
+                )
+        except Exception as error:  # a full disk surfaces as one of many kinds
+            raise OSError(
+                f"could not write checkpoint {step} in {self._directory} "
+                f"({_first_line(error)}); earlier checkpoints are untouched"
+            ) from error
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest whole checkpoint, or None if there is none.
+
+        A damaged one is set aside, into a folder `damaged` beside this one, with a
+        warning.
+
+        Args:
+          like: a state of the structure, shapes and dtypes that are expected.
+
+        Returns:
+          The state, on the default device.
+
+        Raises:
+          InputError: if a checkpoint is of another structure.
+        """
+        for step in reversed(self.steps()):
+            try:
+                state = self._read(step, like)
+            except InputError:
+                raise
+            except Exception as error:  # orbax raises many kinds for a damaged file
+                self._set_aside(step, _first_line(error))
+            else:
+                return jax.tree.map(jnp.asarray, state)
+        return None
+
+    def _manager(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+        )
+        return ocp.CheckpointManager(self._directory, options=options)
+
+    def _read(self, step: int, like: TrainState) -> TrainState:
+        folder = self._directory / str(step)
+        manifest = json.loads((folder / "manifest" / "metadata").read_text())
+        if (found := manifest["arrays"]) != (expected := _arrays(like)):
+            differing = [a for a in expected if a not in found] or found
+            raise InputError(
+                f"{folder} is a checkpoint of another model or optimizer (expected "
+                f"{differing[0]}, not found); use another run directory"
+            )
+        with ocp.StandardCheckpointer() as checkpointer:
+            template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+            state = checkpointer.restore(folder / "state", template)
+        if _manifest(state) != manifest:
+            raise OSError("its arrays are not those that were saved")
+        return state
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        target = self._directory.with_name("damaged") / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        (self._directory / str(step)).rename(target)
+        warnings.warn(
+            f"checkpoint {step} is damaged ({reason}) and was moved to {target}; the one "
+            "before it is used",
+            stacklevel=3,
+        )
+
+
+def _manifest(state: TrainState) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return {
+        "schema": SCHEMA,
+        "step": int(state.step),
+        "arrays": _arrays(state),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _arrays(state: PyTree) -> list[str]:
+    """Path, dtype and shape of every array."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [f"{jax.tree_util.keystr(p)} {x.dtype}{list(x.shape)}" for p, x in leaves]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:120]

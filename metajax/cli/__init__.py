@@ -1,0 +1,1 @@
+"""The `metajax` command."""

@@ -1,0 +1,8 @@
+"""`python -m metajax.cli`."""
+
+import sys
+
+from metajax.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

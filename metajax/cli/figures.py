@@ -1,0 +1,138 @@
+"""The two figures of a run."""
+
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from metajax.cli.build import Task
+from metajax.cli.presets import SinusoidData
+from metajax.types import Array, Episode, Learner, PyTree
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+SHOWN_TASKS, SHOWN_WAYS, SHOWN_QUERIES = 3, 5, 10
+CURVE_POINTS = 200
+
+
+def learning_curve(
+    rows: Sequence[Mapping[str, Any]], metric: str, directory: Path
+) -> None:
+    """Draws the metric against meta-steps, training and validation, with intervals."""
+    percent = metric == "accuracy"
+    scale = 100.0 if percent else 1.0
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for split, colour in (("train", BLUE), ("validation", RED)):
+        chosen = [r for r in rows if r["split"] == split and f"{metric}_interval" in r]
+        steps = np.array([row["step"] for row in chosen])
+        mean = scale * np.array([row[metric] for row in chosen])
+        half = scale * np.array([row[f"{metric}_interval"] for row in chosen])
+        axes.plot(steps, mean, color=colour, label=split, marker="." if percent else None)
+        axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+    axes.set_xlabel("meta-steps")
+    axes.set_ylabel("query accuracy (%)" if percent else f"query {metric}")
+    axes.set_yscale("linear" if percent else "log")
+    axes.grid(alpha=0.3)
+    axes.legend(title="95 % interval shaded")
+    _save(figure, directory / "learning_curve.png")
+
+
+@singledispatch
+def adaptation(
+    family: Any, task: Task, learner: Learner, meta: PyTree, directory: Path
+) -> None:
+    """Draws an episode of images with the predictions for its queries."""
+    batch = task.episodes("test", SHOWN_QUERIES)(jax.random.key(0), 1)
+    episode = jax.tree.map(lambda x: x[0], batch)
+    outputs = learner.predict(
+        learner.adapt(meta, episode.support), episode.query.inputs
+    )
+    _draw_episode(episode, np.argmax(outputs, axis=-1), task.outputs, directory)
+
+
+@adaptation.register
+def _(
+    family: SinusoidData, task: Task, learner: Learner, meta: PyTree, directory: Path
+) -> None:
+    """Draws sine waves: the prior, what 1 and all steps make of it, and the truth."""
+    episodes = task.episodes("test", CURVE_POINTS)(jax.random.key(0), SHOWN_TASKS)
+    figure, axes = plt.subplots(
+        1, SHOWN_TASKS, figsize=(10, 3), sharey=True, layout="constrained"
+    )
+    for i, ax in enumerate(axes):
+        _draw_wave(ax, learner, meta, jax.tree.map(lambda x: x[i], episodes))
+    axes[0].set_ylabel("y")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    _save(figure, directory / "adaptation.png")
+
+
+def _draw_wave(ax: Axes, learner: Learner, meta: PyTree, episode: Episode) -> None:
+    order = np.argsort(episode.query.inputs[:, 0])
+    x, truth = episode.query.inputs[order], episode.query.targets[order]
+    path = learner.trajectory(meta, episode.support)
+    curves = jax.vmap(learner.predict, (0, None))(path, x)
+    last = len(curves) - 1
+    ax.plot(x, truth, color="black", lw=2, alpha=0.4, label="truth")
+    styles = {0: (":", ORANGE), min(1, last): ("--", GREEN), last: ("-", BLUE)}
+    for steps, (line, colour) in styles.items():
+        label = "before adapting" if steps == 0 else f"after {steps} step" + "s" * (steps > 1)
+        ax.plot(x, curves[steps], line, color=colour, label=label)
+    ax.plot(*episode.support, "^", color="black", ms=5, label="support")
+    ax.set_xlabel("x")
+
+
+def _draw_episode(
+    episode: Episode, predicted: np.ndarray, ways: int, directory: Path
+) -> None:
+    shown = min(ways, SHOWN_WAYS)
+    support, queries = (_by_class(b.inputs, ways) for b in episode)
+    guesses = predicted.reshape(ways, -1)
+    columns = 1 + queries.shape[1]
+    figure, axes = plt.subplots(
+        shown, columns, figsize=(0.8 * columns, 0.95 * shown), layout="constrained"
+    )
+    for row in range(shown):
+        _show(axes[row, 0], support[row, 0], f"class {row}", BLUE)
+        for image, guess, ax in zip(queries[row], guesses[row], axes[row, 1:]):
+            right = int(guess) == row
+            _show(ax, image, f"→ {guess}", GREEN if right else RED, heavy=not right)
+    accuracy = 100 * np.mean(predicted == episode.query.targets)
+    figure.suptitle(
+        f"one support image a class (blue), and queries with their predictions: "
+        f"{accuracy:.0f} % right",
+        fontsize=9,
+    )
+    _save(figure, directory / "adaptation.png")
+
+
+def _by_class(inputs: Array, ways: int) -> Array:
+    return jnp.reshape(inputs, (ways, -1, *inputs.shape[1:]))
+
+
+def _show(
+    ax: Axes, image: Array, title: str, colour: str, *, heavy: bool = False
+) -> None:
+    ax.imshow(np.squeeze(image), cmap="gray_r")
+    ax.set_title(title, fontsize=7, color=colour, weight="bold" if heavy else "normal")
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(color=colour, linewidth=2.5 if heavy else 1)
+
+
+def _save(figure: Any, path: Path) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        figure.savefig(beside, dpi=150, format="png")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+        plt.close(figure)

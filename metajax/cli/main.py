@@ -1,0 +1,184 @@
+"""The `metajax` command: parses, runs, and prints a mendable error as one line."""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import tyro
+
+from metajax.cli.build import Places, Split
+from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
+from metajax.errors import InputError, NonFiniteError
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Meta-train a preset."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    places: Annotated[Places, tyro.conf.arg(name="")]
+    run_dir: Path
+    """The run's directory; a run that is there goes on where it stopped."""
+
+    def __call__(self) -> None:
+        """Trains."""
+        from metajax.cli.run import train
+
+        train(self.config, self.run_dir, self.places)
+
+
+Preset = Union[  # noqa: UP007, built from the table
+    tuple(
+        Annotated[
+            Run,
+            tyro.conf.subcommand(
+                name,
+                default=Run(config, Places(), RUNS / name),
+                description=DESCRIPTIONS[name],
+            ),
+        ]
+        for name, config in PRESETS.items()
+    )
+]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Meta-train a preset, evaluate it and draw it; the same command again goes on."""
+
+    preset: Annotated[Preset, tyro.conf.arg(name="")]  # pyright: ignore
+
+    def __call__(self) -> None:
+        """Trains."""
+        self.preset()
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate the newest checkpoint of a run, by its own protocol or another."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's directory."""
+    split: Split = "test"
+    """Which classes."""
+    tasks: int | None = None
+    """Tasks; this and what follows are by default as the run was configured."""
+    steps: int | None = None
+    """Adaptation steps."""
+    queries: int | None = None
+    """Query examples a class (or a task, for regression)."""
+    inductive_queries: int | None = None
+    """Queries a task also predicted one by one."""
+    seed: int | None = None
+    """Of the tasks."""
+    places: Annotated[Places, tyro.conf.arg(name="")] = Places()
+
+    def __call__(self) -> None:
+        """Evaluates."""
+        from metajax.cli.run import evaluate_run
+
+        names = Evaluating.__dataclass_fields__
+        changes = {n: v for n in names if (v := getattr(self, n)) is not None}
+        evaluate_run(self.run, changes, self.split, self.places)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Prepare a data set once, from the network or from local archives."""
+
+    name: tyro.conf.Positional[Literal["omniglot"]]
+    """Which data set."""
+    places: Annotated[Places, tyro.conf.arg(name="")] = Places()
+
+    def __call__(self) -> None:
+        """Prepares."""
+        from metajax.data.omniglot import prepare_omniglot
+
+        builder = prepare_omniglot(
+            archives=self.places.archives, data_dir=self.places.data_dir
+        )
+        for split, info in builder.info.splits.items():
+            print(f"{self.name} {split}: {info.num_examples} characters")
+        print(f"prepared in {builder.data_dir}")
+
+
+@dataclass(frozen=True)
+class List:
+    """List the data sets and where they come from."""
+
+    def __call__(self) -> None:
+        """Lists."""
+        print("sinusoid  generated as it is asked for")
+        print("glyphs    drawn as it is asked for")
+        print("omniglot  prepared once: metajax data prepare omniglot [--archives DIR]")
+
+
+@dataclass(frozen=True)
+class Data:
+    """List data sets, or prepare one."""
+
+    action: Annotated[
+        Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[List, tyro.conf.subcommand("list")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self) -> None:
+        """Does it."""
+        self.action()
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      argv: the arguments; the process's own by default.
+
+    Returns:
+      The exit status: 0, 1 for an error that a person can mend, 2 for bad arguments, 130
+      if interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # Quiet orbax and TFDS, whose notes are for their own developers.
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    if wrong := _unknown_preset(argv):
+        print(f"error: {wrong}", file=sys.stderr)
+        return 2
+    command: Any = tyro.cli(
+        Command,  # pyright: ignore
+        prog="metajax",
+        description="Fast, exact second-order meta-learning.",
+        args=argv,
+    )
+    try:
+        command()
+    except (InputError, NonFiniteError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _unknown_preset(argv: Sequence[str]) -> str | None:
+    if len(argv) < 2 or argv[0] != "train" or argv[1].startswith("-"):
+        return None
+    if argv[1] in PRESETS:
+        return None
+    near = difflib.get_close_matches(argv[1], PRESETS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"no preset {argv[1]!r}; {hint}there are {', '.join(PRESETS)}"

@@ -1,0 +1,246 @@
+"""A run and its directory.
+
+| file | what |
+|---|---|
+| config.json | the configuration, whole |
+| metrics.jsonl | a row a dispatch of training, and one a validation |
+| events/ | the same for TensorBoard |
+| checkpoints/ | the newest states |
+| evaluation.json, evaluation.txt | the result with its protocol |
+| learning_curve.png, adaptation.png | figures |
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from metajax.checkpoint import Checkpoints
+from metajax.cli import figures
+from metajax.cli.build import (
+    Places,
+    Split,
+    Task,
+    build_learner,
+    build_optimizer,
+    build_task,
+)
+from metajax.cli.presets import Config, Evaluating
+from metajax.errors import InputError
+from metajax.evaluation import Evaluation, evaluate, report
+from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows, write_whole
+from metajax.training import TrainState, fit, init_state
+from metajax.types import Learner, Loss, PyTree, Sampler
+
+VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
+
+
+def train(config: Config, directory: Path, places: Places) -> None:
+    """Trains in `directory`, or goes on with what is there; evaluates and draws."""
+    task = build_task(config.data, places)
+    learner = build_learner(config, task, steps=config.inner.steps)
+    tested = build_learner(config, task, steps=config.evaluation.steps)
+    episodes = task.episodes("train", config.data.queries)
+    held_out = task.episodes("validation", config.evaluation.queries)
+    task.episodes("test", config.evaluation.queries)  # fails now, not after training
+    _claim(directory, config)
+
+    rows, events = JsonLines(directory / "metrics.jsonl"), TensorBoard(directory / "events")
+    validation = Validation(
+        tested,
+        held_out,
+        task.metric,
+        every=max(1, config.outer.steps // VALIDATIONS),
+        sinks=(rows, events),
+    )
+    with Progress(config.outer.steps, config.outer.tasks) as progress:
+        state = fit(
+            learner,
+            build_optimizer(config),
+            episodes,
+            steps=config.outer.steps,
+            tasks=config.outer.tasks,
+            seed=config.seed,
+            tasks_per_chunk=config.outer.tasks_per_chunk,
+            checkpoints=_checkpoints(directory),
+            observers=(rows, events, progress, validation),
+        )
+    name = task.metric.__name__
+    figures.learning_curve(read_rows(directory / "metrics.jsonl"), name, directory)
+    _evaluate(config, config.evaluation, task, state.meta, directory, split="test")
+
+
+def evaluate_run(
+    directory: Path, changes: Mapping[str, int], split: Split, places: Places
+) -> None:
+    """Evaluates the newest checkpoint of a run, by its own settings but `changes`."""
+    config = _read_config(directory)
+    task = build_task(config.data, places)
+    learner = build_learner(config, task, steps=config.inner.steps)
+    like = init_state(learner, build_optimizer(config), jax.random.key(0))
+    state = _checkpoints(directory).restore(like)
+    if state is None:
+        raise InputError(f"{directory} has no checkpoint yet; train it first")
+    settings = replace(config.evaluation, **changes)
+    _evaluate(config, settings, task, state.meta, directory, split=split)
+
+
+class Sink(Protocol):
+    """Somewhere a row of numbers goes."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Takes a row, which has a `step` and a `split`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Validation:
+    """An observer that scores the learner on held-out tasks now and then."""
+
+    learner: Learner
+    episodes: Sampler
+    metric: Loss
+    every: int
+    sinks: Sequence[Sink]
+
+    def start(self, state: TrainState) -> None:
+        """Nothing to do."""
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """Validates if a multiple of `every` was passed in this dispatch."""
+        step = int(state.step)
+        before = step - len(metrics["loss"])
+        if step // self.every == before // self.every:
+            return
+        found = evaluate(
+            self.learner,
+            state.meta,
+            self.episodes,
+            self.metric,
+            tasks=VALIDATION_TASKS,
+            inductive_queries=1,
+        ).transductive
+        name = self.metric.__name__
+        row = {
+            "step": step,
+            "split": "validation",
+            name: float(found.mean[-1]),
+            f"{name}_interval": float(found.interval[-1]),
+        }
+        for sink in self.sinks:
+            sink.write(row)
+
+
+def _evaluate(
+    config: Config,
+    settings: Evaluating,
+    task: Task,
+    meta: PyTree,
+    directory: Path,
+    *,
+    split: Split,
+) -> None:
+    learner = build_learner(config, task, steps=settings.steps)
+    episodes = task.episodes(split, settings.queries)
+    data = config.as_dict()["data"] | {"queries": settings.queries}
+    found = evaluate(
+        learner,
+        meta,
+        episodes,
+        task.metric,
+        tasks=settings.tasks,
+        seed=settings.seed,
+        inductive_queries=settings.inductive_queries,
+        protocol={"split": split, **data, "learner": config.learner},
+    )
+    own = settings == config.evaluation and split == "test"
+    name = "evaluation" if own else _name(settings, split)
+    write_whole(directory / f"{name}.json", json.dumps(_plain(found), indent=2) + "\n")
+    write_whole(directory / f"{name}.txt", report(found) + "\n")
+    if own:
+        figures.adaptation(config.data, task, learner, meta, directory)
+    print(report(found))
+    print(f"written to {directory / name}.json")
+
+
+def _name(settings: Evaluating, split: Split) -> str:
+    """A name of its own for an evaluation that is not the run's own."""
+    return (
+        f"evaluation-{split}-{settings.steps}steps-{settings.tasks}tasks-"
+        f"{settings.queries}queries-{settings.inductive_queries}inductive-"
+        f"seed{settings.seed}"
+    )
+
+
+def _plain(found: Evaluation) -> dict[str, Any]:
+    scores = {
+        mode: {name: values.tolist() for name, values in score._asdict().items()}
+        for mode, score in (
+            ("transductive", found.transductive),
+            ("inductive", found.inductive),
+        )
+    }
+    return {**scores, "protocol": dict(found.protocol)}
+
+
+def _checkpoints(directory: Path) -> Checkpoints:
+    return Checkpoints(directory / "checkpoints")
+
+
+def _claim(directory: Path, config: Config) -> None:
+    """Makes `directory` this configuration's, or sees that it is.
+
+    Raises:
+      InputError: if it holds another configuration's run, or something else.
+    """
+    path = directory / "config.json"
+    if path.exists():
+        theirs, ours = _flat(_read_config(directory).as_dict()), _flat(config.as_dict())
+        for name in ours | theirs:
+            there, here = theirs.get(name), ours.get(name)
+            if there != here:
+                raise InputError(
+                    f"{directory} holds a run of another configuration ({name} is "
+                    f"{there!r} there and {here!r} here); choose another --run-dir"
+                )
+        return
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(
+            f"{directory} exists and is not a run directory; choose another --run-dir"
+        )
+    made = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        write_whole(path, json.dumps(config.as_dict(), indent=2) + "\n")
+    except OSError:
+        if made:
+            directory.rmdir()
+        raise
+
+
+def _read_config(directory: Path) -> Config:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise InputError(f"{directory} is not a run directory: it has no config.json")
+    try:
+        return Config.from_dict(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a configuration of this version of metajax ({error}); "
+            "choose another --run-dir"
+        ) from error
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

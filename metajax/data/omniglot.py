@@ -1,0 +1,118 @@
+"""Omniglot as an image store, prepared once through TFDS."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from metajax.data.images import ImageStore
+from metajax.errors import InputError
+
+if TYPE_CHECKING:
+    from metajax.data.omniglot_builder import Omniglot
+
+Split = Literal["background", "evaluation", "train", "validation", "test"]
+
+# Vinyals' split: the 172 validation characters are five whole background alphabets, and
+# the 423 test characters are the last of the evaluation alphabets in sorted order.
+VALIDATION_ALPHABETS = frozenset(
+    {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"}
+)
+FIRST_TEST_CHARACTER = ("Gurmukhi", "character42")
+
+
+def omniglot(
+    split: Split = "train",
+    *,
+    archives: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> ImageStore:
+    """Omniglot at 28x28: 20 drawings of each of 1,623 characters.
+
+    The 105x105 drawings are resized with Lanczos' filter. Ink is bright (255) on dark
+    paper (0), the inverse of the files. The first call prepares the data (about half a
+    minute); later ones read them.
+
+    | split | characters | |
+    |---|---|---|
+    | background, evaluation | 964, 659 | the authors' own split, by alphabet |
+    | train, validation, test | 1028, 172, 423 | Vinyals', the one papers report |
+
+    Args:
+      split: which characters.
+      archives: a folder with `images_background.zip` and `images_evaluation.zip`; without
+        it they are downloaded.
+      data_dir: where the prepared data are kept; TFDS's own folder by default.
+
+    Returns:
+      An `ImageStore` in the order of alphabets and characters, for `image_episodes`.
+
+    Raises:
+      InputError: for an unknown split, an archive that is missing, truncated or not
+        Omniglot, or no network.
+
+    Source: Lake et al., "Human-level concept learning through probabilistic program
+    induction", Science 2015. Split: Vinyals et al., "Matching Networks", NeurIPS 2016.
+    """
+    if split not in get_args(Split):
+        raise InputError(
+            f"split must be one of {', '.join(get_args(Split))}, got {split!r}"
+        )
+    builder = prepare_omniglot(archives=archives, data_dir=data_dir)
+    source = builder.as_data_source(split)
+    records = [source[i] for i in range(len(source))]
+    images = np.stack([record["images"] for record in records])
+    names = tuple(
+        f"{record['alphabet'].decode()}/{record['character'].decode()}"
+        for record in records
+    )
+    return ImageStore(images, np.full(len(images), images.shape[1]), names)
+
+
+def prepare_omniglot(
+    *, archives: str | Path | None = None, data_dir: str | Path | None = None
+) -> "Omniglot":
+    """Prepares Omniglot unless it is prepared already, and returns its TFDS builder.
+
+    Args:
+      archives: see `omniglot`.
+      data_dir: see `omniglot`.
+
+    Returns:
+      The builder, for TFDS's own interface.
+
+    Raises:
+      InputError: see `omniglot`.
+    """
+    try:
+        from metajax.data.omniglot_builder import Omniglot
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Omniglot needs {error.name}, which is not installed: "
+            "pip install tensorflow-datasets array_record importlib_resources"
+        ) from error
+    builder = Omniglot(data_dir=data_dir and str(data_dir), archives=archives)
+    builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+def vinyals_split(characters: Sequence[tuple[str, str, str]]) -> dict[str, list[int]]:
+    """Sorts characters into Vinyals' train, validation and test.
+
+    Args:
+      characters: (part, alphabet, character) of each, part being "background" or
+        "evaluation".
+
+    Returns:
+      The indices of the characters of each split.
+    """
+    splits: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for i, (part, alphabet, character) in enumerate(characters):
+        if part == "background":
+            split = "validation" if alphabet in VALIDATION_ALPHABETS else "train"
+        else:
+            late = (alphabet, character) >= FIRST_TEST_CHARACTER
+            split = "test" if late else "train"
+        splits[split].append(i)
+    return splits

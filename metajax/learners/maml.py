@@ -1,0 +1,105 @@
+"""Model-agnostic meta-learning, exact and first-order."""
+
+from collections.abc import Mapping
+
+import optax
+
+from metajax.gradients import exact, first_order
+from metajax.inner import inner_loop, inner_trajectory
+from metajax.types import (
+    Batch,
+    Episode,
+    GradTransform,
+    Learner,
+    Loss,
+    Model,
+    Params,
+)
+
+
+def maml(
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    grad: GradTransform = exact,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Model-agnostic meta-learning: learn the parameters from which adapting works best.
+
+      θ'_i = θ - α ∇_θ L_support(θ)   (`steps` times)
+      min_θ Σ_i L_query(θ'_i)
+
+    The gradient of the second line passes through the first, exactly by default.
+
+    Args:
+      model: the network; its parameters are the meta-parameters.
+      loss: `loss(outputs, targets) -> scalar`, inner and outer.
+      optimizer: the inner optimizer, with its rate α: any optax optimizer.
+      steps: the number of inner steps; evaluation may take more than training did.
+      grad: how the inner gradient is differentiated.
+      metrics: further functions of (outputs, targets) to report by name.
+
+    Returns:
+      A `Learner` whose metrics are `loss` and those of `metrics`, on the query set.
+
+    Raises:
+      InputError: if `steps` is not a whole number of at least 0.
+
+    >>> import jax, metajax as mj
+    >>> learner = maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+    >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
+    >>> meta = learner.init(jax.random.key(1))
+    >>> gradient, metrics = jax.grad(learner.loss, has_aux=True)(meta, episode)
+
+    Source: Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+    Networks", ICML 2017, algorithm 2.
+    """
+    measures: dict[str, Loss] = {"loss": loss, **(metrics or {})}
+
+    def support_loss(params: Params, support: Batch):
+        return loss(model.apply(params, support.inputs), support.targets)
+
+    adapt = inner_loop(support_loss, optimizer, steps, grad=grad)
+
+    def outer_loss(meta: Params, episode: Episode):
+        outputs = model.apply(adapt(meta, episode.support), episode.query.inputs)
+        values = {n: f(outputs, episode.query.targets) for n, f in measures.items()}
+        return values["loss"], values
+
+    trajectory = inner_trajectory(support_loss, optimizer, steps, grad=grad)
+    return Learner(model.init, adapt, model.apply, outer_loss, trajectory)
+
+
+def fomaml(
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """First-order MAML: `maml` with the inner gradient held constant.
+
+      ∇_θ L_query(θ'_i) ≈ ∇_θ' L_query(θ'_i)
+
+    Args:
+      model: see `maml`.
+      loss: see `maml`.
+      optimizer: see `maml`.
+      steps: see `maml`.
+      metrics: see `maml`.
+
+    Returns:
+      A `Learner`, as `maml` returns it.
+
+    Raises:
+      InputError: if `steps` is not a whole number of at least 0.
+
+    >>> import metajax as mj
+    >>> learner = fomaml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+
+    Source: Finn et al., ICML 2017, section 5.2.
+    """
+    return maml(model, loss, optimizer, steps, grad=first_order, metrics=metrics)

@@ -1,0 +1,7 @@
+"""Networks as `Model`s, and adapters that turn other libraries' modules into them."""
+
+from metajax.models.adapters import from_equinox as from_equinox
+from metajax.models.adapters import from_linen as from_linen
+from metajax.models.adapters import from_nnx as from_nnx
+from metajax.models.conv4 import conv4 as conv4
+from metajax.models.mlp import mlp as mlp

@@ -1,0 +1,172 @@
+"""Observers of training: JSON lines, TensorBoard events, and a progress display."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metajax.evaluation import Z95
+from metajax.training import TrainState
+
+
+class JsonLines:
+    """Appends a row of JSON a dispatch: the mean of each metric and its interval.
+
+    When training resumes from a checkpoint, rows past it are removed, so that the file
+    reads as if training had never stopped.
+
+    Args:
+      path: the file.
+
+    >>> import tempfile, optax, metajax as mj
+    >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+    >>> training = dict(steps=20, tasks=4, steps_per_call=10, observers=[JsonLines(path)])
+    >>> _ = mj.fit(learner, optax.adam(1e-3), mj.data.sinusoid(), **training)
+    >>> [row["step"] for row in read_rows(path)]
+    [10, 20]
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+
+    def start(self, state: TrainState) -> None:
+        """Removes the rows past the state's step."""
+        rows = read_rows(self._path)
+        kept = [json.dumps(row) for row in rows if row["step"] <= int(state.step)]
+        write_whole(self._path, "".join(row + "\n" for row in kept))
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """Appends the row of a dispatch."""
+        self.write({"step": int(state.step), "split": "train", **_means(metrics)})
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row of any kind; it needs a `step`."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class TensorBoard:
+    """Writes the mean of each metric as TensorBoard events; no TensorFlow needed.
+
+    Args:
+      directory: the folder of the events.
+    """
+
+    def __init__(self, directory: str | Path):
+        self._directory = str(directory)
+
+    def start(self, state: TrainState) -> None:
+        """Opens the events; those past the state's step are marked as undone."""
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(self._directory, purge_step=int(state.step) + 1)
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """Writes the events of a dispatch."""
+        self.write({"step": int(state.step), "split": "train", **_means(metrics)})
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes the numbers of a row, under its `split`."""
+        for name, value in row.items():
+            if isinstance(value, float):
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+        self._writer.flush()
+
+
+class Progress:
+    """A progress bar on a terminal, a line every `seconds` elsewhere.
+
+    Both show the step, the loss, the accuracy if there is one, tasks a second, and the
+    time left.
+
+    Args:
+      steps: meta-steps in all.
+      tasks: tasks a meta-batch.
+      seconds: the least time between two lines where there is no terminal.
+      console: a `rich.console.Console`; standard error by default.
+    """
+
+    def __init__(
+        self, steps: int, tasks: int, *, seconds: float = 10.0, console: Any = None
+    ):
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._steps, self._tasks, self._seconds = steps, tasks, seconds
+        self._console = console or Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(), TextColumn("{task.description}"), console=self._console
+        )
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def start(self, state: TrainState) -> None:
+        """Sets the clock."""
+        self._first, self._began, self._said = int(state.step), time.monotonic(), -math.inf
+        text = f"step {self._first}/{self._steps} compiling"
+        self._task = self._bar.add_task(text, total=self._steps, completed=self._first)
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """Shows the state of things."""
+        step, now = int(state.step), time.monotonic()
+        text = self._line(step, _means(metrics), now - self._began)
+        self._bar.update(self._task, completed=step, description=text)
+        due = now - self._said >= self._seconds or step == self._steps
+        if not self._console.is_terminal and due:
+            self._said = now
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _line(self, step: int, means: Mapping[str, float], elapsed: float) -> str:
+        rate = (step - self._first) / elapsed
+        left = math.ceil((self._steps - step) / rate)
+        parts = [f"step {step}/{self._steps}", f"loss {means['loss']:.4f}"]
+        if "accuracy" in means:
+            parts.append(f"accuracy {100 * means['accuracy']:.1f} %")
+        parts.append(f"{rate * self._tasks:.0f} tasks/s")
+        parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        return "  ".join(parts)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a last row that was cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file wholly or not at all."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with beside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each metric over a dispatch, and half its 95 % interval."""
+    means = {}
+    for name, values in metrics.items():
+        means[name] = float(np.mean(values))
+        if len(values) > 1:
+            error = np.std(values, ddof=1) / math.sqrt(len(values))
+            means[f"{name}_interval"] = float(Z95 * error)
+    return means

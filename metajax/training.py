@@ -1,0 +1,329 @@
+"""The outer loop: one meta-step, and many of them in one dispatch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax.errors import InputError, NonFiniteError
+from metajax.types import (
+    Array,
+    Episode,
+    Learner,
+    Metrics,
+    PyTree,
+    Sampler,
+    check_count,
+    check_episodes,
+    check_labels,
+)
+
+
+class TrainState(NamedTuple):
+    """All that training carries from one meta-step to the next.
+
+    Attributes:
+      meta: the meta-parameters.
+      opt_state: the outer optimizer's state.
+      step: the number of meta-steps done, `int32[]`.
+    """
+
+    meta: PyTree
+    opt_state: optax.OptState
+    step: Array
+
+
+class Observer(Protocol):
+    """Something that `fit` tells of its progress."""
+
+    def start(self, state: TrainState) -> None:
+        """Training begins, or resumes, from `state`."""
+        ...
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """A dispatch ended in `state`; `metrics` has one entry a meta-step of it.
+
+        The arrays of `state` are valid during this call only: they are donated after.
+        """
+        ...
+
+
+class Checkpointer(Protocol):
+    """Where `fit` saves; see `metajax.checkpoint.Checkpoints`."""
+
+    def save(self, state: TrainState) -> None:
+        """Saves `state`, wholly or not at all."""
+        ...
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest whole state, of the structure of `like`, or None."""
+        ...
+
+
+Step = Callable[[TrainState, Episode], tuple[TrainState, Metrics]]
+
+
+def init_state(
+    learner: Learner, optimizer: optax.GradientTransformation, key: Array
+) -> TrainState:
+    """The state before the first meta-step.
+
+    Args:
+      learner: the learner.
+      optimizer: the outer optimizer.
+      key: a PRNG key.
+
+    Returns:
+      A `TrainState` at step 0.
+    """
+    meta = learner.init(key)
+    return TrainState(meta, optimizer.init(meta), jnp.zeros((), jnp.int32))
+
+
+def train_step(
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    *,
+    tasks_per_chunk: int | None = None,
+) -> Step:
+    """Builds `step(state, episodes) -> (state, metrics)`, one meta-step.
+
+      θ ← θ + u(∇_θ (1/B) Σ_i loss(θ, episode_i))
+
+    It is not jitted: the loop, the jit and the donation are yours.
+
+    Args:
+      learner: the learner.
+      optimizer: the outer optimizer u.
+      tasks_per_chunk: how many tasks are vmapped at a time. The gradients of the chunks
+        are summed, so memory grows with the chunk and not with the meta-batch. All tasks
+        at once by default.
+
+    Returns:
+      A pure function of a `TrainState` and a meta-batch of B tasks. Its metrics are the
+      learner's, averaged over the tasks, and `gradient_norm`.
+
+    Raises:
+      InputError: if `tasks_per_chunk` is below 1 or, when called, does not divide B.
+
+    >>> import metajax as mj
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+    >>> optimizer = optax.adam(1e-3)
+    >>> step = jax.jit(train_step(learner, optimizer))
+    >>> state = init_state(learner, optimizer, jax.random.key(0))
+    >>> state, metrics = step(state, mj.data.sinusoid()(jax.random.key(1), 4))
+    >>> int(state.step), sorted(metrics)
+    (1, ['gradient_norm', 'loss'])
+    """
+
+    def batch_loss(meta: PyTree, episodes: Episode):
+        losses, metrics = jax.vmap(learner.loss, (None, 0))(meta, episodes)
+        return jnp.mean(losses), jax.tree.map(partial(jnp.mean, axis=0), metrics)
+
+    gradient = jax.value_and_grad(batch_loss, has_aux=True)
+    if tasks_per_chunk is not None:
+        chunk = check_count("tasks_per_chunk", tasks_per_chunk, least=1)
+        gradient = _mean_over_chunks(gradient, chunk)
+
+    def step(state: TrainState, episodes: Episode):
+        (loss, metrics), grads = gradient(state.meta, episodes)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.meta)
+        meta = optax.apply_updates(state.meta, updates)
+        norm = optax.global_norm(grads)
+        metrics = {"loss": loss, **metrics, "gradient_norm": norm}
+        return TrainState(meta, opt_state, state.step + 1), metrics
+
+    return step
+
+
+def fit(
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    episodes: Sampler,
+    *,
+    steps: int,
+    tasks: int,
+    seed: int = 0,
+    tasks_per_chunk: int | None = None,
+    steps_per_call: int = 100,
+    checkpoints: Checkpointer | None = None,
+    checkpoint_every: int = 500,
+    observers: Sequence[Observer] = (),
+) -> TrainState:
+    """Meta-trains a learner: many meta-steps a dispatch, sampling included.
+
+    All randomness comes from `fold_in(seed, step)`, so a run that is stopped at any
+    moment and started again with the same arguments and checkpoints ends in the same
+    parameters, bit for bit.
+
+    Args:
+      learner: the learner.
+      optimizer: the outer optimizer.
+      episodes: `episodes(key, tasks) -> Episode`, called inside jit.
+      steps: meta-steps in all, those of a resumed run included.
+      tasks: tasks a meta-batch.
+      seed: of the initial parameters and of every episode.
+      tasks_per_chunk: see `train_step`.
+      steps_per_call: meta-steps a dispatch.
+      checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
+      checkpoint_every: meta-steps between checkpoints; the last step is always saved.
+      observers: told of the metrics after each dispatch.
+
+    Returns:
+      The final state.
+
+    Raises:
+      InputError: for numbers below 1, episodes of the wrong shape, or labels that the
+        model has no output for; before anything is compiled.
+      NonFiniteError: if a loss or a gradient is infinite or NaN. The last good state is
+        saved, and is the error's `state`.
+
+    >>> import metajax as mj
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+    >>> state = fit(learner, optax.adam(1e-3), mj.data.sinusoid(), steps=20, tasks=4)
+    >>> int(state.step)
+    20
+    """
+    counts = dict(steps=steps, tasks=tasks, steps_per_call=steps_per_call)
+    for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
+        check_count(name, value, least=1)
+    step = train_step(learner, optimizer, tasks_per_chunk=tasks_per_chunk)
+    init_key, data_key = jax.random.split(jax.random.key(seed))
+    state = init_state(learner, optimizer, init_key)
+    episodes = as_pytree(episodes)
+    _check_task(learner, state.meta, episodes, tasks)
+    state = (checkpoints and checkpoints.restore(state)) or state
+    for observer in observers:
+        observer.start(state)
+
+    dispatch = many_steps(step, tasks=tasks, most=steps_per_call)
+    while (done := int(state.step)) < steps:
+        until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
+        state, metrics = dispatch(state, episodes, data_key, until)
+        reached = int(state.step)
+        metrics = {name: np.asarray(x)[: until - done] for name, x in metrics.items()}
+        if reached < until:
+            _stop(state, metrics, checkpoints)
+        if checkpoints and (reached % checkpoint_every == 0 or reached == steps):
+            checkpoints.save(state)
+        for observer in observers:
+            observer.record(state, metrics)
+    return state
+
+
+def many_steps(step: Step, *, tasks: int, most: int) -> Callable:
+    """Compiles up to `most` meta-steps, sampling included, into one dispatch.
+
+    Args:
+      step: a meta-step, from `train_step`.
+      tasks: tasks a meta-batch.
+      most: the largest number of meta-steps of a call.
+
+    Returns:
+      `run(state, episodes, key, until) -> (state, metrics)`. It takes meta-steps until
+      `state.step` is `until`, at most `most` of them, or until one is not finite; that
+      one is not taken. `state` is donated. `metrics` has one entry a meta-step.
+    """
+
+    @partial(jax.jit, donate_argnums=0)
+    def run(state: TrainState, episodes: Sampler, key: Array, until: Array):
+        start = state.step
+
+        def one(state: TrainState):
+            return step(state, episodes(jax.random.fold_in(key, state.step), tasks))
+
+        def body(carry):
+            state, trace, _ = carry
+            after, metrics = one(state)
+            finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
+            trace = jax.tree.map(
+                lambda t, m: t.at[state.step - start].set(m), trace, metrics
+            )
+            state = jax.tree.map(partial(jnp.where, finite), after, state)
+            return state, trace, finite
+
+        def going(carry):
+            state, _, finite = carry
+            return finite & (state.step < jnp.minimum(until, start + most))
+
+        trace = jax.tree.map(
+            lambda x: jnp.zeros((most, *x.shape), x.dtype), jax.eval_shape(one, state)[1]
+        )
+        # A while loop where a scan would do: one program serves any number of steps, and
+        # a bad step ends it.
+        state, trace, _ = jax.lax.while_loop(going, body, (state, trace, jnp.array(True)))
+        return state, trace
+
+    return run
+
+
+def as_pytree(episodes: Sampler) -> Sampler:
+    """A sampler that can be an argument of a jitted function."""
+    if jax.tree.structure(episodes) == jax.tree.structure(0):
+        return jax.tree_util.Partial(episodes)
+    return episodes
+
+
+def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
+    def chunked(meta: PyTree, episodes: Episode):
+        tasks = jax.tree.leaves(episodes)[0].shape[0]
+        if tasks % chunk:
+            raise InputError(
+                f"tasks_per_chunk must divide the meta-batch of {tasks} tasks, got {chunk}"
+            )
+        chunks = jax.tree.map(
+            lambda x: x.reshape(tasks // chunk, chunk, *x.shape[1:]), episodes
+        )
+        one = jax.tree.map(lambda x: x[0], chunks)
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, meta, one)
+        )
+
+        def add(total, episodes: Episode):
+            return jax.tree.map(jnp.add, total, gradient(meta, episodes)), None
+
+        total, _ = jax.lax.scan(add, zeros, chunks)
+        return jax.tree.map(lambda x: x * (chunk / tasks), total)
+
+    return chunked
+
+
+def _check_task(
+    learner: Learner, meta: PyTree, episodes: Sampler, tasks: int
+) -> None:
+    key = jax.random.key(0)
+    check_episodes(jax.eval_shape(lambda: episodes(key, tasks)), tasks)
+    sample = episodes(key, 1)
+
+    def outputs(meta: PyTree, episode: Episode):
+        return learner.predict(
+            learner.adapt(meta, episode.support), episode.query.inputs
+        )
+
+    one = jax.tree.map(lambda x: x[0], sample)
+    predicted = jax.eval_shape(outputs, meta, one)
+    check_labels(sample.support.targets, predicted)
+    check_labels(sample.query.targets, predicted)
+
+
+def _next(step: int, multiple: int) -> int:
+    return (step // multiple + 1) * multiple
+
+
+def _stop(
+    state: TrainState, metrics: Mapping[str, np.ndarray], checkpoints: Checkpointer | None
+) -> None:
+    if checkpoints:
+        checkpoints.save(state)
+    step = int(state.step)
+    bad = {name: float(values[-1]) for name, values in metrics.items()}
+    raise NonFiniteError(
+        f"meta-step {step + 1} is not finite ({bad}); the state after step {step} is "
+        "kept; lower the inner or the outer rate, or clip the outer gradient (inside, "
+        "use metajax.adam, not optax.adam)",
+        state,
+    )

@@ -1,0 +1,157 @@
+"""The nouns: `Batch`, `Episode`, `Model` and `Learner`, and the checks at their edge."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+
+Array = jax.Array
+PyTree = Any
+Params = Any
+Metrics = Mapping[str, Array]
+
+
+class Batch(NamedTuple):
+    """Inputs and their targets, stacked along a leading axis of examples.
+
+    Attributes:
+      inputs: a pytree whose leaves have shape `[examples, ...]`.
+      targets: class labels `int32[examples]`, or values `float[examples, ...]`.
+    """
+
+    inputs: PyTree
+    targets: PyTree
+
+
+class Episode(NamedTuple):
+    """One few-shot task: adapt to `support`, be judged on `query`.
+
+    A meta-batch is the same pytree with a leading task axis on every leaf.
+    """
+
+    support: Batch
+    query: Batch
+
+
+class Model(NamedTuple):
+    """A network as two pure functions of ONE batch.
+
+    Attributes:
+      init: `init(key) -> params`.
+      apply: `apply(params, inputs) -> outputs`.
+    """
+
+    init: Callable[[Array], Params]
+    apply: Callable[[Params, PyTree], PyTree]
+
+
+class Learner(NamedTuple):
+    """A few-shot learning algorithm as pure functions of ONE task.
+
+    Attributes:
+      init: `init(key) -> meta`, the meta-parameters: any pytree.
+      adapt: `adapt(meta, support) -> adapted`, what was learnt from the support set.
+      predict: `predict(adapted, inputs) -> outputs`.
+      loss: `loss(meta, episode) -> (scalar, metrics)`; its gradient with respect to
+        `meta` is the outer gradient.
+      trajectory: `trajectory(meta, support) -> adapted` after 0, 1, ..., K steps,
+        stacked along a new leading axis; its last entry is `adapt`'s result. A learner
+        that adapts in one go returns a stack of one.
+    """
+
+    init: Callable[[Array], PyTree]
+    adapt: Callable[[PyTree, Batch], PyTree]
+    predict: Callable[[PyTree, PyTree], PyTree]
+    loss: Callable[[PyTree, Episode], tuple[Array, Metrics]]
+    trajectory: Callable[[PyTree, Batch], PyTree]
+
+
+class Loss(Protocol):
+    """`loss(outputs, targets) -> scalar` over one batch."""
+
+    def __call__(self, outputs: Any, targets: Any, /) -> Array: ...
+
+
+class Sampler(Protocol):
+    """`episodes(key, tasks) -> Episode`, every leaf with a leading axis of `tasks`.
+
+    It is called inside `jit`. One that holds arrays should be a pytree (see
+    `metajax.data.Images`), so that they are passed to the compiled step and are not
+    baked into it.
+    """
+
+    def __call__(self, key: Array, tasks: int, /) -> Episode: ...
+
+
+class GradTransform(Protocol):
+    """`grad(loss_fn)(params, batch) -> gradient`, as `jax.grad` has it."""
+
+    def __call__(self, fun: Callable[..., Array], /) -> Callable[..., Params]: ...
+
+
+def check_count(name: str, value: int, *, least: int) -> int:
+    """Returns `value` if it is a whole number of at least `least`.
+
+    Raises:
+      InputError: if it is not.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise InputError(
+            f"{name} must be a whole number of at least {least}, got {value!r}"
+        )
+    return int(value)
+
+
+def check_episodes(episodes: Episode, tasks: int) -> None:
+    """Checks the shapes of a meta-batch, arrays or abstract ones.
+
+    Raises:
+      InputError: if a leaf lacks the leading task axis, or if inputs and targets
+        disagree on the number of examples.
+    """
+    if not isinstance(episodes, Episode):
+        raise InputError(
+            "a sampler must return an Episode(support, query) of Batch(inputs, "
+            f"targets), got {type(episodes).__name__}"
+        )
+    for side, batch in episodes._asdict().items():
+        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+        if any(shape[:1] != (tasks,) or len(shape) < 2 for shape in shapes):
+            raise InputError(
+                f"every leaf of the {side} batches must have shape [tasks, examples, "
+                f"...] with {tasks} tasks, got {shapes}"
+            )
+        if len({shape[1] for shape in shapes}) > 1:
+            raise InputError(
+                f"{side} inputs and targets must agree on the number of examples (the "
+                f"second axis), got {shapes}"
+            )
+
+
+def check_labels(targets: PyTree, outputs: PyTree) -> None:
+    """Checks that integer targets are labels of the classes that `outputs` scores.
+
+    Args:
+      targets: concrete targets of a meta-batch, `[tasks, n]` if they are labels.
+      outputs: outputs of one task, or their abstract values; `[n, ways]` for labels.
+
+    Raises:
+      InputError: if a label is below 0 or not below `ways`.
+    """
+    labelled = (
+        hasattr(targets, "dtype")
+        and hasattr(outputs, "shape")
+        and jnp.issubdtype(targets.dtype, jnp.integer)
+        and len(outputs.shape) == targets.ndim
+    )
+    if not labelled:
+        return
+    ways, low, high = outputs.shape[-1], int(jnp.min(targets)), int(jnp.max(targets))
+    if low < 0 or high >= ways:
+        raise InputError(
+            f"labels must lie in 0..{ways - 1} for a model of {ways} outputs, got "
+            f"{low}..{high}; give the model as many outputs as the episodes have ways"
+        )
