@@ -132,8 +132,8 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         (self._directory / str(step)).rename(target)
         warnings.warn(
-            f"checkpoint {step} is damaged ({reason}) and was moved to {target}; the one "
-            "before it is used",
+            f"checkpoint {step} is damaged ({reason}) and was moved to {target}; "
+            "the one before it is used",
             stacklevel=3,
         )
 

@@ -79,7 +79,8 @@ def evaluate(
       tasks: the number of tasks, at least 2.
       seed: of the episodes.
       inductive_queries: how many queries a task are also predicted one by one, evenly
-        spaced over the query set; all by default. Each costs a pass over the support set.
+        spaced over the query set; all by default. Each costs a pass over the support
+        set.
       tasks_per_call: tasks a dispatch.
       protocol: facts to keep with the result.
 
@@ -105,7 +106,8 @@ def evaluate(
     shape = jax.eval_shape(lambda: episodes(jax.random.key(seed), 1))
     check_episodes(shape, 1)
     support, query = (
-        jax.tree.leaves(batch.inputs)[0].shape[1] for batch in (shape.support, shape.query)
+        jax.tree.leaves(batch.inputs)[0].shape[1]
+        for batch in (shape.support, shape.query)
     )
     alone = query if inductive_queries is None else inductive_queries
     check_count("inductive_queries", alone, least=1)
@@ -126,7 +128,9 @@ def evaluate(
         "query_examples": query,
         "inductive_queries": len(chosen),
     }
-    return Evaluation(_summary(together), _summary(apart), {**facts, **(protocol or {})})
+    return Evaluation(
+        _summary(together), _summary(apart), {**facts, **(protocol or {})}
+    )
 
 
 def report(evaluation: Evaluation) -> str:

@@ -1,7 +1,7 @@
 """How the inner gradient is differentiated: functions that stand where `jax.grad` does.
 
-Write g(θ, x) = ∇_θ L(θ, x) for the inner gradient. MAML differentiates through it, so it
-needs the vector products vᵀ ∂g/∂θ = vᵀ H and vᵀ ∂g/∂x. All of these give the same
+Write g(θ, x) = ∇_θ L(θ, x) for the inner gradient. MAML differentiates through it, so
+it needs the vector products vᵀ ∂g/∂θ = vᵀ H and vᵀ ∂g/∂x. All of these give the same
 numbers, `first_order` apart, which takes them for zero.
 """
 
@@ -71,7 +71,9 @@ def _mixed(fun: Callable[..., Array], params: Params, args: tuple) -> Params:
 
 
 def _mixed_forward(fun: Callable[..., Array], params: Params, args: tuple):
-    return _mixed(fun, params, args), (params, args)
+    # Not `_mixed` itself, the usual form: inside a scan, jax 0.10 then differentiates the
+    # result a second time to wrong numbers.
+    return jax.grad(fun)(params, *args), (params, args)
 
 
 def _mixed_backward(fun: Callable[..., Array], residuals: tuple, cotangent: Params):
@@ -90,8 +92,10 @@ def _mixed_backward(fun: Callable[..., Array], residuals: tuple, cotangent: Para
 
     _, (hvp, mixed_terms) = jax.jvp(gradients, (params,), (cotangent,))
     terms = iter(mixed_terms)
-    # `None` is how a custom_vjp says that a leaf, here an integer one, has no cotangent.
-    return hvp, jax.tree.unflatten(treedef, [next(terms) if s else None for s in smooth])
+    # `None` is how a custom_vjp says that a leaf, here of integers, has no cotangent.
+    return hvp, jax.tree.unflatten(
+        treedef, [next(terms) if s else None for s in smooth]
+    )
 
 
 _mixed.defvjp(_mixed_forward, _mixed_backward)

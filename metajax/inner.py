@@ -1,4 +1,4 @@
-"""The inner loop: gradient descent on one batch, differentiable in all it depends on."""
+"""The inner loop: optimization on one batch, differentiable in all it depends on."""
 
 from collections.abc import Callable
 

@@ -17,14 +17,16 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
       targets: labels y in `0, ..., ways - 1`, `int[n]`.
 
     Returns:
-      The loss, a scalar in nats.
+      The loss, a scalar in nats; NaN if a label is out of range.
 
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
     """
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
-    labels = jax.nn.one_hot(targets, outputs.shape[-1], dtype=outputs.dtype)
-    return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(outputs), axis=-1))
+    ways = outputs.shape[-1]
+    labels = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
+    losses = -jnp.sum(labels * jax.nn.log_softmax(outputs), axis=-1)
+    return jnp.mean(jnp.where((targets >= 0) & (targets < ways), losses, jnp.nan))
 
 
 def mse(outputs: Array, targets: Array) -> Array:

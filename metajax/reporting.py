@@ -26,7 +26,8 @@ class JsonLines:
     >>> import tempfile, optax, metajax as mj
     >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
-    >>> training = dict(steps=20, tasks=4, steps_per_call=10, observers=[JsonLines(path)])
+    >>> training = dict(steps=20, tasks=4, steps_per_call=10)
+    >>> training["observers"] = [JsonLines(path)]
     >>> _ = mj.fit(learner, optax.adam(1e-3), mj.data.sinusoid(), **training)
     >>> [row["step"] for row in read_rows(path)]
     [10, 20]
@@ -115,7 +116,11 @@ class Progress:
 
     def start(self, state: TrainState) -> None:
         """Sets the clock."""
-        self._first, self._began, self._said = int(state.step), time.monotonic(), -math.inf
+        self._first, self._began, self._said = (
+            int(state.step),
+            time.monotonic(),
+            -math.inf,
+        )
         text = f"step {self._first}/{self._steps} compiling"
         self._task = self._bar.add_task(text, total=self._steps, completed=self._first)
 

@@ -99,9 +99,9 @@ def train_step(
     Args:
       learner: the learner.
       optimizer: the outer optimizer u.
-      tasks_per_chunk: how many tasks are vmapped at a time. The gradients of the chunks
-        are summed, so memory grows with the chunk and not with the meta-batch. All tasks
-        at once by default.
+      tasks_per_chunk: how many tasks are vmapped at a time. The gradients of the
+        chunks are summed, so memory grows with the chunk and not with the meta-batch.
+        All tasks at once by default.
 
     Returns:
       A pure function of a `TrainState` and a meta-batch of B tasks. Its metrics are the
@@ -133,7 +133,7 @@ def train_step(
         (loss, metrics), grads = gradient(state.meta, episodes)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.meta)
         meta = optax.apply_updates(state.meta, updates)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         metrics = {"loss": loss, **metrics, "gradient_norm": norm}
         return TrainState(meta, opt_state, state.step + 1), metrics
 
@@ -196,7 +196,8 @@ def fit(
     state = init_state(learner, optimizer, init_key)
     episodes = as_pytree(episodes)
     _check_task(learner, state.meta, episodes, tasks)
-    state = (checkpoints and checkpoints.restore(state)) or state
+    if checkpoints and (restored := checkpoints.restore(state)):
+        state = restored
     for observer in observers:
         observer.start(state)
 
@@ -251,11 +252,14 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Callable:
             return finite & (state.step < jnp.minimum(until, start + most))
 
         trace = jax.tree.map(
-            lambda x: jnp.zeros((most, *x.shape), x.dtype), jax.eval_shape(one, state)[1]
+            lambda x: jnp.zeros((most, *x.shape), x.dtype),
+            jax.eval_shape(one, state)[1],
         )
-        # A while loop where a scan would do: one program serves any number of steps, and
-        # a bad step ends it.
-        state, trace, _ = jax.lax.while_loop(going, body, (state, trace, jnp.array(True)))
+        # A while loop where a scan would do: one program serves any number of steps,
+        # and a bad step ends it.
+        state, trace, _ = jax.lax.while_loop(
+            going, body, (state, trace, jnp.array(True))
+        )
         return state, trace
 
     return run
@@ -273,7 +277,8 @@ def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
         tasks = jax.tree.leaves(episodes)[0].shape[0]
         if tasks % chunk:
             raise InputError(
-                f"tasks_per_chunk must divide the meta-batch of {tasks} tasks, got {chunk}"
+                f"tasks_per_chunk must divide the {tasks} tasks of a meta-batch, "
+                f"got {chunk}"
             )
         chunks = jax.tree.map(
             lambda x: x.reshape(tasks // chunk, chunk, *x.shape[1:]), episodes
@@ -292,9 +297,7 @@ def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
     return chunked
 
 
-def _check_task(
-    learner: Learner, meta: PyTree, episodes: Sampler, tasks: int
-) -> None:
+def _check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) -> None:
     key = jax.random.key(0)
     check_episodes(jax.eval_shape(lambda: episodes(key, tasks)), tasks)
     sample = episodes(key, 1)
@@ -315,7 +318,9 @@ def _next(step: int, multiple: int) -> int:
 
 
 def _stop(
-    state: TrainState, metrics: Mapping[str, np.ndarray], checkpoints: Checkpointer | None
+    state: TrainState,
+    metrics: Mapping[str, np.ndarray],
+    checkpoints: Checkpointer | None,
 ) -> None:
     if checkpoints:
         checkpoints.save(state)

@@ -1,4 +1,4 @@
-"""The nouns: `Batch`, `Episode`, `Model` and `Learner`, and the checks at their edge."""
+"""The nouns: `Batch`, `Episode`, `Model`, `Learner`; and the checks at their edge."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -72,7 +72,9 @@ class Learner(NamedTuple):
 class Loss(Protocol):
     """`loss(outputs, targets) -> scalar` over one batch."""
 
-    def __call__(self, outputs: Any, targets: Any, /) -> Array: ...
+    def __call__(self, outputs: Any, targets: Any, /) -> Array:
+        """The loss."""
+        ...
 
 
 class Sampler(Protocol):
@@ -83,13 +85,17 @@ class Sampler(Protocol):
     baked into it.
     """
 
-    def __call__(self, key: Array, tasks: int, /) -> Episode: ...
+    def __call__(self, key: Array, tasks: int, /) -> Episode:
+        """A meta-batch of `tasks` episodes."""
+        ...
 
 
 class GradTransform(Protocol):
     """`grad(loss_fn)(params, batch) -> gradient`, as `jax.grad` has it."""
 
-    def __call__(self, fun: Callable[..., Array], /) -> Callable[..., Params]: ...
+    def __call__(self, fun: Callable[..., Array], /) -> Callable[..., Params]:
+        """The gradient of `fun` with respect to its first argument."""
+        ...
 
 
 def check_count(name: str, value: int, *, least: int) -> int:

@@ -50,12 +50,14 @@ class Task(NamedTuple):
       outputs: the number of outputs.
       loss: the loss.
       metric: the metric it is judged by.
+      metric_name: its name.
     """
 
     episodes: Callable[[Split, int], Sampler]
     outputs: int
     loss: Loss
     metric: Loss
+    metric_name: Literal["accuracy", "mse"]
 
 
 @singledispatch
@@ -69,7 +71,7 @@ def _(family: SinusoidData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.sinusoid(family.shots, queries)
 
-    return Task(episodes, 1, mse, mse)
+    return Task(episodes, 1, mse, mse, "mse")
 
 
 @build_task.register
@@ -77,20 +79,18 @@ def _(family: GlyphsData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.glyphs(family.ways, family.shots, queries, split=split)
 
-    return Task(episodes, family.ways, cross_entropy, accuracy)
+    return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
 
 
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
-        store = data.omniglot(
-            split, archives=places.archives, data_dir=places.data_dir
-        )
+        store = data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
         return data.image_episodes(
             store, family.ways, family.shots, queries, rotations=family.rotations
         )
 
-    return Task(episodes, family.ways, cross_entropy, accuracy)
+    return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
 
 
 @singledispatch
@@ -116,7 +116,7 @@ def build_learner(config: Config, task: Task, *, steps: int) -> Learner:
         task.loss,
         INNER[config.inner.optimizer](config.inner.rate),
         steps,
-        metrics={task.metric.__name__: task.metric},
+        metrics={task.metric_name: task.metric},
     )
 
 
@@ -133,5 +133,9 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
             end_value=0.01 * outer.rate,
         ),
     }[outer.schedule]()
-    clip = optax.identity() if outer.clip is None else optax.clip_by_global_norm(outer.clip)
+    clip = (
+        optax.identity()
+        if outer.clip is None
+        else optax.clip_by_global_norm(outer.clip)
+    )
     return optax.chain(clip, optax.adam(rate))

@@ -36,8 +36,12 @@ def learning_curve(
         steps = np.array([row["step"] for row in chosen])
         mean = scale * np.array([row[metric] for row in chosen])
         half = scale * np.array([row[f"{metric}_interval"] for row in chosen])
-        axes.plot(steps, mean, color=colour, label=split, marker="." if percent else None)
-        axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+        axes.plot(
+            steps, mean, color=colour, label=split, marker="." if percent else None
+        )
+        axes.fill_between(
+            steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0
+        )
     axes.set_xlabel("meta-steps")
     axes.set_ylabel("query accuracy (%)" if percent else f"query {metric}")
     axes.set_yscale("linear" if percent else "log")
@@ -68,10 +72,13 @@ def _(
     figure, axes = plt.subplots(
         1, SHOWN_TASKS, figsize=(10, 3), sharey=True, layout="constrained"
     )
-    for i, ax in enumerate(axes):
-        _draw_wave(ax, learner, meta, jax.tree.map(lambda x: x[i], episodes))
+    for ax, *leaves in zip(axes, *jax.tree.leaves(episodes)):
+        episode = jax.tree.unflatten(jax.tree.structure(episodes), leaves)
+        _draw_wave(ax, learner, meta, episode)
     axes[0].set_ylabel("y")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5
+    )
     _save(figure, directory / "adaptation.png")
 
 
@@ -84,7 +91,11 @@ def _draw_wave(ax: Axes, learner: Learner, meta: PyTree, episode: Episode) -> No
     ax.plot(x, truth, color="black", lw=2, alpha=0.4, label="truth")
     styles = {0: (":", ORANGE), min(1, last): ("--", GREEN), last: ("-", BLUE)}
     for steps, (line, colour) in styles.items():
-        label = "before adapting" if steps == 0 else f"after {steps} step" + "s" * (steps > 1)
+        label = (
+            "before adapting"
+            if steps == 0
+            else f"after {steps} step" + "s" * (steps > 1)
+        )
         ax.plot(x, curves[steps], line, color=colour, label=label)
     ax.plot(*episode.support, "^", color="black", ms=5, label="support")
     ax.set_xlabel("x")

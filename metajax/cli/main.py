@@ -148,8 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments; the process's own by default.
 
     Returns:
-      The exit status: 0, 1 for an error that a person can mend, 2 for bad arguments, 130
-      if interrupted.
+      The exit status: 0; 1 for an error that a person can mend, 2 for bad arguments,
+      130 if interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     # Quiet orbax and TFDS, whose notes are for their own developers.

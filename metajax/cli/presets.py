@@ -126,9 +126,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the kind of data and of model by name."""
-        kinds = {
-            name: {"kind": type(getattr(self, name)).__name__} for name in _KINDS
-        }
+        kinds = {name: {"kind": type(getattr(self, name)).__name__} for name in _KINDS}
         plain = asdict(self)
         return plain | {name: kinds[name] | plain[name] for name in kinds}
 
@@ -137,11 +135,14 @@ class Config:
         """The inverse of `as_dict`, also after a trip through JSON."""
         parts: dict[str, Any] = {}
         for name, kinds in _KINDS.items():
-            values = dict(plain[name])
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            parts[name] = kinds[values.pop("kind")](**values)
-        for name, kind in _PARTS.items():
-            parts[name] = kind(**plain[name])
+            values = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in plain[name].items()
+            }
+            kind = kinds[str(values.pop("kind"))]
+            parts[name] = kind(**values)
+        for name, part in _PARTS.items():
+            parts[name] = part(**plain[name])
         return cls(**(plain | parts))
 
 
@@ -168,8 +169,8 @@ def _small(config: Config) -> Config:
     return replace(config, inner=Inner(rate=0.4), outer=outer)
 
 
-# Finn's code sums its inner loss over the ways: its rates of 0.4 at 5 ways and 0.1 at 20
-# are 2.0 of the mean loss used here.
+# Finn's code sums its inner loss over the ways: its rates of 0.4 at 5 ways and 0.1 at
+# 20 are 2.0 of the mean loss used here.
 _PAPER_5_WAY = Inner(rate=2.0, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Inner(rate=2.0, steps=5), Outer(tasks=16)
 
@@ -202,7 +203,9 @@ DESCRIPTIONS = {
     "sinusoid": "10-shot sine waves",
     "glyphs": "5-way 1-shot procedural characters: needs no data",
     **{
-        f"omniglot-{ways}w{shots}s{suffix}": f"{ways}-way {shots}-shot Omniglot, {budget}"
+        f"omniglot-{ways}w{shots}s{suffix}": (
+            f"{ways}-way {shots}-shot Omniglot, {budget}"
+        )
         for ways in (5, 20)
         for shots in (1, 5)
         for suffix, budget in (

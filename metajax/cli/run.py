@@ -49,11 +49,15 @@ def train(config: Config, directory: Path, places: Places) -> None:
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
     _claim(directory, config)
 
-    rows, events = JsonLines(directory / "metrics.jsonl"), TensorBoard(directory / "events")
+    rows, events = (
+        JsonLines(directory / "metrics.jsonl"),
+        TensorBoard(directory / "events"),
+    )
     validation = Validation(
         tested,
         held_out,
         task.metric,
+        task.metric_name,
         every=max(1, config.outer.steps // VALIDATIONS),
         sinks=(rows, events),
     )
@@ -69,7 +73,7 @@ def train(config: Config, directory: Path, places: Places) -> None:
             checkpoints=_checkpoints(directory),
             observers=(rows, events, progress, validation),
         )
-    name = task.metric.__name__
+    name = task.metric_name
     figures.learning_curve(read_rows(directory / "metrics.jsonl"), name, directory)
     _evaluate(config, config.evaluation, task, state.meta, directory, split="test")
 
@@ -104,6 +108,7 @@ class Validation:
     learner: Learner
     episodes: Sampler
     metric: Loss
+    metric_name: str
     every: int
     sinks: Sequence[Sink]
 
@@ -124,7 +129,7 @@ class Validation:
             tasks=VALIDATION_TASKS,
             inductive_queries=1,
         ).transductive
-        name = self.metric.__name__
+        name = self.metric_name
         row = {
             "step": step,
             "split": "validation",

@@ -6,16 +6,16 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from metajax.errors import InputError
 from metajax.data.images import split_by_class
+from metajax.errors import InputError
 from metajax.types import Array, Episode, check_count
 
 Split = Literal["train", "validation", "test"]
 
-STROKES, POINTS = 3, 16  # a glyph's strokes, and the dots that draw each
-WOBBLE = 0.05  # standard deviation of a control point, in image sides
-TURN, SHEAR, STRETCH, SHIFT = 0.25, 0.25, 0.2, 0.08  # bounds of the affine jitter
-RADIUS = (0.025, 0.045)  # of the pen, in image sides
+STROKES, POINTS = 3, 24  # a glyph's strokes, and the dots that draw each
+WOBBLE = 0.04  # standard deviation of a control point, in image sides
+TURN, SHEAR, STRETCH, SHIFT = 0.18, 0.18, 0.16, 0.06  # bounds of the affine jitter
+RADIUS = (0.03, 0.045)  # of the pen, in image sides
 SOFTNESS = 0.012  # of its edge
 
 
@@ -42,7 +42,9 @@ class Glyphs:
         class_key, *drawing_keys = jax.random.split(key, self.ways + 1)
         # Consecutive numbers, so that the classes of an episode are distinct.
         block = jax.random.bits(class_key) // jnp.uint32(self.ways)
-        classes = block * jnp.uint32(self.ways) + jnp.arange(self.ways, dtype=jnp.uint32)
+        classes = block * jnp.uint32(self.ways) + jnp.arange(
+            self.ways, dtype=jnp.uint32
+        )
         keys = jax.vmap(lambda k: jax.random.split(k, self.shots + self.queries))(
             jnp.stack(drawing_keys)
         )

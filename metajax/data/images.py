@@ -1,4 +1,4 @@
-"""A class-indexed image store on the device, and episodes sampled from it inside jit."""
+"""A class-indexed image store, and episodes sampled from it on the device."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -48,8 +48,9 @@ class Images:
     def __call__(self, key: Array, tasks: int) -> Episode:
         """Samples `tasks` episodes.
 
-        Inputs are `float32[tasks, ways * n, height, width, channels]` in [0, 1], targets
-        `int32[tasks, ways * n]`, grouped by class, with n = `shots` or `queries`.
+        Inputs are `float32[tasks, ways * n, height, width, channels]` in [0, 1],
+        targets `int32[tasks, ways * n]`, grouped by class, with n = `shots` or
+        `queries`.
         """
         return jax.vmap(self._episode)(jax.random.split(key, tasks))
 
@@ -58,7 +59,9 @@ class Images:
         classes = self.images.shape[0]
         chosen = _sample(class_key, jnp.ones(classes * self.rotations), self.ways)
         characters, turns = chosen % classes, chosen // classes
-        stored = jnp.arange(self.images.shape[1])[None] < self.counts[characters][:, None]
+        stored = (
+            jnp.arange(self.images.shape[1])[None] < self.counts[characters][:, None]
+        )
         drawn = jax.vmap(_sample, (0, 0, None))(
             jax.random.split(image_key, self.ways),
             stored.astype(jnp.float32),
@@ -83,8 +86,8 @@ def image_episodes(
       ways: classes an episode.
       shots: support images a class.
       queries: query images a class.
-      rotations: 1, or 4 to count each class turned by 0, 90, 180 and 270 degrees as four
-        classes, as is the custom for Omniglot.
+      rotations: 1, or 4 to count each class turned by 0, 90, 180 and 270 degrees as
+        four classes, as is the custom for Omniglot.
 
     Returns:
       A sampler.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from metajax.data.images import ImageStore
 from metajax.errors import InputError
 
 if TYPE_CHECKING:
-    from metajax.data.omniglot_builder import Omniglot
+    from metajax.data.omniglot_builder import OmniglotCharacters
 
 Split = Literal["background", "evaluation", "train", "validation", "test"]
 
@@ -41,8 +41,8 @@ def omniglot(
 
     Args:
       split: which characters.
-      archives: a folder with `images_background.zip` and `images_evaluation.zip`; without
-        it they are downloaded.
+      archives: a folder with `images_background.zip` and `images_evaluation.zip`;
+        without it they are downloaded.
       data_dir: where the prepared data are kept; TFDS's own folder by default.
 
     Returns:
@@ -60,7 +60,7 @@ def omniglot(
             f"split must be one of {', '.join(get_args(Split))}, got {split!r}"
         )
     builder = prepare_omniglot(archives=archives, data_dir=data_dir)
-    source = builder.as_data_source(split)
+    source: Any = builder.as_data_source(split)  # pyright: ignore (a decorator hides it)
     records = [source[i] for i in range(len(source))]
     images = np.stack([record["images"] for record in records])
     names = tuple(
@@ -72,7 +72,7 @@ def omniglot(
 
 def prepare_omniglot(
     *, archives: str | Path | None = None, data_dir: str | Path | None = None
-) -> "Omniglot":
+) -> "OmniglotCharacters":
     """Prepares Omniglot unless it is prepared already, and returns its TFDS builder.
 
     Args:
@@ -86,13 +86,13 @@ def prepare_omniglot(
       InputError: see `omniglot`.
     """
     try:
-        from metajax.data.omniglot_builder import Omniglot
+        from metajax.data.omniglot_builder import OmniglotCharacters
     except ModuleNotFoundError as error:
         raise InputError(
             f"Omniglot needs {error.name}, which is not installed: "
             "pip install tensorflow-datasets array_record importlib_resources"
         ) from error
-    builder = Omniglot(data_dir=data_dir and str(data_dir), archives=archives)
+    builder = OmniglotCharacters(data_dir=data_dir and str(data_dir), archives=archives)
     builder.download_and_prepare(file_format="array_record")
     return builder
 

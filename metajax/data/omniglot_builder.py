@@ -4,6 +4,7 @@ import io
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.core.units import Size
 
 from metajax.data.omniglot import vinyals_split
 from metajax.errors import InputError
@@ -58,13 +61,13 @@ class Character(NamedTuple):
     images: np.ndarray
 
 
-class Omniglot(tfds.core.GeneratorBasedBuilder):
+class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
     """Omniglot, one record a character, ink bright; no TensorFlow needed."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "28x28, Lanczos, ink 255 on paper 0."}
     url_infos = {
-        part.url: tfds.download.checksums.UrlInfo(part.bytes, part.sha256, part.file)
+        part.url: checksums.UrlInfo(Size(part.bytes), part.sha256, part.file)
         for part in PARTS.values()
     }
 
@@ -131,12 +134,14 @@ def read_archive(path: Path, part: str) -> list[Character]:
             members = _members(archive)
             wrong = _mistake(members, part)
             if wrong:
-                raise InputError(f"{path} is not Omniglot's {part} part: {wrong}; {mend}")
+                raise InputError(
+                    f"{path} is not Omniglot's {part} part: {wrong}; {mend}"
+                )
             return [
                 Character(part, *name, np.stack([_decode(archive, f) for f in files]))
                 for name, files in sorted(members.items())
             ]
-    except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(f"{path} is truncated or damaged ({error}); {mend}") from error
 
 
@@ -155,7 +160,9 @@ def _mistake(members: dict[tuple[str, str], list[str]], part: str) -> str | None
         return f"expected {expected} characters, found {len(members)}"
     for name, files in members.items():
         if len(files) != DRAWINGS:
-            return f"expected {DRAWINGS} drawings of {'/'.join(name)}, found {len(files)}"
+            return (
+                f"expected {DRAWINGS} drawings of {'/'.join(name)}, found {len(files)}"
+            )
     return None
 
 

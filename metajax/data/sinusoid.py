@@ -26,7 +26,9 @@ class Sinusoid:
 
     def _episode(self, key: Array) -> Episode:
         keys = jax.random.split(key, 3)
-        amplitude = jax.random.uniform(keys[0], minval=AMPLITUDE[0], maxval=AMPLITUDE[1])
+        amplitude = jax.random.uniform(
+            keys[0], minval=AMPLITUDE[0], maxval=AMPLITUDE[1]
+        )
         phase = jax.random.uniform(keys[1], minval=PHASE[0], maxval=PHASE[1])
         shape = (self.shots + self.queries, 1)
         x = jax.random.uniform(keys[2], shape, minval=DOMAIN[0], maxval=DOMAIN[1])

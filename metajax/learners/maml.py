@@ -26,7 +26,7 @@ def maml(
     grad: GradTransform = exact,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Model-agnostic meta-learning: learn the parameters from which adapting works best.
+    """Model-agnostic meta-learning: learn the parameters that adapt best.
 
       θ'_i = θ - α ∇_θ L_support(θ)   (`steps` times)
       min_θ Σ_i L_query(θ'_i)

@@ -1,4 +1,4 @@
-"""Other libraries' modules as `Model`s. Each library is imported only when it is used."""
+"""Other libraries' modules as `Model`s; each library is imported when it is used."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,8 +42,8 @@ def from_linen(module: Any, inputs: PyTree) -> Model:
 def from_nnx(build: Callable[[Any], Any]) -> Model:
     """A Flax NNX module as a `Model`.
 
-    Only `nnx.Param`s are learnt. Other variables (batch norm's running statistics) start
-    each call from their initial values and their updates are dropped.
+    Only `nnx.Param`s are learnt. Other variables (batch norm's running statistics)
+    start each call from their initial values and their updates are dropped.
 
     Args:
       build: `build(rngs) -> module`, where the module is called as `module(inputs)`.

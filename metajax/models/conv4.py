@@ -106,7 +106,7 @@ def _halved(image_shape: tuple[int, int, int], pooling: Pooling) -> tuple[int, i
         height, width = (height + spare) // 2, (width + spare) // 2
     if min(height, width) < 1:
         raise InputError(
-            f"conv4 with max pooling needs images of at least 16x16, got {image_shape}; "
-            'use larger images or pooling="stride"'
+            f"conv4 with max pooling needs images of at least 16x16, got "
+            f'{image_shape}; use larger images or pooling="stride"'
         )
     return height, width

@@ -11,7 +11,7 @@ from metajax.types import Array
 
 
 def conv2d(x: Array, kernel: Array, *, stride: int = 1) -> Array:
-    """Two-dimensional cross-correlation with zero padding ("SAME" in TensorFlow's sense).
+    """Two-dimensional cross-correlation, zero-padded ("SAME" in TensorFlow's sense).
 
       y[n, p, q, o] = Σ_{i,j,c} x[n, s p + i - top, s q + j - left, c] k[i, j, c, o]
 

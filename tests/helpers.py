@@ -1,0 +1,148 @@
+"""Small models, episodes and oracles that several tests share."""
+
+import contextlib
+import os
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from PIL import Image
+
+import metajax as mj
+from metajax.data import omniglot_builder
+from metajax.types import Batch, Episode
+
+KEY = jax.random.key(0)
+ARCHIVES = os.environ.get("METAJAX_OMNIGLOT_ARCHIVES")
+
+
+def lenient(optimizer):
+    """Adam counts in integers: optax relies on implicit promotion there."""
+
+    def update(*args, **kwargs):
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(*args, **kwargs)
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
+INNER = {
+    "sgd": lambda rate: optax.sgd(rate),
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "adam": lambda rate: lenient(mj.adam(rate)),
+}
+
+
+def relative(tree, reference):
+    """Relative L2 distance of two pytrees."""
+    a, b = (jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)]) for t in (tree, reference))
+    assert a.shape == b.shape
+    return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+
+
+def image_episode(key, *, ways=3, shots=1, queries=2, size=16, dtype=jnp.float32):
+    """Random images: a prototype a class and noise."""
+    keys = jax.random.split(key, 3)
+    shape = (size, size, 1)
+    prototypes = jax.random.normal(keys[0], (ways, 1, *shape), dtype)
+
+    def batch(key, n):
+        noise = jax.random.normal(key, (ways, n, *shape), dtype)
+        labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), n)
+        return Batch((prototypes + noise).reshape(-1, *shape), labels)
+
+    return Episode(batch(keys[1], shots), batch(keys[2], queries))
+
+
+def sine_episode(key, dtype=jnp.float32):
+    episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid(5, 5)(key, 1))
+    return jax.tree.map(lambda x: x.astype(dtype), episode)
+
+
+def small_conv(dtype=jnp.float32, pooling="max", ways=3):
+    return mj.conv4(ways, 4, pooling, image_shape=(16, 16, 1), dtype=dtype)
+
+
+def naive_maml(model, loss, rule, steps, *, stop=False):
+    """MAML as a Python loop of `jax.grad`: the oracle. `rule(params, grads, k)`."""
+
+    def support_loss(params, batch):
+        return loss(model.apply(params, batch.inputs), batch.targets)
+
+    def outer(meta, episode):
+        params = meta
+        for k in range(steps):
+            grads = jax.grad(support_loss)(params, episode.support)
+            params = rule(params, jax.lax.stop_gradient(grads) if stop else grads, k)
+        return loss(model.apply(params, episode.query.inputs), episode.query.targets)
+
+    return outer
+
+
+def descend(rate):
+    return lambda params, grads, _: jax.tree.map(lambda p, g: p - rate * g, params, grads)
+
+
+@contextlib.contextmanager
+def compilations():
+    """Counts the programs that are compiled in the block."""
+    count = []
+
+    def listen(event, *_args, **_kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            count.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield count
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def small_parts(characters):
+    """What `omniglot_builder.PARTS` would be for archives of few characters."""
+    return {
+        name: part._replace(characters=len(characters[name]))
+        for name, part in omniglot_builder.PARTS.items()
+    }
+
+
+SMALL = {
+    "background": [
+        ("Greek", "character01"),
+        ("Greek", "character02"),
+        ("Hebrew", "character01"),
+    ],
+    "evaluation": [
+        ("Angelic", "character01"),
+        ("Gurmukhi", "character41"),
+        ("Gurmukhi", "character42"),
+        ("Kannada", "character01"),
+    ],
+}
+
+
+def drawing(number: int) -> bytes:
+    """A 105x105 PNG of one bit: paper white, one black square placed by `number`."""
+    pixels = np.full((105, 105), True)
+    row, column = 15 * (number % 6), 15 * (number // 6 % 6)
+    pixels[row : row + 20, column : column + 20] = False
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_archives(folder: Path, characters=SMALL, drawings=20) -> Path:
+    """Small archives in Omniglot's layout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, names in characters.items():
+        with zipfile.ZipFile(folder / f"images_{part}.zip", "w") as archive:
+            for i, (alphabet, character) in enumerate(names):
+                for j in range(drawings):
+                    path = f"images_{part}/{alphabet}/{character}/{i:04}_{j + 1:02}.png"
+                    archive.writestr(path, drawing(i))
+    return folder

@@ -1,0 +1,119 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metajax as mj
+from metajax.types import Batch
+from tests.helpers import INNER, KEY, lenient, relative, sine_episode
+
+MODEL = mj.mlp(hidden=(8,), dtype=jnp.float64)
+
+
+def loss_fn(params, batch):
+    return mj.mse(MODEL.apply(params, batch.inputs), batch.targets)
+
+
+def by_hand(name, rate, steps, params, batch):
+    """The optimizers written out, as in their papers."""
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    m, v = zeros, zeros
+    for k in range(1, steps + 1):
+        g = jax.grad(loss_fn)(params, batch)
+        if name == "adam":
+            m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+            v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, v, g)
+            update = jax.tree.map(
+                lambda m, v: (m / (1 - 0.9**k))  # noqa: B023
+                / (jnp.sqrt(v / (1 - 0.999**k) + 1e-8) + 1e-8),  # noqa: B023
+                m,
+                v,
+            )
+        else:
+            decay = {"sgd": 0.0, "momentum": 0.9}[name]
+            m = jax.tree.map(lambda m, g: decay * m + g, m, g)  # noqa: B023
+            update = m
+        params = jax.tree.map(lambda p, u: p - rate * u, params, update)
+    return params
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_follows_the_optimizer(float64, name):
+    params, batch = MODEL.init(KEY), sine_episode(KEY, jnp.float64).support
+    adapted = mj.inner_loop(loss_fn, INNER[name](0.05), 4)(params, batch)
+    expected = by_hand(name, 0.05, 4, params, batch)
+    assert relative(adapted, expected) < 1e-12
+
+
+def test_zero_steps_is_the_identity(float64):
+    params, batch = MODEL.init(KEY), sine_episode(KEY, jnp.float64).support
+    adapted = mj.inner_loop(loss_fn, optax.sgd(0.1), 0)(params, batch)
+    assert relative(adapted, params) == 0.0
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_trajectory_is_each_loop(float64, name):
+    params, batch = MODEL.init(KEY), sine_episode(KEY, jnp.float64).support
+    trajectory = mj.inner_trajectory(loss_fn, INNER[name](0.05), 3)(params, batch)
+    for k in range(4):
+        adapted = mj.inner_loop(loss_fn, INNER[name](0.05), k)(params, batch)
+        assert relative(jax.tree.map(lambda x: x[k], trajectory), adapted) < 1e-13  # noqa: B023
+
+
+def test_trajectory_gradient(float64):
+    params, batch = MODEL.init(KEY), sine_episode(KEY, jnp.float64).support
+
+    def value(params, build):
+        return sum(jnp.sum(x**2) for x in jax.tree.leaves(build(params)))
+
+    whole = mj.inner_trajectory(loss_fn, optax.sgd(0.05), 2)
+    loops = [mj.inner_loop(loss_fn, optax.sgd(0.05), k) for k in range(3)]
+    ours = jax.grad(value)(params, lambda p: whole(p, batch))
+    apart = jax.grad(value)(params, lambda p: [loop(p, batch) for loop in loops])
+    assert relative(ours, apart) < 1e-12
+
+
+def test_adam_has_a_finite_gradient_where_optax_has_none():
+    """The weights around a unit whose ReLU is off have gradients of exactly zero."""
+
+    def loss(params, batch):
+        hidden = jax.nn.relu(params["in"] * batch.inputs)
+        return (jnp.sum(params["out"] * hidden) - 1.0) ** 2
+
+    params = {"in": jnp.array([1.0, -1.0]), "out": jnp.array([2.0, 3.0])}
+    batch = Batch(jnp.ones(2), jnp.zeros(2))
+
+    def value(params, optimizer):
+        adapted = mj.inner_loop(loss, lenient(optimizer), 2)(params, batch)
+        return sum(jnp.sum(x**3) for x in jax.tree.leaves(adapted))
+
+    ours = jax.grad(value)(params, mj.adam(0.1))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(ours))
+    theirs = jax.grad(value)(params, optax.adam(0.1))
+    assert not all(np.isfinite(x).all() for x in jax.tree.leaves(theirs))
+
+
+def test_memory_is_flat_in_steps():
+    model = mj.mlp(hidden=(16, 16))
+    batch = sine_episode(KEY).support
+    batch = jax.tree.map(lambda x: jnp.tile(x, (400, 1)), batch)
+
+    def loss(params, batch):
+        return mj.mse(model.apply(params, batch.inputs), batch.targets)
+
+    def temporary(steps):
+        adapt = mj.inner_loop(loss, optax.sgd(0.01), steps)
+        value = lambda p: loss(adapt(p, batch), batch)  # noqa: E731
+        compiled = jax.jit(jax.grad(value)).lower(model.init(KEY)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    bytes_of_params = sum(x.nbytes for x in jax.tree.leaves(model.init(KEY)))
+    few, many = temporary(5), temporary(50)
+    assert many - few < 2 * 45 * bytes_of_params + 0.05 * few
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, None, True])
+def test_refuses_bad_steps(steps):
+    with pytest.raises(mj.InputError, match="steps must be a whole number"):
+        mj.inner_loop(loss_fn, optax.sgd(0.1), steps)

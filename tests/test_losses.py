@@ -1,0 +1,25 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import metajax as mj
+from tests.helpers import KEY
+
+
+def test_cross_entropy_equals_optax():
+    logits, labels = jax.random.normal(KEY, (6, 5)), jnp.array([0, 1, 2, 3, 4, 0])
+    ours = mj.cross_entropy(logits, labels)
+    theirs = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_cross_entropy_of_a_label_out_of_range_is_nan():
+    assert np.isnan(mj.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, 3])))
+    assert np.isnan(mj.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, -1])))
+
+
+def test_mse_and_accuracy():
+    assert mj.mse(jnp.array([[1.0], [3.0]]), jnp.array([[0.0], [1.0]])) == 2.5
+    outputs = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert mj.accuracy(outputs, jnp.array([0, 1, 1, 0])) == 0.75
