@@ -39,7 +39,10 @@ INNER = {
 
 def relative(tree, reference):
     """Relative L2 distance of two pytrees."""
-    a, b = (jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)]) for t in (tree, reference))
+    a, b = (
+        jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)])
+        for t in (tree, reference)
+    )
     assert a.shape == b.shape
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
 
@@ -84,7 +87,9 @@ def naive_maml(model, loss, rule, steps, *, stop=False):
 
 
 def descend(rate):
-    return lambda params, grads, _: jax.tree.map(lambda p, g: p - rate * g, params, grads)
+    return lambda params, grads, _: jax.tree.map(
+        lambda p, g: p - rate * g, params, grads
+    )
 
 
 @contextlib.contextmanager

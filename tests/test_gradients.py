@@ -76,7 +76,9 @@ def test_exact_equals_a_python_loop(float64, name):
 @pytest.mark.parametrize("grad", [mj.exact, mj.mixed, mj.reverse])
 def test_reverse_equals_finite_differences(float64, grad):
     value, arguments = outer(grad, "mlp", "sgd")
-    check_grads(value, arguments, order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-6)
+    check_grads(
+        value, arguments, order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("grad", [mj.exact, mj.mixed])
@@ -133,7 +135,9 @@ def test_mixed_under_vmap_over_closed_over_values(float64):
         gradient = lambda p: jnp.sum(grad(loss)(p, 2.0) ** 2)  # noqa: E731
         return jax.grad(gradient)(params)
 
-    ours, oracle = (jax.vmap(lambda s: value(s, g))(scales) for g in (mj.mixed, jax.grad))
+    ours, oracle = (
+        jax.vmap(lambda s: value(s, g))(scales) for g in (mj.mixed, jax.grad)
+    )
     np.testing.assert_allclose(ours, oracle, rtol=1e-12)
 
 

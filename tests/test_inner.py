@@ -25,8 +25,10 @@ def by_hand(name, rate, steps, params, batch):
             m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
             v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, v, g)
             update = jax.tree.map(
-                lambda m, v: (m / (1 - 0.9**k))  # noqa: B023
-                / (jnp.sqrt(v / (1 - 0.999**k) + 1e-8) + 1e-8),  # noqa: B023
+                lambda m, v: (
+                    (m / (1 - 0.9**k))  # noqa: B023
+                    / (jnp.sqrt(v / (1 - 0.999**k) + 1e-8) + 1e-8)
+                ),  # noqa: B023
                 m,
                 v,
             )

@@ -13,8 +13,8 @@ from metajax.types import Array, Episode, check_count
 Split = Literal["train", "validation", "test"]
 
 STROKES, POINTS = 3, 24  # a glyph's strokes, and the dots that draw each
-WOBBLE = 0.04  # standard deviation of a control point, in image sides
-TURN, SHEAR, STRETCH, SHIFT = 0.18, 0.18, 0.16, 0.06  # bounds of the affine jitter
+WOBBLE = 0.025  # standard deviation of a control point, in image sides
+TURN, SHEAR, STRETCH, SHIFT = 0.22, 0.22, 0.2, 0.09  # bounds of the affine jitter
 RADIUS = (0.03, 0.045)  # of the pen, in image sides
 SOFTNESS = 0.012  # of its edge
 

@@ -29,7 +29,7 @@ class ImageStore(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """The sampler that `image_episodes` makes: `episodes(key, tasks) -> Episode`.
 

@@ -1,0 +1,114 @@
+"""Our exact meta-gradient against peers' float64 gradients on the same fixed work.
+
+    python -m benchmarks.peer_gradients INPUTS GRADS WORKLOAD ...
+
+INPUTS holds `weights_*.npz` and `episodes_*.npz`, GRADS the peers' `WORKLOAD__PEER.npz`.
+A workload `w1_s1_k5_b4` is family w1, 1 shot, 5 inner steps, 4 tasks; w1 is Conv4-64 with
+max pooling on 28x28x1 at inner rate 0.4, w2 Conv4-32 on 84x84x3 at 0.01, w3 the sinusoid
+MLP at 0.01. Prints the relative L2 distance of the whole gradient to each peer's.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import metajax as mj
+from metajax.types import Batch, Episode, Params
+
+FAMILIES = {"w1": ("omniglot", 0.4), "w2": ("mini", 0.01), "w3": ("sine", 0.01)}
+EPISODES = {"w1": "omniglot_5w{}s", "w2": "mini_5w{}s", "w3": "sine_{}s"}
+
+
+def main(inputs: Path, grads: Path, workload: str) -> None:
+    """Prints our distance to every peer's gradient of one workload."""
+    ours = _gradient(inputs, workload)
+    for path in sorted(grads.glob(f"{workload}__*.npz")):
+        theirs = dict(np.load(path))
+        a, b = (
+            np.concatenate([g[k].ravel() for k in sorted(theirs)])
+            for g in (ours, theirs)
+        )
+        distance = np.linalg.norm(a - b) / np.linalg.norm(b)
+        print(f"{workload} {path.stem.split('__')[1]:32} {distance:.2e}")
+
+
+def _gradient(inputs: Path, workload: str) -> dict[str, np.ndarray]:
+    match = re.fullmatch(r"(w[123])_s(\d+)_k(\d+)_b(\d+)", workload)
+    if match is None:
+        raise SystemExit(f"no workload {workload!r}; one is called w1_s1_k5_b4, say")
+    family, (shots, steps, tasks) = match[1], map(int, match.groups()[1:])
+    name, rate = FAMILIES[family]
+    weights = dict(np.load(inputs / f"weights_{name}.npz"))
+    stored = np.load(inputs / f"episodes_{EPISODES[family].format(shots)}.npz")
+    cut = {
+        key: jnp.asarray(
+            stored[key][:tasks], np.int32 if _labels(stored[key]) else float
+        )
+        for key in ("x_spt", "y_spt", "x_qry", "y_qry")
+    }
+    episodes = Episode(
+        Batch(cut["x_spt"], cut["y_spt"]), Batch(cut["x_qry"], cut["y_qry"])
+    )
+    model, loss = mj.mlp(dtype=jnp.float64), mj.mse
+    if family != "w3":
+        filters, shape = weights["conv0_w"].shape[-1], stored["x_spt"].shape[2:]
+        model = mj.conv4(5, filters, image_shape=shape, dtype=jnp.float64)
+        loss = mj.cross_entropy
+    learner = mj.maml(model, loss, optax.sgd(rate), steps)
+
+    def batch_loss(meta: Params) -> jax.Array:
+        # One task at a time: 32 float64 tasks would not fit a laptop.
+        return jnp.mean(jax.lax.map(lambda e: learner.loss(meta, e)[0], episodes))
+
+    gradient = jax.jit(jax.grad(batch_loss))(_params(weights, family))
+    return _canonical(gradient, weights, family)
+
+
+def _labels(array: np.ndarray) -> bool:
+    return np.issubdtype(array.dtype, np.integer)
+
+
+def _params(weights: dict[str, np.ndarray], family: str) -> Params:
+    weights = {key: jnp.asarray(value, float) for key, value in weights.items()}
+    if family == "w3":
+        return [
+            dict(kernel=weights[f"fc{i}_w"], bias=weights[f"fc{i}_b"]) for i in range(3)
+        ]
+    blocks = [
+        dict(
+            kernel=weights[f"conv{i}_w"],
+            scale=weights[f"bn{i}_g"],
+            offset=weights[f"bn{i}_b"],
+        )
+        for i in range(4)
+    ]
+    return dict(blocks=blocks, head=dict(kernel=weights["fc_w"], bias=weights["fc_b"]))
+
+
+def _canonical(
+    gradient: Params, weights: dict[str, np.ndarray], family: str
+) -> dict[str, np.ndarray]:
+    """The peers' names. They have a bias before batch norm; its gradient is zero."""
+    if family == "w3":
+        named = {f"fc{i}_w": layer["kernel"] for i, layer in enumerate(gradient)}
+        named |= {f"fc{i}_b": layer["bias"] for i, layer in enumerate(gradient)}
+    else:
+        named = {"fc_w": gradient["head"]["kernel"], "fc_b": gradient["head"]["bias"]}
+        for i, block in enumerate(gradient["blocks"]):
+            named[f"conv{i}_w"] = block["kernel"]
+            named[f"conv{i}_b"] = np.zeros_like(weights[f"conv{i}_b"])
+            named[f"bn{i}_g"], named[f"bn{i}_b"] = block["scale"], block["offset"]
+    return {key: np.asarray(value, float) for key, value in named.items()}
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    if len(sys.argv) < 4:
+        raise SystemExit(__doc__)
+    for workload in sys.argv[3:]:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), workload)

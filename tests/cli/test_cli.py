@@ -1,0 +1,226 @@
+"""The command, in this process and, where it is killed, in another."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from metajax.checkpoint import Checkpoints
+from metajax.cli.main import main
+from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config
+from metajax.data import omniglot_builder
+from tests.helpers import SMALL, small_parts, write_archives
+
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "events",
+    "checkpoints",
+    "evaluation.json",
+    "evaluation.txt",
+    "learning_curve.png",
+    "adaptation.png",
+}
+QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
+
+
+@pytest.fixture(autouse=True)
+def relaxed():
+    # Optax and orbax rely on implicit promotion, and their own warnings are not ours.
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def sinusoid(folder, steps=6, *more):
+    arguments = ["train", "sinusoid", "--run-dir", str(folder)]
+    return main([*arguments, "--outer.steps", str(steps), *QUICK, *more])
+
+
+def error(capsys):
+    """The one line of error."""
+    lines = capsys.readouterr().err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1 and "Traceback" not in "".join(lines)
+    return errors[0]
+
+
+def test_presets_describe_themselves():
+    assert set(PRESETS) == set(DESCRIPTIONS)
+    for config in PRESETS.values():
+        assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_sinusoid_run(tmp_path, capsys):
+    assert sinusoid(tmp_path / "run") == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert len(found["transductive"]["mean"]) == 11
+    protocol = dict(
+        metric="mse", tasks=4, steps=10, split="test", shots=10, queries=100
+    )
+    assert protocol.items() <= found["protocol"].items()
+    table = (tmp_path / "run" / "evaluation.txt").read_text()
+    assert table in capsys.readouterr().out
+
+    # Another protocol leaves the run's own evaluation alone.
+    before = (tmp_path / "run" / "evaluation.json").read_text()
+    assert (
+        main(["evaluate", str(tmp_path / "run"), "--steps", "2", "--tasks", "3"]) == 0
+    )
+    assert (tmp_path / "run" / "evaluation.json").read_text() == before
+    (other,) = (tmp_path / "run").glob("evaluation-test-2steps-3tasks-*.json")
+    assert json.loads(other.read_text())["protocol"]["steps"] == 2
+
+
+def test_glyphs_run(tmp_path):
+    arguments = ["train", "glyphs", "--run-dir", str(tmp_path / "run"), *QUICK]
+    small = ["--model.filters", "4", "--outer.steps", "2", "--data.queries", "2"]
+    assert main([*arguments, *small, "--evaluation.queries", "2"]) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+
+
+def test_omniglot_run(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(omniglot_builder, "PARTS", small_parts(SMALL))
+    archives = write_archives(tmp_path / "archives")
+    places = ["--archives", str(archives), "--data-dir", str(tmp_path / "data")]
+    assert main(["data", "prepare", "omniglot", *places]) == 0
+    assert "omniglot test: 2 characters" in capsys.readouterr().out
+    arguments = ["train", "omniglot-5w1s-small", "--run-dir", str(tmp_path / "run")]
+    small = ["--model.filters", "4", "--outer.steps", "2", "--data.queries", "2"]
+    small += ["--data.ways", "4", "--evaluation.queries", "2", *QUICK, *places]
+    assert main([*arguments, *small]) == 0
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["protocol"]["ways"] == 4 and found["protocol"]["split"] == "test"
+
+
+def test_a_finished_run_goes_on_to_nothing(tmp_path, capsys):
+    sinusoid(tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert sinusoid(tmp_path / "run") == 0
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows
+
+
+def test_unknown_preset(capsys):
+    assert main(["train", "sinusiod"]) == 2
+    assert "did you mean sinusoid?" in error(capsys)
+
+
+def test_directory_of_another_configuration(tmp_path, capsys):
+    sinusoid(tmp_path / "run")
+    before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
+    capsys.readouterr()
+    assert sinusoid(tmp_path / "run", 6, "--inner.rate", "0.5") == 1
+    message = error(capsys)
+    assert "inner.rate is 0.01 there and 0.5 here" in message and "--run-dir" in message
+    after = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
+    assert after == before
+
+
+def test_directory_of_something_else(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert sinusoid(tmp_path) == 1
+    assert "is not a run directory" in error(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_evaluate_what_is_no_run(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert "has no config.json" in error(capsys)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (["--data.ways", "9"], "ways must be at most the number of classes"),
+        (["--data.shots", "6"], "shots + queries must be at most the images a class"),
+        (["--archives", "nowhere"], "no images_background.zip in nowhere"),
+    ],
+)
+def test_bad_episodes_write_nothing(tmp_path, monkeypatch, capsys, changes, message):
+    pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(omniglot_builder, "PARTS", small_parts(SMALL))
+    archives = write_archives(tmp_path / "archives")
+    places = ["--archives", str(archives), "--data-dir", str(tmp_path / "data")]
+    arguments = ["train", "omniglot-5w1s-small", "--run-dir", str(tmp_path / "run")]
+    base = ["--data.ways", "4", *places, *changes]
+    assert main([*arguments, *base]) == 1
+    assert message in error(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite(tmp_path, capsys):
+    assert sinusoid(tmp_path / "run", 40, "--inner.rate", "1e30") == 1
+    message = error(capsys)
+    assert "is not finite" in message and "lower the inner or the outer rate" in message
+    assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [0]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs a privilege")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk(tiny_disk, capsys):
+    (tiny_disk / "filler").write_bytes(bytes(24 * 1024 - 4096))
+    assert sinusoid(tiny_disk / "run") == 1
+    assert "No space left" in error(capsys)
+
+
+STEPS = 20_000
+
+
+def launch(folder):
+    command = [sys.executable, "-m", "metajax.cli", "train", "sinusoid"]
+    arguments = ["--run-dir", str(folder), "--outer.steps", str(STEPS), *QUICK]
+    return subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def manifest(folder):
+    """Step and digest of the newest checkpoint."""
+    newest = Checkpoints(folder / "checkpoints").steps()[-1]
+    path = folder / "checkpoints" / str(newest) / "manifest" / "metadata"
+    return json.loads(path.read_text())
+
+
+def steps_logged(folder):
+    rows = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(row)["step"] for row in rows]
+
+
+def test_killed_at_five_random_moments(tmp_path):
+    """`kill -9` five times over one run: it ends in the unbroken run's parameters."""
+    whole, broken, chance = tmp_path / "whole", tmp_path / "broken", random.Random(0)
+    assert launch(whole).wait() == 0
+    reached = []
+    for _ in range(5):
+        began, process = time.time(), launch(broken)
+        rows = broken / "metrics.jsonl"
+        # Training has begun when the rows are written anew; then any moment will do.
+        while not (rows.exists() and rows.stat().st_mtime > began):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 3.0))
+        assert process.poll() is None, "the run ended before it was killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached.append(max(Checkpoints(broken / "checkpoints").steps(), default=0))
+    assert launch(broken).wait() == 0
+    print("killed after checkpoints", reached)
+    assert manifest(broken) == manifest(whole)
+    assert manifest(broken)["step"] == STEPS and 0 < reached[-1] < STEPS
+    assert steps_logged(broken) == steps_logged(whole)

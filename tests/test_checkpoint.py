@@ -1,0 +1,113 @@
+import os
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metajax as mj
+from metajax.checkpoint import Checkpoints
+from metajax.training import TrainState
+from tests.helpers import KEY, relative
+
+LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)
+
+
+def state_at(step, scale=1.0):
+    state = mj.init_state(LEARNER, optax.adam(1e-3), KEY)
+    meta = jax.tree.map(lambda x: x * scale, state.meta)
+    return TrainState(meta, state.opt_state, jnp.int32(step))
+
+
+def test_round_trip_is_exact(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.restore(state_at(0)) is None
+    state = state_at(7, 1.1)
+    checkpoints.save(state)
+    restored = checkpoints.restore(state_at(0))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state)):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_keeps_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for step in (1, 2, 3, 10):
+        checkpoints.save(state_at(step))
+    assert checkpoints.steps() == [3, 10]
+    assert int(checkpoints.restore(state_at(0)).step) == 10
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [cut, flip, lambda path: path.unlink()])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, harm):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1, 1.0))
+    checkpoints.save(state_at(2, 2.0))
+    largest = max(files(tmp_path / "checkpoints" / "2"), key=lambda p: p.stat().st_size)
+    harm(largest)
+    with pytest.warns(UserWarning, match="checkpoint 2 is damaged"):
+        restored = checkpoints.restore(state_at(0))
+    assert int(restored.step) == 1
+    assert relative(restored.meta, state_at(1).meta) == 0
+    assert (tmp_path / "damaged" / "2").is_dir()
+    checkpoints.save(state_at(2, 3.0))
+    assert checkpoints.steps() == [1, 2]
+
+
+def test_an_unfinished_write_is_not_a_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1))
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir()
+    assert checkpoints.steps() == [1]
+    assert int(checkpoints.restore(state_at(0)).step) == 1
+
+
+def test_refuses_another_model(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1))
+    other = mj.maml(mj.mlp(hidden=(9,)), mj.mse, optax.sgd(0.01), 1)
+    like = mj.init_state(other, optax.adam(1e-3), KEY)
+    with pytest.raises(mj.InputError, match="another model or optimizer"):
+        checkpoints.restore(like)
+    assert checkpoints.steps() == [1]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 KiB, where this process may mount one."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs a privilege")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tiny_disk):
+    checkpoints = Checkpoints(tiny_disk / "checkpoints")
+    small = TrainState(jnp.ones(10), (), jnp.int32(1))
+    checkpoints.save(small)
+    large = TrainState(jax.random.normal(KEY, (100_000,)), (), jnp.int32(2))
+    with pytest.raises(OSError, match="could not write checkpoint 2") as caught:
+        checkpoints.save(large)
+    assert "\n" not in str(caught.value)
+    assert checkpoints.steps() == [1]
+    assert int(checkpoints.restore(small).step) == 1

@@ -1,0 +1,126 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metajax as mj
+from metajax.types import Learner
+from tests.helpers import KEY, compilations, image_episode, small_conv
+
+LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 2)
+EPISODES = mj.data.sinusoid(5, 5)
+
+
+def images(key, tasks):
+    return jax.vmap(image_episode)(jax.random.split(key, tasks))
+
+
+def test_scores_are_those_of_a_python_loop():
+    meta = LEARNER.init(KEY)
+    found = mj.evaluate(
+        LEARNER, meta, EPISODES, mj.mse, tasks=12, seed=4, tasks_per_call=5
+    )
+    scores = []
+    for i in range(12):
+        key = jax.random.fold_in(jax.random.key(4), i)
+        support, query = jax.tree.map(lambda x: x[0], EPISODES(key, 1))
+        steps = [
+            mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), k).adapt(
+                meta, support
+            )
+            for k in range(3)
+        ]
+        outputs = [LEARNER.predict(adapted, query.inputs) for adapted in steps]
+        scores.append([float(mj.mse(y, query.targets)) for y in outputs])
+    scores = np.array(scores)
+    np.testing.assert_allclose(found.transductive.mean, scores.mean(0), rtol=1e-4)
+    error = 1.959964 * scores.std(0, ddof=1) / np.sqrt(12)
+    np.testing.assert_allclose(found.transductive.interval, error, rtol=1e-4)
+    # This net has no batch statistics: it predicts alike in both modes.
+    np.testing.assert_allclose(found.inductive.mean, scores.mean(0), rtol=1e-4)
+
+
+def test_the_interval_covers():
+    """A learner that is right with probability 0.7: about 95 of 100 intervals hold it."""
+
+    def predict(adapted, inputs):
+        return jnp.stack([0.7 - inputs[:, 0], inputs[:, 0] - 0.7], axis=-1)
+
+    coin = Learner(
+        init=lambda key: (),
+        adapt=lambda meta, support: (),
+        predict=predict,
+        loss=lambda meta, episode: (jnp.zeros(()), {}),
+        trajectory=lambda meta, support: jnp.zeros(1),
+    )
+
+    def episodes(key, tasks):
+        x = jax.random.uniform(key, (tasks, 4, 1))
+        batch = mj.Batch(x, jnp.zeros((tasks, 4), jnp.int32))
+        return mj.Episode(batch, batch)
+
+    held = 0
+    for seed in range(100):
+        score = mj.evaluate(coin, (), episodes, tasks=50, seed=seed).transductive
+        held += abs(score.mean[0] - 0.7) <= score.interval[0]
+    assert 88 <= held <= 100
+
+
+def test_inductive_predictions_do_not_see_the_other_queries():
+    model = small_conv()
+    learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 1)
+    meta = model.init(KEY)
+    found = mj.evaluate(learner, meta, images, tasks=8)
+    rights = []
+    for i in range(8):
+        key = jax.random.fold_in(jax.random.key(0), i)
+        support, query = jax.tree.map(lambda x: x[0], images(key, 1))
+        adapted = learner.adapt(meta, support)
+        for x, y in zip(query.inputs, query.targets):
+            outputs = learner.predict(
+                adapted, jnp.concatenate([support.inputs, x[None]])
+            )
+            rights.append(int(outputs[-1].argmax()) == int(y))
+    np.testing.assert_allclose(found.inductive.mean[-1], np.mean(rights), atol=1e-6)
+    # Here it matters which other queries there are.
+    logits = model.apply(meta, query.inputs), model.apply(meta, query.inputs[:2])
+    assert np.abs(logits[0][:2] - logits[1]).max() > 1e-3
+
+
+def test_prefix_and_chunks():
+    meta = LEARNER.init(KEY)
+    few, more = (
+        mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=10, tasks_per_call=n)
+        for n in (3, 50)
+    )
+    np.testing.assert_allclose(few.transductive.mean, more.transductive.mean, rtol=1e-5)
+
+
+def test_a_second_evaluation_compiles_nothing():
+    meta = LEARNER.init(KEY)
+    mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=10)
+    with compilations() as count:
+        mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=20, seed=1)
+    assert not count
+
+
+def test_carries_its_protocol():
+    meta = LEARNER.init(KEY)
+    found = mj.evaluate(
+        LEARNER, meta, EPISODES, mj.mse, tasks=7, protocol={"split": "test"}
+    )
+    expected = dict(metric="mse", tasks=7, seed=0, steps=2, split="test")
+    assert expected.items() <= found.protocol.items()
+    text = mj.report(found)
+    assert "split test" in text and "tasks 7" in text and "±" in text
+
+
+def test_refuses_bad_numbers():
+    meta = LEARNER.init(KEY)
+    with pytest.raises(
+        mj.InputError, match="tasks must be a whole number of at least 2"
+    ):
+        mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=1)
+    with pytest.raises(mj.InputError, match="inductive_queries must be"):
+        mj.evaluate(LEARNER, meta, EPISODES, mj.mse, inductive_queries=0)

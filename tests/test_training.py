@@ -1,0 +1,194 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metajax as mj
+from metajax.checkpoint import Checkpoints
+from metajax.training import many_steps
+from metajax.types import Batch, Episode
+from tests.helpers import (
+    KEY,
+    compilations,
+    image_episode,
+    lenient,
+    relative,
+    small_conv,
+)
+
+LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)
+EPISODES = mj.data.sinusoid(5, 5)
+SETTINGS = dict(steps=12, tasks=4, steps_per_call=5, checkpoint_every=4)
+
+
+def adam():
+    return lenient(optax.adam(1e-2))
+
+
+def same(a, b):
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+    )
+
+
+class Notes:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.began, self.steps, self.losses = None, [], []
+
+    def start(self, state):
+        self.began = int(state.step)
+
+    def record(self, state, metrics):
+        self.steps.append(int(state.step))
+        self.losses += metrics["loss"].tolist()
+
+
+def test_fit_is_the_python_loop():
+    init_key, data_key = jax.random.split(jax.random.key(3))
+    step = mj.train_step(LEARNER, adam())
+    state = mj.init_state(LEARNER, adam(), init_key)
+    losses = []
+    for i in range(12):
+        batch = EPISODES(jax.random.fold_in(data_key, i), 4)
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    notes = Notes()
+    ours = mj.fit(LEARNER, adam(), EPISODES, seed=3, observers=[notes], **SETTINGS)
+    assert int(ours.step) == 12
+    assert relative(ours.meta, state.meta) < 1e-5
+    np.testing.assert_allclose(notes.losses, losses, rtol=1e-4)
+    assert notes.began == 0 and notes.steps == [4, 5, 8, 10, 12]
+
+
+def test_the_number_of_steps_a_call_changes_nothing():
+    settings = SETTINGS | dict(steps_per_call=1)
+    one = mj.fit(LEARNER, adam(), EPISODES, **settings)
+    assert same(one, mj.fit(LEARNER, adam(), EPISODES, **SETTINGS))
+
+
+def test_resumes_bit_for_bit(tmp_path):
+    whole = mj.fit(LEARNER, adam(), EPISODES, **SETTINGS)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    mj.fit(
+        LEARNER, adam(), EPISODES, checkpoints=checkpoints, **(SETTINGS | dict(steps=7))
+    )
+    assert checkpoints.steps() == [4, 7]
+    notes = Notes()
+    resumed = mj.fit(
+        LEARNER,
+        adam(),
+        EPISODES,
+        checkpoints=checkpoints,
+        observers=[notes],
+        **SETTINGS,
+    )
+    assert notes.began == 7
+    assert same(resumed, whole)
+
+
+def test_another_seed_is_another_run():
+    one, two = (mj.fit(LEARNER, adam(), EPISODES, seed=s, **SETTINGS) for s in (0, 1))
+    assert relative(one.meta, two.meta) > 0.1
+
+
+def test_one_dispatch_and_no_second_compilation():
+    run = many_steps(mj.train_step(LEARNER, adam()), tasks=4, most=5)
+    state = mj.init_state(LEARNER, adam(), KEY)
+    with compilations() as first:
+        state, metrics = run(state, EPISODES, KEY, 5)
+    # The whole of five meta-steps, sampling included, is this one program.
+    assert len(first) == 1
+    assert int(state.step) == 5 and metrics["loss"].shape == (5,)
+    with compilations() as second:
+        state, _ = run(state, EPISODES, KEY, 8)
+    assert int(state.step) == 8 and not second
+
+
+def test_the_state_is_donated():
+    run = many_steps(mj.train_step(LEARNER, adam()), tasks=4, most=5)
+    state = mj.init_state(LEARNER, adam(), KEY)
+    run(state, EPISODES, KEY, 5)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_takes_a_plain_function_as_sampler():
+    def episodes(key, tasks):
+        return EPISODES(key, tasks)
+
+    plain = mj.fit(LEARNER, adam(), episodes, **SETTINGS)
+    assert same(plain, mj.fit(LEARNER, adam(), EPISODES, **SETTINGS))
+
+
+def test_learns_to_classify():
+    """Above chance on classes that were not trained on."""
+    learner = mj.maml(
+        small_conv(),
+        mj.cross_entropy,
+        optax.sgd(0.2),
+        1,
+        metrics={"accuracy": mj.accuracy},
+    )
+
+    def episodes(key, tasks):
+        return jax.vmap(image_episode)(jax.random.split(key, tasks))
+
+    state = mj.fit(learner, adam(), episodes, steps=60, tasks=4, steps_per_call=60)
+    found = mj.evaluate(learner, state.meta, episodes, tasks=50, seed=9)
+    assert found.transductive.mean[-1] > 0.6 > 0.4 > found.transductive.mean[0]
+
+
+def explode(at):
+    """Episodes whose targets are infinite at one meta-step."""
+    _, data_key = jax.random.split(jax.random.key(0))
+    bad = jax.random.key_data(jax.random.fold_in(data_key, at))
+
+    def episodes(key, tasks):
+        batch = EPISODES(key, tasks)
+        hit = jnp.all(jax.random.key_data(key) == bad)
+        query = batch.query._replace(
+            targets=jnp.where(hit, jnp.inf, batch.query.targets)
+        )
+        return batch._replace(query=query)
+
+    return episodes
+
+
+def test_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_good_state(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    good = mj.fit(LEARNER, adam(), explode(at=99), **(SETTINGS | dict(steps=6)))
+    with pytest.raises(mj.NonFiniteError, match="meta-step 7 is not finite") as caught:
+        mj.fit(LEARNER, adam(), explode(at=6), checkpoints=checkpoints, **SETTINGS)
+    assert int(caught.value.state.step) == 6
+    assert same(caught.value.state, good)
+    assert checkpoints.steps() == [4, 6]
+    assert same(checkpoints.restore(good), good)
+
+
+def test_refuses_bad_input_before_compiling():
+    classify = mj.maml(small_conv(ways=2), mj.cross_entropy, optax.sgd(0.1), 1)
+
+    def three_ways(key, tasks):
+        return jax.vmap(image_episode)(jax.random.split(key, tasks))
+
+    def uneven(key, tasks):
+        batch = EPISODES(key, tasks)
+        support = Batch(batch.support.inputs[:, 1:], batch.support.targets)
+        return Episode(support, batch.query)
+
+    with pytest.raises(mj.InputError, match=r"labels must lie in 0\.\.1 .* got 0\.\.2"):
+        mj.fit(classify, adam(), three_ways, **SETTINGS)
+    with pytest.raises(mj.InputError, match="must agree on the number of examples"):
+        mj.fit(LEARNER, adam(), uneven, **SETTINGS)
+    with pytest.raises(mj.InputError, match="must return an Episode"):
+        mj.fit(LEARNER, adam(), lambda key, tasks: EPISODES(key, tasks)[0], **SETTINGS)
+    with pytest.raises(
+        mj.InputError, match="leaf of the support batches must have shape"
+    ):
+        mj.fit(LEARNER, adam(), lambda key, tasks: EPISODES(key, tasks + 1), **SETTINGS)
+    with pytest.raises(mj.InputError, match="tasks must be a whole number"):
+        mj.fit(LEARNER, adam(), EPISODES, **(SETTINGS | dict(tasks=0)))
+    with pytest.raises(mj.InputError, match="tasks_per_chunk must divide the 4 tasks"):
+        mj.fit(LEARNER, adam(), EPISODES, tasks_per_chunk=3, **SETTINGS)
