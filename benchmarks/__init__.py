@@ -1,0 +1,1 @@
+"""Benchmarks: scripts that print the figures of README.md beside them."""

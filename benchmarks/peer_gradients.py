@@ -2,10 +2,11 @@
 
     python -m benchmarks.peer_gradients INPUTS GRADS WORKLOAD ...
 
-INPUTS holds `weights_*.npz` and `episodes_*.npz`, GRADS the peers' `WORKLOAD__PEER.npz`.
-A workload `w1_s1_k5_b4` is family w1, 1 shot, 5 inner steps, 4 tasks; w1 is Conv4-64 with
-max pooling on 28x28x1 at inner rate 0.4, w2 Conv4-32 on 84x84x3 at 0.01, w3 the sinusoid
-MLP at 0.01. Prints the relative L2 distance of the whole gradient to each peer's.
+INPUTS holds `weights_*.npz` and `episodes_*.npz`, GRADS the peers' gradients, called
+`WORKLOAD__PEER.npz`. A workload `w1_s1_k5_b4` is family w1, 1 shot, 5 inner steps, 4
+tasks; w1 is Conv4-64 with max pooling on 28x28x1 at inner rate 0.4, w2 Conv4-32 on
+84x84x3 at 0.01, w3 the sinusoid MLP at 0.01. Prints the relative L2 distance of the whole
+gradient to each peer's.
 """
 
 import re
@@ -74,20 +75,20 @@ def _labels(array: np.ndarray) -> bool:
 
 
 def _params(weights: dict[str, np.ndarray], family: str) -> Params:
-    weights = {key: jnp.asarray(value, float) for key, value in weights.items()}
+    arrays = {key: jnp.asarray(value, float) for key, value in weights.items()}
     if family == "w3":
         return [
-            dict(kernel=weights[f"fc{i}_w"], bias=weights[f"fc{i}_b"]) for i in range(3)
+            dict(kernel=arrays[f"fc{i}_w"], bias=arrays[f"fc{i}_b"]) for i in range(3)
         ]
     blocks = [
         dict(
-            kernel=weights[f"conv{i}_w"],
-            scale=weights[f"bn{i}_g"],
-            offset=weights[f"bn{i}_b"],
+            kernel=arrays[f"conv{i}_w"],
+            scale=arrays[f"bn{i}_g"],
+            offset=arrays[f"bn{i}_b"],
         )
         for i in range(4)
     ]
-    return dict(blocks=blocks, head=dict(kernel=weights["fc_w"], bias=weights["fc_b"]))
+    return dict(blocks=blocks, head=dict(kernel=arrays["fc_w"], bias=arrays["fc_b"]))
 
 
 def _canonical(

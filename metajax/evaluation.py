@@ -205,5 +205,6 @@ def _score(
 
 def _summary(scores: np.ndarray) -> Score:
     """Mean over the tasks of `[tasks, K + 1]`, and the half-width of its interval."""
-    error = scores.std(axis=0, ddof=1) / np.sqrt(len(scores))
+    with np.errstate(invalid="ignore"):  # an adaptation that diverges is a result too
+        error = scores.std(axis=0, ddof=1) / np.sqrt(len(scores))
     return Score(scores.mean(axis=0), Z95 * error)

@@ -71,8 +71,8 @@ def _mixed(fun: Callable[..., Array], params: Params, args: tuple) -> Params:
 
 
 def _mixed_forward(fun: Callable[..., Array], params: Params, args: tuple):
-    # Not `_mixed` itself, the usual form: inside a scan, jax 0.10 then differentiates the
-    # result a second time to wrong numbers.
+    # Not `_mixed` itself, the usual form: inside a scan, jax 0.10 then takes a second
+    # derivative of the result that is wrong.
     return jax.grad(fun)(params, *args), (params, args)
 
 

@@ -55,12 +55,21 @@ class JsonLines:
 class TensorBoard:
     """Writes the mean of each metric as TensorBoard events; no TensorFlow needed.
 
+    It is a context manager: the last events are on disk when it closes.
+
     Args:
       directory: the folder of the events.
     """
 
     def __init__(self, directory: str | Path):
-        self._directory = str(directory)
+        self._directory, self._writer = str(directory), None
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
     def start(self, state: TrainState) -> None:
         """Opens the events; those past the state's step are marked as undone."""
@@ -74,10 +83,10 @@ class TensorBoard:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes the numbers of a row, under its `split`."""
+        assert self._writer is not None, "start comes first"
         for name, value in row.items():
             if isinstance(value, float):
                 self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
-        self._writer.flush()
 
 
 class Progress:

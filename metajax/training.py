@@ -209,10 +209,11 @@ def fit(
         metrics = {name: np.asarray(x)[: until - done] for name, x in metrics.items()}
         if reached < until:
             _stop(state, metrics, checkpoints)
-        if checkpoints and (reached % checkpoint_every == 0 or reached == steps):
-            checkpoints.save(state)
         for observer in observers:
             observer.record(state, metrics)
+        # After the observers: what they were not told of is done again on resuming.
+        if checkpoints and (reached % checkpoint_every == 0 or reached == steps):
+            checkpoints.save(state)
     return state
 
 

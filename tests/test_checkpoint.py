@@ -51,7 +51,8 @@ def cut(path):
 
 def flip(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x40
+    for i in range(0, len(content), 16):
+        content[i] ^= 0x40
     path.write_bytes(content)
 
 
@@ -91,10 +92,10 @@ def test_refuses_another_model(tmp_path):
 
 @pytest.fixture
 def tiny_disk(tmp_path):
-    """A file system of 64 KiB, where this process may mount one."""
+    """A file system of 256 KiB, where this process may mount one."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a file system needs a privilege")
     yield folder

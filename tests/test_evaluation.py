@@ -42,7 +42,7 @@ def test_scores_are_those_of_a_python_loop():
 
 
 def test_the_interval_covers():
-    """A learner that is right with probability 0.7: about 95 of 100 intervals hold it."""
+    """A learner that is right with probability 0.7: 95 of 100 intervals hold it."""
 
     def predict(adapted, inputs):
         return jnp.stack([0.7 - inputs[:, 0], inputs[:, 0] - 0.7], axis=-1)

@@ -26,15 +26,14 @@ def by_hand(name, rate, steps, params, batch):
             v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, v, g)
             update = jax.tree.map(
                 lambda m, v: (
-                    (m / (1 - 0.9**k))  # noqa: B023
-                    / (jnp.sqrt(v / (1 - 0.999**k) + 1e-8) + 1e-8)
-                ),  # noqa: B023
+                    (m / (1 - 0.9**k)) / (jnp.sqrt(v / (1 - 0.999**k) + 1e-8) + 1e-8)
+                ),
                 m,
                 v,
             )
         else:
             decay = {"sgd": 0.0, "momentum": 0.9}[name]
-            m = jax.tree.map(lambda m, g: decay * m + g, m, g)  # noqa: B023
+            m = jax.tree.map(lambda m, g: decay * m + g, m, g)
             update = m
         params = jax.tree.map(lambda p, u: p - rate * u, params, update)
     return params
@@ -60,7 +59,7 @@ def test_trajectory_is_each_loop(float64, name):
     trajectory = mj.inner_trajectory(loss_fn, INNER[name](0.05), 3)(params, batch)
     for k in range(4):
         adapted = mj.inner_loop(loss_fn, INNER[name](0.05), k)(params, batch)
-        assert relative(jax.tree.map(lambda x: x[k], trajectory), adapted) < 1e-13  # noqa: B023
+        assert relative(jax.tree.map(lambda x: x[k], trajectory), adapted) < 1e-13
 
 
 def test_trajectory_gradient(float64):

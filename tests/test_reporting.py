@@ -41,9 +41,9 @@ def test_resuming_removes_the_rows_past_the_checkpoint(tmp_path):
 
 
 def test_tensorboard_events(tmp_path):
-    events = TensorBoard(tmp_path)
-    events.start(at(0))
-    events.record(at(2), METRICS)
+    with TensorBoard(tmp_path) as events:
+        events.start(at(0))
+        events.record(at(2), METRICS)
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     assert b"train/loss" in content and b"train/accuracy" in content

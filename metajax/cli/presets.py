@@ -165,7 +165,7 @@ def _omniglot(ways: int, shots: int, inner: Inner, outer: Outer) -> Config:
 
 def _small(config: Config) -> Config:
     """The same task on a laptop's budget."""
-    outer = Outer(steps=6_000, tasks=8, rate=2e-3, schedule="cosine")
+    outer = Outer(steps=5_000, tasks=8, rate=2e-3, schedule="cosine")
     return replace(config, inner=Inner(rate=0.4), outer=outer)
 
 

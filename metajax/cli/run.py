@@ -183,7 +183,10 @@ def _name(settings: Evaluating, split: Split) -> str:
 
 def _plain(found: Evaluation) -> dict[str, Any]:
     scores = {
-        mode: {name: values.tolist() for name, values in score._asdict().items()}
+        mode: {
+            name: [float(x) if np.isfinite(x) else None for x in values]
+            for name, values in score._asdict().items()
+        }
         for mode, score in (
             ("transductive", found.transductive),
             ("inductive", found.inductive),

@@ -42,10 +42,10 @@ def mlp(
     widths = [check_count("a width", w, least=1) for w in (inputs, *hidden, outputs)]
 
     def init(key: Array) -> Params:
-        he = jax.nn.initializers.he_normal()
+        glorot = jax.nn.initializers.glorot_uniform()
         keys = jax.random.split(key, len(widths) - 1)
         return [
-            {"kernel": he(k, shape, dtype), "bias": jnp.zeros(shape[1:], dtype)}
+            {"kernel": glorot(k, shape, dtype), "bias": jnp.zeros(shape[1:], dtype)}
             for k, shape in zip(keys, zip(widths, widths[1:]))
         ]
 

@@ -214,7 +214,7 @@ def test_killed_at_five_random_moments(tmp_path):
         while not (rows.exists() and rows.stat().st_mtime > began):
             assert process.poll() is None
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 3.0))
+        time.sleep(chance.uniform(1.0, 8.0))
         assert process.poll() is None, "the run ended before it was killed"
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -71,9 +71,9 @@ def test_jit_and_vmap_change_nothing(name):
     meta, batch = learner.init(KEY), EPISODES(KEY, 3)
     both = jax.jit(jax.vmap(gradient(learner), (None, 0)))(meta, batch)
     for i in range(3):
-        episode = jax.tree.map(lambda x: x[i], batch)  # noqa: B023
+        episode = jax.tree.map(lambda x: x[i], batch)
         one = gradient(learner)(meta, episode)
-        assert relative(jax.tree.map(lambda x: x[i], both), one) < 1e-5  # noqa: B023
+        assert relative(jax.tree.map(lambda x: x[i], both), one) < 1e-5
 
 
 @every_learner

@@ -60,8 +60,7 @@ def test_pooling_equals_lax(float64, shape):
     x = jax.random.normal(KEY, shape, jnp.float64)
     np.testing.assert_array_equal(max_pool(x), lax_pool(x))
     ours, theirs = (
-        jax.grad(lambda x: jnp.sum(f(x) ** 2))(x)  # noqa: B023
-        for f in (max_pool, lax_pool)
+        jax.grad(lambda x: jnp.sum(f(x) ** 2))(x) for f in (max_pool, lax_pool)
     )
     np.testing.assert_allclose(ours, theirs)
 
