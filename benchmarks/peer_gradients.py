@@ -5,8 +5,8 @@
 INPUTS holds `weights_*.npz` and `episodes_*.npz`, GRADS the peers' gradients, called
 `WORKLOAD__PEER.npz`. A workload `w1_s1_k5_b4` is family w1, 1 shot, 5 inner steps, 4
 tasks; w1 is Conv4-64 with max pooling on 28x28x1 at inner rate 0.4, w2 Conv4-32 on
-84x84x3 at 0.01, w3 the sinusoid MLP at 0.01. Prints the relative L2 distance of the whole
-gradient to each peer's.
+84x84x3 at 0.01, w3 the sinusoid MLP at 0.01. Prints the relative L2 distance of our
+whole gradient to each peer's.
 """
 
 import re

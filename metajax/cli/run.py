@@ -49,19 +49,17 @@ def train(config: Config, directory: Path, places: Places) -> None:
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
     _claim(directory, config)
 
-    rows, events = (
-        JsonLines(directory / "metrics.jsonl"),
-        TensorBoard(directory / "events"),
-    )
-    validation = Validation(
-        tested,
-        held_out,
-        task.metric,
-        task.metric_name,
-        every=max(1, config.outer.steps // VALIDATIONS),
-        sinks=(rows, events),
-    )
-    with Progress(config.outer.steps, config.outer.tasks) as progress:
+    rows = JsonLines(directory / "metrics.jsonl")
+    bar = Progress(config.outer.steps, config.outer.tasks)
+    with TensorBoard(directory / "events") as events, bar as progress:
+        validation = Validation(
+            tested,
+            held_out,
+            task.metric,
+            task.metric_name,
+            every=max(1, config.outer.steps // VALIDATIONS),
+            sinks=(rows, events),
+        )
         state = fit(
             learner,
             build_optimizer(config),
