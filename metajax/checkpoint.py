@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,7 @@ class Checkpoints:
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest whole checkpoint, or None if there is none.
 
-        A damaged one is set aside, into a folder `damaged` beside this one, with a
-        warning.
+        A damaged one is set aside, with a warning, into a folder beside this one.
 
         Args:
           like: a state of the structure, shapes and dtypes that are expected.
@@ -94,7 +93,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 state = self._read(step, like)
-            except InputError:
+            except (InputError, PermissionError, MemoryError):
                 raise
             except Exception as error:  # orbax raises many kinds for a damaged file
                 self._set_aside(step, _first_line(error))
@@ -127,9 +126,9 @@ class Checkpoints:
         return state
 
     def _set_aside(self, step: int, reason: str) -> None:
-        target = self._directory.with_name("damaged") / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
+        folder = self._directory.with_name(f"{self._directory.name}-damaged")
+        folder.mkdir(exist_ok=True)
+        target = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=folder)) / str(step)
         (self._directory / str(step)).rename(target)
         warnings.warn(
             f"checkpoint {step} is damaged ({reason}) and was moved to {target}; "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.losses import accuracy
-from metajax.training import as_pytree
+from metajax.training import as_pytree, check_task
 from metajax.types import (
     Array,
     Learner,
@@ -17,7 +17,6 @@ from metajax.types import (
     PyTree,
     Sampler,
     check_count,
-    check_episodes,
 )
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
@@ -88,7 +87,8 @@ def evaluate(
       An `Evaluation`.
 
     Raises:
-      InputError: for numbers out of range or episodes of the wrong shape.
+      InputError: for numbers out of range, episodes of the wrong shape, or labels that
+        the model has no output for.
 
     >>> import optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
@@ -104,7 +104,7 @@ def evaluate(
     check_count("tasks_per_call", tasks_per_call, least=1)
     episodes = as_pytree(episodes)
     shape = jax.eval_shape(lambda: episodes(jax.random.key(seed), 1))
-    check_episodes(shape, 1)
+    check_task(learner, meta, episodes, 1)
     support, query = (
         jax.tree.leaves(batch.inputs)[0].shape[1]
         for batch in (shape.support, shape.query)

@@ -120,8 +120,9 @@ def first_order(fun: Callable[..., Array]) -> Callable[..., Params]:
 def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
     """The exact second-order gradient, by the form that measured best.
 
-    That is `mixed` on every backend measured so far: it takes the bytes of a
-    rematerialised `reverse`, and no more time (`benchmarks/README.md`).
+    That is `mixed`: on a CPU, the one backend measured so far, it takes somewhat less
+    memory than a rematerialised `reverse` (`benchmarks/README.md`). Forward mode
+    through it (`jax.jvp`, `jax.hessian`) is not possible; use `reverse` for that.
 
     Args:
       fun: `fun(params, *args) -> scalar`.

@@ -33,7 +33,8 @@ def inner_loop(
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optax optimizer. `optax.adam` has a gradient of NaN wherever a
+      optimizer: any optax optimizer whose update needs no more than the gradient and
+        the parameters (no line search). `optax.adam` has a gradient of NaN wherever a
         parameter's own gradient is exactly zero; `metajax.adam` has not.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or

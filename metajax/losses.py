@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.errors import InputError
 from metajax.types import Array
 
 
@@ -22,6 +23,7 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
     """
+    _check_shapes(targets, outputs.shape[:-1])
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
     ways = outputs.shape[-1]
     labels = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
@@ -42,6 +44,7 @@ def mse(outputs: Array, targets: Array) -> Array:
     >>> float(mse(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
     2.0
     """
+    _check_shapes(targets, outputs.shape)
     return jnp.mean((outputs - targets) ** 2)
 
 
@@ -58,4 +61,13 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
     """
+    _check_shapes(targets, outputs.shape[:-1])
     return jnp.mean(jnp.argmax(outputs, axis=-1) == targets, dtype=outputs.dtype)
+
+
+def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
+    """Refuses what would broadcast to a number that means nothing."""
+    if targets.shape != expected:
+        raise InputError(
+            f"targets must have shape {expected} for these outputs, got {targets.shape}"
+        )

@@ -80,8 +80,10 @@ def init_state(
     Returns:
       A `TrainState` at step 0.
     """
-    meta = learner.init(key)
-    return TrainState(meta, optimizer.init(meta), jnp.zeros((), jnp.int32))
+    # Copies: a training loop may donate them, and `init` may return arrays of its own.
+    meta = jax.tree.map(jnp.array, learner.init(key))
+    opt_state = jax.tree.map(jnp.array, optimizer.init(meta))
+    return TrainState(meta, opt_state, jnp.zeros((), jnp.int32))
 
 
 def train_step(
@@ -105,7 +107,7 @@ def train_step(
 
     Returns:
       A pure function of a `TrainState` and a meta-batch of B tasks. Its metrics are the
-      learner's, averaged over the tasks, and `gradient_norm`.
+      learner's, averaged over the tasks, with the outer `loss` and `gradient_norm`.
 
     Raises:
       InputError: if `tasks_per_chunk` is below 1 or, when called, does not divide B.
@@ -134,7 +136,7 @@ def train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.meta)
         meta = optax.apply_updates(state.meta, updates)
         norm = optax.tree.norm(grads)
-        metrics = {"loss": loss, **metrics, "gradient_norm": norm}
+        metrics = {**metrics, "loss": loss, "gradient_norm": norm}
         return TrainState(meta, opt_state, state.step + 1), metrics
 
     return step
@@ -177,8 +179,9 @@ def fit(
       The final state.
 
     Raises:
-      InputError: for numbers below 1, episodes of the wrong shape, or labels that the
-        model has no output for; before anything is compiled.
+      InputError: for numbers below 1, episodes of the wrong shape, labels that the
+        model has no output for (in one sampled episode), or a checkpoint past `steps`;
+        before the training is compiled.
       NonFiniteError: if a loss or a gradient is infinite or NaN. The last good state is
         saved, and is the error's `state`.
 
@@ -195,9 +198,16 @@ def fit(
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = init_state(learner, optimizer, init_key)
     episodes = as_pytree(episodes)
-    _check_task(learner, state.meta, episodes, tasks)
-    if checkpoints and (restored := checkpoints.restore(state)):
+    if tasks_per_chunk is not None:
+        _check_chunk(tasks, tasks_per_chunk)
+    check_task(learner, state.meta, episodes, tasks)
+    if checkpoints is not None and (restored := checkpoints.restore(state)):
         state = restored
+        if int(state.step) > steps:
+            raise InputError(
+                f"the checkpoint is at step {int(state.step)}, past the {steps} asked "
+                "for; ask for more steps or use another folder"
+            )
     for observer in observers:
         observer.start(state)
 
@@ -206,13 +216,17 @@ def fit(
         until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
         state, metrics = dispatch(state, episodes, data_key, until)
         reached = int(state.step)
-        metrics = {name: np.asarray(x)[: until - done] for name, x in metrics.items()}
         if reached < until:
-            _stop(state, metrics, checkpoints)
+            _stop(
+                state, {n: x[reached - done] for n, x in metrics.items()}, checkpoints
+            )
+        metrics = {name: np.asarray(x)[: until - done] for name, x in metrics.items()}
         for observer in observers:
             observer.record(state, metrics)
         # After the observers: what they were not told of is done again on resuming.
-        if checkpoints and (reached % checkpoint_every == 0 or reached == steps):
+        if checkpoints is not None and (
+            reached % checkpoint_every == 0 or reached == steps
+        ):
             checkpoints.save(state)
     return state
 
@@ -276,11 +290,7 @@ def as_pytree(episodes: Sampler) -> Sampler:
 def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
     def chunked(meta: PyTree, episodes: Episode):
         tasks = jax.tree.leaves(episodes)[0].shape[0]
-        if tasks % chunk:
-            raise InputError(
-                f"tasks_per_chunk must divide the {tasks} tasks of a meta-batch, "
-                f"got {chunk}"
-            )
+        _check_chunk(tasks, chunk)
         chunks = jax.tree.map(
             lambda x: x.reshape(tasks // chunk, chunk, *x.shape[1:]), episodes
         )
@@ -298,7 +308,26 @@ def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
     return chunked
 
 
-def _check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) -> None:
+def _check_chunk(tasks: int, chunk: int) -> None:
+    if tasks % chunk:
+        raise InputError(
+            f"tasks_per_chunk must divide the {tasks} tasks of a meta-batch, got "
+            f"{chunk}"
+        )
+
+
+def check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) -> None:
+    """Checks that a learner can take a sampler's episodes, on one that it samples.
+
+    Args:
+      learner: the learner.
+      meta: its meta-parameters.
+      episodes: the sampler.
+      tasks: tasks a meta-batch.
+
+    Raises:
+      InputError: for wrong shapes, or labels that the model has no output for.
+    """
     key = jax.random.key(0)
     check_episodes(jax.eval_shape(lambda: episodes(key, tasks)), tasks)
     sample = episodes(key, 1)
@@ -319,14 +348,12 @@ def _next(step: int, multiple: int) -> int:
 
 
 def _stop(
-    state: TrainState,
-    metrics: Mapping[str, np.ndarray],
-    checkpoints: Checkpointer | None,
+    state: TrainState, metrics: Metrics, checkpoints: Checkpointer | None
 ) -> None:
-    if checkpoints:
+    if checkpoints is not None:
         checkpoints.save(state)
     step = int(state.step)
-    bad = {name: float(values[-1]) for name, values in metrics.items()}
+    bad = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
     raise NonFiniteError(
         f"meta-step {step + 1} is not finite ({bad}); the state after step {step} is "
         "kept; lower the inner or the outer rate, or clip the outer gradient (inside, "

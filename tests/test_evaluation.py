@@ -84,7 +84,7 @@ def test_inductive_predictions_do_not_see_the_other_queries():
             rights.append(int(outputs[-1].argmax()) == int(y))
     np.testing.assert_allclose(found.inductive.mean[-1], np.mean(rights), atol=1e-6)
     # Here it matters which other queries there are.
-    logits = model.apply(meta, query.inputs), model.apply(meta, query.inputs[:2])
+    logits = [model.apply(adapted, x) for x in (query.inputs, query.inputs[:2])]
     assert np.abs(logits[0][:2] - logits[1]).max() > 1e-3
 
 

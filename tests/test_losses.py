@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import metajax as mj
 from tests.helpers import KEY
@@ -23,3 +24,11 @@ def test_mse_and_accuracy():
     assert mj.mse(jnp.array([[1.0], [3.0]]), jnp.array([[0.0], [1.0]])) == 2.5
     outputs = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     assert mj.accuracy(outputs, jnp.array([0, 1, 1, 0])) == 0.75
+
+
+def test_refuses_what_would_broadcast():
+    with pytest.raises(mj.InputError, match="targets must have shape"):
+        mj.mse(jnp.zeros((4, 1)), jnp.zeros(4))
+    for measure in (mj.accuracy, mj.cross_entropy):
+        with pytest.raises(mj.InputError, match="targets must have shape"):
+            measure(jnp.zeros((3, 3)), jnp.zeros((3, 3), jnp.int32))

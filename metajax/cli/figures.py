@@ -52,20 +52,26 @@ def learning_curve(
 
 @singledispatch
 def adaptation(
-    family: Any, task: Task, learner: Learner, meta: PyTree, directory: Path
+    family: Any, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
 ) -> None:
-    """Draws an episode of images with the predictions for its queries."""
-    batch = task.episodes("test", SHOWN_QUERIES)(jax.random.key(0), 1)
-    episode = jax.tree.map(lambda x: x[0], batch)
+    """Draws an episode of images with the predictions for at most `queries` a class."""
+    episodes = task.episodes("test", min(SHOWN_QUERIES, queries))
+    episode = jax.tree.map(lambda x: x[0], episodes(jax.random.key(0), 1))
     outputs = learner.predict(
         learner.adapt(meta, episode.support), episode.query.inputs
     )
-    _draw_episode(episode, np.argmax(outputs, axis=-1), task.outputs, directory)
+    _draw_episode(episode, np.argmax(outputs, axis=-1), task.outputs, to)
 
 
 @adaptation.register
 def _(
-    family: SinusoidData, task: Task, learner: Learner, meta: PyTree, directory: Path
+    family: SinusoidData,
+    task: Task,
+    learner: Learner,
+    meta: PyTree,
+    *,
+    queries: int,
+    to: Path,
 ) -> None:
     """Draws sine waves: the prior, what 1 and all steps make of it, and the truth."""
     episodes = task.episodes("test", CURVE_POINTS)(jax.random.key(0), SHOWN_TASKS)
@@ -79,7 +85,7 @@ def _(
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5
     )
-    _save(figure, directory / "adaptation.png")
+    _save(figure, to / "adaptation.png")
 
 
 def _draw_wave(ax: Axes, learner: Learner, meta: PyTree, episode: Episode) -> None:
@@ -109,7 +115,11 @@ def _draw_episode(
     guesses = predicted.reshape(ways, -1)
     columns = 1 + queries.shape[1]
     figure, axes = plt.subplots(
-        shown, columns, figsize=(0.8 * columns, 0.95 * shown), layout="constrained"
+        shown,
+        columns,
+        figsize=(0.8 * columns, 0.95 * shown),
+        layout="constrained",
+        squeeze=False,
     )
     for row in range(shown):
         _show(axes[row, 0], support[row, 0], f"class {row}", BLUE)

@@ -185,7 +185,7 @@ PRESETS: dict[str, Config] = {
     "sinusoid": Config(
         SinusoidData(),
         MLPModel(),
-        inner=Inner(rate=0.01),
+        inner=Inner(rate=0.01, steps=5),
         outer=Outer(steps=30_000, tasks=25, schedule="cosine"),
         evaluation=Evaluating(steps=10, queries=100, inductive_queries=10),
     ),

@@ -34,9 +34,10 @@ from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
 from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows, write_whole
 from metajax.training import TrainState, fit, init_state
-from metajax.types import Learner, Loss, PyTree, Sampler
+from metajax.types import Learner, Loss, PyTree, Sampler, check_count
 
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
+VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
 def train(config: Config, directory: Path, places: Places) -> None:
@@ -47,6 +48,7 @@ def train(config: Config, directory: Path, places: Places) -> None:
     episodes = task.episodes("train", config.data.queries)
     held_out = task.episodes("validation", config.evaluation.queries)
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
+    _check(config)
     _claim(directory, config)
 
     rows = JsonLines(directory / "metrics.jsonl")
@@ -91,6 +93,21 @@ def evaluate_run(
     _evaluate(config, settings, task, state.meta, directory, split=split)
 
 
+def _check(config: Config) -> None:
+    """Refuses, before anything is written, what would fail later."""
+    outer, evaluation = config.outer, config.evaluation
+    check_count("--outer.steps", outer.steps, least=1)
+    check_count("--outer.tasks", outer.tasks, least=1)
+    check_count("--evaluation.tasks", evaluation.tasks, least=2)
+    check_count("--evaluation.inductive-queries", evaluation.inductive_queries, least=1)
+    chunk = check_count("--outer.tasks-per-chunk", outer.tasks_per_chunk or 1, least=1)
+    if outer.tasks % chunk:
+        raise InputError(
+            f"--outer.tasks-per-chunk must divide the {outer.tasks} tasks of a "
+            f"meta-batch, got {chunk}"
+        )
+
+
 class Sink(Protocol):
     """Somewhere a row of numbers goes."""
 
@@ -125,6 +142,7 @@ class Validation:
             self.episodes,
             self.metric,
             tasks=VALIDATION_TASKS,
+            seed=VALIDATION_SEED,
             inductive_queries=1,
         ).transductive
         name = self.metric_name
@@ -165,7 +183,9 @@ def _evaluate(
     write_whole(directory / f"{name}.json", json.dumps(_plain(found), indent=2) + "\n")
     write_whole(directory / f"{name}.txt", report(found) + "\n")
     if own:
-        figures.adaptation(config.data, task, learner, meta, directory)
+        figures.adaptation(
+            config.data, task, learner, meta, queries=settings.queries, to=directory
+        )
     print(report(found))
     print(f"written to {directory / name}.json")
 

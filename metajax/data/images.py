@@ -107,6 +107,7 @@ def image_episodes(
         check_count(name, value, least=1)
     if rotations not in ROTATIONS:
         raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
+    _check_store(store)
     classes, _, height, width, _ = store.images.shape
     if rotations > 1 and height != width:
         raise InputError(
@@ -126,6 +127,26 @@ def image_episodes(
         )
     images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
     return Images(images, counts, ways, shots, queries, rotations)
+
+
+def _check_store(store: ImageStore) -> None:
+    images, counts, names = store
+    if images.ndim != 5 or images.dtype != np.uint8:
+        raise InputError(
+            "images must be uint8[classes, per_class, height, width, channels], got "
+            f"{images.dtype}{list(images.shape)}"
+        )
+    classes, per_class = images.shape[:2]
+    if np.shape(counts) != (classes,) or len(names) != classes:
+        raise InputError(
+            f"counts and names must have one entry for each of {classes} classes, got "
+            f"{np.shape(counts)} and {len(names)}"
+        )
+    if np.max(counts) > per_class:
+        raise InputError(
+            f"counts must be at most the {per_class} images stored a class, got "
+            f"{np.max(counts)}"
+        )
 
 
 def split_by_class(images: Array, shots: int) -> Episode:

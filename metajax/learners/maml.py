@@ -36,7 +36,8 @@ def maml(
     Args:
       model: the network; its parameters are the meta-parameters.
       loss: `loss(outputs, targets) -> scalar`, inner and outer.
-      optimizer: the inner optimizer, with its rate α: any optax optimizer.
+      optimizer: the inner optimizer, with its rate α: any of optax whose update needs no
+        more than the gradient and the parameters.
       steps: the number of inner steps; evaluation may take more than training did.
       grad: how the inner gradient is differentiated.
       metrics: further functions of (outputs, targets) to report by name.
@@ -56,7 +57,7 @@ def maml(
     Source: Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
     Networks", ICML 2017, algorithm 2.
     """
-    measures: dict[str, Loss] = {"loss": loss, **(metrics or {})}
+    measures = dict(metrics or {})
 
     def support_loss(params: Params, support: Batch):
         return loss(model.apply(params, support.inputs), support.targets)
@@ -65,8 +66,9 @@ def maml(
 
     def outer_loss(meta: Params, episode: Episode):
         outputs = model.apply(adapt(meta, episode.support), episode.query.inputs)
+        value = loss(outputs, episode.query.targets)
         values = {n: f(outputs, episode.query.targets) for n, f in measures.items()}
-        return values["loss"], values
+        return value, {**values, "loss": value}
 
     trajectory = inner_trajectory(support_loss, optimizer, steps, grad=grad)
     return Learner(model.init, adapt, model.apply, outer_loss, trajectory)

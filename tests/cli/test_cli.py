@@ -174,9 +174,10 @@ def tiny_disk(tmp_path):
 
 
 def test_a_full_disk(tiny_disk, capsys):
-    (tiny_disk / "filler").write_bytes(bytes(24 * 1024 - 4096))
+    (tiny_disk / "filler").write_bytes(bytes(24 * 1024))
     assert sinusoid(tiny_disk / "run") == 1
     assert "No space left" in error(capsys)
+    assert [path.name for path in tiny_disk.iterdir()] == ["filler"]
 
 
 STEPS = 20_000
@@ -214,7 +215,7 @@ def test_killed_at_five_random_moments(tmp_path):
         while not (rows.exists() and rows.stat().st_mtime > began):
             assert process.poll() is None
             time.sleep(0.01)
-        time.sleep(chance.uniform(1.0, 8.0))
+        time.sleep(chance.uniform(1.0, 6.0))
         assert process.poll() is None, "the run ended before it was killed"
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -88,3 +88,9 @@ def test_refuses_what_the_store_cannot_give():
     wide = store()._replace(images=np.zeros((6, 8, 4, 5, 1), np.uint8))
     with pytest.raises(mj.InputError, match="square"):
         image_episodes(wide, 2, 1, 1, rotations=4)
+    with pytest.raises(mj.InputError, match="images must be uint8"):
+        image_episodes(store()._replace(images=store().images / 255.0), 2, 1, 1)
+    with pytest.raises(mj.InputError, match="one entry for each of 6 classes"):
+        image_episodes(store(counts=[8]), 2, 1, 1)
+    with pytest.raises(mj.InputError, match="counts must be at most the 8 images"):
+        image_episodes(store(counts=[8, 8, 8, 8, 8, 9]), 2, 1, 1)
