@@ -36,8 +36,8 @@ def maml(
     Args:
       model: the network; its parameters are the meta-parameters.
       loss: `loss(outputs, targets) -> scalar`, inner and outer.
-      optimizer: the inner optimizer, with its rate α: any of optax whose update needs no
-        more than the gradient and the parameters.
+      optimizer: the inner optimizer, with its rate α: any of optax whose update needs
+        no more than the gradient and the parameters.
       steps: the number of inner steps; evaluation may take more than training did.
       grad: how the inner gradient is differentiated.
       metrics: further functions of (outputs, targets) to report by name.
