@@ -156,7 +156,7 @@ def report(evaluation: Evaluation) -> str:
     for step, values in enumerate(columns):
         a, b, c, d = (f"{scale * v:.{digits}f}" for v in values)
         lines.append(f"{step:>5}{a:>11} ± {b:>5} {c:>11} ± {d:>5}")
-    facts = {**evaluation.protocol, "metric": evaluation.protocol["metric"]}
+    facts = dict(evaluation.protocol)
     facts["metric"] += " (%)" if percent else ""
     return "\n".join([*lines, ", ".join(f"{k} {v}" for k, v in facts.items())])
 
