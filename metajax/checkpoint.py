@@ -42,6 +42,7 @@ class Checkpoints:
     def __init__(self, directory: str | Path, *, keep: int = 3):
         self._directory = Path(directory).absolute()
         self._keep = check_count("keep", keep, least=1)
+        self._damaged: set[int] = set()
 
     def steps(self) -> list[int]:
         """The steps of which there is a checkpoint, in order."""
@@ -54,14 +55,19 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Saves `state` under its step, wholly or not at all.
 
+        Checkpoints that `restore` found damaged are first moved into a folder beside
+        this one: they would stand in the way.
+
         Raises:
           OSError: if it cannot be written; what was there before is untouched.
         """
         state = jax.tree.map(np.asarray, state)
         step = int(state.step)
-        if step in self.steps():
-            return
         try:
+            while self._damaged:
+                self._set_aside(self._damaged.pop())
+            if step in self.steps():
+                return
             with self._manager() as manager:
                 manager.save(
                     step,
@@ -79,7 +85,7 @@ class Checkpoints:
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest whole checkpoint, or None if there is none.
 
-        A damaged one is set aside, with a warning, into a folder beside this one.
+        A damaged one is passed over, with a warning; nothing on disk is changed.
 
         Args:
           like: a state of the structure, shapes and dtypes that are expected.
@@ -88,17 +94,30 @@ class Checkpoints:
           The state, on the default device.
 
         Raises:
-          InputError: if a checkpoint is of another structure.
+          InputError: if a checkpoint is of another structure, or if none of those
+            that are there is whole.
         """
+        reason = ""
         for step in reversed(self.steps()):
             try:
                 state = self._read(step, like)
             except (InputError, PermissionError, MemoryError):
                 raise
             except Exception as error:  # orbax raises many kinds for a damaged file
-                self._set_aside(step, _first_line(error))
+                reason = _first_line(error)
+                self._damaged.add(step)
+                warnings.warn(
+                    f"checkpoint {step} in {self._directory} is damaged ({reason}); "
+                    "the one before it is used",
+                    stacklevel=2,
+                )
             else:
                 return jax.tree.map(jnp.asarray, state)
+        if reason:
+            raise InputError(
+                f"no checkpoint in {self._directory} can be read ({reason}); move the "
+                "folder away to begin anew"
+            )
         return None
 
     def _manager(self) -> ocp.CheckpointManager:
@@ -125,16 +144,11 @@ class Checkpoints:
             raise OSError("its arrays are not those that were saved")
         return state
 
-    def _set_aside(self, step: int, reason: str) -> None:
+    def _set_aside(self, step: int) -> None:
         folder = self._directory.with_name(f"{self._directory.name}-damaged")
         folder.mkdir(exist_ok=True)
         target = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=folder)) / str(step)
         (self._directory / str(step)).rename(target)
-        warnings.warn(
-            f"checkpoint {step} is damaged ({reason}) and was moved to {target}; "
-            "the one before it is used",
-            stacklevel=3,
-        )
 
 
 def _manifest(state: TrainState) -> dict[str, Any]:

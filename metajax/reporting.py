@@ -49,7 +49,7 @@ class JsonLines:
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row of any kind; it needs a `step`."""
         with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(finite(row)) + "\n")
 
 
 class TensorBoard:
@@ -160,6 +160,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text().split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+def finite(value: Any) -> Any:
+    """Plain values with None for NaN and infinities, for which JSON has no words."""
+    if isinstance(value, Mapping):
+        return {name: finite(x) for name, x in value.items()}
+    if isinstance(value, list):
+        return [finite(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -182,8 +182,8 @@ def fit(
       InputError: for numbers below 1, episodes of the wrong shape, labels that the
         model has no output for (in one sampled episode), or a checkpoint past `steps`;
         before the training is compiled.
-      NonFiniteError: if a loss or a gradient is infinite or NaN. The last good state is
-        saved, and is the error's `state`.
+      NonFiniteError: if a loss, a gradient or a meta-parameter would be infinite or
+        NaN. The last good state is saved, and is the error's `state`.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -216,18 +216,18 @@ def fit(
         until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
         state, metrics = dispatch(state, episodes, data_key, until)
         reached = int(state.step)
-        if reached < until:
-            _stop(
-                state, {n: x[reached - done] for n, x in metrics.items()}, checkpoints
-            )
-        metrics = {name: np.asarray(x)[: until - done] for name, x in metrics.items()}
-        for observer in observers:
-            observer.record(state, metrics)
+        metrics = {name: np.asarray(x) for name, x in metrics.items()}
+        taken = {name: x[: reached - done] for name, x in metrics.items()}
+        if reached > done:
+            for observer in observers:
+                observer.record(state, taken)
         # After the observers: what they were not told of is done again on resuming.
-        if checkpoints is not None and (
-            reached % checkpoint_every == 0 or reached == steps
-        ):
+        stopped = reached < until
+        due = reached % checkpoint_every == 0 or reached == steps or stopped
+        if checkpoints is not None and due:
             checkpoints.save(state)
+        if stopped:
+            raise _not_finite(state, {n: x[reached - done] for n, x in metrics.items()})
     return state
 
 
@@ -255,7 +255,10 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Callable:
         def body(carry):
             state, trace, _ = carry
             after, metrics = one(state)
-            finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
+            numbers = (metrics["loss"], metrics["gradient_norm"], after.meta)
+            finite = jnp.all(
+                jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(numbers)])
+            )
             trace = jax.tree.map(
                 lambda t, m: t.at[state.step - start].set(m), trace, metrics
             )
@@ -347,14 +350,10 @@ def _next(step: int, multiple: int) -> int:
     return (step // multiple + 1) * multiple
 
 
-def _stop(
-    state: TrainState, metrics: Metrics, checkpoints: Checkpointer | None
-) -> None:
-    if checkpoints is not None:
-        checkpoints.save(state)
+def _not_finite(state: TrainState, metrics: Mapping[str, np.ndarray]) -> NonFiniteError:
     step = int(state.step)
     bad = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
-    raise NonFiniteError(
+    return NonFiniteError(
         f"meta-step {step + 1} is not finite ({bad}); the state after step {step} is "
         "kept; lower the inner or the outer rate, or clip the outer gradient (inside, "
         "use metajax.adam, not optax.adam)",

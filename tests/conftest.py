@@ -1,6 +1,7 @@
 """Strict JAX for every test: two CPU devices, no implicit promotion."""
 
 import os
+import subprocess
 
 # The tests compile many small programs once: optimising them costs more than it gains.
 os.environ["XLA_FLAGS"] = " ".join(
@@ -23,3 +24,22 @@ def strict():
 def float64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """`small_disk(kib)` is a file system of that size, where one may be mounted."""
+    mounted = []
+
+    def mount(kib):
+        folder = tmp_path / "small-disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a file system needs a privilege")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

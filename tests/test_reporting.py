@@ -3,6 +3,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from rich.console import Console
 
 from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows, write_whole
@@ -24,6 +25,14 @@ def test_rows_are_means_with_intervals(tmp_path):
     assert row["step"] == 2 and row["split"] == "train"
     assert row["loss"] == 2.0 and row["accuracy"] == 0.6
     np.testing.assert_allclose(row["loss_interval"], 1.959964 * 2**0.5 / 2**0.5)
+
+
+def test_a_row_is_json_whatever_its_numbers(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl")
+    lines.write({"step": 1, "nested": {"numbers": [1.0, float("nan"), float("inf")]}})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    row = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert row == {"step": 1, "nested": {"numbers": [1.0, None, None]}}
 
 
 def test_resuming_removes_the_rows_past_the_checkpoint(tmp_path):

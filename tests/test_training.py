@@ -162,11 +162,25 @@ def test_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_good_state(tmp_pa
     with pytest.raises(
         mj.NonFiniteError, match=r"meta-step 7 is not finite .*inf"
     ) as caught:
-        mj.fit(LEARNER, adam(), explode(at=6), checkpoints=checkpoints, **SETTINGS)
+        mj.fit(
+            LEARNER,
+            adam(),
+            explode(at=6),
+            checkpoints=checkpoints,
+            observers=[notes := Notes()],
+            **SETTINGS,
+        )
+    assert notes.steps == [4, 5, 6] and np.isfinite(notes.losses).all()
     assert int(caught.value.state.step) == 6
     assert same(caught.value.state, good)
     assert checkpoints.steps() == [4, 6]
     assert same(checkpoints.restore(good), good)
+
+
+def test_stops_before_an_update_that_is_not_finite():
+    with pytest.raises(mj.NonFiniteError, match="meta-step 1 is not finite") as caught:
+        mj.fit(LEARNER, optax.sgd(3e38), EPISODES, **SETTINGS)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(caught.value.state.meta))
 
 
 def test_refuses_bad_input_before_compiling():

@@ -34,8 +34,10 @@ def learning_curve(
     for split, colour in (("train", BLUE), ("validation", RED)):
         chosen = [r for r in rows if r["split"] == split and f"{metric}_interval" in r]
         steps = np.array([row["step"] for row in chosen])
-        mean = scale * np.array([row[metric] for row in chosen])
-        half = scale * np.array([row[f"{metric}_interval"] for row in chosen])
+        mean, half = (
+            scale * np.array([row[name] for row in chosen], float)  # None becomes NaN
+            for name in (metric, f"{metric}_interval")
+        )
         axes.plot(
             steps, mean, color=colour, label=split, marker="." if percent else None
         )

@@ -32,7 +32,14 @@ from metajax.cli.build import (
 from metajax.cli.presets import Config, Evaluating
 from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
-from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows, write_whole
+from metajax.reporting import (
+    JsonLines,
+    Progress,
+    TensorBoard,
+    finite,
+    read_rows,
+    write_whole,
+)
 from metajax.training import TrainState, fit, init_state
 from metajax.types import Learner, Loss, PyTree, Sampler, check_count
 
@@ -200,17 +207,11 @@ def _name(settings: Evaluating, split: Split) -> str:
 
 
 def _plain(found: Evaluation) -> dict[str, Any]:
-    scores = {
-        mode: {
-            name: [float(x) if np.isfinite(x) else None for x in values]
-            for name, values in score._asdict().items()
-        }
-        for mode, score in (
-            ("transductive", found.transductive),
-            ("inductive", found.inductive),
-        )
-    }
-    return {**scores, "protocol": dict(found.protocol)}
+    plain: dict[str, Any] = {"protocol": dict(found.protocol)}
+    for mode in ("transductive", "inductive"):
+        score = getattr(found, mode)
+        plain[mode] = {name: x.tolist() for name, x in score._asdict().items()}
+    return finite(plain)
 
 
 def _checkpoints(directory: Path) -> Checkpoints:

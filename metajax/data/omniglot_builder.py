@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.units import Size
 
 from metajax.data.omniglot import vinyals_split
@@ -177,15 +178,22 @@ def _decode(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _download(dl_manager: Any) -> dict[str, Path]:
+    by_hand = (
+        f"put {' and '.join(p.file for p in PARTS.values())} in a folder and pass "
+        "archives=DIR (--archives DIR)"
+    )
     for part in PARTS.values():
         try:
             request = urllib.request.Request(part.url, method="HEAD")
             urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT).close()
         except (urllib.error.URLError, OSError) as error:
             raise InputError(
-                f"cannot download {part.url} ({error}); without a network, put "
-                f"{' and '.join(p.file for p in PARTS.values())} in a folder and pass "
-                "archives=DIR (--archives DIR)"
+                f"cannot download {part.url} ({error}); without a network, {by_hand}"
             ) from error
-    paths = dl_manager.download({name: part.url for name, part in PARTS.items()})
+    try:
+        paths = dl_manager.download({name: part.url for name, part in PARTS.items()})
+    except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
+        raise InputError(
+            f"the download of Omniglot failed ({error}); try again, or {by_hand}"
+        ) from error
     return {name: Path(path) for name, path in paths.items()}

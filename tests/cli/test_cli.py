@@ -1,7 +1,6 @@
 """The command, in this process and, where it is killed, in another."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -162,22 +161,12 @@ def test_a_loss_that_is_not_finite(tmp_path, capsys):
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [0]
 
 
-@pytest.fixture
-def tiny_disk(tmp_path):
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a file system needs a privilege")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk(tiny_disk, capsys):
-    (tiny_disk / "filler").write_bytes(bytes(24 * 1024))
-    assert sinusoid(tiny_disk / "run") == 1
+def test_a_full_disk(small_disk, capsys):
+    disk = small_disk(24)
+    (disk / "filler").write_bytes(bytes(24 * 1024))
+    assert sinusoid(disk / "run") == 1
     assert "No space left" in error(capsys)
-    assert [path.name for path in tiny_disk.iterdir()] == ["filler"]
+    assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
 STEPS = 20_000

@@ -124,6 +124,18 @@ def test_download(small, tmp_path, monkeypatch):
     assert set(reached) <= set(omniglot_builder.OmniglotCharacters.url_infos)
 
 
+def test_a_download_that_is_not_the_file(monkeypatch):
+    class Downloads:
+        def download(self, urls):
+            raise omniglot_builder.NonMatchingChecksumError("checksum mismatch")
+
+    monkeypatch.setattr(
+        omniglot_builder.urllib.request, "urlopen", lambda *_, **__: io.BytesIO()
+    )
+    with pytest.raises(mj.InputError, match="checksum mismatch.*--archives DIR"):
+        omniglot_builder._download(Downloads())
+
+
 def test_unknown_split():
     with pytest.raises(mj.InputError, match="split must be one of background"):
         omniglot("all")  # pyright: ignore
