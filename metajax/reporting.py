@@ -131,6 +131,8 @@ class Progress:
             -math.inf,
         )
         text = f"step {self._first}/{self._steps} compiling"
+        if not self._console.is_terminal and self._first < self._steps:
+            self._console.print(text, highlight=False)
         self._task = self._bar.add_task(text, total=self._steps, completed=self._first)
 
     def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:

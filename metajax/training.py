@@ -199,7 +199,7 @@ def fit(
     state = init_state(learner, optimizer, init_key)
     episodes = as_pytree(episodes)
     if tasks_per_chunk is not None:
-        _check_chunk(tasks, tasks_per_chunk)
+        check_chunk(tasks, tasks_per_chunk)
     check_task(learner, state.meta, episodes, tasks)
     if checkpoints is not None and (restored := checkpoints.restore(state)):
         state = restored
@@ -293,7 +293,7 @@ def as_pytree(episodes: Sampler) -> Sampler:
 def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
     def chunked(meta: PyTree, episodes: Episode):
         tasks = jax.tree.leaves(episodes)[0].shape[0]
-        _check_chunk(tasks, chunk)
+        check_chunk(tasks, chunk)
         chunks = jax.tree.map(
             lambda x: x.reshape(tasks // chunk, chunk, *x.shape[1:]), episodes
         )
@@ -311,7 +311,13 @@ def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
     return chunked
 
 
-def _check_chunk(tasks: int, chunk: int) -> None:
+def check_chunk(tasks: int, chunk: int) -> None:
+    """Checks that chunks of `chunk` tasks make up a meta-batch of `tasks`.
+
+    Raises:
+      InputError: if they do not.
+    """
+    check_count("tasks_per_chunk", chunk, least=1)
     if tasks % chunk:
         raise InputError(
             f"tasks_per_chunk must divide the {tasks} tasks of a meta-batch, got "

@@ -71,9 +71,10 @@ def show(terminal):
 def test_plain_lines_where_there_is_no_terminal():
     lines = show(terminal=False).splitlines()
     lines = [line for line in lines if line.strip()]
-    assert len(lines) == 2 and "\x1b" not in "".join(lines)
-    assert lines[0].startswith("step 2/10  loss 2.0000  accuracy 60.0 %")
-    assert lines[1].startswith("step 10/10") and lines[1].endswith("0:00:00 left")
+    assert len(lines) == 3 and "\x1b" not in "".join(lines)
+    assert lines[0] == "step 0/10 compiling"
+    assert lines[1].startswith("step 2/10  loss 2.0000  accuracy 60.0 %")
+    assert lines[2].startswith("step 10/10") and lines[2].endswith("0:00:00 left")
 
 
 def test_a_bar_on_a_terminal():

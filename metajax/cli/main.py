@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
+import metajax
 from metajax.cli.build import Places, Split
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.errors import InputError, NonFiniteError
@@ -33,7 +34,7 @@ class Run:
         train(self.config, self.run_dir, self.places)
 
 
-Preset = Union[  # noqa: UP007, built from the table
+Preset: Any = Union[  # noqa: UP007, built from the table
     tuple(
         Annotated[
             Run,
@@ -53,6 +54,7 @@ class Train:
     """Meta-train a preset, evaluate it and draw it; the same command again goes on."""
 
     preset: Annotated[Preset, tyro.conf.arg(name="")]  # pyright: ignore
+    """Which one."""
 
     def __call__(self) -> None:
         """Trains."""
@@ -154,6 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # Quiet orbax and TFDS, whose notes are for their own developers.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    if argv == ["--version"]:
+        print(f"metajax {metajax.__version__}")
+        return 0
     if wrong := _unknown_preset(argv):
         print(f"error: {wrong}", file=sys.stderr)
         return 2
@@ -169,8 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        note = "interrupted; the same command goes on from the last checkpoint"
+        print(note, file=sys.stderr, flush=True)
+        # A computation may still be running; the interpreter's end under it crashes.
+        os._exit(130)
     return 0
 
 

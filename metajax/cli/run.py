@@ -11,6 +11,8 @@
 """
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,24 +42,31 @@ from metajax.reporting import (
     read_rows,
     write_whole,
 )
-from metajax.training import TrainState, fit, init_state
+from metajax.training import TrainState, check_chunk, fit, init_state
 from metajax.types import Learner, Loss, PyTree, Sampler, check_count
 
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
+CHECKPOINTS = 20  # in a run
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
 def train(config: Config, directory: Path, places: Places) -> None:
     """Trains in `directory`, or goes on with what is there; evaluates and draws."""
+    _check(config)
     task = build_task(config.data, places)
     learner = build_learner(config, task, steps=config.inner.steps)
     tested = build_learner(config, task, steps=config.evaluation.steps)
     episodes = task.episodes("train", config.data.queries)
     held_out = task.episodes("validation", config.evaluation.queries)
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
-    _check(config)
     _claim(directory, config)
 
+    state = _newest(directory, learner, config)
+    if state is not None and int(state.step) == config.outer.steps:
+        if (directory / "evaluation.json").exists():  # the last thing that is written
+            print((directory / "evaluation.txt").read_text(), end="")
+            print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
+            return
     rows = JsonLines(directory / "metrics.jsonl")
     bar = Progress(config.outer.steps, config.outer.tasks)
     with TensorBoard(directory / "events") as events, bar as progress:
@@ -78,6 +87,7 @@ def train(config: Config, directory: Path, places: Places) -> None:
             seed=config.seed,
             tasks_per_chunk=config.outer.tasks_per_chunk,
             checkpoints=_checkpoints(directory),
+            checkpoint_every=max(100, config.outer.steps // CHECKPOINTS),
             observers=(rows, events, progress, validation),
         )
     name = task.metric_name
@@ -92,8 +102,7 @@ def evaluate_run(
     config = _read_config(directory)
     task = build_task(config.data, places)
     learner = build_learner(config, task, steps=config.inner.steps)
-    like = init_state(learner, build_optimizer(config), jax.random.key(0))
-    state = _checkpoints(directory).restore(like)
+    state = _newest(directory, learner, config)
     if state is None:
         raise InputError(f"{directory} has no checkpoint yet; train it first")
     settings = replace(config.evaluation, **changes)
@@ -102,17 +111,26 @@ def evaluate_run(
 
 def _check(config: Config) -> None:
     """Refuses, before anything is written, what would fail later."""
-    outer, evaluation = config.outer, config.evaluation
-    check_count("--outer.steps", outer.steps, least=1)
-    check_count("--outer.tasks", outer.tasks, least=1)
-    check_count("--evaluation.tasks", evaluation.tasks, least=2)
-    check_count("--evaluation.inductive-queries", evaluation.inductive_queries, least=1)
-    chunk = check_count("--outer.tasks-per-chunk", outer.tasks_per_chunk or 1, least=1)
-    if outer.tasks % chunk:
-        raise InputError(
-            f"--outer.tasks-per-chunk must divide the {outer.tasks} tasks of a "
-            f"meta-batch, got {chunk}"
-        )
+    inner, outer, evaluation = config.inner, config.outer, config.evaluation
+    for name, value, least in (
+        ("inner.steps", inner.steps, 0),
+        ("outer.steps", outer.steps, 1),
+        ("outer.tasks", outer.tasks, 1),
+        ("evaluation.tasks", evaluation.tasks, 2),
+        ("evaluation.steps", evaluation.steps, 0),
+        ("evaluation.queries", evaluation.queries, 1),
+        ("evaluation.inductive-queries", evaluation.inductive_queries, 1),
+    ):
+        check_count(f"--{name}", value, least=least)
+    for name, value in (
+        ("inner.rate", inner.rate),
+        ("outer.rate", outer.rate),
+        ("outer.clip", 1.0 if outer.clip is None else outer.clip),
+    ):
+        if not 0 < value < math.inf:
+            raise InputError(f"--{name} must be a positive number, got {value}")
+    if outer.tasks_per_chunk is not None:
+        check_chunk(outer.tasks, outer.tasks_per_chunk)
 
 
 class Sink(Protocol):
@@ -174,6 +192,7 @@ def _evaluate(
 ) -> None:
     learner = build_learner(config, task, steps=settings.steps)
     episodes = task.episodes(split, settings.queries)
+    print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
     data = config.as_dict()["data"] | {"queries": settings.queries}
     found = evaluate(
         learner,
@@ -187,12 +206,12 @@ def _evaluate(
     )
     own = settings == config.evaluation and split == "test"
     name = "evaluation" if own else _name(settings, split)
-    write_whole(directory / f"{name}.json", json.dumps(_plain(found), indent=2) + "\n")
-    write_whole(directory / f"{name}.txt", report(found) + "\n")
     if own:
         figures.adaptation(
             config.data, task, learner, meta, queries=settings.queries, to=directory
         )
+    write_whole(directory / f"{name}.txt", report(found) + "\n")
+    write_whole(directory / f"{name}.json", json.dumps(_plain(found), indent=2) + "\n")
     print(report(found))
     print(f"written to {directory / name}.json")
 
@@ -214,6 +233,11 @@ def _plain(found: Evaluation) -> dict[str, Any]:
     return finite(plain)
 
 
+def _newest(directory: Path, learner: Learner, config: Config) -> TrainState | None:
+    like = init_state(learner, build_optimizer(config), jax.random.key(0))
+    return _checkpoints(directory).restore(like)
+
+
 def _checkpoints(directory: Path) -> Checkpoints:
     return Checkpoints(directory / "checkpoints")
 
@@ -232,7 +256,8 @@ def _claim(directory: Path, config: Config) -> None:
             if there != here:
                 raise InputError(
                     f"{directory} holds a run of another configuration ({name} is "
-                    f"{there!r} there and {here!r} here); choose another --run-dir"
+                    f"{there!r} there and {here!r} here); choose another --run-dir, "
+                    "or delete that one"
                 )
         return
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

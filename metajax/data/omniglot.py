@@ -93,6 +93,8 @@ def prepare_omniglot(
             "pip install tensorflow-datasets array_record importlib_resources"
         ) from error
     builder = OmniglotCharacters(data_dir=data_dir and str(data_dir), archives=archives)
+    if not builder.is_prepared():
+        builder.check_source()
     builder.download_and_prepare(file_format="array_record")
     return builder
 

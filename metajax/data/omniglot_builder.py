@@ -6,7 +6,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +77,21 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
     ):
         """Args: see `metajax.data.omniglot`."""
         self._archives = archives
+        self._characters: list[Character] | None = None
         super().__init__(data_dir=data_dir)
+
+    def check_source(self) -> None:
+        """Reads the archives, or sees that the network is there, before any writing.
+
+        Raises:
+          InputError: if they cannot be read, or it is not.
+        """
+        if self._archives is None:
+            _reach()
+        else:
+            folder = Path(self._archives)
+            paths = {name: folder / part.file for name, part in PARTS.items()}
+            self._characters = _read(paths)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -98,12 +112,9 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        paths = (
-            _download(dl_manager)
-            if self._archives is None
-            else {name: Path(self._archives) / PARTS[name].file for name in PARTS}
-        )
-        characters = [c for name in PARTS for c in read_archive(paths[name], name)]
+        characters = self._characters
+        if characters is None:
+            characters = _read(_download(dl_manager))
         splits = {
             name: [i for i, c in enumerate(characters) if c.part == name]
             for name in PARTS
@@ -118,13 +129,17 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
             yield key, {"alphabet": alphabet, "character": name, "images": images}
 
 
+def _read(paths: Mapping[str, Path]) -> list[Character]:
+    return [c for name in PARTS for c in read_archive(paths[name], name)]
+
+
 def read_archive(path: Path, part: str) -> list[Character]:
     """Reads the characters of an archive, in the order of alphabets and characters.
 
     Raises:
       InputError: if the file is missing, damaged, or not this part of Omniglot.
     """
-    mend = f"download {PARTS[part].file} again from {_URL}"
+    mend = f"download {PARTS[part].file} from {_URL}"
     if not path.is_file():
         raise InputError(
             f"no {path.name} in {path.parent}: expected the folder that holds "
@@ -177,23 +192,27 @@ def _decode(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return 255 - np.asarray(grey)[..., None]
 
 
-def _download(dl_manager: Any) -> dict[str, Path]:
-    by_hand = (
-        f"put {' and '.join(p.file for p in PARTS.values())} in a folder and pass "
-        "archives=DIR (--archives DIR)"
-    )
+def _by_hand() -> str:
+    files = " and ".join(part.file for part in PARTS.values())
+    return f"put {files} in a folder and pass archives=DIR (--archives DIR)"
+
+
+def _reach() -> None:
     for part in PARTS.values():
         try:
             request = urllib.request.Request(part.url, method="HEAD")
             urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT).close()
         except (urllib.error.URLError, OSError) as error:
             raise InputError(
-                f"cannot download {part.url} ({error}); without a network, {by_hand}"
+                f"cannot download {part.url} ({error}); without a network, {_by_hand()}"
             ) from error
+
+
+def _download(dl_manager: Any) -> dict[str, Path]:
     try:
         paths = dl_manager.download({name: part.url for name, part in PARTS.items()})
     except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
         raise InputError(
-            f"the download of Omniglot failed ({error}); try again, or {by_hand}"
+            f"the download of Omniglot failed ({error}); try again, or {_by_hand()}"
         ) from error
     return {name: Path(path) for name, path in paths.items()}

@@ -1,4 +1,4 @@
-"""`python -m metajax.cli`."""
+"""`python -m metajax`."""
 
 import sys
 
