@@ -30,6 +30,7 @@ from metajax.models import mlp as mlp
 from metajax.training import TrainState as TrainState
 from metajax.training import fit as fit
 from metajax.training import init_state as init_state
+from metajax.training import meta_gradient as meta_gradient
 from metajax.training import train_step as train_step
 from metajax.types import Batch as Batch
 from metajax.types import Episode as Episode

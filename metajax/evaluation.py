@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.losses import accuracy
+from metajax.parallel import map_over_tasks
 from metajax.training import as_pytree, check_task
 from metajax.types import (
     Array,
@@ -103,6 +104,9 @@ def evaluate(
     check_count("tasks", tasks, least=2)
     check_count("tasks_per_call", tasks_per_call, least=1)
     episodes = as_pytree(episodes)
+    meta = jax.tree.map(
+        jnp.asarray, jax.device_get(meta)
+    )  # on no devices in particular
     shape = jax.eval_shape(lambda: episodes(jax.random.key(seed), 1))
     check_task(learner, meta, episodes, 1)
     support, query = (
@@ -173,8 +177,14 @@ def _scores(
     chosen: Array,
 ) -> tuple[Array, Array]:
     """(transductive, inductive) scores of tasks, each `[tasks, K + 1]`."""
-    score = partial(_score, learner, metric, meta, episodes, chosen)
-    return jax.vmap(lambda i: score(jax.random.fold_in(key, i)))(indices)
+
+    def scores(shared: PyTree, indices: Array) -> tuple[Array, Array]:
+        meta, episodes, key, chosen = shared
+        score = partial(_score, learner, metric, meta, episodes, chosen)
+        return jax.vmap(lambda i: score(jax.random.fold_in(key, i)))(indices)
+
+    run = map_over_tasks(scores, devices=jax.local_device_count())
+    return run((meta, episodes, key, chosen), indices)
 
 
 def _score(

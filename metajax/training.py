@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from metajax.errors import InputError, NonFiniteError
+from metajax.parallel import Chunk, check_chunk, mean_over_tasks
 from metajax.types import (
     Array,
     Episode,
@@ -86,11 +87,53 @@ def init_state(
     return TrainState(meta, opt_state, jnp.zeros((), jnp.int32))
 
 
+def meta_gradient(
+    learner: Learner, *, tasks_per_chunk: Chunk = "auto", devices: int = 1
+) -> Callable[[PyTree, Episode], tuple[tuple[Array, Metrics], PyTree]]:
+    """Builds `gradient(meta, episodes) -> ((loss, metrics), gradient)`.
+
+      ∇_θ (1/B) Σ_i loss(θ, episode_i)
+
+    Args:
+      learner: the learner.
+      tasks_per_chunk: how many tasks are vmapped at a time; the gradients of the chunks
+        are summed, so memory grows with the chunk and not with the meta-batch. "auto"
+        takes as many as stay in cache on a CPU and as many as fit in memory elsewhere;
+        None takes all.
+      devices: at most so many local devices share the tasks; fewer where they do not
+        divide the tasks or have too little to do.
+
+    Returns:
+      A pure function of the meta-parameters and a meta-batch of B tasks. Loss and
+      metrics are averaged over the tasks.
+
+    Raises:
+      InputError: if `tasks_per_chunk` is below 1 or, when called, does not divide B.
+
+    >>> import metajax as mj
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
+    >>> meta, episodes = learner.init(jax.random.key(0)), mj.data.sinusoid()
+    >>> gradient = jax.jit(meta_gradient(learner))
+    >>> (loss, metrics), found = gradient(meta, episodes(jax.random.key(1), 4))
+    """
+
+    def batch_loss(meta: PyTree, episodes: Episode):
+        losses, metrics = jax.vmap(learner.loss, (None, 0))(meta, episodes)
+        return jnp.mean(losses), jax.tree.map(partial(jnp.mean, axis=0), metrics)
+
+    return mean_over_tasks(
+        jax.value_and_grad(batch_loss, has_aux=True),
+        tasks_per_chunk=tasks_per_chunk,
+        devices=check_count("devices", devices, least=1),
+    )
+
+
 def train_step(
     learner: Learner,
     optimizer: optax.GradientTransformation,
     *,
-    tasks_per_chunk: int | None = None,
+    tasks_per_chunk: Chunk = "auto",
+    devices: int = 1,
 ) -> Step:
     """Builds `step(state, episodes) -> (state, metrics)`, one meta-step.
 
@@ -101,9 +144,8 @@ def train_step(
     Args:
       learner: the learner.
       optimizer: the outer optimizer u.
-      tasks_per_chunk: how many tasks are vmapped at a time. The gradients of the
-        chunks are summed, so memory grows with the chunk and not with the meta-batch.
-        All tasks at once by default.
+      tasks_per_chunk: see `meta_gradient`.
+      devices: see `meta_gradient`.
 
     Returns:
       A pure function of a `TrainState` and a meta-batch of B tasks. Its metrics are the
@@ -121,15 +163,7 @@ def train_step(
     >>> int(state.step), sorted(metrics)
     (1, ['gradient_norm', 'loss'])
     """
-
-    def batch_loss(meta: PyTree, episodes: Episode):
-        losses, metrics = jax.vmap(learner.loss, (None, 0))(meta, episodes)
-        return jnp.mean(losses), jax.tree.map(partial(jnp.mean, axis=0), metrics)
-
-    gradient = jax.value_and_grad(batch_loss, has_aux=True)
-    if tasks_per_chunk is not None:
-        chunk = check_count("tasks_per_chunk", tasks_per_chunk, least=1)
-        gradient = _mean_over_chunks(gradient, chunk)
+    gradient = meta_gradient(learner, tasks_per_chunk=tasks_per_chunk, devices=devices)
 
     def step(state: TrainState, episodes: Episode):
         (loss, metrics), grads = gradient(state.meta, episodes)
@@ -150,7 +184,8 @@ def fit(
     steps: int,
     tasks: int,
     seed: int = 0,
-    tasks_per_chunk: int | None = None,
+    tasks_per_chunk: Chunk = "auto",
+    devices: int | None = None,
     steps_per_call: int = 100,
     checkpoints: Checkpointer | None = None,
     checkpoint_every: int = 500,
@@ -169,7 +204,8 @@ def fit(
       steps: meta-steps in all, those of a resumed run included.
       tasks: tasks a meta-batch.
       seed: of the initial parameters and of every episode.
-      tasks_per_chunk: see `train_step`.
+      tasks_per_chunk: see `meta_gradient`.
+      devices: see `meta_gradient`; all local devices by default.
       steps_per_call: meta-steps a dispatch.
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
       checkpoint_every: meta-steps between checkpoints; the last step is always saved.
@@ -194,12 +230,16 @@ def fit(
     counts = dict(steps=steps, tasks=tasks, steps_per_call=steps_per_call)
     for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
         check_count(name, value, least=1)
-    step = train_step(learner, optimizer, tasks_per_chunk=tasks_per_chunk)
+    check_chunk(tasks, tasks_per_chunk)
+    step = train_step(
+        learner,
+        optimizer,
+        tasks_per_chunk=tasks_per_chunk,
+        devices=devices or jax.local_device_count(),
+    )
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = init_state(learner, optimizer, init_key)
     episodes = as_pytree(episodes)
-    if tasks_per_chunk is not None:
-        check_chunk(tasks, tasks_per_chunk)
     check_task(learner, state.meta, episodes, tasks)
     if checkpoints is not None and (restored := checkpoints.restore(state)):
         state = restored
@@ -211,7 +251,12 @@ def fit(
     for observer in observers:
         observer.start(state)
 
-    dispatch = many_steps(step, tasks=tasks, most=steps_per_call)
+    run = many_steps(step, tasks=tasks, most=steps_per_call)
+    dispatch = run.lower(state, episodes, data_key, steps).compile()
+    # Where the program wants them, or the first call would differ from all others.
+    state, episodes, data_key = jax.device_put(
+        (state, episodes, data_key), dispatch.input_shardings[0][:3]
+    )
     while (done := int(state.step)) < steps:
         until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
         state, metrics = dispatch(state, episodes, data_key, until)
@@ -231,7 +276,7 @@ def fit(
     return state
 
 
-def many_steps(step: Step, *, tasks: int, most: int) -> Callable:
+def many_steps(step: Step, *, tasks: int, most: int) -> Any:
     """Compiles up to `most` meta-steps, sampling included, into one dispatch.
 
     Args:
@@ -240,9 +285,9 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Callable:
       most: the largest number of meta-steps of a call.
 
     Returns:
-      `run(state, episodes, key, until) -> (state, metrics)`. It takes meta-steps until
-      `state.step` is `until`, at most `most` of them, or until one is not finite; that
-      one is not taken. `state` is donated. `metrics` has one entry a meta-step.
+      `run(state, episodes, key, until) -> (state, metrics)`, jitted. It takes
+      meta-steps until `state.step` is `until`, at most `most` of them, or until one is
+      not finite; that one is not taken. `state` is donated. `metrics` has one entry a meta-step.
     """
 
     @partial(jax.jit, donate_argnums=0)
@@ -288,41 +333,6 @@ def as_pytree(episodes: Sampler) -> Sampler:
     if jax.tree.structure(episodes) == jax.tree.structure(0):
         return jax.tree_util.Partial(episodes)
     return episodes
-
-
-def _mean_over_chunks(gradient: Callable, chunk: int) -> Callable:
-    def chunked(meta: PyTree, episodes: Episode):
-        tasks = jax.tree.leaves(episodes)[0].shape[0]
-        check_chunk(tasks, chunk)
-        chunks = jax.tree.map(
-            lambda x: x.reshape(tasks // chunk, chunk, *x.shape[1:]), episodes
-        )
-        one = jax.tree.map(lambda x: x[0], chunks)
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, meta, one)
-        )
-
-        def add(total, episodes: Episode):
-            return jax.tree.map(jnp.add, total, gradient(meta, episodes)), None
-
-        total, _ = jax.lax.scan(add, zeros, chunks)
-        return jax.tree.map(lambda x: x * (chunk / tasks), total)
-
-    return chunked
-
-
-def check_chunk(tasks: int, chunk: int) -> None:
-    """Checks that chunks of `chunk` tasks make up a meta-batch of `tasks`.
-
-    Raises:
-      InputError: if they do not.
-    """
-    check_count("tasks_per_chunk", chunk, least=1)
-    if tasks % chunk:
-        raise InputError(
-            f"tasks_per_chunk must divide the {tasks} tasks of a meta-batch, got "
-            f"{chunk}"
-        )
 
 
 def check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) -> None:

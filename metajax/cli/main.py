@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
+import jax
 import tyro
 
 import metajax
@@ -179,6 +180,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A computation may still be running; the interpreter's end under it crashes.
         os._exit(130)
     return 0
+
+
+def console() -> int:
+    """The installed command: `main`, with a device of JAX for every core.
+
+    On a CPU, tasks shared by devices keep the cores busier than threads inside an
+    operation do. It can be set only before JAX has started.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
+    return main()
 
 
 def _unknown_preset(argv: Sequence[str]) -> str | None:

@@ -88,8 +88,8 @@ class Outer:
     """What the rate does over the run; cosine warms up over the first 4 % of it."""
     clip: float | None = None
     """Largest norm of the meta-gradient."""
-    tasks_per_chunk: int | None = None
-    """Tasks at a time, to save memory; all by default."""
+    tasks_per_chunk: int | Literal["auto"] = "auto"
+    """Tasks at a time; by default as many as stay in cache, or fit in memory."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from metajax.cli.build import (
 from metajax.cli.presets import Config, Evaluating
 from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
+from metajax.parallel import check_chunk
 from metajax.reporting import (
     JsonLines,
     Progress,
@@ -42,7 +43,7 @@ from metajax.reporting import (
     read_rows,
     write_whole,
 )
-from metajax.training import TrainState, check_chunk, fit, init_state
+from metajax.training import TrainState, fit, init_state
 from metajax.types import Learner, Loss, PyTree, Sampler, check_count
 
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
@@ -129,8 +130,7 @@ def _check(config: Config) -> None:
     ):
         if not 0 < value < math.inf:
             raise InputError(f"--{name} must be a positive number, got {value}")
-    if outer.tasks_per_chunk is not None:
-        check_chunk(outer.tasks, outer.tasks_per_chunk)
+    check_chunk(outer.tasks, outer.tasks_per_chunk)
 
 
 class Sink(Protocol):

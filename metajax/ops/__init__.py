@@ -1,5 +1,6 @@
 """Array operations that stay fast when every task has its own weights."""
 
 from metajax.ops.convolution import conv2d as conv2d
+from metajax.ops.convolution import conv_general_dilated as conv_general_dilated
 from metajax.ops.normalisation import batch_norm as batch_norm
 from metajax.ops.pooling import max_pool as max_pool

@@ -1,56 +1,225 @@
-"""Convolution as a matrix product over patches.
+"""Convolution as matrix products over patches.
 
-After one inner step every task has its own kernel, and a vmapped convolution turns into
-a grouped one, slow in both derivatives. A matrix product over patches turns into a
-batched matrix product, and so do all its derivatives.
+After one inner step every task has its own kernel, and a vmapped convolution turns
+into a grouped one, slow in both derivatives; inside any loop XLA's CPU backend takes a
+slow form of the kernel's gradient. A matrix product turns into a batched matrix
+product, and so do all its derivatives, in any order and mode.
 """
 
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 
+from metajax.errors import InputError
+from metajax.ops.bilinear import Product, Rule, bilinear
 from metajax.types import Array
 
+# With fewer entries than this in a row of patches, one product over the whole window
+# beats one for each row of the kernel.
+SHALLOW = 32
 
-def conv2d(x: Array, kernel: Array, *, stride: int = 1) -> Array:
-    """Two-dimensional cross-correlation, zero-padded ("SAME" in TensorFlow's sense).
+Padding = str | Sequence[tuple[int, int]]
 
-      y[n, p, q, o] = Σ_{i,j,c} x[n, s p + i - top, s q + j - left, c] k[i, j, c, o]
+
+def conv2d(
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | tuple[int, int] = 1,
+) -> Array:
+    """Two-dimensional cross-correlation.
+
+      y[n, p, q, o] = Σ_{i,j,c} x[n, s p + d i - top, s q + d j - left, c] k[i, j, c, o]
 
     Args:
       x: images, `float[n, height, width, channels]`.
       kernel: `float[kh, kw, channels, features]`.
-      stride: s, of both axes.
+      stride: s, of both axes or of each.
+      padding: "SAME" or "VALID" as TensorFlow has them, or ((top, bottom), (left,
+        right)).
+      dilation: d, of the kernel.
 
     Returns:
-      `float[n, ⌈height / s⌉, ⌈width / s⌉, features]`.
+      `float[n, rows, columns, features]`.
+
+    Raises:
+      InputError: if the shapes are not of this form.
 
     >>> conv2d(jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 3, 8)), stride=2).shape
     (2, 3, 3, 8)
     """
-    kh, kw, channels, features = kernel.shape
-    columns = _patches(x, (kh, kw), stride)
-    return columns @ kernel.reshape(kh * kw * channels, features)
-
-
-def _patches(x: Array, window: tuple[int, int], stride: int) -> Array:
-    """`[n, h, w, c] -> [n, ⌈h / s⌉, ⌈w / s⌉, kh kw c]`, by slices alone."""
-    n, height, width, channels = x.shape
-    (rows, above, below), (columns, left, right) = (
-        _same(size, k, stride) for size, k in zip((height, width), window)
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise InputError(
+            "conv2d takes images [n, height, width, channels] and a kernel [kh, kw, "
+            f"channels, features], got {x.shape} and {kernel.shape}"
+        )
+    (sp, sq), (dp, dq) = (_pair(value) for value in (stride, dilation))
+    if x.dtype != kernel.dtype:
+        raise InputError(
+            f"images and kernel must have one dtype, got {x.dtype} and {kernel.dtype}"
+        )
+    kh, kw = kernel.shape[:2]
+    window = (dp * (kh - 1) + 1, dq * (kw - 1) + 1)
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], window, (sp, sq), padding)
+    (top, bottom), (left, right) = padding
+    geometry = Geometry(
+        x.shape[1:],
+        kernel.shape,
+        ((top, bottom), (left, right)),
+        (sp, sq),
+        (dp, dq),
+        window,
     )
-    x = jnp.pad(x, ((0, 0), (above, below), (left, right), (0, 0)))
-    spans = (stride * (rows - 1) + 1, stride * (columns - 1) + 1)
-    return jnp.concatenate(
-        [
-            x[:, i : i + spans[0] : stride, j : j + spans[1] : stride]
-            for i in range(window[0])
-            for j in range(window[1])
-        ],
-        axis=-1,
+    if min(geometry.rows, geometry.columns) < 1:
+        raise InputError(
+            f"the kernel's window {window} does not fit in images of "
+            f"{x.shape[1]}x{x.shape[2]} with padding {tuple(padding)}"
+        )
+    return bilinear(Rule(_product, geometry), x, kernel)
+
+
+class Geometry(NamedTuple):
+    """A convolution's shapes, hashable."""
+
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    window: tuple[int, int]
+
+    @property
+    def rows(self) -> int:
+        """Of the result."""
+        return self._size(0)
+
+    @property
+    def columns(self) -> int:
+        """Of the result."""
+        return self._size(1)
+
+    def _size(self, axis: int) -> int:
+        padded = self.image[axis] + sum(self.padding[axis])
+        return (padded - self.window[axis]) // self.stride[axis] + 1
+
+
+@functools.lru_cache
+def _product(geometry: Geometry) -> Product:
+    kh, kw, channels, features = geometry.kernel
+    (sp, sq), (dp, dq) = geometry.stride, geometry.dilation
+    rows, columns = geometry.rows, geometry.columns
+
+    def apply(x: Array, kernel: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+        # [n, height, columns, kw channels], then the rows that each kernel row meets.
+        x = jnp.concatenate(
+            [_every(x, 2, dq * j, sq, columns) for j in range(kw)], axis=-1
+        )
+        parts = [_every(x, 1, dp * i, sp, rows) for i in range(kh)]
+        kernels = list(kernel.reshape(kh, kw * channels, features))
+        if kw * channels < SHALLOW:
+            parts = [jnp.concatenate(parts, axis=-1)]
+            kernels = [kernel.reshape(-1, features)]
+        # One product over whole patches would move three times the memory.
+        wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype
+        multiply = functools.partial(jnp.matmul, preferred_element_type=wide)
+        return functools.reduce(jnp.add, map(multiply, parts, kernels)).astype(x.dtype)
+
+    return Product(
+        apply,
+        geometry.image,
+        (rows, columns, features),
+        geometry.kernel,
+        bytes=4 * columns * kw * channels * (geometry.image[0] + kh),
     )
 
 
-def _same(size: int, window: int, stride: int) -> tuple[int, int, int]:
-    """Output size, and the padding before and after."""
-    out = -(-size // stride)
-    total = max((out - 1) * stride + window - size, 0)
-    return out, total // 2, total - total // 2
+def conv_general_dilated(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: Padding,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers=None,
+    feature_group_count: int = 1,
+    **settings,
+) -> Array:
+    """`jax.lax.conv_general_dilated`, by `conv2d` where that has the form.
+
+    For a module of Flax: `nn.Conv(..., conv_general_dilated=metajax.ops.
+    conv_general_dilated)`, or the same in NNX, makes its convolution fast in an inner
+    loop. What is not a plain two-dimensional convolution of channels-last images goes
+    to `jax.lax` unchanged.
+
+    Args:
+      lhs: images.
+      rhs: the kernel.
+      window_strides: see `jax.lax.conv_general_dilated`, as for the rest.
+      padding: see there.
+      lhs_dilation: see there.
+      rhs_dilation: see there.
+      dimension_numbers: see there.
+      feature_group_count: see there.
+      **settings: see there; with any that is not None, `jax.lax` is used.
+
+    Returns:
+      What `jax.lax.conv_general_dilated` returns.
+
+    >>> import flax.linen as nn
+    >>> net = nn.Conv(8, (3, 3), conv_general_dilated=conv_general_dilated)
+    >>> net.init_with_output(jax.random.key(0), jnp.ones((2, 5, 5, 3)))[0].shape
+    (2, 5, 5, 8)
+    """
+    channels_last = (
+        jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
+        if lhs.ndim == 4
+        else None
+    )
+    ours = (
+        lhs.ndim == 4
+        and jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+        == channels_last
+        and feature_group_count == 1
+        and set(lhs_dilation or (1,)) == {1}
+        and not any(
+            value is not None and (name, value) != ("batch_group_count", 1)
+            for name, value in settings.items()
+        )
+    )
+    if not ours:
+        return jax.lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count,
+            **settings,
+        )
+    return conv2d(
+        lhs,
+        rhs,
+        stride=_pair(window_strides),
+        padding=padding,
+        dilation=_pair(rhs_dilation or 1),
+    )
+
+
+def _pair(value) -> tuple[int, int]:
+    rows, columns = (value, value) if isinstance(value, int) else value
+    return rows, columns
+
+
+def _every(x: Array, axis: int, start: int, stride: int, count: int) -> Array:
+    """`count` slices of an axis from `start` on, `stride` apart."""
+    stop = start + stride * (count - 1) + 1
+    return jax.lax.slice_in_dim(x, start, stop, stride, axis)

@@ -8,6 +8,9 @@ from metajax.types import Array
 def max_pool(x: Array) -> Array:
     """Maximum over 2x2 windows at stride 2; an odd last row or column is dropped.
 
+    Of equal values the first, row by row, has the gradient, as in `reduce_window` and
+    PyTorch: flat paper makes ties the rule in drawings.
+
     Args:
       x: `float[n, height, width, channels]`.
 
@@ -18,6 +21,10 @@ def max_pool(x: Array) -> Array:
     [[5.0, 7.0], [13.0, 15.0]]
     """
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    top, bottom = x[:, 0:height:2], x[:, 1:height:2]
-    rows = jnp.maximum(top, bottom)
-    return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
+    x = _larger(x[:, :, 0:width:2], x[:, :, 1:width:2])
+    return _larger(x[:, 0:height:2], x[:, 1:height:2])
+
+
+def _larger(first: Array, second: Array) -> Array:
+    """The maximum; at a tie `jnp.maximum` would halve the gradient."""
+    return jnp.where((first < second) | jnp.isnan(second), second, first)

@@ -1,13 +1,16 @@
 """Each operation against lax, in value, gradient and second derivative."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 from jax.test_util import check_grads
 
-from metajax.ops import batch_norm, conv2d, max_pool
+import metajax as mj
+from metajax.ops import batch_norm, bilinear, conv2d, conv_general_dilated, max_pool
 from tests.helpers import KEY, relative
 
 
@@ -53,6 +56,98 @@ def test_convolution_derivatives_under_vmap(float64, stride, axes):
     ours = second(lambda x, k: conv2d(x, k, stride=stride))
     theirs = second(lambda x, k: lax_conv(x, k, stride))
     assert relative(ours, theirs) < 1e-12
+
+
+GEOMETRIES = [
+    dict(padding="VALID"),
+    dict(padding=((2, 0), (1, 3)), stride=(2, 1)),
+    dict(dilation=(2, 1)),
+    dict(padding="VALID", stride=2, dilation=2),
+]
+
+
+@pytest.mark.parametrize("blocks", [1, 2**40], ids=["blocks of one", "one block"])
+@pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
+def test_convolution_of_any_geometry(float64, monkeypatch, settings, blocks):
+    monkeypatch.setattr(bilinear, "BLOCK_BYTES", blocks)
+    jax.clear_caches()
+    x = jax.random.normal(KEY, (4, 9, 8, 3), jnp.float64)
+    kernel = jax.random.normal(KEY, (3, 3, 3, 2), jnp.float64)
+    two = {
+        name: (value, value) if isinstance(value, int) else value
+        for name, value in settings.items()
+    }
+
+    def lax_conv(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            two.get("stride", (1, 1)),
+            two.get("padding", "SAME"),
+            rhs_dilation=two.get("dilation", (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    def products(conv):
+        """Value, gradient, and the second derivative in both mixed modes."""
+        value = lambda x, k: jnp.sum(jnp.sin(conv(x, k)))  # noqa: E731
+        gradient = jax.grad(value, (0, 1))
+        forward = jax.jvp(gradient, (x, kernel), (x, kernel))
+        norm = lambda x, k: sum(jnp.sum(g**3) for g in gradient(x, k))  # noqa: E731
+        return value(x, kernel), forward, jax.grad(norm, (0, 1))(x, kernel)
+
+    ours, theirs = products(lambda x, k: conv2d(x, k, **settings)), products(lax_conv)
+    assert relative(ours, theirs) < 1e-12
+
+
+def test_convolution_of_half_precision_adds_up_in_single():
+    x = jnp.ones((1, 4, 4, 512), jnp.bfloat16)
+    kernel = jnp.full((1, 1, 512, 1), 1 + 2**-7, jnp.bfloat16)
+    y = conv2d(x, kernel)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y.astype(jnp.float32), 516.0)
+
+
+def test_bad_convolutions():
+    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 3, 5))
+    with pytest.raises(mj.InputError, match="kernel .*, got .1, 4, 4, 2. and .3, 3"):
+        conv2d(x, kernel)
+    with pytest.raises(mj.InputError, match="one dtype, got float32 and bfloat16"):
+        conv2d(x, jnp.ones((3, 3, 2, 5), jnp.bfloat16))
+    with pytest.raises(mj.InputError, match="does not fit in images of 4x4"):
+        conv2d(x, jnp.ones((5, 5, 2, 5)), padding="VALID")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, dict(strides=2, padding="VALID"), dict(kernel_dilation=2)]
+    + [dict(feature_group_count=2), dict(input_dilation=2, padding=1)],
+    ids=str,
+)
+def test_stands_in_for_lax_in_flax(settings):
+    x = jax.random.normal(KEY, (2, 7, 6, 4))
+
+    def outputs(**how):
+        linen = nn.Conv(6, (3, 3), **settings, **how)
+        module = nnx.Conv(4, 6, (3, 3), rngs=nnx.Rngs(0), **settings, **how)
+        return linen.init_with_output(KEY, x)[0], module(x)
+
+    ours, theirs = outputs(conv_general_dilated=conv_general_dilated), outputs()
+    for a, b in zip(ours, theirs):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_gives_a_tie_to_the_first():
+    x = jnp.array([[0.0, 1.0], [1.0, 1.0]]).reshape(1, 2, 2, 1)
+    ours, theirs = (jax.grad(lambda x: jnp.sum(f(x)))(x) for f in (max_pool, lax_pool))
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.ravel().tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_pooling_keeps_nan(place):
+    x = jnp.zeros(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(max_pool(x)).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (2, 7, 5, 1)])

@@ -1,0 +1,186 @@
+"""The speed suite: rivals on fixed work, in one run.
+
+    python -m benchmarks w1-5steps-4tasks w3-5steps-25tasks [--rivals NAME ...]
+
+For each workload: every rival's meta-gradient in float64 is compared with the first
+rival's reverse-over-reverse oracle; then each compiles in a process of its own, and the
+processes take single meta-steps in turn, A B C A B C. Medians and quartiles in
+milliseconds, compile time apart, peak memory of each process. A rival whose gradient is
+wrong is timed, and marked.
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from benchmarks.rivals import RIVALS
+from benchmarks.workloads import workload
+
+ORACLE = "textbook JAX, map"
+EXACT = 1e-9  # the largest relative distance to the oracle of a right gradient
+CHECKED_TASKS = 2  # in float64
+PAUSE = 0.3  # seconds: threads of the process before stop spinning
+PACKAGES = ("jax", "jaxlib", "optax", "torch", "higher", "torchopt", "numpy")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Times rivals on fixed work."""
+
+    workloads: tyro.conf.Positional[tuple[str, ...]]
+    """Such as w1-5steps-4tasks."""
+    rivals: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = field(
+        default=tuple(RIVALS)
+    )
+    """Which; all by default."""
+    rounds: int = 9
+    """Meta-steps of each, the first one not counted."""
+    seconds: float = 60.0
+    """For a rival's steps on a workload; a slow one takes fewer rounds."""
+    check: bool = True
+    """Compare the float64 gradients first."""
+    to: Path | None = None
+    """A file of JSON for the record."""
+
+
+class Worker:
+    """A rival in its own process."""
+
+    def __init__(self, rival: str, work: str, dtype: str = "float32"):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", rival, work, dtype],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, command: str) -> Any:
+        """The answer to a command."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(command, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self._process.args} ended")
+        return json.loads(answer)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def main(suite: Suite) -> None:
+    """Runs the suite and prints a table a workload."""
+    record = {"machine": _machine(), "results": {}}
+    for name in suite.workloads:
+        workload(name)
+        wrong = _distances(name, suite.rivals) if suite.check else {}
+        rows = _time(name, suite)
+        for rival, row in rows.items():
+            row["gradient_distance"] = wrong.get(rival)
+        record["results"][name] = rows
+        print(_table(name, rows), flush=True)
+        if suite.to is not None:
+            suite.to.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _distances(name: str, rivals: tuple[str, ...]) -> dict[str, float]:
+    """Of each float64 meta-gradient to the oracle's, relative, on a few tasks."""
+    family, steps, tasks = name.split("-")
+    few = f"{family}-{steps}-{min(CHECKED_TASKS, workload(name).tasks)}tasks"
+    flat = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for rival in dict.fromkeys((ORACLE, *rivals)):
+            path = Path(folder) / "gradient.npz"
+            with Worker(rival, few, "float64") as worker:
+                worker.ask(f"gradient {path}")
+            with np.load(path) as arrays:
+                flat[rival] = np.concatenate(
+                    [arrays[key].ravel() for key in sorted(arrays.files)]
+                )
+    truth = flat[ORACLE]
+    return {
+        rival: float(np.linalg.norm(x - truth) / np.linalg.norm(truth))
+        for rival, x in flat.items()
+    }
+
+
+def _time(name: str, suite: Suite) -> dict[str, dict[str, Any]]:
+    workers = {rival: Worker(rival, name) for rival in suite.rivals}
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        for rival, worker in workers.items():
+            rows[rival] = {"compile_s": worker.ask("compile"), "steps_s": []}
+            worker.ask("step")
+        spent = dict.fromkeys(workers, 0.0)
+        for _ in range(suite.rounds - 1):
+            for rival, worker in workers.items():
+                if spent[rival] < suite.seconds:
+                    time.sleep(PAUSE)
+                    seconds = worker.ask("step")
+                    rows[rival]["steps_s"].append(seconds)
+                    spent[rival] += seconds
+        for rival, worker in workers.items():
+            rows[rival] |= worker.ask("memory")
+    finally:
+        for worker in workers.values():
+            worker.__exit__()
+    return rows
+
+
+def _table(name: str, rows: dict[str, dict[str, Any]]) -> str:
+    ours = np.median(next(iter(rows.values()))["steps_s"])
+    lines = [
+        f"**{name}**",
+        "",
+        "| | ms a meta-step (quartiles) | ratio | compile s | peak MB | gradient |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rival, row in rows.items():
+        low, middle, high = (
+            1e3 * q for q in np.quantile(row["steps_s"], [0.25, 0.5, 0.75])
+        )
+        distance = row["gradient_distance"]
+        gradient = "" if distance is None else f"{distance:.1e}"
+        if distance is not None and distance > EXACT:
+            gradient += " not exact"
+        lines.append(
+            f"| {rival} | {middle:.1f} ({low:.1f}-{high:.1f}) | "
+            f"{middle / 1e3 / ours:.2f} | {row['compile_s']:.1f} | "
+            f"{row['peak'] / 1e6:.0f} | {gradient} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _machine() -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Suite, description=__doc__))

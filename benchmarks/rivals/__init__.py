@@ -1,0 +1,39 @@
+"""The rivals: each computes the same meta-step in its own way.
+
+A rival is a `Rival`: a module here, and settings for its `Run`. `Run(work, weights,
+episodes, dtype, **settings)` has
+
+- `compile() -> float`, seconds until the first step could begin;
+- `step()`, one whole meta-step, finished when it returns;
+- `gradient() -> dict`, the meta-gradient at the first weights, by their names.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Rival(NamedTuple):
+    """Where a rival is.
+
+    Attributes:
+      module: in this package.
+      settings: keyword arguments of its `Run`.
+      devices: virtual CPU devices that its process starts with.
+    """
+
+    module: str
+    settings: dict[str, Any] = {}
+    devices: int = 1
+
+
+RIVALS = {
+    "metajax": Rival("ours", {}, devices=2),
+    "metajax, one device": Rival("ours", {}),
+    "metajax, reverse": Rival("ours", {"grad": "reverse"}, devices=2),
+    "metajax, first order": Rival("ours", {"grad": "first_order"}, devices=2),
+    "textbook JAX, vmap": Rival("textbook", {"over_tasks": "vmap"}),
+    "textbook JAX, map": Rival("textbook", {"over_tasks": "map"}),
+    "torch.autograd loop": Rival("torch_autograd", {"over_tasks": "loop"}),
+    "torch.func vmap of grad": Rival("torch_autograd", {"over_tasks": "vmap"}),
+    "higher": Rival("torch_higher"),
+    "torchopt MetaSGD": Rival("torch_torchopt"),
+}

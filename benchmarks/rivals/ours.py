@@ -1,0 +1,69 @@
+"""metajax: the learner, and the meta-step that `fit` takes."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import metajax as mj
+from benchmarks.rivals import textbook
+from benchmarks.workloads import WAYS, Workload
+from metajax.types import Batch, Episode
+
+
+class Run(textbook.Run):
+    """The learner's gradient in the textbook's frame: same update, same data."""
+
+    def _convert(self, params):
+        """The workload's names as metajax's tree."""
+        if "layer0_w" in params:
+            layers = range(len(params) // 2)
+            return [
+                {"kernel": params[f"layer{i}_w"], "bias": params[f"layer{i}_b"]}
+                for i in layers
+            ]
+        blocks = [
+            {
+                "kernel": params[f"conv{i}_w"],
+                "scale": params[f"conv{i}_scale"],
+                "offset": params[f"conv{i}_offset"],
+            }
+            for i in range(4)
+        ]
+        head = {"kernel": params["head_w"], "bias": params["head_b"]}
+        return {"blocks": blocks, "head": head}
+
+    def _restore(self, gradient):
+        if isinstance(gradient, list):
+            named = {f"layer{i}_w": x["kernel"] for i, x in enumerate(gradient)}
+            return named | {f"layer{i}_b": x["bias"] for i, x in enumerate(gradient)}
+        head = gradient["head"]
+        named = {"head_w": head["kernel"], "head_b": head["bias"]}
+        for i, block in enumerate(gradient["blocks"]):
+            named[f"conv{i}_w"] = block["kernel"]
+            named[f"conv{i}_scale"] = block["scale"]
+            named[f"conv{i}_offset"] = block["offset"]
+        return named
+
+    def _differentiate(self, work: Workload, grad: str = "exact"):
+        dtype = jnp.result_type(*(x.dtype for x in self._episodes.values()))
+        model, loss = mj.mlp(dtype=dtype), mj.mse
+        if work.family.image is not None:
+            shape, filters = work.family.image, work.family.filters
+            model = mj.conv4(WAYS, filters, image_shape=shape, dtype=dtype)
+            loss = mj.cross_entropy
+        learner = mj.maml(
+            model,
+            loss,
+            optax.sgd(work.family.inner_rate),
+            work.steps,
+            grad=getattr(mj, grad),
+        )
+        gradient = mj.meta_gradient(learner, devices=jax.local_device_count())
+
+        def value_and_grad(params, arrays):
+            support = Batch(arrays["support_x"], arrays["support_y"])
+            query = Batch(arrays["query_x"], arrays["query_y"])
+            (loss, _), found = gradient(params, Episode(support, query))
+            return loss, found
+
+        return value_and_grad

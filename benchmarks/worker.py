@@ -1,0 +1,56 @@
+"""One rival on one workload in a process of its own, told what to do on standard input.
+
+    python -m benchmarks.worker RIVAL WORKLOAD float32
+
+Each line of input is `compile`, `gradient FILE`, `step` or `memory`; each answer is a
+line of JSON.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+from benchmarks import workloads
+from benchmarks.rivals import RIVALS
+
+
+def main(name: str, work: str, dtype: str) -> None:
+    """Serves until the input ends."""
+    rival = RIVALS[name]
+    os.environ["JAX_ENABLE_X64"] = str(dtype == "float64")
+    os.environ["JAX_NUM_CPU_DEVICES"] = str(rival.devices)
+    answers, sys.stdout = sys.stdout, sys.stderr
+    task = workloads.workload(work)
+    run = importlib.import_module(f"benchmarks.rivals.{rival.module}").Run(
+        task,
+        workloads.weights(task),
+        workloads.episodes(task),
+        np.dtype(dtype),
+        **rival.settings,
+    )
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        if command == "compile":
+            answer = run.compile()
+        elif command == "gradient":
+            np.savez(arguments[0], **run.gradient())
+            answer = "done"
+        elif command == "step":
+            began = time.perf_counter()
+            run.step()
+            answer = time.perf_counter() - began
+        elif command == "memory":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            answer = {"peak": peak, "temporary": run.temporary_bytes()}
+        else:
+            raise SystemExit(f"no command {command!r}")
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

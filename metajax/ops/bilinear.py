@@ -1,0 +1,186 @@
+"""A bilinear map and its two transposes as primitives, each free to choose its form.
+
+A convolution y = Y(x, w) is linear in each argument, and so are its transposes
+
+  X(y, w), the cotangent of x,    W(x, y), the cotangent of w.
+
+The derivative of any of the three is made of the other two, in forward and in reverse
+mode and to every order. So the three are all that needs to be fast, and how they are
+computed is hidden from differentiation, which would otherwise save every intermediate
+array of a form that works in blocks.
+"""
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from metajax.types import Array
+
+# Of the arrays that a block of examples makes: they should stay in a core's cache.
+BLOCK_BYTES = 2**20
+
+
+class Product(NamedTuple):
+    """A bilinear map of a batch of examples and a set of weights.
+
+    Attributes:
+      apply: `apply(x, w) -> y`, `[n, ...], [...] -> [n, ...]`, independent over n.
+      x_shape: of one example.
+      y_shape: of one result.
+      w_shape: of the weights.
+      bytes: what one example makes on the way.
+    """
+
+    apply: Callable[[Array, Array], Array]
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    bytes: int
+
+
+class Rule(NamedTuple):
+    """How to make a `Product`, hashable, since it is a parameter of the primitives."""
+
+    make: Callable[..., Product]
+    settings: Hashable
+
+
+def bilinear(rule: Rule, x: Array, w: Array) -> Array:
+    """`rule.make(rule.settings).apply(x, w)`, differentiable as described above."""
+    return _y.bind(x[None], w[None], rule=rule)[0]
+
+
+# Every argument has a leading axis of groups, each with weights of its own: what vmap
+# over tasks with adapted weights makes. Results are [groups, ...].
+
+
+def _y_of(product: Product, x: Array, w: Array) -> Array:
+    return product.apply(x, w)
+
+
+def _x_of(product: Product, y: Array, w: Array) -> Array:
+    like = jax.ShapeDtypeStruct((y.shape[0], *product.x_shape), y.dtype)
+    return jax.linear_transpose(lambda x: product.apply(x, w), like)(y)[0]
+
+
+def _w_of(product: Product, x: Array, y: Array) -> Array:
+    like = jax.ShapeDtypeStruct(product.w_shape, x.dtype)
+    return jax.linear_transpose(lambda w: product.apply(x, w), like)(y)[0]
+
+
+def _examples_in_blocks(one: Callable, product: Product) -> Callable:
+    """Maps over blocks of examples: each result belongs to an example."""
+
+    def run(a: Array, w: Array) -> Array:
+        if (size := _block(product, a.shape[0])) == a.shape[0]:
+            return one(product, a, w)
+        found = jax.lax.map(lambda part: one(product, part, w), _split(a, size))
+        return found.reshape(-1, *found.shape[2:])
+
+    return run
+
+
+def _sum_in_blocks(one: Callable, product: Product) -> Callable:
+    """Sums over blocks of examples: the result belongs to all of them."""
+
+    def run(x: Array, y: Array) -> Array:
+        if (size := _block(product, x.shape[0])) == x.shape[0]:
+            return one(product, x, y)
+
+        def add(total: Array, part: tuple[Array, Array]):
+            return total + one(product, *part), None
+
+        zero = jnp.zeros(product.w_shape, x.dtype)
+        return jax.lax.scan(add, zero, (_split(x, size), _split(y, size)))[0]
+
+    return run
+
+
+def _block(product: Product, examples: int) -> int:
+    """The largest divisor of the number of examples that makes no more than a block."""
+    most = max(1, min(examples, BLOCK_BYTES // product.bytes))
+    return max(d for d in range(1, most + 1) if examples % d == 0)
+
+
+def _split(x: Array, size: int) -> Array:
+    return x.reshape(-1, size, *x.shape[1:])
+
+
+def _primitive(name: str, one: Callable, in_blocks: Callable, shape: str) -> Primitive:
+    primitive = Primitive(f"metajax_{name}")
+
+    @partial(jax.jit, static_argnames="rule")
+    def eager(a: Array, b: Array, *, rule: Rule) -> Array:
+        return primitive.bind(a, b, rule=rule)
+
+    def whole(a: Array, b: Array, *, rule: Rule) -> Array:
+        return jax.vmap(partial(one, rule.make(rule.settings)))(a, b)
+
+    def blocked(a: Array, b: Array, *, rule: Rule) -> Array:
+        run = in_blocks(one, rule.make(rule.settings))
+        if a.shape[0] == 1:
+            return run(a[0], b[0])[None]
+        return jax.lax.map(lambda pair: run(*pair), (a, b))
+
+    def abstract(a: Any, b: Any, *, rule: Rule) -> ShapedArray:
+        each = getattr(rule.make(rule.settings), shape)
+        lead = a.shape[:1] if shape == "w_shape" else a.shape[:2]
+        return ShapedArray((*lead, *each), a.dtype)
+
+    primitive.def_impl(eager)
+    primitive.def_abstract_eval(abstract)
+    # Blocks are for a core's cache; an accelerator wants the whole at once.
+    mlir.register_lowering(primitive, mlir.lower_fun(whole, multiple_results=False))
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(blocked, multiple_results=False), platform="cpu"
+    )
+    return primitive
+
+
+_y = _primitive("y", _y_of, _examples_in_blocks, "y_shape")
+_x = _primitive("x", _x_of, _examples_in_blocks, "x_shape")
+_w = _primitive("w", _w_of, _sum_in_blocks, "w_shape")
+
+ad.defbilinear(
+    _y,
+    lambda ct, x, w, *, rule: _x.bind(ct, w, rule=rule),
+    lambda ct, x, w, *, rule: _w.bind(x, ct, rule=rule),
+)
+ad.defbilinear(
+    _x,
+    lambda ct, y, w, *, rule: _y.bind(ct, w, rule=rule),
+    lambda ct, y, w, *, rule: _w.bind(ct, y, rule=rule),
+)
+ad.defbilinear(
+    _w,
+    lambda ct, x, y, *, rule: _x.bind(y, ct, rule=rule),
+    lambda ct, x, y, *, rule: _y.bind(x, ct, rule=rule),
+)
+
+
+def _batch(primitive: Primitive, args: tuple, dims: tuple, *, rule: Rule):
+    """A new axis of tasks becomes more groups, or more examples of shared weights."""
+    (a, b), (along_a, along_b) = args, dims
+    if along_b is None and primitive is not _w:
+        a = jnp.moveaxis(a, along_a, 1)
+        groups, tasks, examples = a.shape[:3]
+        merged = a.reshape(groups, tasks * examples, *a.shape[3:])
+        out = primitive.bind(merged, b, rule=rule)
+        return out.reshape(groups, tasks, examples, *out.shape[2:]), 1
+    tasks = next(x.shape[d] for x, d in zip(args, dims) if d is not None)
+    mapped = (
+        jnp.broadcast_to(x, (tasks, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(args, dims)
+    )
+    out = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in mapped), rule=rule)
+    return out.reshape(tasks, -1, *out.shape[1:]), 0
+
+
+for _each in (_y, _x, _w):
+    batching.primitive_batchers[_each] = partial(_batch, _each)

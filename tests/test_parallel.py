@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import metajax as mj
+from metajax import parallel
+from metajax.parallel import allocated_bytes, map_over_tasks
+from tests.helpers import KEY, compilations, image_episode, relative, small_conv
+
+LEARNER = mj.maml(
+    small_conv(jnp.float64, "stride"), mj.cross_entropy, optax.sgd(0.1), 2
+)
+
+
+def episodes(tasks):
+    keys = jax.random.split(KEY, tasks)
+    return jax.vmap(lambda k: image_episode(k, dtype=jnp.float64))(keys)
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(devices=2), dict(tasks_per_chunk=2)], ids=str
+)
+def test_the_gradient_is_the_same_however_tasks_run(float64, monkeypatch, settings):
+    monkeypatch.setattr(parallel, "CACHE_BYTES", 1)  # work enough for two devices
+    meta, batch = LEARNER.init(KEY), episodes(4)
+    whole = jax.jit(mj.meta_gradient(LEARNER, tasks_per_chunk=None))
+    other = jax.jit(mj.meta_gradient(LEARNER, **settings))
+    assert relative(other(meta, batch), whole(meta, batch)) < 1e-12
+    devices = settings.get("devices", 1)
+    assert len(jax.tree.leaves(other(meta, batch))[0].devices()) == devices
+
+
+def test_adapted_parameters_do_not_mix_over_devices(float64, monkeypatch):
+    monkeypatch.setattr(parallel, "CACHE_BYTES", 1)
+    meta, batch = LEARNER.init(KEY), episodes(4)
+
+    def adapt(meta, episodes):
+        return jax.vmap(LEARNER.adapt, (None, 0))(meta, episodes.support)
+
+    ours = jax.jit(map_over_tasks(adapt, devices=2))(meta, batch)
+    assert len(jax.tree.leaves(ours)[0].devices()) == 2
+    assert relative(ours, adapt(meta, batch)) < 1e-12
+
+
+def test_small_work_stays_together():
+    learner = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)
+    batch = mj.data.sinusoid(5, 5)(KEY, 4)
+    found = jax.jit(mj.meta_gradient(learner, devices=2))(learner.init(KEY), batch)
+    assert len(jax.tree.leaves(found)[0].devices()) == 1
+
+
+def test_allocated_bytes_sees_into_loops_and_calls():
+    def function(x):
+        y = jax.jit(jnp.sin)(x)
+        return jax.lax.scan(lambda c, _: (c + y, None), x, length=100)[0]
+
+    assert allocated_bytes(function, jnp.zeros(10)) == 2 * 40
+
+
+def test_fit_on_two_devices_is_one_program(monkeypatch):
+    monkeypatch.setattr(parallel, "CACHE_BYTES", 1)
+    learner = mj.maml(small_conv(), mj.cross_entropy, optax.sgd(0.1), 1)
+
+    def fit(steps, devices):
+        settings = dict(tasks=4, steps_per_call=1, devices=devices)
+        return mj.fit(learner, optax.sgd(0.1), sample, steps=steps, **settings)
+
+    def sample(key, tasks):
+        return jax.vmap(image_episode)(jax.random.split(key, tasks))
+
+    one = fit(4, devices=1)
+    fit(1, devices=2)
+    with compilations() as count:
+        two = fit(4, devices=2)
+    # A state that comes back spread over devices is no reason to compile again.
+    assert len(count) == 1
+    assert len(two.step.devices()) == 2 and int(two.step) == 4
+    assert relative(two.meta, one.meta) < 1e-4
