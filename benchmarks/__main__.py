@@ -4,13 +4,15 @@
 
 For each workload: every rival's meta-gradient in float64 is compared with the first
 rival's reverse-over-reverse oracle; then each compiles in a process of its own, and the
-processes take single meta-steps in turn, A B C A B C. Medians and quartiles in
-milliseconds, compile time apart, peak memory of each process. A rival whose gradient is
+processes take meta-steps in turn, A B C A B C. Medians and quartiles over the turns
+in milliseconds a meta-step, compile time apart, peak memory of each process. A rival
+whose gradient is
 wrong is timed, and marked.
 """
 
 import datetime
 import json
+import math
 import os
 import platform
 import subprocess
@@ -45,8 +47,10 @@ class Suite:
         default=tuple(RIVALS)
     )
     """Which; all by default."""
-    rounds: int = 9
-    """Meta-steps of each, the first one not counted."""
+    rounds: int = 7
+    """Turns of each."""
+    turn: float = 1.5
+    """Seconds of meta-steps in a row that make a turn; one at least."""
     seconds: float = 60.0
     """For a rival's steps on a workload; a slow one takes fewer rounds."""
     check: bool = True
@@ -125,15 +129,18 @@ def _time(name: str, suite: Suite) -> dict[str, dict[str, Any]]:
     try:
         for rival, worker in workers.items():
             rows[rival] = {"compile_s": worker.ask("compile"), "steps_s": []}
-            worker.ask("step")
+            worker.ask("steps 1")
+            one = worker.ask("steps 1")
+            rows[rival]["in_a_row"] = max(1, math.ceil(suite.turn / one))
         spent = dict.fromkeys(workers, 0.0)
-        for _ in range(suite.rounds - 1):
+        for _ in range(suite.rounds):
             for rival, worker in workers.items():
                 if spent[rival] < suite.seconds:
+                    count = rows[rival]["in_a_row"]
                     time.sleep(PAUSE)
-                    seconds = worker.ask("step")
+                    seconds = worker.ask(f"steps {count}")
                     rows[rival]["steps_s"].append(seconds)
-                    spent[rival] += seconds
+                    spent[rival] += seconds * count
         for rival, worker in workers.items():
             rows[rival] |= worker.ask("memory")
     finally:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.worker RIVAL WORKLOAD float32
 
-Each line of input is `compile`, `gradient FILE`, `step` or `memory`; each answer is a
-line of JSON.
+Each line of input is `compile`, `gradient FILE`, `steps N` (answered by the seconds a
+step) or `memory`; each answer is a line of JSON.
 """
 
 import importlib
@@ -40,10 +40,10 @@ def main(name: str, work: str, dtype: str) -> None:
         elif command == "gradient":
             np.savez(arguments[0], **run.gradient())
             answer = "done"
-        elif command == "step":
+        elif command == "steps":
             began = time.perf_counter()
-            run.step()
-            answer = time.perf_counter() - began
+            run.steps(int(arguments[0]))
+            answer = (time.perf_counter() - began) / int(arguments[0])
         elif command == "memory":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             answer = {"peak": peak, "temporary": run.temporary_bytes()}

@@ -194,8 +194,8 @@ def fit(
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
     All randomness comes from `fold_in(seed, step)`, so a run that is stopped at any
-    moment and started again with the same arguments and checkpoints ends in the same
-    parameters, bit for bit.
+    moment and started again with the same arguments, checkpoints and devices ends in
+    the same parameters, bit for bit.
 
     Args:
       learner: the learner.
@@ -287,7 +287,8 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
     Returns:
       `run(state, episodes, key, until) -> (state, metrics)`, jitted. It takes
       meta-steps until `state.step` is `until`, at most `most` of them, or until one is
-      not finite; that one is not taken. `state` is donated. `metrics` has one entry a meta-step.
+      not finite; that one is not taken. `state` is donated. `metrics` has one entry a
+      meta-step.
     """
 
     @partial(jax.jit, donate_argnums=0)

@@ -4,7 +4,7 @@ A rival is a `Rival`: a module here, and settings for its `Run`. `Run(work, weig
 episodes, dtype, **settings)` has
 
 - `compile() -> float`, seconds until the first step could begin;
-- `step()`, one whole meta-step, finished when it returns;
+- `steps(n)`, n meta-steps in a row, finished when it returns;
 - `gradient() -> dict`, the meta-gradient at the first weights, by their names.
 """
 

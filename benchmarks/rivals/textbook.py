@@ -67,6 +67,7 @@ class Run:
             updates, state = self._optimizer.update(gradient, state, params)
             return optax.apply_updates(params, updates), state, loss
 
+        self._meta_step = step
         self._step: Any = jax.jit(step, donate_argnums=(0, 1))
 
     def _convert(self, params):
@@ -103,19 +104,20 @@ class Run:
 
         return {"map": mapped, "vmap": jax.value_and_grad(vmapped)}[over_tasks]
 
-    def compile(self) -> float:
+    def compile(self, *more) -> float:
         """Compiles the step; seconds."""
         began = time.perf_counter()
-        lowered = self._step.lower(self._params, self._state, self._episodes)
+        lowered = self._step.lower(self._params, self._state, self._episodes, *more)
         self._step = lowered.compile()
         return time.perf_counter() - began
 
-    def step(self) -> None:
-        """One meta-step."""
-        self._params, self._state, loss = self._step(
-            self._params, self._state, self._episodes
-        )
-        loss.block_until_ready()
+    def steps(self, n: int) -> None:
+        """Meta-steps, each its own dispatch, as a tutorial's loop has them."""
+        for _ in range(n):
+            self._params, self._state, loss = self._step(
+                self._params, self._state, self._episodes
+            )
+            loss.block_until_ready()
 
     def gradient(self) -> Arrays:
         """The meta-gradient."""

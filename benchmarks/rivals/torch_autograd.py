@@ -84,11 +84,12 @@ class Run:
         """Nothing to compile."""
         return 0.0
 
-    def step(self) -> None:
-        """One meta-step."""
-        self._optimizer.zero_grad()
-        self._backward()
-        self._optimizer.step()
+    def steps(self, n: int) -> None:
+        """Meta-steps."""
+        for _ in range(n):
+            self._optimizer.zero_grad()
+            self._backward()
+            self._optimizer.step()
 
     def gradient(self) -> Arrays:
         """The meta-gradient."""
