@@ -64,8 +64,9 @@ class Checkpoints:
         state = jax.tree.map(np.asarray, state)
         step = int(state.step)
         try:
-            while self._damaged:
-                self._set_aside(self._damaged.pop())
+            for damaged in sorted(self._damaged):
+                self._set_aside(damaged)
+                self._damaged.discard(damaged)
             if step in self.steps():
                 return
             with self._manager() as manager:
@@ -94,9 +95,15 @@ class Checkpoints:
           The state, on the default device.
 
         Raises:
-          InputError: if a checkpoint is of another structure, or if none of those
-            that are there is whole.
+          InputError: if a checkpoint is of another structure, if none of those that
+            are there is whole, or if `like` has leaves that cannot be saved.
         """
+        for path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                raise InputError(
+                    f"state{jax.tree_util.keystr(path)} is a PRNG key, which a "
+                    "checkpoint cannot hold; keep jax.random.key_data of it"
+                )
         reason = ""
         for step in reversed(self.steps()):
             try:

@@ -12,6 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metajax.errors import InputError
+from metajax.ops.bilinear import wider
 from metajax.types import PyTree, check_count
 
 Chunk = int | Literal["auto"] | None
@@ -53,9 +54,9 @@ def mean_over_tasks(
       function: `function(shared, batch) -> tree`, each leaf a mean over the tasks, the
         leading axis of every leaf of `batch`.
       tasks_per_chunk: tasks at a time; the means of the chunks are averaged, so that
-        memory grows with the chunk. None for all at once. "auto" takes as many as stay
-        in cache on a CPU, and as many as fit in memory elsewhere, by an estimate of
-        what one task allocates.
+        memory grows with the chunk. None for all at once. "auto" takes as many as
+        should stay in cache on a CPU, and in half the memory elsewhere, by an estimate
+        of what one task allocates.
       devices: at most so many local devices share the tasks; fewer if they do not
         divide the tasks, or if there is too little work to share.
 
@@ -107,9 +108,11 @@ def map_over_tasks(
 
 
 def allocated_bytes(function: Callable, *args: PyTree) -> int:
-    """The bytes of every array that a function computes, loops counted once.
+    """The bytes of every array that a function computes, found by tracing alone.
 
-    It is an upper bound of what is alive at one time, found by tracing alone.
+    The body of a loop counts once, and what the loop stacks counts whole. It is an
+    estimate for choosing chunks: the compiler keeps fewer arrays alive at a time, and
+    what it makes inside an operation is not seen.
 
     Args:
       function: a function of arrays.
@@ -131,17 +134,12 @@ def allocated_bytes(function: Callable, *args: PyTree) -> int:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr that hold no others."""
+    """The equations of a jaxpr, and of those that they hold."""
     for equation in jaxpr.eqns:
-        inner = [
-            getattr(value, "jaxpr", value)
-            for value in jax.tree.leaves(equation.params)
-            if isinstance(value, Jaxpr | ClosedJaxpr)
-        ]
-        for jaxpr_ in inner:
-            yield from _equations(jaxpr_)
-        if not inner:
-            yield equation
+        yield equation
+        for value in jax.tree.leaves(equation.params):
+            if isinstance(value, Jaxpr | ClosedJaxpr):
+                yield from _equations(getattr(value, "jaxpr", value))
 
 
 def _budget() -> int:
@@ -187,15 +185,15 @@ def _in_chunks(function: Callable, chunk: int) -> Callable:
         if count == 1:
             return function(shared, batch)
         one = jax.tree.map(lambda x: x[0], chunks)
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, shared, one)
-        )
+        like = jax.eval_shape(function, shared, one)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, wider(x.dtype)), like)
 
         def add(total: PyTree, part: PyTree):
-            return jax.tree.map(jnp.add, total, function(shared, part)), None
+            found = function(shared, part)
+            return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, found), None
 
         total, _ = jax.lax.scan(add, zeros, chunks)
-        return jax.tree.map(lambda x: x / count, total)
+        return jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, like)
 
     return run
 

@@ -235,7 +235,7 @@ def fit(
         learner,
         optimizer,
         tasks_per_chunk=tasks_per_chunk,
-        devices=devices or jax.local_device_count(),
+        devices=jax.local_device_count() if devices is None else devices,
     )
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = init_state(learner, optimizer, init_key)
@@ -251,6 +251,8 @@ def fit(
     for observer in observers:
         observer.start(state)
 
+    if int(state.step) == steps:
+        return state
     run = many_steps(step, tasks=tasks, most=steps_per_call)
     dispatch = run.lower(state, episodes, data_key, steps).compile()
     # Where the program wants them, or the first call would differ from all others.

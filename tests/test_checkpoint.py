@@ -71,6 +71,28 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, harm):
     assert relative(checkpoints.restore(state_at(0)).meta, state_at(2, 3.0).meta) == 0
 
 
+def test_a_damaged_checkpoint_is_not_forgotten(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1))
+    checkpoints.save(state_at(2))
+    cut(max(files(tmp_path / "checkpoints" / "2"), key=lambda p: p.stat().st_size))
+    with pytest.warns(UserWarning, match="damaged"):
+        checkpoints.restore(state_at(0))
+    with monkeypatch.context() as context:
+        context.setattr(Checkpoints, "_set_aside", lambda *_: open("/nowhere/at/all"))
+        with pytest.raises(OSError, match="could not write checkpoint 2"):
+            checkpoints.save(state_at(2, 3.0))
+    checkpoints.save(state_at(2, 3.0))
+    assert relative(checkpoints.restore(state_at(0)).meta, state_at(2, 3.0).meta) == 0
+
+
+def test_refuses_a_key_before_training(tmp_path):
+    noisy = optax.add_noise(0.1, 0.5, jax.random.key(0))
+    like = mj.init_state(LEARNER, noisy, KEY)
+    with pytest.raises(mj.InputError, match="is a PRNG key"):
+        Checkpoints(tmp_path / "checkpoints").restore(like)
+
+
 def test_does_not_begin_anew_when_all_are_damaged(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(state_at(1))

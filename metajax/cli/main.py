@@ -17,6 +17,7 @@ from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.errors import InputError, NonFiniteError
 
 RUNS = Path("runs")
+INTERRUPTED = 130  # the status of a process that SIGINT ended, as shells have it
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        note = "interrupted; the same command goes on from the last checkpoint"
-        print(note, file=sys.stderr, flush=True)
-        # A computation may still be running; the interpreter's end under it crashes.
-        os._exit(130)
+        goes_on = "; the same command goes on from the last checkpoint"
+        print(f"interrupted{goes_on if argv[0] == 'train' else ''}", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -188,9 +188,18 @@ def console() -> int:
     On a CPU, tasks shared by devices keep the cores busier than threads inside an
     operation do. It can be set only before JAX has started.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
-    return main()
+    flags = os.environ.get("XLA_FLAGS", "")
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in flags
+    if not chosen:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
+    status = main()
+    if status == INTERRUPTED:
+        # A computation may still be running; the interpreter's end under it crashes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _unknown_preset(argv: Sequence[str]) -> str | None:

@@ -62,8 +62,8 @@ def train(config: Config, directory: Path, places: Places) -> None:
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
     _claim(directory, config)
 
-    state = _newest(directory, learner, config)
-    if state is not None and int(state.step) == config.outer.steps:
+    reached = max(_checkpoints(directory).steps(), default=0)
+    if reached == config.outer.steps:
         if (directory / "evaluation.json").exists():  # the last thing that is written
             print((directory / "evaluation.txt").read_text(), end="")
             print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
@@ -103,7 +103,8 @@ def evaluate_run(
     config = _read_config(directory)
     task = build_task(config.data, places)
     learner = build_learner(config, task, steps=config.inner.steps)
-    state = _newest(directory, learner, config)
+    like = init_state(learner, build_optimizer(config), jax.random.key(0))
+    state = _checkpoints(directory).restore(like)
     if state is None:
         raise InputError(f"{directory} has no checkpoint yet; train it first")
     settings = replace(config.evaluation, **changes)
@@ -231,11 +232,6 @@ def _plain(found: Evaluation) -> dict[str, Any]:
         score = getattr(found, mode)
         plain[mode] = {name: x.tolist() for name, x in score._asdict().items()}
     return finite(plain)
-
-
-def _newest(directory: Path, learner: Learner, config: Config) -> TrainState | None:
-    like = init_state(learner, build_optimizer(config), jax.random.key(0))
-    return _checkpoints(directory).restore(like)
 
 
 def _checkpoints(directory: Path) -> Checkpoints:

@@ -78,10 +78,12 @@ def _examples_in_blocks(one: Callable, product: Product) -> Callable:
     """Maps over blocks of examples: each result belongs to an example."""
 
     def run(a: Array, w: Array) -> Array:
-        if (size := _block(product, a.shape[0])) == a.shape[0]:
-            return one(product, a, w)
-        found = jax.lax.map(lambda part: one(product, part, w), _split(a, size))
-        return found.reshape(-1, *found.shape[2:])
+        blocks, rest = _split(product, a)
+        parts = [] if rest is None else [one(product, rest, w)]
+        if blocks is not None:
+            found = jax.lax.map(lambda part: one(product, part, w), blocks)
+            parts = [found.reshape(-1, *found.shape[2:]), *parts]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
     return run
 
@@ -90,34 +92,49 @@ def _sum_in_blocks(one: Callable, product: Product) -> Callable:
     """Sums over blocks of examples: the result belongs to all of them."""
 
     def run(x: Array, y: Array) -> Array:
-        if (size := _block(product, x.shape[0])) == x.shape[0]:
-            return one(product, x, y)
+        (blocks, rest), (y_blocks, y_rest) = _split(product, x), _split(product, y)
+        if blocks is None:
+            return one(product, rest, y_rest)
+        wide = wider(x.dtype)
 
         def add(total: Array, part: tuple[Array, Array]):
-            return total + one(product, *part), None
+            return total + one(product, *part).astype(wide), None
 
-        zero = jnp.zeros(product.w_shape, x.dtype)
-        return jax.lax.scan(add, zero, (_split(x, size), _split(y, size)))[0]
+        zero = jnp.zeros(product.w_shape, wide)
+        total, _ = jax.lax.scan(add, zero, (blocks, y_blocks))
+        if rest is not None:
+            total += one(product, rest, y_rest).astype(wide)
+        return total.astype(x.dtype)
 
     return run
 
 
-def _block(product: Product, examples: int) -> int:
-    """The largest divisor of the number of examples that makes no more than a block."""
-    most = max(1, min(examples, BLOCK_BYTES // product.bytes))
-    return max(d for d in range(1, most + 1) if examples % d == 0)
+def wider(dtype: jnp.dtype) -> jnp.dtype:
+    """The type to add up numbers of `dtype` in."""
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
-def _split(x: Array, size: int) -> Array:
-    return x.reshape(-1, size, *x.shape[1:])
+def _split(product: Product, x: Array) -> tuple[Any, Any]:
+    """Examples as `[blocks, size, ...]`, and those that are left over."""
+    examples = x.shape[0]
+    size = max(1, BLOCK_BYTES // max(1, product.bytes))
+    if examples <= size:
+        return None, x
+    whole = examples // size * size
+    blocks = x[:whole].reshape(-1, size, *x.shape[1:])
+    return blocks, x[whole:] if whole < examples else None
 
 
 def _primitive(name: str, one: Callable, in_blocks: Callable, shape: str) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
 
     @partial(jax.jit, static_argnames="rule")
-    def eager(a: Array, b: Array, *, rule: Rule) -> Array:
+    def compiled(a: Array, b: Array, *, rule: Rule) -> Array:
         return primitive.bind(a, b, rule=rule)
+
+    def eager(a: Array, b: Array, *, rule: Rule) -> Array:
+        with jax.disable_jit(False):  # without jit it would call itself
+            return compiled(a, b, rule=rule)
 
     def whole(a: Array, b: Array, *, rule: Rule) -> Array:
         return jax.vmap(partial(one, rule.make(rule.settings)))(a, b)
@@ -178,8 +195,11 @@ def _batch(primitive: Primitive, args: tuple, dims: tuple, *, rule: Rule):
         jnp.broadcast_to(x, (tasks, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
         for x, d in zip(args, dims)
     )
-    out = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in mapped), rule=rule)
-    return out.reshape(tasks, -1, *out.shape[1:]), 0
+    a, b = mapped
+    groups = a.shape[1]
+    merged = (x.reshape(tasks * groups, *x.shape[2:]) for x in (a, b))
+    out = primitive.bind(*merged, rule=rule)
+    return out.reshape(tasks, groups, *out.shape[1:]), 0
 
 
 for _each in (_y, _x, _w):

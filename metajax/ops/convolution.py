@@ -7,6 +7,7 @@ product, and so do all its derivatives, in any order and mode.
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.ops.bilinear import Product, Rule, bilinear
+from metajax.ops.bilinear import Product, Rule, bilinear, wider
 from metajax.types import Array
 
 # With fewer entries than this in a row of patches, one product over the whole window
@@ -59,9 +60,14 @@ def conv2d(
             f"channels, features], got {x.shape} and {kernel.shape}"
         )
     (sp, sq), (dp, dq) = (_pair(value) for value in (stride, dilation))
-    if x.dtype != kernel.dtype:
+    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
-            f"images and kernel must have one dtype, got {x.dtype} and {kernel.dtype}"
+            "images and kernel must have one floating dtype, got "
+            f"{x.dtype} and {kernel.dtype}"
+        )
+    if min(sp, sq, dp, dq) < 1:
+        raise InputError(
+            f"stride and dilation must be at least 1, got {stride} and {dilation}"
         )
     kh, kw = kernel.shape[:2]
     window = (dp * (kh - 1) + 1, dq * (kw - 1) + 1)
@@ -75,7 +81,11 @@ def conv2d(
         (sp, sq),
         (dp, dq),
         window,
+        # Read here, since the product is traced where the caller's context is gone.
+        jax.config.jax_default_matmul_precision,  # pyright: ignore
     )
+    if min(top, bottom, left, right) < 0:
+        raise InputError(f"padding must not be negative, got {padding}")
     if min(geometry.rows, geometry.columns) < 1:
         raise InputError(
             f"the kernel's window {window} does not fit in images of "
@@ -93,6 +103,7 @@ class Geometry(NamedTuple):
     stride: tuple[int, int]
     dilation: tuple[int, int]
     window: tuple[int, int]
+    precision: str | None
 
     @property
     def rows(self) -> int:
@@ -127,8 +138,11 @@ def _product(geometry: Geometry) -> Product:
             parts = [jnp.concatenate(parts, axis=-1)]
             kernels = [kernel.reshape(-1, features)]
         # One product over whole patches would move three times the memory.
-        wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype
-        multiply = functools.partial(jnp.matmul, preferred_element_type=wide)
+        multiply = functools.partial(
+            jnp.matmul,
+            precision=geometry.precision,
+            preferred_element_type=wider(x.dtype),
+        )
         return functools.reduce(jnp.add, map(multiply, parts, kernels)).astype(x.dtype)
 
     return Product(
@@ -156,7 +170,8 @@ def conv_general_dilated(
     For a module of Flax: `nn.Conv(..., conv_general_dilated=metajax.ops.
     conv_general_dilated)`, or the same in NNX, makes its convolution fast in an inner
     loop. What is not a plain two-dimensional convolution of channels-last images goes
-    to `jax.lax` unchanged.
+    to `jax.lax` unchanged. Inside a `jax.shard_map` of your own, the gradient needs
+    `check_vma=False`, as the gradient of replicated parameters does anyhow.
 
     Args:
       lhs: images.
@@ -188,6 +203,9 @@ def conv_general_dilated(
         == channels_last
         and feature_group_count == 1
         and set(lhs_dilation or (1,)) == {1}
+        and lhs.dtype == rhs.dtype
+        and jnp.issubdtype(lhs.dtype, jnp.floating)
+        and (isinstance(padding, str) or min(map(min, padding)) >= 0)
         and not any(
             value is not None and (name, value) != ("batch_group_count", 1)
             for name, value in settings.items()
@@ -215,8 +233,8 @@ def conv_general_dilated(
 
 
 def _pair(value) -> tuple[int, int]:
-    rows, columns = (value, value) if isinstance(value, int) else value
-    return rows, columns
+    rows, columns = value if isinstance(value, Sequence) else (value, value)
+    return operator.index(rows), operator.index(columns)
 
 
 def _every(x: Array, axis: int, start: int, stride: int, count: int) -> Array:

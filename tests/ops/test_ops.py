@@ -66,12 +66,12 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("blocks", [1, 2**40], ids=["blocks of one", "one block"])
+@pytest.mark.parametrize("blocks", [1, 9000, 2**40])  # of 1, of some and a rest, one
 @pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
 def test_convolution_of_any_geometry(float64, monkeypatch, settings, blocks):
     monkeypatch.setattr(bilinear, "BLOCK_BYTES", blocks)
     jax.clear_caches()
-    x = jax.random.normal(KEY, (4, 9, 8, 3), jnp.float64)
+    x = jax.random.normal(KEY, (5, 9, 8, 3), jnp.float64)
     kernel = jax.random.normal(KEY, (3, 3, 3, 2), jnp.float64)
     two = {
         name: (value, value) if isinstance(value, int) else value
@@ -100,20 +100,60 @@ def test_convolution_of_any_geometry(float64, monkeypatch, settings, blocks):
     assert relative(ours, theirs) < 1e-12
 
 
-def test_convolution_of_half_precision_adds_up_in_single():
-    x = jnp.ones((1, 4, 4, 512), jnp.bfloat16)
-    kernel = jnp.full((1, 1, 512, 1), 1 + 2**-7, jnp.bfloat16)
-    y = conv2d(x, kernel)
-    assert y.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(y.astype(jnp.float32), 516.0)
+def test_convolution_of_half_precision_adds_up_in_single(monkeypatch):
+    monkeypatch.setattr(bilinear, "BLOCK_BYTES", 1)
+    jax.clear_caches()
+    x, kernel = jnp.ones((600, 3, 3, 16)), jnp.full((3, 3, 16, 1), 1 + 2**-7)
+    half = [a.astype(jnp.bfloat16) for a in (x, kernel)]
+    values = jax.value_and_grad(lambda x, k: jnp.sum(conv2d(x, k)[:, 1, 1]), 1)
+    (_, ours), (_, exact) = values(*half), values(x, kernel)
+    assert ours.dtype == jnp.bfloat16
+    # 600 ones added in bfloat16 would stay at 256.
+    np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-7)
+    np.testing.assert_array_equal(
+        conv2d(*half).astype(jnp.float32),
+        conv2d(x, kernel).astype(jnp.bfloat16).astype(jnp.float32),
+    )
+
+
+def test_convolution_heeds_the_callers_precision():
+    x, kernel = jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 2))
+    with jax.default_matmul_precision("highest"):
+        text = jax.jit(conv2d).lower(x, kernel).as_text()
+    assert "HIGHEST" in text
+    assert "HIGHEST" not in jax.jit(conv2d).lower(x, kernel).as_text()
+
+
+def test_convolution_without_jit():
+    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 1))
+    with jax.disable_jit():
+        gradient = jax.grad(lambda k: jnp.sum(conv2d(x, k)))(kernel)
+    np.testing.assert_array_equal(gradient[1, 1], 16.0)
+
+
+def test_what_is_not_ours_goes_to_lax():
+    x, kernel = jnp.ones((1, 4, 4, 2), jnp.int8), jnp.full((3, 3, 2, 1), 9, jnp.int8)
+    numbers = dict(dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    for a, b, padding in (
+        (x, kernel, "SAME"),
+        (x.astype(jnp.float32), kernel.astype(jnp.float32), ((-1, 0), (1, 1))),
+    ):
+        ours, theirs = (
+            f(a, b, (1, 1), padding, **numbers)
+            for f in (conv_general_dilated, lax.conv_general_dilated)
+        )
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_bad_convolutions():
     x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 3, 5))
     with pytest.raises(mj.InputError, match="kernel .*, got .1, 4, 4, 2. and .3, 3"):
         conv2d(x, kernel)
-    with pytest.raises(mj.InputError, match="one dtype, got float32 and bfloat16"):
+    with pytest.raises(mj.InputError, match="floating dtype, got float32 and bfloat"):
         conv2d(x, jnp.ones((3, 3, 2, 5), jnp.bfloat16))
+    for settings in (dict(stride=0), dict(dilation=0), dict(padding=((-1, 0), (0, 0)))):
+        with pytest.raises(mj.InputError, match="must be at least 1|not be negative"):
+            conv2d(x, jnp.ones((3, 3, 2, 5)), **settings)
     with pytest.raises(mj.InputError, match="does not fit in images of 4x4"):
         conv2d(x, jnp.ones((5, 5, 2, 5)), padding="VALID")
 
