@@ -104,22 +104,20 @@ def evaluate(
     check_count("tasks", tasks, least=2)
     check_count("tasks_per_call", tasks_per_call, least=1)
     episodes = as_pytree(episodes)
-    meta = jax.tree.map(
-        jnp.asarray, jax.device_get(meta)
-    )  # on no devices in particular
-    shape = jax.eval_shape(lambda: episodes(jax.random.key(seed), 1))
-    check_task(learner, meta, episodes, 1)
+    # Training may have left it on several devices; here it belongs to none.
+    meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
     support, query = (
         jax.tree.leaves(batch.inputs)[0].shape[1]
-        for batch in (shape.support, shape.query)
+        for batch in check_task(learner, meta, episodes, 1)
     )
     alone = query if inductive_queries is None else inductive_queries
     check_count("inductive_queries", alone, least=1)
     chosen = np.linspace(0, query, min(alone, query), endpoint=False).astype(int)
 
     calls = np.arange(-(-tasks // tasks_per_call) * tasks_per_call, dtype=np.uint32)
+    shared = _Shared(meta, episodes, jax.random.key(seed), chosen)
     scores = [
-        _scores(learner, metric, meta, episodes, jax.random.key(seed), indices, chosen)
+        _scores(learner, metric, shared, indices)
         for indices in calls.reshape(-1, tasks_per_call)
     ]
     together, apart = (np.concatenate(s).astype(float)[:tasks] for s in zip(*scores))
@@ -165,37 +163,33 @@ def report(evaluation: Evaluation) -> str:
     return "\n".join([*lines, ", ".join(f"{k} {v}" for k, v in facts.items())])
 
 
+class _Shared(NamedTuple):
+    """What all tasks of an evaluation have in common."""
+
+    meta: PyTree
+    episodes: Sampler
+    key: Array
+    chosen: Array
+
+
 # At module level, so that a second evaluation of the same learner compiles nothing.
 @partial(jax.jit, static_argnums=(0, 1))
 def _scores(
-    learner: Learner,
-    metric: Loss,
-    meta: PyTree,
-    episodes: Sampler,
-    key: Array,
-    indices: Array,
-    chosen: Array,
+    learner: Learner, metric: Loss, shared: _Shared, indices: Array
 ) -> tuple[Array, Array]:
     """(transductive, inductive) scores of tasks, each `[tasks, K + 1]`."""
 
-    def scores(shared: PyTree, indices: Array) -> tuple[Array, Array]:
-        meta, episodes, key, chosen = shared
-        score = partial(_score, learner, metric, meta, episodes, chosen)
-        return jax.vmap(lambda i: score(jax.random.fold_in(key, i)))(indices)
+    def scores(shared: _Shared, indices: Array) -> tuple[Array, Array]:
+        return jax.vmap(partial(_score, learner, metric, shared))(indices)
 
-    run = map_over_tasks(scores, devices=jax.local_device_count())
-    return run((meta, episodes, key, chosen), indices)
+    return map_over_tasks(scores, devices=jax.local_device_count())(shared, indices)
 
 
 def _score(
-    learner: Learner,
-    metric: Loss,
-    meta: PyTree,
-    episodes: Sampler,
-    chosen: Array,
-    key: Array,
+    learner: Learner, metric: Loss, shared: _Shared, index: Array
 ) -> tuple[Array, Array]:
-    batch = episodes(key, 1)
+    meta, episodes, key, chosen = shared
+    batch = episodes(jax.random.fold_in(key, index), 1)
     support, query = jax.tree.map(lambda x: x[0], batch)
 
     def alone(adapted: PyTree, x: PyTree) -> PyTree:

@@ -338,7 +338,9 @@ def as_pytree(episodes: Sampler) -> Sampler:
     return episodes
 
 
-def check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) -> None:
+def check_task(
+    learner: Learner, meta: PyTree, episodes: Sampler, tasks: int
+) -> Episode:
     """Checks that a learner can take a sampler's episodes, on one that it samples.
 
     Args:
@@ -346,6 +348,9 @@ def check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) ->
       meta: its meta-parameters.
       episodes: the sampler.
       tasks: tasks a meta-batch.
+
+    Returns:
+      The meta-batch of one that it sampled.
 
     Raises:
       InputError: for wrong shapes, or labels that the model has no output for.
@@ -363,6 +368,7 @@ def check_task(learner: Learner, meta: PyTree, episodes: Sampler, tasks: int) ->
     predicted = jax.eval_shape(outputs, meta, one)
     check_labels(sample.support.targets, predicted)
     check_labels(sample.query.targets, predicted)
+    return sample
 
 
 def _next(step: int, multiple: int) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks.rivals import torch_autograd
+from benchmarks.workloads import OUTER_RATE
 
 
 class Net(nn.Module):
@@ -28,4 +29,4 @@ class Run(torch_autograd.Run):
     def _prepare(self) -> None:
         self._module = Net(self._net, self._params)
         self._params: dict = dict(self._module.named_parameters())
-        self._optimizer = torch.optim.Adam(self._params.values(), lr=1e-3)
+        self._optimizer = torch.optim.Adam(self._params.values(), lr=OUTER_RATE)

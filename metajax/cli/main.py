@@ -36,7 +36,7 @@ class Run:
         train(self.config, self.run_dir, self.places)
 
 
-Preset: Any = Union[  # noqa: UP007, built from the table
+Preset = Union[  # noqa: UP007, built from the table
     tuple(
         Annotated[
             Run,

@@ -1,5 +1,6 @@
 """The TFDS builder of Omniglot. Importing this file imports TFDS; nothing else does."""
 
+import functools
 import io
 import urllib.error
 import urllib.request
@@ -77,7 +78,6 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
     ):
         """Args: see `metajax.data.omniglot`."""
         self._archives = archives
-        self._characters: list[Character] | None = None
         super().__init__(data_dir=data_dir)
 
     def check_source(self) -> None:
@@ -86,12 +86,16 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
         Raises:
           InputError: if they cannot be read, or it is not.
         """
-        if self._archives is None:
+        if self._local is None:
             _reach()
-        else:
-            folder = Path(self._archives)
-            paths = {name: folder / part.file for name, part in PARTS.items()}
-            self._characters = _read(paths)
+
+    @functools.cached_property
+    def _local(self) -> list[Character] | None:
+        """The characters of the archives at hand, if any, read once."""
+        if self._archives is None:
+            return None
+        folder = Path(self._archives)
+        return _read({name: folder / part.file for name, part in PARTS.items()})
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -112,7 +116,7 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        characters = self._characters
+        characters = self._local
         if characters is None:
             characters = _read(_download(dl_manager))
         splits = {
