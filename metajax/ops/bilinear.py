@@ -23,21 +23,25 @@ from jax.interpreters import ad, batching, mlir
 from metajax.types import Array
 
 # Of the arrays that a block of examples makes: they should stay in a core's cache.
-BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**22
 
 
 class Product(NamedTuple):
-    """A bilinear map of a batch of examples and a set of weights.
+    """A bilinear map of a batch of examples and a set of weights, and its transposes.
 
     Attributes:
-      apply: `apply(x, w) -> y`, `[n, ...], [...] -> [n, ...]`, independent over n.
+      y: `y(x, w)`, `[n, ...], [...] -> [n, ...]`, independent over n.
+      x: `x(y, w)`, the cotangent of x, likewise.
+      w: `w(x, y)`, the cotangent of w, a sum over n.
       x_shape: of one example.
       y_shape: of one result.
       w_shape: of the weights.
       bytes: what one example makes on the way.
     """
 
-    apply: Callable[[Array, Array], Array]
+    y: Callable[[Array, Array], Array]
+    x: Callable[[Array, Array], Array]
+    w: Callable[[Array, Array], Array]
     x_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
     w_shape: tuple[int, ...]
@@ -52,7 +56,7 @@ class Rule(NamedTuple):
 
 
 def bilinear(rule: Rule, x: Array, w: Array) -> Array:
-    """`rule.make(rule.settings).apply(x, w)`, differentiable as described above."""
+    """`rule.make(rule.settings).y(x, w)`, differentiable as described above."""
     return _y.bind(x[None], w[None], rule=rule)[0]
 
 
@@ -60,28 +64,14 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
 # over tasks with adapted weights makes. Results are [groups, ...].
 
 
-def _y_of(product: Product, x: Array, w: Array) -> Array:
-    return product.apply(x, w)
-
-
-def _x_of(product: Product, y: Array, w: Array) -> Array:
-    like = jax.ShapeDtypeStruct((y.shape[0], *product.x_shape), y.dtype)
-    return jax.linear_transpose(lambda x: product.apply(x, w), like)(y)[0]
-
-
-def _w_of(product: Product, x: Array, y: Array) -> Array:
-    like = jax.ShapeDtypeStruct(product.w_shape, x.dtype)
-    return jax.linear_transpose(lambda w: product.apply(x, w), like)(y)[0]
-
-
 def _examples_in_blocks(one: Callable, product: Product) -> Callable:
     """Maps over blocks of examples: each result belongs to an example."""
 
     def run(a: Array, w: Array) -> Array:
         blocks, rest = _split(product, a)
-        parts = [] if rest is None else [one(product, rest, w)]
+        parts = [] if rest is None else [one(rest, w)]
         if blocks is not None:
-            found = jax.lax.map(lambda part: one(product, part, w), blocks)
+            found = jax.lax.map(lambda part: one(part, w), blocks)
             parts = [found.reshape(-1, *found.shape[2:]), *parts]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
@@ -94,16 +84,16 @@ def _sum_in_blocks(one: Callable, product: Product) -> Callable:
     def run(x: Array, y: Array) -> Array:
         (blocks, rest), (y_blocks, y_rest) = _split(product, x), _split(product, y)
         if blocks is None:
-            return one(product, rest, y_rest)
+            return one(rest, y_rest)
         wide = wider(x.dtype)
 
         def add(total: Array, part: tuple[Array, Array]):
-            return total + one(product, *part).astype(wide), None
+            return total + one(*part).astype(wide), None
 
         zero = jnp.zeros(product.w_shape, wide)
         total, _ = jax.lax.scan(add, zero, (blocks, y_blocks))
         if rest is not None:
-            total += one(product, rest, y_rest).astype(wide)
+            total += one(rest, y_rest).astype(wide)
         return total.astype(x.dtype)
 
     return run
@@ -117,15 +107,18 @@ def wider(dtype: jnp.dtype) -> jnp.dtype:
 def _split(product: Product, x: Array) -> tuple[Any, Any]:
     """Examples as `[blocks, size, ...]`, and those that are left over."""
     examples = x.shape[0]
-    size = max(1, BLOCK_BYTES // max(1, product.bytes))
-    if examples <= size:
+    most = min(examples, max(1, BLOCK_BYTES // max(1, product.bytes)))
+    # Blocks of one size need one program, so a somewhat smaller size may be better.
+    even = max(d for d in range(1, most + 1) if examples % d == 0)
+    size = even if 2 * even > most else most
+    if size == examples:
         return None, x
     whole = examples // size * size
     blocks = x[:whole].reshape(-1, size, *x.shape[1:])
     return blocks, x[whole:] if whole < examples else None
 
 
-def _primitive(name: str, one: Callable, in_blocks: Callable, shape: str) -> Primitive:
+def _primitive(name: str, in_blocks: Callable) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
 
     @partial(jax.jit, static_argnames="rule")
@@ -137,17 +130,18 @@ def _primitive(name: str, one: Callable, in_blocks: Callable, shape: str) -> Pri
             return compiled(a, b, rule=rule)
 
     def whole(a: Array, b: Array, *, rule: Rule) -> Array:
-        return jax.vmap(partial(one, rule.make(rule.settings)))(a, b)
+        return jax.vmap(getattr(rule.make(rule.settings), name))(a, b)
 
     def blocked(a: Array, b: Array, *, rule: Rule) -> Array:
-        run = in_blocks(one, rule.make(rule.settings))
+        product = rule.make(rule.settings)
+        run = in_blocks(getattr(product, name), product)
         if a.shape[0] == 1:
             return run(a[0], b[0])[None]
         return jax.lax.map(lambda pair: run(*pair), (a, b))
 
     def abstract(a: Any, b: Any, *, rule: Rule) -> ShapedArray:
-        each = getattr(rule.make(rule.settings), shape)
-        lead = a.shape[:1] if shape == "w_shape" else a.shape[:2]
+        each = getattr(rule.make(rule.settings), f"{name}_shape")
+        lead = a.shape[:1] if name == "w" else a.shape[:2]
         return ShapedArray((*lead, *each), a.dtype)
 
     primitive.def_impl(eager)
@@ -160,9 +154,9 @@ def _primitive(name: str, one: Callable, in_blocks: Callable, shape: str) -> Pri
     return primitive
 
 
-_y = _primitive("y", _y_of, _examples_in_blocks, "y_shape")
-_x = _primitive("x", _x_of, _examples_in_blocks, "x_shape")
-_w = _primitive("w", _w_of, _sum_in_blocks, "w_shape")
+_y = _primitive("y", _examples_in_blocks)
+_x = _primitive("x", _examples_in_blocks)
+_w = _primitive("w", _sum_in_blocks)
 
 ad.defbilinear(
     _y,

@@ -1,26 +1,21 @@
-"""Convolution as matrix products over patches.
+"""Convolution that stays fast when every task has a kernel of its own.
 
-After one inner step every task has its own kernel, and a vmapped convolution turns
-into a grouped one, slow in both derivatives; inside any loop XLA's CPU backend takes a
-slow form of the kernel's gradient. A matrix product turns into a batched matrix
-product, and so do all its derivatives, in any order and mode.
+After one inner step a vmapped convolution turns into a grouped one, slow in both
+derivatives; inside any loop XLA's CPU backend takes a slow form of the kernel's
+gradient. Here all are matrix products (`metajax.ops.correlation`), in any order and
+mode.
 """
 
-import functools
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.ops.bilinear import Product, Rule, bilinear, wider
+from metajax.ops.bilinear import Rule, bilinear
+from metajax.ops.correlation import Geometry, product
 from metajax.types import Array
-
-# With fewer entries than this in a row of patches, one product over the whole window
-# beats one for each row of the kernel.
-SHALLOW = 32
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -91,67 +86,7 @@ def conv2d(
             f"the kernel's window {window} does not fit in images of "
             f"{x.shape[1]}x{x.shape[2]} with padding {tuple(padding)}"
         )
-    return bilinear(Rule(_product, geometry), x, kernel)
-
-
-class Geometry(NamedTuple):
-    """A convolution's shapes, hashable."""
-
-    image: tuple[int, ...]
-    kernel: tuple[int, ...]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    window: tuple[int, int]
-    precision: str | None
-
-    @property
-    def rows(self) -> int:
-        """Of the result."""
-        return self._size(0)
-
-    @property
-    def columns(self) -> int:
-        """Of the result."""
-        return self._size(1)
-
-    def _size(self, axis: int) -> int:
-        padded = self.image[axis] + sum(self.padding[axis])
-        return (padded - self.window[axis]) // self.stride[axis] + 1
-
-
-@functools.lru_cache
-def _product(geometry: Geometry) -> Product:
-    kh, kw, channels, features = geometry.kernel
-    (sp, sq), (dp, dq) = geometry.stride, geometry.dilation
-    rows, columns = geometry.rows, geometry.columns
-
-    def apply(x: Array, kernel: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-        # [n, height, columns, kw channels], then the rows that each kernel row meets.
-        x = jnp.concatenate(
-            [_every(x, 2, dq * j, sq, columns) for j in range(kw)], axis=-1
-        )
-        parts = [_every(x, 1, dp * i, sp, rows) for i in range(kh)]
-        kernels = list(kernel.reshape(kh, kw * channels, features))
-        if kw * channels < SHALLOW:
-            parts = [jnp.concatenate(parts, axis=-1)]
-            kernels = [kernel.reshape(-1, features)]
-        # One product over whole patches would move three times the memory.
-        multiply = functools.partial(
-            jnp.matmul,
-            precision=geometry.precision,
-            preferred_element_type=wider(x.dtype),
-        )
-        return functools.reduce(jnp.add, map(multiply, parts, kernels)).astype(x.dtype)
-
-    return Product(
-        apply,
-        geometry.image,
-        (rows, columns, features),
-        geometry.kernel,
-        bytes=4 * columns * kw * channels * (geometry.image[0] + kh),
-    )
+    return bilinear(Rule(product, geometry), x, kernel)
 
 
 def conv_general_dilated(
@@ -235,9 +170,3 @@ def conv_general_dilated(
 def _pair(value) -> tuple[int, int]:
     rows, columns = value if isinstance(value, Sequence) else (value, value)
     return operator.index(rows), operator.index(columns)
-
-
-def _every(x: Array, axis: int, start: int, stride: int, count: int) -> Array:
-    """`count` slices of an axis from `start` on, `stride` apart."""
-    stop = start + stride * (count - 1) + 1
-    return jax.lax.slice_in_dim(x, start, stop, stride, axis)

@@ -1,0 +1,236 @@
+"""The forms of a convolution and of its two transposes: matrix products over patches."""
+
+import functools
+import itertools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from metajax.ops.bilinear import Product, wider
+from metajax.types import Array
+
+# With fewer entries than this in a row of a patch, a product takes whole patches.
+SHALLOW = 32
+# Winograd's tiles pay for their transformations from this many rows, columns, channels
+# and features on.
+LARGE, DEEP = 10, 16
+# Bᵀ, G and Aᵀ of Winograd's F(2, 3).
+INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+
+class Geometry(NamedTuple):
+    """A convolution's shapes, hashable."""
+
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    window: tuple[int, int]
+    precision: str | None
+
+    @property
+    def rows(self) -> int:
+        """Of the result."""
+        return self._size(0)
+
+    @property
+    def columns(self) -> int:
+        """Of the result."""
+        return self._size(1)
+
+    @property
+    def shallow(self) -> bool:
+        """Whether a row of a patch has few entries."""
+        return math.prod(self.kernel[1:3]) < SHALLOW
+
+    @property
+    def tiled(self) -> bool:
+        """Whether Winograd's tiles fit and pay, both ways."""
+        return (
+            self.kernel[:2] == (3, 3)
+            and self.stride == self.dilation == (1, 1)
+            and min(self.kernel[2:]) >= DEEP
+            and min(self.rows, self.columns) >= LARGE
+        )
+
+    def transpose(self) -> "Geometry":
+        """Of the convolution that is the cotangent of the images, at stride 1."""
+        kh, kw, channels, features = self.kernel
+        return self._replace(
+            image=(self.rows, self.columns, features),
+            kernel=(kh, kw, features, channels),
+            padding=tuple(
+                (size - 1 - low, size - 1 - high)
+                for size, (low, high) in zip(self.window, self.padding)
+            ),
+        )
+
+    def _size(self, axis: int) -> int:
+        padded = self.image[axis] + sum(self.padding[axis])
+        return (padded - self.window[axis]) // self.stride[axis] + 1
+
+
+@functools.lru_cache
+def product(geometry: Geometry) -> Product:
+    """The forms that measured best on a CPU (`benchmarks/README.md`)."""
+    dense = geometry.stride == (1, 1)
+
+    def images(y: Array, kernel: Array) -> Array:
+        if dense:
+            turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+            return _correlate(geometry.transpose(), y, turned)
+        like = jax.ShapeDtypeStruct((y.shape[0], *geometry.image), y.dtype)
+        return jax.linear_transpose(lambda x: _whole(geometry, x, kernel), like)(y)[0]
+
+    patch = math.prod(geometry.kernel[:3])
+    return Product(
+        functools.partial(_correlate, geometry),
+        images,
+        functools.partial(_kernel, geometry),
+        geometry.image,
+        (geometry.rows, geometry.columns, geometry.kernel[3]),
+        geometry.kernel,
+        bytes=4 * geometry.rows * geometry.columns * patch,
+    )
+
+
+def _correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    if geometry.shallow or geometry.stride != (1, 1):
+        return _whole(geometry, x, kernel)
+    # Winograd's sums would be rounded to a narrow type before the product.
+    if geometry.tiled and wider(x.dtype) == x.dtype:
+        return _winograd(geometry, x, kernel)
+    return _rows_after(geometry, x, kernel)
+
+
+def _rows_after(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """At stride 1: columns are gathered before the product, rows summed after it."""
+    kh, kw, channels, features = geometry.kernel
+    columns = jnp.concatenate(_shifted(geometry, x, 1), axis=3)
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(kw * channels, kh * features)
+    parts = jnp.split(_multiply(geometry, columns, kernel), kh, axis=3)
+    total = sum(_row_of(geometry, part, i) for i, part in enumerate(parts))
+    return total.astype(x.dtype)
+
+
+def _row_of(geometry: Geometry, x: Array, i: int) -> Array:
+    """What row `i` of the kernel meets of the images, at stride 1."""
+    first = geometry.dilation[0] * i - geometry.padding[0][0]
+    return _padded(x, 1, -first, geometry.rows + first)
+
+
+def _padded(x: Array, axis: int, low: int, end: int) -> Array:
+    """Zeros before an axis, or entries cut off, and likewise after, to end at `end`."""
+    padding = [(0, 0, 0)] * x.ndim
+    padding[axis] = (low, end - x.shape[axis], 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), padding)
+
+
+def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Winograd's F(2x2, 3x3), 16 products for four results in place of 36.
+
+      y = A ((G k Gᵀ) ∘ (Bᵀ d B)) Aᵀ,   d a tile of 4x4 entries, y of 2x2
+
+    Each transformation of a tile is one product with its Kronecker square.
+
+    Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
+    """
+    rows, columns = -(-geometry.rows // 2), -(-geometry.columns // 2)
+    images, (*_, channels, features) = x.shape[0], kernel.shape
+    (top, _), (left, _) = geometry.padding
+    x = _padded(_padded(x, 1, top, 2 * rows + 2 - top), 2, left, 2 * columns + 2 - left)
+    pairs = x.reshape(images, rows + 1, 2, columns + 1, 2, channels)
+    tiles = jnp.stack(
+        [
+            pairs[:, i // 2 : i // 2 + rows, i % 2, j // 2 : j // 2 + columns, j % 2]
+            for i, j in itertools.product(range(4), repeat=2)
+        ]
+    )
+    tiles = _transformed(INPUT, tiles).reshape(16, -1, channels)
+    kernel = _transformed(KERNEL, kernel.reshape(9, channels, features))
+    products = jnp.matmul(tiles, kernel, precision=geometry.precision)
+    y = _transformed(OUTPUT, products).reshape(2, 2, images, rows, columns, features)
+    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(images, 2 * rows, 2 * columns, features)
+    return y[:, : geometry.rows, : geometry.columns]
+
+
+def _transformed(matrix: np.ndarray, tiles: Array) -> Array:
+    """The matrix times each tile times the matrix's transpose; a tile's axis is first."""
+    square = jnp.asarray(np.kron(matrix, matrix), tiles.dtype)
+    product = jnp.matmul(
+        square, tiles.reshape(square.shape[1], -1), precision=lax.Precision.HIGHEST
+    )
+    return product.reshape(-1, *tiles.shape[1:])
+
+
+def _whole(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """One product over patches of the whole window."""
+    patches = jnp.concatenate(_patches(geometry, x), axis=3)
+    product = _multiply(geometry, patches, kernel.reshape(-1, geometry.kernel[3]))
+    return product.astype(x.dtype)
+
+
+def _kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    """The kernel's cotangent: a product over examples.
+
+    XLA turns the first factor of such a product around in memory, so the small one
+    comes first: shallow patches, made turned around; or the images, with patches of the
+    cotangent; or, at larger strides, where those would be mostly zeros, the cotangent.
+    """
+    kh, kw, channels, features = geometry.kernel
+    if geometry.shallow:
+        patches = [jnp.moveaxis(part, 3, 0) for part in _patches(geometry, x)]
+        patches = jnp.stack(patches).reshape(kh * kw * channels, -1)
+        found = _multiply(geometry, patches, y.reshape(-1, features))
+        found = found.reshape(geometry.kernel)
+    elif geometry.stride == (1, 1):
+        patches = jnp.concatenate(_patches(geometry.transpose(), y), axis=3)
+        found = _multiply(geometry, x, patches, over=3)
+        found = found.reshape(channels, kh, kw, features)[:, ::-1, ::-1]
+        found = jnp.moveaxis(found, 0, 2)
+    else:
+        patches = jnp.concatenate(_patches(geometry, x), axis=3)
+        # A result of two axes XLA would turn around, and so take the patches first.
+        patches = patches.reshape(*y.shape[:3], kh, kw * channels)
+        found = _multiply(geometry, y, patches, over=3)
+        found = jnp.moveaxis(found, 0, 2).reshape(geometry.kernel)
+    return found.astype(x.dtype)
+
+
+def _patches(geometry: Geometry, x: Array) -> list[Array]:
+    """What each entry of the kernel meets: `[n, rows, columns, channels]`."""
+    rows = _shifted(geometry, x, 0)
+    return list(itertools.chain(*(_shifted(geometry, row, 1) for row in rows)))
+
+
+def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
+    """What each row, or column, of the kernel meets along that axis of the images."""
+    along, (low, high) = axis + 1, geometry.padding[axis]
+    padding = [(0, 0, 0)] * 4
+    padding[along] = (low, high, 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), padding)
+    stride, dilation = geometry.stride[axis], geometry.dilation[axis]
+    reach = stride * ((geometry.rows, geometry.columns)[axis] - 1) + 1
+    return [
+        lax.slice_in_dim(x, dilation * i, dilation * i + reach, stride, along)
+        for i in range(geometry.kernel[axis])
+    ]
+
+
+def _multiply(geometry: Geometry, a: Array, b: Array, over: int = 0) -> Array:
+    """The matrix product, or that over the first `over` axes, in a type to add up in."""
+    axes = tuple(range(over)) if over else (a.ndim - 1,)
+    return lax.dot_general(
+        a,
+        b,
+        ((axes, tuple(range(len(axes)))), ((), ())),
+        precision=geometry.precision,
+        preferred_element_type=wider(a.dtype),
+    )
