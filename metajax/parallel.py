@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,24 @@ from jax.sharding import PartitionSpec as P
 
 from metajax.errors import InputError
 from metajax.ops.bilinear import wider
-from metajax.types import PyTree, check_count
+from metajax.types import Array, PyTree, check_count
 
 Chunk = int | Literal["auto"] | None
 # On a CPU, tasks at a time pay while their arrays stay in cache; elsewhere while they
 # fit in memory, of which parameters and the rest need a share too.
 CACHE_BYTES = 8 * 2**20
 MEMORY_SHARE = 0.5
+# A device is worth its while, which is a meeting of all, from so much work on.
+WORTH_BYTES = 2 * 2**20
+# Operations that rarely make an array of their own.
+VIEWS = ("reshape", "broadcast_in_dim", "squeeze")
 
 
-def check_chunk(tasks: int, chunk: Chunk) -> None:
-    """Checks that chunks of `chunk` tasks make up a meta-batch of `tasks`.
+def check_chunk(chunk: Chunk) -> None:
+    """Checks a number of tasks at a time.
 
     Raises:
-      InputError: if they do not.
+      InputError: if it is not "auto", None, or a whole number of at least 1.
     """
     if chunk is None or chunk == "auto":
         return
@@ -35,15 +39,10 @@ def check_chunk(tasks: int, chunk: Chunk) -> None:
             f'tasks_per_chunk must be a number, "auto" or None, got {chunk!r}'
         )
     check_count("tasks_per_chunk", chunk, least=1)
-    if tasks % chunk:
-        raise InputError(
-            f"tasks_per_chunk must divide the {tasks} tasks of a meta-batch, got "
-            f"{chunk}"
-        )
 
 
 def mean_over_tasks(
-    function: Callable[[PyTree, PyTree], PyTree],
+    function: Callable[[PyTree, PyTree, Array], PyTree],
     *,
     tasks_per_chunk: Chunk = "auto",
     devices: int = 1,
@@ -51,27 +50,50 @@ def mean_over_tasks(
     """Runs a function of a meta-batch in chunks and on several devices.
 
     Args:
-      function: `function(shared, batch) -> tree`, each leaf a mean over the tasks, the
-        leading axis of every leaf of `batch`.
-      tasks_per_chunk: tasks at a time; the means of the chunks are averaged, so that
-        memory grows with the chunk. None for all at once. "auto" takes as many as
-        should stay in cache on a CPU, and in half the memory elsewhere, by an estimate
-        of what one task allocates.
-      devices: at most so many local devices share the tasks; fewer if they do not
-        divide the tasks, or if there is too little work to share.
+      function: `function(shared, batch, weights) -> tree`, each leaf a sum over the
+        tasks, the leading axis of every leaf of `batch`, times `weights[tasks]`. The
+        weights are 1/B; where B tasks do not fill the chunks, some tasks come again
+        with weight zero.
+      tasks_per_chunk: at most so many tasks at a time, so that memory grows with the
+        chunk. None for all at once. "auto" takes as many as should stay in cache on a
+        CPU, and in half the memory elsewhere, by an estimate of what one task
+        allocates.
+      devices: at most so many local devices share the tasks; fewer if there is too
+        little work to share.
 
     Returns:
-      A function with the same arguments and result.
+      `run(shared, batch) -> tree`, the means.
+
+    Raises:
+      InputError: if `tasks_per_chunk` is none of these.
     """
+    check_chunk(tasks_per_chunk)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        spread, chunk = _plan(function, shared, batch, tasks_per_chunk, devices)
-        part = _in_chunks(function, chunk)
+        tasks = jax.tree.leaves(batch)[0].shape[0]
+        one = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
+        weight = jax.ShapeDtypeStruct((1,), jnp.float32)
+        size = partial(allocated_bytes, function, shared, one, weight)
+        plan = _plan(tasks, size, tasks_per_chunk, devices)
+        like = jax.eval_shape(function, shared, one, weight)
+        chunks, weights = plan.split(batch), plan.weights()
 
-        def mean(shared: PyTree, batch: PyTree) -> PyTree:
-            return jax.lax.pmean(part(shared, batch), "task")
+        def total(shared: PyTree, chunks: PyTree, weights: Array) -> PyTree:
+            def part(chunk):
+                found = function(shared, *chunk)
+                return jax.tree.map(lambda x: x.astype(wider(x.dtype)), found)
 
-        return (part if spread == 1 else _sharded(mean, spread, P()))(shared, batch)
+            return _sum(part, (chunks, weights))
+
+        if plan.devices > 1:
+
+            def everywhere(shared: PyTree, chunks: PyTree, weights: Array) -> PyTree:
+                return jax.lax.psum(total(shared, chunks, weights), "task")
+
+            found = _sharded(everywhere, plan, P())(shared, chunks, weights)
+        else:
+            found = total(shared, chunks, weights)
+        return jax.tree.map(lambda x, y: x.astype(y.dtype), found, like)
 
     return run
 
@@ -91,18 +113,24 @@ def map_over_tasks(
 
     Returns:
       A function with the same arguments and result.
+
+    Raises:
+      InputError: see `mean_over_tasks`.
     """
+    check_chunk(tasks_per_chunk)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        spread, chunk = _plan(function, shared, batch, tasks_per_chunk, devices)
+        tasks = jax.tree.leaves(batch)[0].shape[0]
+        one = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
+        size = partial(allocated_bytes, function, shared, one)
+        plan = _plan(tasks, size, tasks_per_chunk, devices)
 
-        def part(shared: PyTree, batch: PyTree) -> PyTree:
-            found = jax.lax.map(partial(function, shared), _split(batch, chunk))
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+        def part(shared: PyTree, chunks: PyTree) -> PyTree:
+            return jax.lax.map(partial(function, shared), chunks)
 
-        return (part if spread == 1 else _sharded(part, spread, P("task")))(
-            shared, batch
-        )
+        spread = part if plan.devices == 1 else _sharded(part, plan, P("task"))
+        found = spread(shared, plan.split(batch))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:tasks], found)
 
     return run
 
@@ -128,6 +156,7 @@ def allocated_bytes(function: Callable, *args: PyTree) -> int:
     return sum(
         int(np.prod(var.aval.shape)) * var.aval.dtype.itemsize
         for equation in _equations(jaxpr)
+        if equation.primitive.name not in VIEWS
         for var in equation.outvars
         if hasattr(var.aval, "dtype")
     )
@@ -142,6 +171,46 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
                 yield from _equations(getattr(value, "jaxpr", value))
 
 
+class _Plan(NamedTuple):
+    """How a meta-batch is cut: `[chunks, chunk, ...]`, the chunks over the devices."""
+
+    tasks: int
+    chunks: int
+    chunk: int
+    devices: int
+
+    def split(self, batch: PyTree) -> PyTree:
+        """In chunks; tasks that are wanting come again from the start."""
+        order = np.arange(self.chunks * self.chunk) % self.tasks
+
+        def cut(x: Array) -> Array:
+            x = x if len(order) == self.tasks else x[order]
+            return x.reshape(self.chunks, self.chunk, *x.shape[1:])
+
+        return jax.tree.map(cut, batch)
+
+    def weights(self) -> Array:
+        """1 / B for each task, and zero where it comes again, cut likewise."""
+        weights = np.zeros(self.chunks * self.chunk)
+        weights[: self.tasks] = 1 / self.tasks
+        return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)
+
+
+def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, devices: int) -> _Plan:
+    """For tasks of `size()` bytes."""
+    if devices > 1 or chunk == "auto":
+        one = max(1, size())
+        devices = min(devices, max(1, tasks * one // WORTH_BYTES))
+        most = max(1, _budget() // one) if chunk == "auto" else chunk
+    else:
+        most = chunk
+    each = -(-tasks // devices)
+    chunks = -(-each // min(most or each, each))
+    # As even as can be, and no device for repetitions alone.
+    devices = -(-tasks // each)
+    return _Plan(tasks, chunks * devices, -(-each // chunks), devices)
+
+
 def _budget() -> int:
     device = jax.local_devices()[0]
     if device.platform == "cpu":
@@ -150,63 +219,39 @@ def _budget() -> int:
     return int(MEMORY_SHARE * stats.get("bytes_limit", 2**34))
 
 
-def _divisor(number: int, most: int) -> int:
-    """The largest divisor of `number` that is at most `most`."""
-    return max(d for d in range(1, min(number, most) + 1) if number % d == 0)
+def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
+    """The sum of a function over a leading axis, one by one."""
+    first = jax.tree.map(lambda x: x[0], chunks)
+    if jax.tree.leaves(chunks)[0].shape[0] == 1:
+        return function(first)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first)
+    )
+
+    def add(total: PyTree, chunk: PyTree):
+        return jax.tree.map(jnp.add, total, function(chunk)), None
+
+    return jax.lax.scan(add, zeros, chunks)[0]
 
 
-def _plan(
-    function: Callable, shared: PyTree, batch: PyTree, chunk: Chunk, devices: int
-) -> tuple[int, int]:
-    """On how many devices, and how many tasks at a time on each."""
-    tasks = jax.tree.leaves(batch)[0].shape[0]
-    check_chunk(tasks, chunk)
-    if chunk != "auto" and devices == 1:
-        return 1, chunk or tasks
-    one = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
-    most = max(1, _budget() // max(1, allocated_bytes(function, shared, one)))
-    # A device is worth its while when it gets a chunk of its own.
-    spread = _divisor(tasks, min(devices, max(1, tasks // most)))
-    wanted = most if chunk == "auto" else chunk or tasks
-    return spread, _divisor(tasks // spread, wanted)
-
-
-def _split(batch: PyTree, chunk: int) -> PyTree:
-    """`[tasks, ...] -> [tasks / chunk, chunk, ...]`."""
-    return jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), batch)
-
-
-def _in_chunks(function: Callable, chunk: int) -> Callable:
-    """The mean over chunks of a function that takes a mean over tasks."""
-
-    def run(shared: PyTree, batch: PyTree) -> PyTree:
-        chunks = _split(batch, chunk)
-        count = jax.tree.leaves(chunks)[0].shape[0]
-        if count == 1:
-            return function(shared, batch)
-        one = jax.tree.map(lambda x: x[0], chunks)
-        like = jax.eval_shape(function, shared, one)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, wider(x.dtype)), like)
-
-        def add(total: PyTree, part: PyTree):
-            found = function(shared, part)
-            return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, found), None
-
-        total, _ = jax.lax.scan(add, zeros, chunks)
-        return jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, like)
-
-    return run
-
-
-def _sharded(function: Callable, devices: int, out: P) -> Callable:
+def _sharded(function: Callable, plan: _Plan, out: P) -> Callable:
+    """`function(shared, *chunks)` with the chunks over the plan's devices."""
     mesh = jax.make_mesh(
-        (devices,),
+        (plan.devices,),
         ("task",),
-        devices=jax.local_devices()[:devices],
+        devices=jax.local_devices()[: plan.devices],
         axis_types=(AxisType.Auto,),
     )
-    # With check_vma, the inner gradient of replicated parameters would be summed over
-    # the devices: tasks would mix.
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=(P(), P("task")), out_specs=out, check_vma=False
-    )
+
+    def run(shared: PyTree, *chunks: PyTree) -> PyTree:
+        # With check_vma, the inner gradient of replicated parameters would be summed
+        # over the devices: tasks would mix.
+        return jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=(P(), *[P("task")] * len(chunks)),
+            out_specs=out,
+            check_vma=False,
+        )(shared, *chunks)
+
+    return run

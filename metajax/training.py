@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from metajax.errors import InputError, NonFiniteError
+from metajax.ops.bilinear import wider
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks
 from metajax.types import (
     Array,
@@ -96,19 +97,19 @@ def meta_gradient(
 
     Args:
       learner: the learner.
-      tasks_per_chunk: how many tasks are vmapped at a time; the gradients of the chunks
-        are summed, so memory grows with the chunk and not with the meta-batch. "auto"
-        takes as many as stay in cache on a CPU and as many as fit in memory elsewhere;
-        None takes all.
-      devices: at most so many local devices share the tasks; fewer where they do not
-        divide the tasks or have too little to do.
+      tasks_per_chunk: how many tasks are vmapped at a time, at most; the gradients of
+        the chunks are summed, so memory grows with the chunk and not with the
+        meta-batch. "auto" takes as many as stay in cache on a CPU and as many as fit in
+        memory elsewhere; None takes all.
+      devices: at most so many local devices share the tasks; fewer where they would
+        have too little to do.
 
     Returns:
       A pure function of the meta-parameters and a meta-batch of B tasks. Loss and
       metrics are averaged over the tasks.
 
     Raises:
-      InputError: if `tasks_per_chunk` is below 1 or, when called, does not divide B.
+      InputError: if `tasks_per_chunk` or `devices` is below 1.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -117,9 +118,14 @@ def meta_gradient(
     >>> (loss, metrics), found = gradient(meta, episodes(jax.random.key(1), 4))
     """
 
-    def batch_loss(meta: PyTree, episodes: Episode):
+    def batch_loss(meta: PyTree, episodes: Episode, weights: Array):
         losses, metrics = jax.vmap(learner.loss, (None, 0))(meta, episodes)
-        return jnp.mean(losses), jax.tree.map(partial(jnp.mean, axis=0), metrics)
+
+        def mean(values: Array) -> Array:
+            wide = wider(values.dtype)
+            return jnp.tensordot(weights.astype(wide), values.astype(wide), 1)
+
+        return mean(losses), jax.tree.map(mean, metrics)
 
     return mean_over_tasks(
         jax.value_and_grad(batch_loss, has_aux=True),
@@ -152,7 +158,7 @@ def train_step(
       learner's, averaged over the tasks, with the outer `loss` and `gradient_norm`.
 
     Raises:
-      InputError: if `tasks_per_chunk` is below 1 or, when called, does not divide B.
+      InputError: if `tasks_per_chunk` or `devices` is below 1.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -230,7 +236,7 @@ def fit(
     counts = dict(steps=steps, tasks=tasks, steps_per_call=steps_per_call)
     for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
         check_count(name, value, least=1)
-    check_chunk(tasks, tasks_per_chunk)
+    check_chunk(tasks_per_chunk)
     step = train_step(
         learner,
         optimizer,

@@ -19,11 +19,16 @@ def episodes(tasks):
 
 
 @pytest.mark.parametrize(
-    "settings", [dict(devices=2), dict(tasks_per_chunk=2)], ids=str
+    "settings",
+    [dict(devices=2), dict(tasks_per_chunk=2), dict(devices=2, tasks_per_chunk=1)],
+    ids=str,
 )
-def test_the_gradient_is_the_same_however_tasks_run(float64, monkeypatch, settings):
-    monkeypatch.setattr(parallel, "CACHE_BYTES", 1)  # work enough for two devices
-    meta, batch = LEARNER.init(KEY), episodes(4)
+@pytest.mark.parametrize("tasks", [4, 5])
+def test_the_gradient_is_the_same_however_tasks_run(
+    float64, monkeypatch, settings, tasks
+):
+    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)  # work enough for two devices
+    meta, batch = LEARNER.init(KEY), episodes(tasks)
     whole = jax.jit(mj.meta_gradient(LEARNER, tasks_per_chunk=None))
     other = jax.jit(mj.meta_gradient(LEARNER, **settings))
     assert relative(other(meta, batch), whole(meta, batch)) < 1e-12
@@ -32,8 +37,8 @@ def test_the_gradient_is_the_same_however_tasks_run(float64, monkeypatch, settin
 
 
 def test_adapted_parameters_do_not_mix_over_devices(float64, monkeypatch):
-    monkeypatch.setattr(parallel, "CACHE_BYTES", 1)
-    meta, batch = LEARNER.init(KEY), episodes(4)
+    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
+    meta, batch = LEARNER.init(KEY), episodes(5)
 
     def adapt(meta, episodes):
         return jax.vmap(LEARNER.adapt, (None, 0))(meta, episodes.support)
@@ -63,15 +68,15 @@ def test_allocated_bytes_sees_into_loops_and_calls():
 
 
 def test_chunks_of_half_precision_add_up_in_single():
-    def mean(_, batch):
-        return jnp.mean(batch, axis=0)
+    def total(_, batch, weights):
+        return jnp.dot(weights.astype(batch.dtype), batch)
 
-    run = parallel.mean_over_tasks(mean, tasks_per_chunk=1)
+    run = parallel.mean_over_tasks(total, tasks_per_chunk=1)
     assert run(None, jnp.ones(1024, jnp.bfloat16)) == 1.0
 
 
 def test_fit_on_two_devices_is_one_program(monkeypatch):
-    monkeypatch.setattr(parallel, "CACHE_BYTES", 1)
+    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
     learner = mj.maml(small_conv(), mj.cross_entropy, optax.sgd(0.1), 1)
 
     def fit(steps, devices):

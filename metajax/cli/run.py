@@ -131,7 +131,7 @@ def _check(config: Config) -> None:
     ):
         if not 0 < value < math.inf:
             raise InputError(f"--{name} must be a positive number, got {value}")
-    check_chunk(outer.tasks, outer.tasks_per_chunk)
+    check_chunk(outer.tasks_per_chunk)
 
 
 class Sink(Protocol):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.ops import batch_norm, conv2d, max_pool
+from metajax.ops import batch_norm, conv2d, linear, max_pool
 from metajax.types import Array, Model, Params, check_count
 
 Pooling = Literal["max", "stride"]
@@ -81,7 +81,7 @@ def conv4(
         for weights in params["blocks"]:
             x = block(weights, x)
         x = x.reshape(x.shape[0], features)
-        return x @ params["head"]["kernel"] + params["head"]["bias"][None]
+        return linear(x, params["head"]["kernel"]) + params["head"]["bias"][None]
 
     return Model(init, apply)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from metajax.ops import linear
 from metajax.types import Array, Model, Params, check_count
 
 
@@ -52,7 +53,7 @@ def mlp(
     def apply(params: Params, x: Array) -> Array:
         *body, head = params
         for layer in body:
-            x = activation(x @ layer["kernel"] + layer["bias"][None])
-        return x @ head["kernel"] + head["bias"][None]
+            x = activation(linear(x, layer["kernel"]) + layer["bias"][None])
+        return linear(x, head["kernel"]) + head["bias"][None]
 
     return Model(init, apply)

@@ -101,21 +101,27 @@ def _sum_in_blocks(one: Callable, product: Product) -> Callable:
 
 def wider(dtype: jnp.dtype) -> jnp.dtype:
     """The type to add up numbers of `dtype` in."""
-    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+    enough = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 4
+    return dtype if enough else jnp.dtype(jnp.float32)
 
 
 def _split(product: Product, x: Array) -> tuple[Any, Any]:
     """Examples as `[blocks, size, ...]`, and those that are left over."""
     examples = x.shape[0]
-    most = min(examples, max(1, BLOCK_BYTES // max(1, product.bytes)))
+    most = max(1, BLOCK_BYTES // product.bytes)
     # Blocks of one size need one program, so a somewhat smaller size may be better.
-    even = max(d for d in range(1, most + 1) if examples % d == 0)
-    size = even if 2 * even > most else most
+    even = _even(examples, most)
+    size = even if 2 * even > min(examples, most) else most
     if size == examples:
         return None, x
     whole = examples // size * size
     blocks = x[:whole].reshape(-1, size, *x.shape[1:])
     return blocks, x[whole:] if whole < examples else None
+
+
+def _even(count: int, most: int) -> int:
+    """The size of blocks of one size, of at most `most` if that is above 0."""
+    return max(d for d in range(1, max(1, min(count, most)) + 1) if count % d == 0)
 
 
 def _primitive(name: str, in_blocks: Callable) -> Primitive:
@@ -134,10 +140,14 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
 
     def blocked(a: Array, b: Array, *, rule: Rule) -> Array:
         product = rule.make(rule.settings)
-        run = in_blocks(getattr(product, name), product)
-        if a.shape[0] == 1:
-            return run(a[0], b[0])[None]
-        return jax.lax.map(lambda pair: run(*pair), (a, b))
+        run = jax.vmap(in_blocks(getattr(product, name), product))
+        groups, examples = a.shape[:2]
+        size = _even(groups, BLOCK_BYTES // (product.bytes * examples))
+        if size == groups:
+            return run(a, b)
+        pairs = (x.reshape(-1, size, *x.shape[1:]) for x in (a, b))
+        found = jax.lax.map(lambda pair: run(*pair), tuple(pairs))
+        return found.reshape(groups, *found.shape[2:])
 
     def abstract(a: Any, b: Any, *, rule: Rule) -> ShapedArray:
         each = getattr(rule.make(rule.settings), f"{name}_shape")

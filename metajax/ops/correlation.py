@@ -1,4 +1,4 @@
-"""The forms of a convolution and of its two transposes: matrix products over patches."""
+"""The forms of a convolution and of its transposes: matrix products over patches."""
 
 import functools
 import itertools
@@ -140,7 +140,8 @@ def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
     Each transformation of a tile is one product with its Kronecker square.
 
-    Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
+    Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
+    2016.
     """
     rows, columns = -(-geometry.rows // 2), -(-geometry.columns // 2)
     images, (*_, channels, features) = x.shape[0], kernel.shape
@@ -162,7 +163,7 @@ def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
 
 def _transformed(matrix: np.ndarray, tiles: Array) -> Array:
-    """The matrix times each tile times the matrix's transpose; a tile's axis is first."""
+    """M d Mᵀ for each tile d; the tiles' axis is first."""
     square = jnp.asarray(np.kron(matrix, matrix), tiles.dtype)
     product = jnp.matmul(
         square, tiles.reshape(square.shape[1], -1), precision=lax.Precision.HIGHEST
@@ -225,7 +226,7 @@ def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
 
 
 def _multiply(geometry: Geometry, a: Array, b: Array, over: int = 0) -> Array:
-    """The matrix product, or that over the first `over` axes, in a type to add up in."""
+    """The matrix product, or that over `over` first axes, in a type to add up in."""
     axes = tuple(range(over)) if over else (a.ndim - 1,)
     return lax.dot_general(
         a,

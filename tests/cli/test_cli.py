@@ -125,7 +125,7 @@ def test_an_evaluation_that_was_cut_short_is_done_again(tmp_path):
         ("--outer.rate", "-3", "--outer.rate must be a positive number, got -3"),
         ("--outer.clip", "0", "--outer.clip must be a positive number, got 0"),
         ("--inner.steps", "-1", "--inner.steps must be a whole number of at least 0"),
-        ("--outer.tasks-per-chunk", "3", "tasks_per_chunk must divide the 2 tasks"),
+        ("--outer.tasks-per-chunk", "0", "tasks_per_chunk must be a whole number"),
     ],
 )
 def test_bad_numbers_write_nothing(tmp_path, capsys, option, value, message):
