@@ -68,11 +68,12 @@ def mean_over_tasks(
       InputError: if `tasks_per_chunk` is none of these.
     """
     check_chunk(tasks_per_chunk)
+    function = jax.jit(function)  # what is jitted is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
         tasks = jax.tree.leaves(batch)[0].shape[0]
         one = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
-        weight = jax.ShapeDtypeStruct((1,), jnp.float32)
+        weight = jax.eval_shape(lambda: jnp.zeros(1))
         size = partial(allocated_bytes, function, shared, one, weight)
         plan = _plan(tasks, size, tasks_per_chunk, devices)
         like = jax.eval_shape(function, shared, one, weight)
@@ -118,6 +119,7 @@ def map_over_tasks(
       InputError: see `mean_over_tasks`.
     """
     check_chunk(tasks_per_chunk)
+    function = jax.jit(function)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
         tasks = jax.tree.leaves(batch)[0].shape[0]

@@ -113,7 +113,7 @@ def _correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
 def _rows_after(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """At stride 1: columns are gathered before the product, rows summed after it."""
     kh, kw, channels, features = geometry.kernel
-    columns = jnp.concatenate(_shifted(geometry, x, 1), axis=3)
+    columns = _columns(geometry, x)
     kernel = jnp.moveaxis(kernel, 0, 2).reshape(kw * channels, kh * features)
     parts = jnp.split(_multiply(geometry, columns, kernel), kh, axis=3)
     total = sum(_row_of(geometry, part, i) for i, part in enumerate(parts))
@@ -147,28 +147,33 @@ def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
     images, (*_, channels, features) = x.shape[0], kernel.shape
     (top, _), (left, _) = geometry.padding
     x = _padded(_padded(x, 1, top, 2 * rows + 2 - top), 2, left, 2 * columns + 2 - left)
-    pairs = x.reshape(images, rows + 1, 2, columns + 1, 2, channels)
+    # A tile is four squares of 2x2, which its neighbours share.
+    squares = x.reshape(images, rows + 1, 2, columns + 1, 2, channels)
+    squares = squares.transpose(2, 4, 0, 1, 3, 5)
     tiles = jnp.stack(
         [
-            pairs[:, i // 2 : i // 2 + rows, i % 2, j // 2 : j // 2 + columns, j % 2]
-            for i, j in itertools.product(range(4), repeat=2)
+            squares[:, :, :, i : i + rows, j : j + columns]
+            for i, j in itertools.product(range(2), repeat=2)
         ]
     )
-    tiles = _transformed(INPUT, tiles).reshape(16, -1, channels)
-    kernel = _transformed(KERNEL, kernel.reshape(9, channels, features))
+    by_square = np.kron(INPUT, INPUT).reshape(16, 2, 2, 2, 2).swapaxes(2, 3)
+    tiles = _transformed(by_square.reshape(16, 16), tiles).reshape(16, -1, channels)
+    kernel = _transformed(np.kron(KERNEL, KERNEL), kernel.reshape(9, -1))
+    kernel = kernel.reshape(16, channels, features)
     products = jnp.matmul(tiles, kernel, precision=geometry.precision)
-    y = _transformed(OUTPUT, products).reshape(2, 2, images, rows, columns, features)
+    y = _transformed(np.kron(OUTPUT, OUTPUT), products)
+    y = y.reshape(2, 2, images, rows, columns, features)
     y = y.transpose(2, 3, 0, 4, 1, 5).reshape(images, 2 * rows, 2 * columns, features)
     return y[:, : geometry.rows, : geometry.columns]
 
 
-def _transformed(matrix: np.ndarray, tiles: Array) -> Array:
-    """M d Mᵀ for each tile d; the tiles' axis is first."""
-    square = jnp.asarray(np.kron(matrix, matrix), tiles.dtype)
-    product = jnp.matmul(
-        square, tiles.reshape(square.shape[1], -1), precision=lax.Precision.HIGHEST
+def _transformed(square: np.ndarray, tiles: Array) -> Array:
+    """A Kronecker square times tiles, whose entries are the first axes."""
+    return jnp.matmul(
+        jnp.asarray(square, tiles.dtype),
+        tiles.reshape(square.shape[1], -1),
+        precision=lax.Precision.HIGHEST,
     )
-    return product.reshape(-1, *tiles.shape[1:])
 
 
 def _whole(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -205,10 +210,14 @@ def _kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     return found.astype(x.dtype)
 
 
+def _columns(geometry: Geometry, x: Array) -> Array:
+    """What a row of the kernel meets: `[n, height, columns, kw channels]`."""
+    return jnp.concatenate(_shifted(geometry, x, 1), axis=3)
+
+
 def _patches(geometry: Geometry, x: Array) -> list[Array]:
-    """What each entry of the kernel meets: `[n, rows, columns, channels]`."""
-    rows = _shifted(geometry, x, 0)
-    return list(itertools.chain(*(_shifted(geometry, row, 1) for row in rows)))
+    """What each row of the kernel meets: `[n, rows, columns, kw channels]`."""
+    return _shifted(geometry, _columns(geometry, x), 0)
 
 
 def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
