@@ -127,6 +127,8 @@ def _time(name: str, suite: Suite) -> dict[str, dict[str, Any]]:
     workers = {rival: Worker(rival, name) for rival in suite.rivals}
     rows: dict[str, dict[str, Any]] = {}
     try:
+        for worker in workers.values():
+            worker.ask("ready")  # or its imports would slow another's compilation
         for rival, worker in workers.items():
             rows[rival] = {"compile_s": worker.ask("compile"), "steps_s": []}
             worker.ask("steps 1")

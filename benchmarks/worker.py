@@ -2,8 +2,9 @@
 
     python -m benchmarks.worker RIVAL WORKLOAD float32
 
-Each line of input is `compile`, `gradient FILE`, `steps N` (answered by the seconds a
-step) or `memory`; each answer is a line of JSON.
+Each line of input is `ready` (answered once the work is set up), `compile`, `gradient
+FILE`, `steps N` (answered by the seconds a step) or `memory`; each answer is a line of
+JSON.
 """
 
 import importlib
@@ -35,7 +36,9 @@ def main(name: str, work: str, dtype: str) -> None:
     )
     for line in sys.stdin:
         command, *arguments = line.split()
-        if command == "compile":
+        if command == "ready":
+            answer = "yes"
+        elif command == "compile":
             answer = run.compile()
         elif command == "gradient":
             np.savez(arguments[0], **run.gradient())

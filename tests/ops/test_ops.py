@@ -10,7 +10,15 @@ from jax import lax
 from jax.test_util import check_grads
 
 import metajax as mj
-from metajax.ops import batch_norm, bilinear, conv2d, conv_general_dilated, max_pool
+from metajax.ops import (
+    batch_norm,
+    bilinear,
+    conv2d,
+    conv_general_dilated,
+    correlation,
+    linear,
+    max_pool,
+)
 from tests.helpers import KEY, relative
 
 
@@ -60,17 +68,62 @@ def test_convolution_derivatives_under_vmap(float64, stride, axes):
 
 GEOMETRIES = [
     dict(padding="VALID"),
+    dict(padding=((2, 0), (1, 3))),
     dict(padding=((2, 0), (1, 3)), stride=(2, 1)),
     dict(dilation=(2, 1)),
     dict(padding="VALID", stride=2, dilation=2),
 ]
 
 
+FORMS = {
+    "whole patches": dict(SHALLOW=2**40),
+    "rows after": dict(SHALLOW=0),
+    "winograd": dict(SHALLOW=0, LARGE=1, DEEP=1),
+}
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Sets what decides forms and blocks, for programs traced from then on."""
+
+    def set_to(module, **constants):
+        for name, value in constants.items():
+            monkeypatch.setattr(module, name, value)
+        jax.clear_caches()
+        correlation.product.cache_clear()
+
+    yield set_to
+    jax.clear_caches()
+    correlation.product.cache_clear()
+
+
 @pytest.mark.parametrize("blocks", [1, 9000, 2**40])  # of 1, of some and a rest, one
 @pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
-def test_convolution_of_any_geometry(float64, monkeypatch, settings, blocks):
-    monkeypatch.setattr(bilinear, "BLOCK_BYTES", blocks)
-    jax.clear_caches()
+def test_convolution_in_blocks(float64, choose, settings, blocks):
+    choose(bilinear, BLOCK_BYTES=blocks)
+    convolution_equals_lax_to_second_order(settings)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
+def test_convolution_in_every_form(float64, choose, settings, form):
+    choose(correlation, **FORMS[form])
+    convolution_equals_lax_to_second_order(settings)
+
+
+def test_winograd_is_nearly_as_exact_in_single_precision():
+    x = np.random.default_rng(0).normal(size=(2, 14, 14, 32))
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 32, 32))
+    single = [jnp.asarray(a, jnp.float32) for a in (x, kernel)]
+    with jax.enable_x64(True):
+        exact = np.asarray(conv2d(jnp.asarray(x), jnp.asarray(kernel)))
+    assert exact.dtype == np.float64
+    error = np.abs(np.asarray(conv2d(*single)) - exact).max()
+    plain = np.abs(np.asarray(lax_conv(*single, 1)) - exact).max()
+    assert error < 5 * plain < 1e-3
+
+
+def convolution_equals_lax_to_second_order(settings):
     x = jax.random.normal(KEY, (5, 9, 8, 3), jnp.float64)
     kernel = jax.random.normal(KEY, (3, 3, 3, 2), jnp.float64)
     two = {
@@ -100,9 +153,8 @@ def test_convolution_of_any_geometry(float64, monkeypatch, settings, blocks):
     assert relative(ours, theirs) < 1e-12
 
 
-def test_convolution_of_half_precision_adds_up_in_single(monkeypatch):
-    monkeypatch.setattr(bilinear, "BLOCK_BYTES", 1)
-    jax.clear_caches()
+def test_convolution_of_half_precision_adds_up_in_single(choose):
+    choose(bilinear, BLOCK_BYTES=1)
     x, kernel = jnp.ones((600, 3, 3, 16)), jnp.full((3, 3, 16, 1), 1 + 2**-7)
     half = [a.astype(jnp.bfloat16) for a in (x, kernel)]
     values = jax.value_and_grad(lambda x, k: jnp.sum(conv2d(x, k)[:, 1, 1]), 1)
@@ -209,3 +261,25 @@ def test_batch_norm(float64, shape):
     np.testing.assert_allclose(y.mean(axes), offset, atol=1e-12)
     np.testing.assert_allclose(y.std(axes), scale)
     check_grads(batch_norm, (x, scale, offset), order=2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("examples", [3, 20])  # outer products, and one product
+def test_linear_equals_matmul_to_second_order(float64, examples):
+    x = jax.random.normal(KEY, (2, examples, 4), jnp.float64)
+    kernel = jax.random.normal(KEY, (2, 4, 3), jnp.float64)
+
+    def products(multiply):
+        value = lambda x, k: jnp.sum(jnp.sin(multiply(x, k)))  # noqa: E731
+        gradient = jax.grad(value, (0, 1))
+        norm = lambda x, k: sum(jnp.sum(g**3) for g in gradient(x, k))  # noqa: E731
+        both = lambda x, k: (gradient(x, k), jax.grad(norm, (0, 1))(x, k))  # noqa: E731
+        return jax.jit(jax.vmap(both))(x, kernel)
+
+    assert relative(products(linear), products(jnp.matmul)) < 1e-12
+
+
+def test_linear_refuses_other_shapes():
+    with pytest.raises(mj.InputError, match=r"\[n, inputs\]"):
+        linear(jnp.ones((2, 3)), jnp.ones((4, 5)))
+    with pytest.raises(mj.InputError, match="one floating dtype"):
+        linear(jnp.ones((2, 3), jnp.int32), jnp.ones((3, 5)))
