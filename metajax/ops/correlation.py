@@ -116,8 +116,8 @@ def _rows_after(geometry: Geometry, x: Array, kernel: Array) -> Array:
     columns = _columns(geometry, x)
     kernel = jnp.moveaxis(kernel, 0, 2).reshape(kw * channels, kh * features)
     parts = jnp.split(_multiply(geometry, columns, kernel), kh, axis=3)
-    total = sum(_row_of(geometry, part, i) for i, part in enumerate(parts))
-    return total.astype(x.dtype)
+    rows = (_row_of(geometry, part, i) for i, part in enumerate(parts))
+    return functools.reduce(jnp.add, rows).astype(x.dtype)
 
 
 def _row_of(geometry: Geometry, x: Array, i: int) -> Array:

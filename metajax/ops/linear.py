@@ -45,7 +45,8 @@ def linear(x: Array, kernel: Array) -> Array:
         )
     # Read here, since the product is traced where the caller's context is gone.
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore
-    return bilinear(Rule(_product, _Shape(*kernel.shape, precision)), x, kernel)
+    shape = _Shape(x.shape[1], kernel.shape[1], precision)
+    return bilinear(Rule(_product, shape), x, kernel)
 
 
 class _Shape(NamedTuple):
