@@ -200,9 +200,9 @@ def test_a_full_disk(small_disk, capsys):
 STEPS = 20_000
 
 
-def launch(folder, stderr=subprocess.DEVNULL):
+def launch(folder, steps=STEPS, stderr=subprocess.DEVNULL):
     command = [sys.executable, "-m", "metajax", "train", "sinusoid"]
-    arguments = ["--run-dir", str(folder), "--outer.steps", str(STEPS), *QUICK]
+    arguments = ["--run-dir", str(folder), "--outer.steps", str(steps), *QUICK]
     return subprocess.Popen(
         [*command, *arguments], stdout=subprocess.DEVNULL, stderr=stderr
     )
@@ -248,7 +248,7 @@ def test_killed_at_five_random_moments(tmp_path):
 
 def test_interrupted(tmp_path):
     """Ctrl-C while a computation runs: one line and the status of an interrupt."""
-    process = launch(tmp_path / "run", stderr=subprocess.PIPE)
+    process = launch(tmp_path / "run", 100 * STEPS, stderr=subprocess.PIPE)
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.01)
