@@ -4,10 +4,9 @@
 
 For each workload: every rival's meta-gradient in float64 is compared with the first
 rival's reverse-over-reverse oracle; then each compiles in a process of its own, and the
-processes take meta-steps in turn, A B C A B C. Medians and quartiles over the turns
-in milliseconds a meta-step, compile time apart, peak memory of each process. A rival
-whose gradient is
-wrong is timed, and marked.
+processes take meta-steps in turn, A B C A B C. Medians and quartiles over the turns in
+milliseconds a meta-step, compile time apart, peak memory of each process. A rival whose
+gradient is wrong is timed, and marked.
 """
 
 import datetime

@@ -71,12 +71,10 @@ def mean_over_tasks(
     function = jax.jit(function)  # what is jitted is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        tasks = jax.tree.leaves(batch)[0].shape[0]
-        one = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
-        weight = jax.eval_shape(lambda: jnp.zeros(1))
-        size = partial(allocated_bytes, function, shared, one, weight)
-        plan = _plan(tasks, size, tasks_per_chunk, devices)
-        like = jax.eval_shape(function, shared, one, weight)
+        one = (shared, _first(batch), jax.eval_shape(lambda: jnp.zeros(1)))
+        size = partial(allocated_bytes, function, *one)
+        plan = _plan(_length(batch), size, tasks_per_chunk, devices)
+        like = jax.eval_shape(function, *one)
         chunks, weights = plan.split(batch), plan.weights()
 
         def total(shared: PyTree, chunks: PyTree, weights: Array) -> PyTree:
@@ -122,17 +120,15 @@ def map_over_tasks(
     function = jax.jit(function)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        tasks = jax.tree.leaves(batch)[0].shape[0]
-        one = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
-        size = partial(allocated_bytes, function, shared, one)
-        plan = _plan(tasks, size, tasks_per_chunk, devices)
+        size = partial(allocated_bytes, function, shared, _first(batch))
+        plan = _plan(_length(batch), size, tasks_per_chunk, devices)
 
         def part(shared: PyTree, chunks: PyTree) -> PyTree:
             return jax.lax.map(partial(function, shared), chunks)
 
         spread = part if plan.devices == 1 else _sharded(part, plan, P("task"))
         found = spread(shared, plan.split(batch))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:tasks], found)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], found)
 
     return run
 
@@ -171,6 +167,16 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
         for value in jax.tree.leaves(equation.params):
             if isinstance(value, Jaxpr | ClosedJaxpr):
                 yield from _equations(getattr(value, "jaxpr", value))
+
+
+def _length(tree: PyTree) -> int:
+    """Of the leading axis."""
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
+def _first(batch: PyTree) -> PyTree:
+    """A meta-batch of one, abstract."""
+    return jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
 
 
 class _Plan(NamedTuple):
@@ -224,7 +230,7 @@ def _budget() -> int:
 def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
     """The sum of a function over a leading axis, one by one."""
     first = jax.tree.map(lambda x: x[0], chunks)
-    if jax.tree.leaves(chunks)[0].shape[0] == 1:
+    if _length(chunks) == 1:
         return function(first)
     zeros = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first)

@@ -20,6 +20,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from metajax.errors import InputError
 from metajax.types import Array
 
 # Of the arrays that a block of examples makes: they should stay in a core's cache.
@@ -56,7 +57,16 @@ class Rule(NamedTuple):
 
 
 def bilinear(rule: Rule, x: Array, w: Array) -> Array:
-    """`rule.make(rule.settings).y(x, w)`, differentiable as described above."""
+    """`rule.make(rule.settings).y(x, w)`, differentiable as described above.
+
+    Raises:
+      InputError: if the arrays are not of one floating dtype.
+    """
+    if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            "inputs and kernel must have one floating dtype, got "
+            f"{x.dtype} and {w.dtype}"
+        )
     return _y.bind(x[None], w[None], rule=rule)[0]
 
 

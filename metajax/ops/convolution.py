@@ -44,7 +44,7 @@ def conv2d(
       `float[n, rows, columns, features]`.
 
     Raises:
-      InputError: if the shapes are not of this form.
+      InputError: if shapes or dtypes are not of this form.
 
     >>> conv2d(jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 3, 8)), stride=2).shape
     (2, 3, 3, 8)
@@ -55,11 +55,6 @@ def conv2d(
             f"channels, features], got {x.shape} and {kernel.shape}"
         )
     (sp, sq), (dp, dq) = (_pair(value) for value in (stride, dilation))
-    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(
-            "images and kernel must have one floating dtype, got "
-            f"{x.dtype} and {kernel.dtype}"
-        )
     if min(sp, sq, dp, dq) < 1:
         raise InputError(
             f"stride and dilation must be at least 1, got {stride} and {dilation}"

@@ -223,9 +223,7 @@ def _patches(geometry: Geometry, x: Array) -> list[Array]:
 def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
     """What each row, or column, of the kernel meets along that axis of the images."""
     along, (low, high) = axis + 1, geometry.padding[axis]
-    padding = [(0, 0, 0)] * 4
-    padding[along] = (low, high, 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), padding)
+    x = _padded(x, along, low, x.shape[along] + high)
     stride, dilation = geometry.stride[axis], geometry.dilation[axis]
     reach = stride * ((geometry.rows, geometry.columns)[axis] - 1) + 1
     return [

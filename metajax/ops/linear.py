@@ -28,7 +28,7 @@ def linear(x: Array, kernel: Array) -> Array:
       `float[n, outputs]`.
 
     Raises:
-      InputError: if the shapes are not of this form.
+      InputError: if shapes or dtypes are not of this form.
 
     >>> linear(jnp.ones((5, 3)), jnp.ones((3, 2))).shape
     (5, 2)
@@ -37,11 +37,6 @@ def linear(x: Array, kernel: Array) -> Array:
         raise InputError(
             "linear takes examples [n, inputs] and a kernel [inputs, outputs], got "
             f"{x.shape} and {kernel.shape}"
-        )
-    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(
-            "examples and kernel must have one floating dtype, got "
-            f"{x.dtype} and {kernel.dtype}"
         )
     # Read here, since the product is traced where the caller's context is gone.
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore
