@@ -60,6 +60,11 @@ class Geometry(NamedTuple):
             and min(self.rows, self.columns) >= LARGE
         )
 
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Of 2x2 results, along rows and columns."""
+        return -(-self.rows // 2), -(-self.columns // 2)
+
     def transpose(self) -> "Geometry":
         """Of the convolution that is the cotangent of the images, at stride 1."""
         kh, kw, channels, features = self.kernel
@@ -104,10 +109,14 @@ def product(geometry: Geometry) -> Product:
 def _correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
     if geometry.shallow or geometry.stride != (1, 1):
         return _whole(geometry, x, kernel)
-    # Winograd's sums would be rounded to a narrow type before the product.
-    if geometry.tiled and wider(x.dtype) == x.dtype:
+    if _in_tiles(geometry, x):
         return _winograd(geometry, x, kernel)
     return _rows_after(geometry, x, kernel)
+
+
+def _in_tiles(geometry: Geometry, x: Array) -> bool:
+    """Winograd's sums would be rounded to a narrow type before the product."""
+    return geometry.tiled and wider(x.dtype) == x.dtype
 
 
 def _rows_after(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -143,8 +152,34 @@ def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
     Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
     2016.
     """
-    rows, columns = -(-geometry.rows // 2), -(-geometry.columns // 2)
-    images, (*_, channels, features) = x.shape[0], kernel.shape
+    (rows, columns), (*_, channels, features) = geometry.tiles, kernel.shape
+    kernel = _transformed(np.kron(KERNEL, KERNEL), kernel.reshape(9, -1))
+    kernel = kernel.reshape(16, channels, features)
+    tiles = _tiles(geometry, x).reshape(16, -1, channels)
+    products = jnp.matmul(tiles, kernel, precision=geometry.precision)
+    y = _transformed(np.kron(OUTPUT, OUTPUT), products)
+    y = y.reshape(2, 2, x.shape[0], rows, columns, features).transpose(2, 3, 0, 4, 1, 5)
+    y = y.reshape(-1, 2 * rows, 2 * columns, features)
+    return y[:, : geometry.rows, : geometry.columns]
+
+
+def _winograd_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
+    """The kernel's cotangent by the same tiles: Σ Gᵀ ((Bᵀ d B) ∘ (Aᵀ y A)) G."""
+    (rows, columns), (*_, channels, features) = geometry.tiles, geometry.kernel
+    # Turned around while it is small: a product over tiles needs them last.
+    x = jnp.moveaxis(x, 3, 0).reshape(-1, *geometry.image[:2], 1)
+    tiles = _tiles(geometry, x).reshape(16, channels, -1)
+    y = _padded(_padded(y, 1, 0, 2 * rows), 2, 0, 2 * columns)
+    y = y.reshape(-1, rows, 2, columns, 2, features).transpose(2, 4, 0, 1, 3, 5)
+    y = _transformed(np.kron(OUTPUT, OUTPUT).T, y).reshape(16, -1, features)
+    products = jnp.matmul(tiles, y, precision=geometry.precision)
+    found = _transformed(np.kron(KERNEL, KERNEL).T, products)
+    return found.reshape(geometry.kernel)
+
+
+def _tiles(geometry: Geometry, x: Array) -> Array:
+    """Winograd's transformed tiles Bᵀ d B of images, their 16 entries first."""
+    (rows, columns), (images, *_, channels) = geometry.tiles, x.shape
     (top, _), (left, _) = geometry.padding
     x = _padded(_padded(x, 1, top, 2 * rows + 2 - top), 2, left, 2 * columns + 2 - left)
     # A tile is four squares of 2x2, which its neighbours share.
@@ -157,14 +192,7 @@ def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
         ]
     )
     by_square = np.kron(INPUT, INPUT).reshape(16, 2, 2, 2, 2).swapaxes(2, 3)
-    tiles = _transformed(by_square.reshape(16, 16), tiles).reshape(16, -1, channels)
-    kernel = _transformed(np.kron(KERNEL, KERNEL), kernel.reshape(9, -1))
-    kernel = kernel.reshape(16, channels, features)
-    products = jnp.matmul(tiles, kernel, precision=geometry.precision)
-    y = _transformed(np.kron(OUTPUT, OUTPUT), products)
-    y = y.reshape(2, 2, images, rows, columns, features)
-    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(images, 2 * rows, 2 * columns, features)
-    return y[:, : geometry.rows, : geometry.columns]
+    return _transformed(by_square.reshape(16, 16), tiles)
 
 
 def _transformed(square: np.ndarray, tiles: Array) -> Array:
@@ -190,6 +218,8 @@ def _kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     comes first: shallow patches, made turned around; or the images, with patches of the
     cotangent; or, at larger strides, where those would be mostly zeros, the cotangent.
     """
+    if _in_tiles(geometry, x):
+        return _winograd_kernel(geometry, x, y)
     kh, kw, channels, features = geometry.kernel
     if geometry.shallow:
         patches = [jnp.moveaxis(part, 3, 0) for part in _patches(geometry, x)]
