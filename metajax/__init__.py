@@ -26,6 +26,7 @@ from metajax.models import conv4 as conv4
 from metajax.models import from_equinox as from_equinox
 from metajax.models import from_linen as from_linen
 from metajax.models import from_nnx as from_nnx
+from metajax.models import in_precision as in_precision
 from metajax.models import mlp as mlp
 from metajax.training import TrainState as TrainState
 from metajax.training import fit as fit

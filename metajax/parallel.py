@@ -12,7 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metajax.errors import InputError
-from metajax.ops.bilinear import wider
+from metajax.ops.precision import wider
 from metajax.types import Array, PyTree, check_count
 
 Chunk = int | Literal["auto"] | None

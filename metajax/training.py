@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from metajax.errors import InputError, NonFiniteError
-from metajax.ops.bilinear import wider
+from metajax.ops.precision import wider
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks
 from metajax.types import (
     Array,
@@ -123,7 +123,9 @@ def meta_gradient(
 
         def mean(values: Array) -> Array:
             wide = wider(values.dtype)
-            return jnp.tensordot(weights.astype(wide), values.astype(wide), 1)
+            return jnp.tensordot(
+                weights.astype(wide), values.astype(wide), 1, precision="highest"
+            )
 
         return mean(losses), jax.tree.map(mean, metrics)
 

@@ -19,7 +19,7 @@ from metajax.cli.presets import (
 )
 from metajax.inner import adam
 from metajax.losses import accuracy, cross_entropy, mse
-from metajax.models import conv4, mlp
+from metajax.models import conv4, in_precision, mlp
 from metajax.types import Learner, Loss, Model, Sampler
 
 Split = Literal["train", "validation", "test"]
@@ -112,7 +112,7 @@ def _(model: Conv4Model, outputs: int) -> Model:
 def build_learner(config: Config, task: Task, *, steps: int) -> Learner:
     """The learner of a configuration, taking `steps` inner steps."""
     return LEARNERS[config.learner](
-        build_model(config.model, task.outputs),
+        in_precision(build_model(config.model, task.outputs), config.precision),
         task.loss,
         INNER[config.inner.optimizer](config.inner.rate),
         steps,

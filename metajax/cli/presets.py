@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metajax.models.conv4 import Pooling
+from metajax.models.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Config:
     model: Annotated[MLPModel | Conv4Model, tyro.conf.AvoidSubcommands]
     learner: Literal["maml", "fomaml"] = "maml"
     """The algorithm."""
+    precision: Precision = "float32"
+    """What the network computes in; its parameters and their sums are float32."""
     inner: Inner = field(default_factory=Inner)
     outer: Outer = field(default_factory=Outer)
     evaluation: Evaluating = field(default_factory=Evaluating)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from metajax.models.precision import exact_by_default
 from metajax.types import Array, Model, Params, PyTree
 
 
@@ -36,7 +37,7 @@ def from_linen(module: Any, inputs: PyTree) -> Model:
     def apply(params: Params, x: PyTree) -> PyTree:
         return module.apply({"params": params, **others}, x, mutable=[*others])[0]
 
-    return Model(init, apply)
+    return exact_by_default(Model(init, apply))
 
 
 def from_nnx(build: Callable[[Any], Any]) -> Model:
@@ -70,7 +71,7 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
     def apply(params: Params, x: PyTree) -> PyTree:
         return nnx.merge(graph, params, nnx.to_pure_dict(others))(x)
 
-    return Model(init, apply)
+    return exact_by_default(Model(init, apply))
 
 
 def from_equinox(build: Callable[[Array], Any]) -> Model:
@@ -103,4 +104,4 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
     def apply(params: Params, x: PyTree) -> PyTree:
         return jax.vmap(eqx.combine(params, static))(x)
 
-    return Model(init, apply)
+    return exact_by_default(Model(init, apply))

@@ -21,6 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from metajax.errors import InputError
+from metajax.ops.precision import wider
 from metajax.types import Array
 
 # Of the arrays that a block of examples makes: they should stay in a core's cache.
@@ -107,12 +108,6 @@ def _sum_in_blocks(one: Callable, product: Product) -> Callable:
         return total.astype(x.dtype)
 
     return run
-
-
-def wider(dtype: jnp.dtype) -> jnp.dtype:
-    """The type to add up numbers of `dtype` in."""
-    enough = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 4
-    return dtype if enough else jnp.dtype(jnp.float32)
 
 
 def _split(product: Product, x: Array) -> tuple[Any, Any]:

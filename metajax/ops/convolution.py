@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from metajax.errors import InputError
 from metajax.ops.bilinear import Rule, bilinear
 from metajax.ops.correlation import Geometry, product
+from metajax.ops.precision import matmul_precision
 from metajax.types import Array
 
 Padding = str | Sequence[tuple[int, int]]
@@ -72,7 +73,7 @@ def conv2d(
         (dp, dq),
         window,
         # Read here, since the product is traced where the caller's context is gone.
-        jax.config.jax_default_matmul_precision,  # pyright: ignore
+        matmul_precision(),
     )
     if min(top, bottom, left, right) < 0:
         raise InputError(f"padding must not be negative, got {padding}")

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from metajax.ops.bilinear import Product, wider
+from metajax.ops.bilinear import Product
+from metajax.ops.precision import wider
 from metajax.types import Array
 
 # With fewer entries than this in a row of a patch, a product takes whole patches.
@@ -33,7 +34,7 @@ class Geometry(NamedTuple):
     stride: tuple[int, int]
     dilation: tuple[int, int]
     window: tuple[int, int]
-    precision: str | None
+    precision: str
 
     @property
     def rows(self) -> int:

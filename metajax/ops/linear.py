@@ -3,11 +3,11 @@
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.ops.bilinear import Product, Rule, bilinear, wider
+from metajax.ops.bilinear import Product, Rule, bilinear
+from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Array
 
 # Up to so many examples, the kernel's cotangent is a sum of outer products: one pass
@@ -39,20 +39,23 @@ def linear(x: Array, kernel: Array) -> Array:
             f"{x.shape} and {kernel.shape}"
         )
     # Read here, since the product is traced where the caller's context is gone.
-    precision = jax.config.jax_default_matmul_precision  # pyright: ignore
-    shape = _Shape(x.shape[1], kernel.shape[1], precision)
+    shape = _Shape(x.shape[1], kernel.shape[1], matmul_precision())
     return bilinear(Rule(_product, shape), x, kernel)
 
 
 class _Shape(NamedTuple):
     inputs: int
     outputs: int
-    precision: str | None
+    precision: str
 
 
 @functools.lru_cache
 def _product(shape: _Shape) -> Product:
-    multiply = functools.partial(jnp.matmul, precision=shape.precision)
+    def multiply(a: Array, b: Array) -> Array:
+        found = jnp.matmul(
+            a, b, precision=shape.precision, preferred_element_type=wider(a.dtype)
+        )
+        return found.astype(a.dtype)
 
     def kernel(x: Array, y: Array) -> Array:
         if x.shape[0] > FEW:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.ops.precision import wider
 from metajax.types import Array
 
 
@@ -31,7 +32,9 @@ def batch_norm(x: Array, scale: Array, offset: Array, *, eps: float = 1e-5) -> A
     Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     """
     axes, channels = tuple(range(x.ndim - 1)), (1,) * (x.ndim - 1) + (-1,)
+    dtype = x.dtype
+    x, scale, offset = (a.astype(wider(a.dtype)) for a in (x, scale, offset))
     centred = x - jnp.mean(x, axes, keepdims=True)
     variance = jnp.mean(centred**2, axes, keepdims=True)
     gain = jax.lax.rsqrt(variance + eps) * scale.reshape(channels)
-    return centred * gain + offset.reshape(channels)
+    return (centred * gain + offset.reshape(channels)).astype(dtype)

@@ -88,6 +88,18 @@ def test_keeps_the_dtype(name, dtype):
 
 
 @every_learner
+def test_computes_in_bfloat16(name):
+    model = mj.mlp(hidden=(8,), activation=jnp.tanh)
+    episode, meta = sine_episode(KEY), model.init(KEY)
+    single, half = (
+        gradient(LEARNERS[name](m))(meta, episode)
+        for m in (model, mj.in_precision(model, "bfloat16"))
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
+    assert 1e-4 < relative(half, single) < 0.05
+
+
+@every_learner
 def test_zero_steps_is_the_plain_loss(name):
     learner = LEARNERS[name](steps=0)
     meta, episode = learner.init(KEY), sine_episode(KEY)
