@@ -5,23 +5,27 @@
 For each workload: every rival's meta-gradient in float64 is compared with the first
 rival's reverse-over-reverse oracle; then each compiles in a process of its own, and the
 processes take meta-steps in turn, A B C A B C. Medians and quartiles over the turns in
-milliseconds a meta-step, compile time apart, peak memory of each process. A rival whose
-gradient is wrong is timed, and marked.
+milliseconds a meta-step, compile time apart, peak memory of each process, or of the GPU
+with `--device gpu`. A rival whose gradient is wrong is timed, and marked; one that is
+not installed, or runs out of memory, is left out.
 """
 
+import contextlib
 import datetime
 import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -46,6 +50,8 @@ class Suite:
         default=tuple(RIVALS)
     )
     """Which; all by default."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where."""
     rounds: int = 7
     """Turns of each."""
     turn: float = 1.5
@@ -58,12 +64,16 @@ class Suite:
     """A file of JSON for the record."""
 
 
+class Absent(Exception):
+    """A rival that did not start, or that ended: not installed, or out of memory."""
+
+
 class Worker:
     """A rival in its own process."""
 
-    def __init__(self, rival: str, work: str, dtype: str = "float32"):
+    def __init__(self, rival: str, work: str, device: str, dtype: str = "float32"):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", rival, work, dtype],
+            [sys.executable, "-m", "benchmarks.worker", rival, work, dtype, device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -72,10 +82,13 @@ class Worker:
     def ask(self, command: str) -> Any:
         """The answer to a command."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        print(command, file=self._process.stdin, flush=True)
+        try:
+            print(command, file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            raise Absent from None
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self._process.args} ended")
+            raise Absent
         return json.loads(answer)
 
     def __enter__(self) -> "Worker":
@@ -83,16 +96,20 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):  # a command it never read
+            self._process.communicate()
 
 
 def main(suite: Suite) -> None:
     """Runs the suite and prints a table a workload."""
-    record = {"machine": _machine(), "results": {}}
     for name in suite.workloads:
         workload(name)
-        wrong = _distances(name, suite.rivals) if suite.check else {}
+    record = {"machine": _machine(), "device": suite.device, "results": {}}
+    for name in suite.workloads:
+        wrong = _distances(name, suite) if suite.check else {}
         rows = _time(name, suite)
+        if not rows:
+            raise SystemExit("no rival could start")
         for rival, row in rows.items():
             row["gradient_distance"] = wrong.get(rival)
         record["results"][name] = rows
@@ -101,16 +118,21 @@ def main(suite: Suite) -> None:
             suite.to.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _distances(name: str, rivals: tuple[str, ...]) -> dict[str, float]:
+def _distances(name: str, suite: Suite) -> dict[str, float]:
     """Of each float64 meta-gradient to the oracle's, relative, on a few tasks."""
-    family, steps, tasks = name.split("-")
-    few = f"{family}-{steps}-{min(CHECKED_TASKS, workload(name).tasks)}tasks"
+    few = name.replace(
+        f"-{workload(name).tasks}tasks",
+        f"-{min(CHECKED_TASKS, workload(name).tasks)}tasks",
+    )
     flat = {}
     with tempfile.TemporaryDirectory() as folder:
-        for rival in dict.fromkeys((ORACLE, *rivals)):
+        for rival in dict.fromkeys((ORACLE, *suite.rivals)):
             path = Path(folder) / "gradient.npz"
-            with Worker(rival, few, "float64") as worker:
-                worker.ask(f"gradient {path}")
+            with Worker(rival, few, suite.device, "float64") as worker:
+                try:
+                    worker.ask(f"gradient {path}")
+                except Absent:
+                    continue
             with np.load(path) as arrays:
                 flat[rival] = np.concatenate(
                     [arrays[key].ravel() for key in sorted(arrays.files)]
@@ -123,27 +145,40 @@ def _distances(name: str, rivals: tuple[str, ...]) -> dict[str, float]:
 
 
 def _time(name: str, suite: Suite) -> dict[str, dict[str, Any]]:
-    workers = {rival: Worker(rival, name) for rival in suite.rivals}
-    rows: dict[str, dict[str, Any]] = {}
+    workers = {rival: Worker(rival, name, suite.device) for rival in suite.rivals}
+    rows: dict[str, dict[str, Any]] = {rival: {"steps_s": []} for rival in workers}
+    spent = dict.fromkeys(workers, 0.0)
+
+    def compile_(rival: str, worker: Worker) -> None:
+        rows[rival]["compile_s"] = worker.ask("compile")
+        worker.ask("steps 1")
+        one = worker.ask("steps 1")
+        rows[rival]["in_a_row"] = max(1, math.ceil(suite.turn / one))
+
+    def turn(rival: str, worker: Worker) -> None:
+        if spent[rival] < suite.seconds:
+            count = rows[rival]["in_a_row"]
+            time.sleep(PAUSE)
+            seconds = worker.ask(f"steps {count}")
+            rows[rival]["steps_s"].append(seconds)
+            spent[rival] += seconds * count
+
+    def each(do: Callable[[str, Worker], object]) -> None:
+        for rival, worker in list(workers.items()):
+            try:
+                do(rival, worker)
+            except Absent:
+                print(f"left out at {name}: {rival} ended", file=sys.stderr)
+                workers.pop(rival).__exit__()
+                del rows[rival]
+
     try:
-        for worker in workers.values():
-            worker.ask("ready")  # or its imports would slow another's compilation
-        for rival, worker in workers.items():
-            rows[rival] = {"compile_s": worker.ask("compile"), "steps_s": []}
-            worker.ask("steps 1")
-            one = worker.ask("steps 1")
-            rows[rival]["in_a_row"] = max(1, math.ceil(suite.turn / one))
-        spent = dict.fromkeys(workers, 0.0)
+        # All set up first, or the imports of one would slow another's compilation.
+        each(lambda rival, worker: rows[rival].update(device=worker.ask("ready")))
+        each(compile_)
         for _ in range(suite.rounds):
-            for rival, worker in workers.items():
-                if spent[rival] < suite.seconds:
-                    count = rows[rival]["in_a_row"]
-                    time.sleep(PAUSE)
-                    seconds = worker.ask(f"steps {count}")
-                    rows[rival]["steps_s"].append(seconds)
-                    spent[rival] += seconds * count
-        for rival, worker in workers.items():
-            rows[rival] |= worker.ask("memory")
+            each(turn)
+        each(lambda rival, worker: rows[rival].update(worker.ask("memory")))
     finally:
         for worker in workers.values():
             worker.__exit__()
@@ -183,11 +218,20 @@ def _machine() -> dict[str, Any]:
             pass
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _processor() -> str:
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    found = re.search(r"model name\s*: (.*)", described)
+    return found[1] if found else platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """One rival on one workload in a process of its own, told what to do on standard input.
 
-    python -m benchmarks.worker RIVAL WORKLOAD float32
+    python -m benchmarks.worker RIVAL WORKLOAD float32 cpu
 
-Each line of input is `ready` (answered once the work is set up), `compile`, `gradient
-FILE`, `steps N` (answered by the seconds a step) or `memory`; each answer is a line of
-JSON.
+Each line of input is `ready` (answered by the device once the work is set up),
+`compile`, `gradient FILE`, `steps N` (answered by the seconds a step) or `memory`; each
+answer is a line of JSON.
 """
 
 import importlib
@@ -20,9 +20,13 @@ from benchmarks import workloads
 from benchmarks.rivals import RIVALS
 
 
-def main(name: str, work: str, dtype: str) -> None:
+def main(name: str, work: str, dtype: str, device: str) -> None:
     """Serves until the input ends."""
     rival = RIVALS[name]
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     os.environ["JAX_ENABLE_X64"] = str(dtype == "float64")
     os.environ["JAX_NUM_CPU_DEVICES"] = str(rival.devices)
     answers, sys.stdout = sys.stdout, sys.stderr
@@ -37,7 +41,7 @@ def main(name: str, work: str, dtype: str) -> None:
     for line in sys.stdin:
         command, *arguments = line.split()
         if command == "ready":
-            answer = "yes"
+            answer = run.device()
         elif command == "compile":
             answer = run.compile()
         elif command == "gradient":
@@ -48,8 +52,9 @@ def main(name: str, work: str, dtype: str) -> None:
             run.steps(int(arguments[0]))
             answer = (time.perf_counter() - began) / int(arguments[0])
         elif command == "memory":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            answer = {"peak": peak, "temporary": run.temporary_bytes()}
+            answer = run.memory()
+            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            answer["peak"] = answer["peak"] or resident
         else:
             raise SystemExit(f"no command {command!r}")
         print(json.dumps(answer), file=answers, flush=True)

@@ -6,7 +6,8 @@
 | w2 | Conv4-32, max pooling, 84x84x3 | 5-way 1-shot, 15 queries a class | 0.01 |
 | w3 | MLP 1-40-40-1 | 10 support and 10 query points of a sine wave | 0.01 |
 
-A workload is called `w1-5steps-4tasks`. A meta-step is the exact second-order gradient
+A workload is called `w1-5steps-4tasks`, or `w1-5steps-4tasks-16filters` for another
+width. A meta-step is the exact second-order gradient
 of the mean query loss over the tasks, and an Adam update of the weights by it.
 
 Weights have names: `conv0_w` (height, width, in, out), `conv0_scale`, `conv0_offset`,
@@ -15,7 +16,7 @@ Images are (task, example, height, width, channel).
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -58,10 +59,13 @@ class Workload:
 
 def workload(name: str) -> Workload:
     """The workload of a name such as `w1-5steps-4tasks`."""
-    match = re.fullmatch(r"(w[123])-(\d+)steps-(\d+)tasks", name)
-    if match is None:
+    match = re.fullmatch(r"(w[123])-(\d+)steps-(\d+)tasks(?:-(\d+)filters)?", name)
+    if match is None or (match[4] and match[1] == "w3"):
         raise SystemExit(f"no workload {name!r}; one is called w1-5steps-4tasks, say")
-    return Workload(name, FAMILIES[match[1]], int(match[2]), int(match[3]))
+    family = FAMILIES[match[1]]
+    if match[4]:
+        family = replace(family, filters=int(match[4]))
+    return Workload(name, family, int(match[2]), int(match[3]))
 
 
 def weights(work: Workload, seed: int = 0) -> Arrays:

@@ -1,17 +1,20 @@
 """The suite's rivals that need no torch compute one and the same gradient."""
 
 import importlib
+import json
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import workloads
+from benchmarks import __main__ as suite
+from benchmarks import figure, workloads
 from benchmarks.rivals import RIVALS
 from tests.helpers import relative
 
 WORK = workloads.workload("w3-2steps-3tasks")
 OF_JAX = [name for name, rival in RIVALS.items() if "torch" not in rival.module]
+OTHER = ("metajax, first order", "metajax, bfloat16")  # not the exact gradient
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +31,15 @@ def run(name):
     return module.Run(WORK, *arrays, np.float64, **rival.settings)
 
 
-@pytest.mark.parametrize("name", [n for n in OF_JAX if n != "metajax, first order"])
+@pytest.mark.parametrize("name", [n for n in OF_JAX if n not in OTHER])
 def test_exact_rivals_agree(float64, name):
     distance = relative(run(name).gradient(), run("textbook JAX, vmap").gradient())
     assert distance < 1e-12
 
 
-def test_first_order_is_told_apart(float64):
-    first = run("metajax, first order").gradient()
-    assert relative(first, run("metajax").gradient()) > 1e-3
+@pytest.mark.parametrize("name", OTHER)
+def test_other_gradients_are_told_apart(float64, name):
+    assert relative(run(name).gradient(), run("metajax").gradient()) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["metajax, one device", "textbook JAX, vmap"])
@@ -46,3 +49,34 @@ def test_meta_steps_change_the_weights(float64, name):
     assert rival.compile() > 0
     rival.steps(2)
     assert relative(rival.gradient(), before) > 1e-3
+
+
+def test_workloads_have_names():
+    work = workloads.workload("w1-2steps-3tasks-16filters")
+    assert (work.steps, work.tasks, work.family.filters) == (2, 3, 16)
+    assert workloads.weights(work)["conv3_w"].shape == (3, 3, 16, 16)
+    for wrong in ("w4-1steps-1tasks", "w1-1steps", "w3-1steps-1tasks-8filters"):
+        with pytest.raises(SystemExit, match="w1-5steps-4tasks"):
+            workloads.workload(wrong)
+
+
+def test_a_rival_that_cannot_start_is_told():
+    with suite.Worker("nobody", "w3-1steps-1tasks", "cpu") as worker:
+        with pytest.raises(suite.Absent):
+            worker.ask("ready")
+
+
+def test_a_record_is_drawn(tmp_path):
+    def rows(seconds):
+        timed = {"steps_s": [seconds, 2 * seconds], "peak": 1e9}
+        return {"metajax": timed, "textbook JAX, vmap": timed}
+
+    names = "w1-1steps-4tasks", "w1-5steps-4tasks", "w1-5steps-8tasks"
+    results = {name: rows(i + 1.0) for i, name in enumerate(names)}
+    results |= {"w1-5steps-4tasks-16filters": rows(0.5), "w3-5steps-25tasks": rows(9.0)}
+    steps = figure.along("inner steps", results)
+    assert list(steps) == [1, 5] and steps[5] == results["w1-5steps-4tasks"]
+    assert list(figure.along("filters", results)) == [16, 64]
+    (tmp_path / "record.json").write_text(json.dumps({"results": results}))
+    figure.main(figure.Figure(tmp_path / "record.json", tmp_path / "speed.png"))
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")

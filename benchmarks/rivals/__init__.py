@@ -5,7 +5,10 @@ episodes, dtype, **settings)` has
 
 - `compile() -> float`, seconds until the first step could begin;
 - `steps(n)`, n meta-steps in a row, finished when it returns;
-- `gradient() -> dict`, the meta-gradient at the first weights, by their names.
+- `device() -> str`, its name;
+- `gradient() -> dict`, the meta-gradient at the first weights, by their names;
+- `memory() -> dict`, the `peak` bytes so far, where the device counts them, and the
+  `temporary` ones of the compiled step, where they are known.
 """
 
 from typing import Any, NamedTuple
@@ -30,8 +33,11 @@ RIVALS = {
     "metajax, one device": Rival("ours", {}),
     "metajax, reverse": Rival("ours", {"grad": "reverse"}, devices=2),
     "metajax, first order": Rival("ours", {"grad": "first_order"}, devices=2),
+    "metajax, tensorfloat32": Rival("ours", {"precision": "tensorfloat32"}, devices=2),
+    "metajax, bfloat16": Rival("ours", {"precision": "bfloat16"}, devices=2),
     "textbook JAX, vmap": Rival("textbook", {"over_tasks": "vmap"}),
     "textbook JAX, map": Rival("textbook", {"over_tasks": "map"}),
+    "jax-meta's form": Rival("textbook", {"over_tasks": "vmap", "inner": "scan"}),
     "torch.autograd loop": Rival("torch_autograd", {"over_tasks": "loop"}),
     "torch.func vmap of grad": Rival("torch_autograd", {"over_tasks": "vmap"}),
     "higher": Rival("torch_higher"),

@@ -7,6 +7,7 @@ import optax
 import metajax as mj
 from benchmarks.rivals import textbook
 from benchmarks.workloads import WAYS, Workload
+from metajax.models.precision import Precision
 from metajax.types import Batch, Episode
 
 
@@ -66,7 +67,9 @@ class Run(textbook.Run):
         )
         loss.block_until_ready()
 
-    def _differentiate(self, work: Workload, grad: str = "exact"):
+    def _differentiate(
+        self, work: Workload, grad: str = "exact", precision: Precision = "float32"
+    ):
         dtype = jnp.result_type(*(x.dtype for x in self._episodes.values()))
         model, loss = mj.mlp(dtype=dtype), mj.mse
         if work.family.image is not None:
@@ -74,7 +77,7 @@ class Run(textbook.Run):
             model = mj.conv4(WAYS, filters, image_shape=shape, dtype=dtype)
             loss = mj.cross_entropy
         learner = mj.maml(
-            model,
+            mj.in_precision(model, precision),
             loss,
             optax.sgd(work.family.inner_rate),
             work.steps,

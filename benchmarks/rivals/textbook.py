@@ -76,20 +76,28 @@ class Run:
     def _restore(self, gradient):
         return gradient
 
-    def _differentiate(self, work: Workload, over_tasks: str):
+    def _differentiate(self, work: Workload, over_tasks: str, inner: str = "unrolled"):
         net, loss = (conv4, cross_entropy) if work.kind == "conv4" else (mlp, mse)
 
         def objective(params, x, y):
             return loss(net(params, x), y)
 
+        def descend(params, episode):
+            gradient = jax.grad(objective)(
+                params, episode["support_x"], episode["support_y"]
+            )
+            return jax.tree.map(
+                lambda p, g: p - work.family.inner_rate * g, params, gradient
+            )
+
         def task_loss(params, episode):
-            for _ in range(work.steps):
-                gradient = jax.grad(objective)(
-                    params, episode["support_x"], episode["support_y"]
+            if inner == "scan":
+                params, _ = lax.scan(
+                    lambda p, _: (descend(p, episode), None), params, length=work.steps
                 )
-                params = jax.tree.map(
-                    lambda p, g: p - work.family.inner_rate * g, params, gradient
-                )
+            else:
+                for _ in range(work.steps):
+                    params = descend(params, episode)
             return objective(params, episode["query_x"], episode["query_y"])
 
         def mapped(params, episodes):
@@ -124,6 +132,14 @@ class Run:
         _, gradient = jax.jit(self._value_and_grad)(self._params, self._episodes)
         return {k: np.asarray(x) for k, x in self._restore(gradient).items()}
 
-    def temporary_bytes(self) -> int | None:
-        """What the compiled step allocates beside its arguments."""
-        return self._step.memory_analysis().temp_size_in_bytes
+    def device(self) -> str:
+        """Its name."""
+        return jax.devices()[0].device_kind
+
+    def memory(self) -> dict[str, int | None]:
+        """The device's peak, and what the step allocates beside its arguments."""
+        stats = jax.local_devices()[0].memory_stats() or {}
+        return {
+            "peak": stats.get("peak_bytes_in_use"),
+            "temporary": self._step.memory_analysis().temp_size_in_bytes,
+        }

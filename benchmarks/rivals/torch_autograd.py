@@ -60,6 +60,10 @@ class Run:
         self._net, self._loss = (
             (conv4, F.cross_entropy) if image is not None else (mlp, F.mse_loss)
         )
+        # Float32 as it is, like every rival: a GPU would round the factors.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self._on_gpu = torch.cuda.is_available()
+        torch.set_default_device("cuda" if self._on_gpu else "cpu")
         self._params = {
             name: torch.tensor(
                 np.ascontiguousarray(to_torch(name, x, self._side), dtype),
@@ -90,19 +94,26 @@ class Run:
             self._optimizer.zero_grad()
             self._backward()
             self._optimizer.step()
+        if self._on_gpu:
+            torch.cuda.synchronize()
 
     def gradient(self) -> Arrays:
         """The meta-gradient."""
         self._optimizer.zero_grad()
         self._backward()
         return {
-            name: from_torch(name, np.array(x.grad), self._side)
+            name: from_torch(name, x.grad.numpy(force=True), self._side)
             for name, x in self._params.items()
         }
 
-    def temporary_bytes(self) -> int | None:
-        """Unknown to PyTorch on a CPU."""
-        return None
+    def device(self) -> str:
+        """Its name."""
+        return torch.cuda.get_device_name() if self._on_gpu else "cpu"
+
+    def memory(self) -> dict[str, int | None]:
+        """The device's peak; PyTorch counts none on a CPU."""
+        peak = torch.cuda.max_memory_allocated() if self._on_gpu else None
+        return {"peak": peak, "temporary": None}
 
     def _support_loss(self, params, x, y):
         return self._loss(self._net(params, x), y)
