@@ -26,6 +26,8 @@ def main(name: str, work: str, dtype: str, device: str) -> None:
     os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # All rivals live at once: none may take the memory of a device for itself.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     os.environ["JAX_ENABLE_X64"] = str(dtype == "float64")
     os.environ["JAX_NUM_CPU_DEVICES"] = str(rival.devices)

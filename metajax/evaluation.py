@@ -69,7 +69,7 @@ def evaluate(
     learner anew with more: the meta-parameters are the same.
 
     Task i is drawn from `fold_in(seed, i)`: the first 100 tasks of 1,000 are the 100 of
-    an evaluation of 100.
+    an evaluation of 100. All local devices share the tasks.
 
     Args:
       learner: the learner.

@@ -20,7 +20,7 @@ Chunk = int | Literal["auto"] | None
 # fit in memory, of which parameters and the rest need a share too.
 CACHE_BYTES = 8 * 2**20
 MEMORY_SHARE = 0.5
-# A device is worth its while, which is a meeting of all, from so much work on.
+# Devices that share tasks meet in each meta-step, so each must have so much to do.
 WORTH_BYTES = 2 * 2**20
 # Operations that rarely make an array of their own.
 VIEWS = ("reshape", "broadcast_in_dim", "squeeze")
@@ -65,9 +65,10 @@ def mean_over_tasks(
       `run(shared, batch) -> tree`, the means.
 
     Raises:
-      InputError: if `tasks_per_chunk` is none of these.
+      InputError: if `tasks_per_chunk` is none of these, or `devices` is below 1.
     """
     check_chunk(tasks_per_chunk)
+    check_count("devices", devices, least=1)
     function = jax.jit(function)  # what is jitted is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
@@ -103,7 +104,7 @@ def map_over_tasks(
     tasks_per_chunk: Chunk = "auto",
     devices: int = 1,
 ) -> Callable[[PyTree, PyTree], PyTree]:
-    """`mean_over_tasks` of a function whose results have a leading task axis.
+    """Runs a function whose results have a leading task axis, like `mean_over_tasks`.
 
     Args:
       function: `function(shared, batch) -> tree`.
@@ -117,6 +118,7 @@ def map_over_tasks(
       InputError: see `mean_over_tasks`.
     """
     check_chunk(tasks_per_chunk)
+    check_count("devices", devices, least=1)
     function = jax.jit(function)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
@@ -208,7 +210,8 @@ def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, devices: int) -> _P
     """For tasks of `size()` bytes."""
     if devices > 1 or chunk == "auto":
         one = max(1, size())
-        devices = min(devices, max(1, tasks * one // WORTH_BYTES))
+        worth = max(1, tasks * one // WORTH_BYTES)
+        devices = min(devices, worth, jax.local_device_count())
         most = max(1, _budget() // one) if chunk == "auto" else chunk
     else:
         most = chunk

@@ -100,7 +100,8 @@ def meta_gradient(
       tasks_per_chunk: how many tasks are vmapped at a time, at most; the gradients of
         the chunks are summed, so memory grows with the chunk and not with the
         meta-batch. "auto" takes as many as stay in cache on a CPU and as many as fit in
-        memory elsewhere; None takes all.
+        memory elsewhere; None takes all, as a meta-batch needs that you have sharded
+        yourself.
       devices: at most so many local devices share the tasks; fewer where they would
         have too little to do.
 
@@ -122,7 +123,8 @@ def meta_gradient(
         losses, metrics = jax.vmap(learner.loss, (None, 0))(meta, episodes)
 
         def mean(values: Array) -> Array:
-            wide = wider(values.dtype)
+            exact = jnp.issubdtype(values.dtype, jnp.inexact)
+            wide = wider(values.dtype) if exact else weights.dtype
             return jnp.tensordot(
                 weights.astype(wide), values.astype(wide), 1, precision="highest"
             )
@@ -132,7 +134,7 @@ def meta_gradient(
     return mean_over_tasks(
         jax.value_and_grad(batch_loss, has_aux=True),
         tasks_per_chunk=tasks_per_chunk,
-        devices=check_count("devices", devices, least=1),
+        devices=devices,
     )
 
 

@@ -20,7 +20,12 @@ def episodes(tasks):
 
 @pytest.mark.parametrize(
     "settings",
-    [dict(devices=2), dict(tasks_per_chunk=2), dict(devices=2, tasks_per_chunk=1)],
+    [
+        dict(devices=2),
+        dict(devices=64),  # more than there are
+        dict(tasks_per_chunk=2),
+        dict(devices=2, tasks_per_chunk=1),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("tasks", [4, 5])
@@ -32,7 +37,7 @@ def test_the_gradient_is_the_same_however_tasks_run(
     whole = jax.jit(mj.meta_gradient(LEARNER, tasks_per_chunk=None))
     other = jax.jit(mj.meta_gradient(LEARNER, **settings))
     assert relative(other(meta, batch), whole(meta, batch)) < 1e-12
-    devices = settings.get("devices", 1)
+    devices = min(2, settings.get("devices", 1))
     assert len(jax.tree.leaves(other(meta, batch))[0].devices()) == devices
 
 
@@ -46,6 +51,20 @@ def test_adapted_parameters_do_not_mix_over_devices(float64, monkeypatch):
     ours = jax.jit(map_over_tasks(adapt, devices=2))(meta, batch)
     assert len(jax.tree.leaves(ours)[0].devices()) == 2
     assert relative(ours, adapt(meta, batch)) < 1e-12
+
+
+@pytest.mark.parametrize("over_tasks", [parallel.mean_over_tasks, map_over_tasks])
+def test_refuses_no_devices(over_tasks):
+    with pytest.raises(mj.InputError, match="devices must be"):
+        over_tasks(lambda *_: None, devices=0)
+
+
+def test_complex_numbers_keep_their_imaginary_part():
+    def total(shared, batch, weights):
+        return shared * jnp.dot(weights, batch).astype(shared.dtype)
+
+    run = parallel.mean_over_tasks(total, tasks_per_chunk=1)
+    assert run(jnp.array(1j, jnp.complex64), jnp.ones(4)) == 1j
 
 
 def test_small_work_stays_together():

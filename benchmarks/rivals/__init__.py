@@ -30,7 +30,7 @@ class Rival(NamedTuple):
 
 RIVALS = {
     "metajax": Rival("ours", {}, devices=2),
-    "metajax, one device": Rival("ours", {}),
+    "metajax, one device": Rival("ours", {"devices": 1}),
     "metajax, reverse": Rival("ours", {"grad": "reverse"}, devices=2),
     "metajax, first order": Rival("ours", {"grad": "first_order"}, devices=2),
     "metajax, tensorfloat32": Rival("ours", {"precision": "tensorfloat32"}, devices=2),

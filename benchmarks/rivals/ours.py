@@ -68,7 +68,11 @@ class Run(textbook.Run):
         loss.block_until_ready()
 
     def _differentiate(
-        self, work: Workload, grad: str = "exact", precision: Precision = "float32"
+        self,
+        work: Workload,
+        grad: str = "exact",
+        precision: Precision = "float32",
+        devices: int | None = None,
     ):
         dtype = jnp.result_type(*(x.dtype for x in self._episodes.values()))
         model, loss = mj.mlp(dtype=dtype), mj.mse
@@ -83,7 +87,9 @@ class Run(textbook.Run):
             work.steps,
             grad=getattr(mj, grad),
         )
-        gradient = mj.meta_gradient(learner, devices=jax.local_device_count())
+        gradient = mj.meta_gradient(
+            learner, devices=devices or jax.local_device_count()
+        )
 
         def value_and_grad(params, arrays):
             support = Batch(arrays["support_x"], arrays["support_y"])

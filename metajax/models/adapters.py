@@ -1,4 +1,8 @@
-"""Other libraries' modules as `Model`s; each library is imported when it is used."""
+"""Other libraries' modules as `Model`s; each library is imported when it is used.
+
+Their products are exact in float32 unless JAX's setting says otherwise; see
+`metajax.in_precision`.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -61,12 +61,20 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
     """`rule.make(rule.settings).y(x, w)`, differentiable as described above.
 
     Raises:
-      InputError: if the arrays are not of one floating dtype.
+      InputError: if the arrays are not of one floating dtype, or differ between devices
+        in a `jax.shard_map` that checks that.
     """
     if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
-            "inputs and kernel must have one floating dtype, got "
-            f"{x.dtype} and {w.dtype}"
+            f"inputs and kernel must have one floating dtype, got {x.dtype} and "
+            f"{w.dtype}; cast the inputs, x.astype(kernel.dtype)"
+        )
+    if _varies(x) or _varies(w):
+        # Its types would have the inner gradient of replicated parameters summed over
+        # the devices: tasks would mix.
+        raise InputError(
+            "metajax's operations need jax.shard_map(..., check_vma=False), got arrays "
+            "that vary over a mesh axis"
         )
     return _y.bind(x[None], w[None], rule=rule)[0]
 
@@ -77,56 +85,64 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
 
 def _examples_in_blocks(one: Callable, product: Product) -> Callable:
     """Maps over blocks of examples: each result belongs to an example."""
-
-    def run(a: Array, w: Array) -> Array:
-        blocks, rest = _split(product, a)
-        parts = [] if rest is None else [one(rest, w)]
-        if blocks is not None:
-            found = jax.lax.map(lambda part: one(part, w), blocks)
-            parts = [found.reshape(-1, *found.shape[2:]), *parts]
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
-
-    return run
+    most = BLOCK_BYTES // product.bytes
+    return lambda a, w: _in_blocks(lambda part: one(part, w), most, a)
 
 
 def _sum_in_blocks(one: Callable, product: Product) -> Callable:
     """Sums over blocks of examples: the result belongs to all of them."""
 
     def run(x: Array, y: Array) -> Array:
-        (blocks, rest), (y_blocks, y_rest) = _split(product, x), _split(product, y)
+        blocks, rest = _split(BLOCK_BYTES // product.bytes, x, y)
         if blocks is None:
-            return one(rest, y_rest)
+            return one(*rest)
         wide = wider(x.dtype)
 
         def add(total: Array, part: tuple[Array, Array]):
             return total + one(*part).astype(wide), None
 
-        zero = jnp.zeros(product.w_shape, wide)
-        total, _ = jax.lax.scan(add, zero, (blocks, y_blocks))
+        total, _ = jax.lax.scan(add, jnp.zeros(product.w_shape, wide), blocks)
         if rest is not None:
-            total += one(rest, y_rest).astype(wide)
+            total += one(*rest).astype(wide)
         return total.astype(x.dtype)
 
     return run
 
 
-def _split(product: Product, x: Array) -> tuple[Any, Any]:
-    """Examples as `[blocks, size, ...]`, and those that are left over."""
-    examples = x.shape[0]
-    most = max(1, BLOCK_BYTES // product.bytes)
+def _in_blocks(function: Callable, most: int, *arrays: Array) -> Array:
+    """A function over blocks of at most `most` along the leading axis."""
+    blocks, rest = _split(most, *arrays)
+    parts = [] if rest is None else [function(*rest)]
+    if blocks is not None:
+        found = jax.lax.map(lambda block: function(*block), blocks)
+        parts = [found.reshape(-1, *found.shape[2:]), *parts]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
+    """Arrays as `[blocks, size, ...]`, and what is left over; None for none of it."""
+    count = arrays[0].shape[0]
+    most = min(count, max(1, most))
     # Blocks of one size need one program, so a somewhat smaller size may be better.
-    even = _even(examples, most)
-    size = even if 2 * even > min(examples, most) else most
-    if size == examples:
-        return None, x
-    whole = examples // size * size
-    blocks = x[:whole].reshape(-1, size, *x.shape[1:])
-    return blocks, x[whole:] if whole < examples else None
+    even = max(size for size in range(1, most + 1) if count % size == 0)
+    size = even if 2 * even > most else most
+    if size == count:
+        return None, arrays
+    whole = count // size * size
+    blocks = tuple(x[:whole].reshape(-1, size, *x.shape[1:]) for x in arrays)
+    rest = tuple(x[whole:] for x in arrays)
+    return blocks, rest if whole < count else None
 
 
-def _even(count: int, most: int) -> int:
-    """The size of blocks of one size, of at most `most` if that is above 0."""
-    return max(d for d in range(1, max(1, min(count, most)) + 1) if count % d == 0)
+def _varies(x: Array) -> bool:
+    """Whether an array is typed as differing between the devices of a mesh."""
+    return bool(getattr(jax.typeof(x), "manual_axis_type", _Same).varying)
+
+
+class _Same:
+    """What JAX says of other arrays, where it says nothing."""
+
+    varying = frozenset()
 
 
 def _primitive(name: str, in_blocks: Callable) -> Primitive:
@@ -146,13 +162,16 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
     def blocked(a: Array, b: Array, *, rule: Rule) -> Array:
         product = rule.make(rule.settings)
         run = jax.vmap(in_blocks(getattr(product, name), product))
-        groups, examples = a.shape[:2]
-        size = _even(groups, BLOCK_BYTES // (product.bytes * examples))
-        if size == groups:
-            return run(a, b)
-        pairs = (x.reshape(-1, size, *x.shape[1:]) for x in (a, b))
-        found = jax.lax.map(lambda pair: run(*pair), tuple(pairs))
-        return found.reshape(groups, *found.shape[2:])
+        return _in_blocks(run, BLOCK_BYTES // (product.bytes * a.shape[1]), a, b)
+
+    def lowering(function: Callable) -> Callable:
+        def nonempty(a: Array, b: Array, *, rule: Rule) -> Array:
+            if a.size and b.size:
+                return function(a, b, rule=rule)
+            out = abstract(a, b, rule=rule)
+            return jnp.zeros(out.shape, out.dtype)
+
+        return mlir.lower_fun(nonempty, multiple_results=False)
 
     def abstract(a: Any, b: Any, *, rule: Rule) -> ShapedArray:
         each = getattr(rule.make(rule.settings), f"{name}_shape")
@@ -162,10 +181,8 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
     primitive.def_impl(eager)
     primitive.def_abstract_eval(abstract)
     # Blocks are for a core's cache; an accelerator wants the whole at once.
-    mlir.register_lowering(primitive, mlir.lower_fun(whole, multiple_results=False))
-    mlir.register_lowering(
-        primitive, mlir.lower_fun(blocked, multiple_results=False), platform="cpu"
-    )
+    mlir.register_lowering(primitive, lowering(whole))
+    mlir.register_lowering(primitive, lowering(blocked), platform="cpu")
     return primitive
 
 

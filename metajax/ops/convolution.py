@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.errors import InputError
 from metajax.ops.bilinear import Rule, bilinear
@@ -19,15 +20,19 @@ from metajax.ops.precision import matmul_precision
 from metajax.types import Array
 
 Padding = str | Sequence[tuple[int, int]]
+NAMED_PADDING = ("SAME", "SAME_LOWER", "VALID")
+Pads = tuple[int, int]
+Precision = jax.lax.PrecisionLike
 
 
 def conv2d(
     x: Array,
     kernel: Array,
     *,
-    stride: int | tuple[int, int] = 1,
+    stride: int | Sequence[int] = 1,
     padding: Padding = "SAME",
-    dilation: int | tuple[int, int] = 1,
+    dilation: int | Sequence[int] = 1,
+    precision: Precision = None,
 ) -> Array:
     """Two-dimensional cross-correlation.
 
@@ -37,9 +42,11 @@ def conv2d(
       x: images, `float[n, height, width, channels]`.
       kernel: `float[kh, kw, channels, features]`.
       stride: s, of both axes or of each.
-      padding: "SAME" or "VALID" as TensorFlow has them, or ((top, bottom), (left,
-        right)).
+      padding: "SAME", "SAME_LOWER" or "VALID" as `jax.lax` has them, or ((top,
+        bottom), (left, right)).
       dilation: d, of the kernel.
+      precision: of the products, as `jax.lax` has it; by default JAX's setting, and
+        "highest" where there is none.
 
     Returns:
       `float[n, rows, columns, features]`.
@@ -50,37 +57,27 @@ def conv2d(
     >>> conv2d(jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 3, 8)), stride=2).shape
     (2, 3, 3, 8)
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise InputError(
             "conv2d takes images [n, height, width, channels] and a kernel [kh, kw, "
             f"channels, features], got {x.shape} and {kernel.shape}"
         )
-    (sp, sq), (dp, dq) = (_pair(value) for value in (stride, dilation))
-    if min(sp, sq, dp, dq) < 1:
-        raise InputError(
-            f"stride and dilation must be at least 1, got {stride} and {dilation}"
-        )
-    kh, kw = kernel.shape[:2]
-    window = (dp * (kh - 1) + 1, dq * (kw - 1) + 1)
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], window, (sp, sq), padding)
-    (top, bottom), (left, right) = padding
+    stride, dilation = _pair("stride", stride), _pair("dilation", dilation)
     geometry = Geometry(
-        x.shape[1:],
-        kernel.shape,
-        ((top, bottom), (left, right)),
-        (sp, sq),
-        (dp, dq),
-        window,
+        image=x.shape[1:],
+        kernel=kernel.shape,
+        padding=((0, 0), (0, 0)),
+        stride=stride,
+        dilation=dilation,
         # Read here, since the product is traced where the caller's context is gone.
-        matmul_precision(),
+        precision=matmul_precision() if precision is None else precision,
     )
-    if min(top, bottom, left, right) < 0:
-        raise InputError(f"padding must not be negative, got {padding}")
+    geometry = geometry._replace(padding=_pads(geometry, padding))
     if min(geometry.rows, geometry.columns) < 1:
         raise InputError(
-            f"the kernel's window {window} does not fit in images of "
-            f"{x.shape[1]}x{x.shape[2]} with padding {tuple(padding)}"
+            f"the kernel's window {geometry.window} does not fit in images of "
+            f"{x.shape[1]}x{x.shape[2]} with padding {geometry.padding}"
         )
     return bilinear(Rule(product, geometry), x, kernel)
 
@@ -94,6 +91,8 @@ def conv_general_dilated(
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers=None,
     feature_group_count: int = 1,
+    *,
+    precision: Precision = None,
     **settings,
 ) -> Array:
     """`jax.lax.conv_general_dilated`, by `conv2d` where that has the form.
@@ -101,7 +100,7 @@ def conv_general_dilated(
     For a module of Flax: `nn.Conv(..., conv_general_dilated=metajax.ops.
     conv_general_dilated)`, or the same in NNX, makes its convolution fast in an inner
     loop. What is not a plain two-dimensional convolution of channels-last images goes
-    to `jax.lax` unchanged. Inside a `jax.shard_map` of your own, the gradient needs
+    to `jax.lax` unchanged. Inside a `jax.shard_map` of your own it needs
     `check_vma=False`, as the gradient of replicated parameters does anyhow.
 
     Args:
@@ -113,10 +112,11 @@ def conv_general_dilated(
       rhs_dilation: see there.
       dimension_numbers: see there.
       feature_group_count: see there.
-      **settings: see there; with any that is not None, `jax.lax` is used.
+      precision: see `conv2d`, also for its default.
+      **settings: see `jax.lax`; with any that is not None, that is used.
 
     Returns:
-      What `jax.lax.conv_general_dilated` returns.
+      What `jax.lax.conv_general_dilated` returns at that precision.
 
     >>> import flax.linen as nn
     >>> net = nn.Conv(8, (3, 3), conv_general_dilated=conv_general_dilated)
@@ -152,17 +152,43 @@ def conv_general_dilated(
             rhs_dilation,
             dimension_numbers,
             feature_group_count,
+            precision=precision,
             **settings,
         )
     return conv2d(
         lhs,
         rhs,
-        stride=_pair(window_strides),
+        stride=tuple(window_strides),
         padding=padding,
-        dilation=_pair(rhs_dilation or 1),
+        dilation=tuple(rhs_dilation or (1, 1)),
+        precision=precision,
     )
 
 
-def _pair(value) -> tuple[int, int]:
-    rows, columns = value if isinstance(value, Sequence) else (value, value)
-    return operator.index(rows), operator.index(columns)
+def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    pair = value if isinstance(value, Sequence) else (value, value)
+    whole = all(hasattr(v, "__index__") and v >= 1 for v in pair)
+    if len(pair) != 2 or not whole:
+        raise InputError(
+            f"{name} must be a whole number of at least 1, or two, got {value!r}"
+        )
+    return operator.index(pair[0]), operator.index(pair[1])
+
+
+def _pads(geometry: Geometry, padding: Padding) -> tuple[Pads, Pads]:
+    if isinstance(padding, str) and padding in NAMED_PADDING:
+        rows, columns = jax.lax.padtype_to_pads(
+            geometry.image[:2], geometry.window, geometry.stride, padding
+        )
+        return rows, columns
+    pairs = isinstance(padding, Sequence) and [(2,), (2,)] == list(
+        map(np.shape, padding)
+    )
+    whole = pairs and np.asarray(padding).dtype.kind == "i"
+    if not whole or np.min(padding) < 0:
+        raise InputError(
+            f"padding must be one of {', '.join(NAMED_PADDING)} or ((top, bottom), "
+            f"(left, right)) and not be negative, got {padding!r}"
+        )
+    (top, bottom), (left, right) = np.asarray(padding).tolist()
+    return (top, bottom), (left, right)

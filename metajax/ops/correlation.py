@@ -19,6 +19,9 @@ SHALLOW = 32
 # Winograd's tiles pay for their transformations from this many rows, columns, channels
 # and features on.
 LARGE, DEEP = 10, 16
+Precision = lax.PrecisionLike
+# Those at which float32 factors keep their bits.
+EXACT = ("highest", "float32", lax.Precision.HIGHEST)
 # Bᵀ, G and Aᵀ of Winograd's F(2, 3).
 INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -33,8 +36,15 @@ class Geometry(NamedTuple):
     padding: tuple[tuple[int, int], tuple[int, int]]
     stride: tuple[int, int]
     dilation: tuple[int, int]
-    window: tuple[int, int]
-    precision: str
+    precision: Precision
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """What the kernel spans of an image."""
+        rows, columns = (
+            d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel[:2])
+        )
+        return rows, columns
 
     @property
     def rows(self) -> int:
@@ -92,8 +102,7 @@ def product(geometry: Geometry) -> Product:
         if dense:
             turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
             return _correlate(geometry.transpose(), y, turned)
-        like = jax.ShapeDtypeStruct((y.shape[0], *geometry.image), y.dtype)
-        return jax.linear_transpose(lambda x: _whole(geometry, x, kernel), like)(y)[0]
+        return _whole_transposed(geometry, y, kernel)
 
     patch = math.prod(geometry.kernel[:3])
     return Product(
@@ -116,8 +125,9 @@ def _correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
 
 def _in_tiles(geometry: Geometry, x: Array) -> bool:
-    """Winograd's sums would be rounded to a narrow type before the product."""
-    return geometry.tiled and wider(x.dtype) == x.dtype
+    """Not where Winograd's sums would be rounded before the product."""
+    exact = wider(x.dtype) == x.dtype and geometry.precision in EXACT
+    return geometry.tiled and exact
 
 
 def _rows_after(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -146,7 +156,7 @@ def _padded(x: Array, axis: int, low: int, end: int) -> Array:
 def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """Winograd's F(2x2, 3x3), 16 products for four results in place of 36.
 
-      y = A ((G k Gᵀ) ∘ (Bᵀ d B)) Aᵀ,   d a tile of 4x4 entries, y of 2x2
+      y = Aᵀ ((G k Gᵀ) ∘ (Bᵀ d B)) A,   d a tile of 4x4 entries, y of 2x2
 
     Each transformation of a tile is one product with its Kronecker square.
 
@@ -165,7 +175,7 @@ def _winograd(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
 
 def _winograd_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
-    """The kernel's cotangent by the same tiles: Σ Gᵀ ((Bᵀ d B) ∘ (Aᵀ y A)) G."""
+    """The kernel's cotangent by the same tiles: Σ Gᵀ ((Bᵀ d B) ∘ (A y Aᵀ)) G."""
     (rows, columns), (*_, channels, features) = geometry.tiles, geometry.kernel
     # Turned around while it is small: a product over tiles needs them last.
     x = jnp.moveaxis(x, 3, 0).reshape(-1, *geometry.image[:2], 1)
@@ -210,6 +220,17 @@ def _whole(geometry: Geometry, x: Array, kernel: Array) -> Array:
     patches = jnp.concatenate(_patches(geometry, x), axis=3)
     product = _multiply(geometry, patches, kernel.reshape(-1, geometry.kernel[3]))
     return product.astype(x.dtype)
+
+
+def _whole_transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """The images' cotangent at any stride: patches that are added up where they lie."""
+    patches = _multiply(geometry, y, kernel.reshape(-1, geometry.kernel[3]).T)
+    like = jax.ShapeDtypeStruct((y.shape[0], *geometry.image), patches.dtype)
+
+    def gather(x: Array) -> Array:
+        return jnp.concatenate(_patches(geometry, x), axis=3)
+
+    return jax.linear_transpose(gather, like)(patches)[0].astype(y.dtype)
 
 
 def _kernel(geometry: Geometry, x: Array, y: Array) -> Array:

@@ -33,6 +33,7 @@ def linear(x: Array, kernel: Array) -> Array:
     >>> linear(jnp.ones((5, 3)), jnp.ones((3, 2))).shape
     (5, 2)
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if x.ndim != 2 or kernel.ndim != 2 or x.shape[1] != kernel.shape[0]:
         raise InputError(
             "linear takes examples [n, inputs] and a kernel [inputs, outputs], got "

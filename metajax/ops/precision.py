@@ -19,10 +19,10 @@ def matmul_precision() -> str:
 
 
 def wider(dtype: jnp.dtype) -> jnp.dtype:
-    """The type to add up numbers of `dtype` in.
+    """The type to add up numbers of `dtype` in: at least float32, for floats.
 
     >>> wider(jnp.dtype(jnp.bfloat16)), wider(jnp.dtype(jnp.float32))
     (dtype('float32'), dtype('float32'))
     """
-    enough = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 4
-    return dtype if enough else jnp.dtype(jnp.float32)
+    narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return jnp.dtype(jnp.float32) if narrow else dtype

@@ -108,6 +108,12 @@ def test_bfloat16_leaves_integers_alone():
     assert out.dtype == jnp.float32
 
 
+def test_bfloat16_leaves_labels_alone():
+    model = mj.Model(lambda key: jnp.eye(3), lambda params, x: jnp.argmax(x @ params))
+    out = mj.in_precision(model, "bfloat16").apply(jnp.eye(3), jnp.arange(3.0))
+    assert out == 2 and jnp.issubdtype(out.dtype, jnp.integer)
+
+
 def test_refuses_other_precisions():
     with pytest.raises(mj.InputError, match="float32, tensorfloat32, bfloat16"):
         mj.in_precision(mj.mlp(), "float16")  # pyright: ignore

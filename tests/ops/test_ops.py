@@ -1,5 +1,7 @@
 """Each operation against lax, in value, gradient and second derivative."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -111,6 +113,35 @@ def test_convolution_in_every_form(float64, choose, settings, form):
     convolution_equals_lax_to_second_order(settings)
 
 
+TWO_TASKS = 2 * 5 * 4 * 72 * 27  # bytes: so that 5 are two blocks of two and a rest
+
+
+@pytest.mark.parametrize(
+    "axes, blocks",
+    [
+        ((0, 0), 1),
+        ((0, 0), TWO_TASKS),
+        ((0, 0), 2**40),
+        ((0, None), TWO_TASKS),
+        ((None, 0), TWO_TASKS),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_convolution_under_vmap_in_every_form(float64, choose, form, axes, blocks):
+    choose(correlation, **FORMS[form])
+    choose(bilinear, BLOCK_BYTES=blocks)
+    convolution_equals_lax_to_second_order({}, axes)
+
+
+def test_convolution_under_two_vmaps(float64):
+    x = jax.random.normal(KEY, (2, 3, 1, 5, 5, 2), jnp.float64)
+    kernel = jax.random.normal(KEY, (3, 3, 3, 2, 2), jnp.float64)
+    twice = lambda conv: jax.vmap(jax.vmap(conv), (0, None))  # noqa: E731
+    ours, theirs = twice(conv2d), twice(lambda x, k: lax_conv(x, k, 1))
+    np.testing.assert_allclose(ours(x, kernel), theirs(x, kernel), rtol=1e-10)
+
+
 def test_winograd_is_nearly_as_exact_in_single_precision():
     shapes = (2, 14, 14, 32), (3, 3, 32, 32), (2, 14, 14, 32)
     generator = np.random.default_rng(0)
@@ -131,9 +162,10 @@ def test_winograd_is_nearly_as_exact_in_single_precision():
         assert np.abs(ours - truth).max() < 5 * error < 1e-2
 
 
-def convolution_equals_lax_to_second_order(settings):
-    x = jax.random.normal(KEY, (5, 9, 8, 3), jnp.float64)
-    kernel = jax.random.normal(KEY, (3, 3, 3, 2), jnp.float64)
+def convolution_equals_lax_to_second_order(settings, axes=None):
+    tasks = [() if axes is None or along is None else (5,) for along in axes or (0, 0)]
+    x = jax.random.normal(KEY, (*tasks[0], 5, 9, 8, 3), jnp.float64)
+    kernel = jax.random.normal(KEY, (*tasks[1], 3, 3, 3, 2), jnp.float64)
     two = {
         name: (value, value) if isinstance(value, int) else value
         for name, value in settings.items()
@@ -157,7 +189,10 @@ def convolution_equals_lax_to_second_order(settings):
         norm = lambda x, k: sum(jnp.sum(g**3) for g in gradient(x, k))  # noqa: E731
         return value(x, kernel), forward, jax.grad(norm, (0, 1))(x, kernel)
 
-    ours, theirs = products(lambda x, k: conv2d(x, k, **settings)), products(lax_conv)
+    pair = (lambda x, k: conv2d(x, k, **settings)), lax_conv
+    if axes is not None:
+        pair = [jax.vmap(conv, axes) for conv in pair]
+    ours, theirs = map(products, pair)
     assert relative(ours, theirs) < 1e-12
 
 
@@ -178,10 +213,65 @@ def test_convolution_of_half_precision_adds_up_in_single(choose):
 
 def test_convolution_heeds_the_callers_precision():
     x, kernel = jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 2))
-    with jax.default_matmul_precision("highest"):
-        text = jax.jit(conv2d).lower(x, kernel).as_text()
-    assert "HIGHEST" in text
-    assert "HIGHEST" not in jax.jit(conv2d).lower(x, kernel).as_text()
+
+    def text(**settings):
+        return jax.jit(lambda x, k: conv2d(x, k, **settings)).lower(x, kernel).as_text()
+
+    assert "HIGHEST" in text() and "HIGHEST" not in text(precision="default")
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert "HIGHEST" not in text() and "HIGH" in text()
+        assert "HIGHEST" in text(precision="highest")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_sums_of_half_precision_are_single(stride):
+    """Each result is rounded once: it is the one that float32 would be rounded to."""
+    generator = np.random.default_rng(0)
+    x, kernel = (
+        jnp.asarray(generator.normal(size=shape), jnp.bfloat16)
+        for shape in ((2, 7, 7, 16), (3, 3, 16, 4))
+    )
+    conv = partial(conv2d, stride=stride)
+    y, transpose = jax.vjp(conv, x, kernel)
+    wide = [a.astype(jnp.float32) for a in (x, kernel)]
+    exact, exact_transpose = jax.vjp(conv, *wide)
+    ours = (y, *transpose(y))
+    theirs = (exact, *exact_transpose(y.astype(jnp.float32)))
+    for a, b in zip(ours, theirs):
+        assert a.dtype == jnp.bfloat16
+        # Sums in another order may fall on the other side of a rounding.
+        off = a.astype(jnp.float32) != b.astype(jnp.bfloat16).astype(jnp.float32)
+        assert off.mean() < 0.01
+
+
+@pytest.mark.parametrize("shapes", [((0, 4, 4, 2), (3, 3, 2, 5)), ((0, 3), (3, 2))])
+def test_nothing_makes_nothing(shapes):
+    operation = conv2d if len(shapes[0]) == 4 else linear
+    x, kernel = map(jnp.ones, shapes)
+    gradient = jax.grad(lambda k: jnp.sum(operation(x, k)))(kernel)
+    assert operation(x, kernel).shape == (*shapes[0][:-1], shapes[1][-1])
+    np.testing.assert_array_equal(gradient, jnp.zeros(kernel.shape))
+
+
+def test_arrays_of_numpy_are_taken_as_jax_takes_them():
+    x, kernel = np.linspace(0.0, 1.0, 12).reshape(4, 3), jnp.ones((3, 2))
+    assert x.dtype == np.float64
+    np.testing.assert_allclose(linear(x, kernel), jnp.asarray(x) @ kernel)
+
+
+def test_a_shard_map_that_checks_is_refused():
+    mesh = jax.make_mesh((2,), ("task",), axis_types=(jax.sharding.AxisType.Auto,))
+    task, whole = jax.P("task"), jax.P()
+    arguments = jnp.ones((4, 3)), jnp.ones((3, 2))
+
+    def over(**how):
+        return jax.shard_map(
+            linear, mesh=mesh, in_specs=(task, whole), out_specs=task, **how
+        )(*arguments)
+
+    np.testing.assert_array_equal(over(check_vma=False), 3.0)
+    with pytest.raises(mj.InputError, match="check_vma=False"):
+        over()
 
 
 def test_convolution_without_jit():
@@ -212,8 +302,16 @@ def test_bad_convolutions():
     with pytest.raises(mj.InputError, match="floating dtype, got float32 and bfloat"):
         conv2d(x, jnp.ones((3, 3, 2, 5), jnp.bfloat16))
     for settings in (dict(stride=0), dict(dilation=0), dict(padding=((-1, 0), (0, 0)))):
-        with pytest.raises(mj.InputError, match="must be at least 1|not be negative"):
+        with pytest.raises(mj.InputError, match="of at least 1|not be negative"):
             conv2d(x, jnp.ones((3, 3, 2, 5)), **settings)
+    for name, value in (
+        ("padding", "same"),
+        ("padding", 1),
+        ("stride", (1, 2, 3)),
+        ("stride", 1.5),
+    ):
+        with pytest.raises(mj.InputError, match=f"{name} must be"):
+            conv2d(x, jnp.ones((3, 3, 2, 5)), **{name: value})
     with pytest.raises(mj.InputError, match="does not fit in images of 4x4"):
         conv2d(x, jnp.ones((5, 5, 2, 5)), padding="VALID")
 
