@@ -77,9 +77,10 @@ def _labels(array: np.ndarray) -> bool:
 def _params(weights: dict[str, np.ndarray], family: str) -> Params:
     arrays = {key: jnp.asarray(value, float) for key, value in weights.items()}
     if family == "w3":
-        return [
+        *body, head = (
             dict(kernel=arrays[f"fc{i}_w"], bias=arrays[f"fc{i}_b"]) for i in range(3)
-        ]
+        )
+        return dict(body=body, head=head)
     blocks = [
         dict(
             kernel=arrays[f"conv{i}_w"],
@@ -88,19 +89,21 @@ def _params(weights: dict[str, np.ndarray], family: str) -> Params:
         )
         for i in range(4)
     ]
-    return dict(blocks=blocks, head=dict(kernel=arrays["fc_w"], bias=arrays["fc_b"]))
+    return dict(body=blocks, head=dict(kernel=arrays["fc_w"], bias=arrays["fc_b"]))
 
 
 def _canonical(
     gradient: Params, weights: dict[str, np.ndarray], family: str
 ) -> dict[str, np.ndarray]:
     """The peers' names. They have a bias before batch norm; its gradient is zero."""
+    body, head = gradient["body"], gradient["head"]
     if family == "w3":
-        named = {f"fc{i}_w": layer["kernel"] for i, layer in enumerate(gradient)}
-        named |= {f"fc{i}_b": layer["bias"] for i, layer in enumerate(gradient)}
+        layers = [*body, head]
+        named = {f"fc{i}_w": layer["kernel"] for i, layer in enumerate(layers)}
+        named |= {f"fc{i}_b": layer["bias"] for i, layer in enumerate(layers)}
     else:
-        named = {"fc_w": gradient["head"]["kernel"], "fc_b": gradient["head"]["bias"]}
-        for i, block in enumerate(gradient["blocks"]):
+        named = {"fc_w": head["kernel"], "fc_b": head["bias"]}
+        for i, block in enumerate(body):
             named[f"conv{i}_w"] = block["kernel"]
             named[f"conv{i}_b"] = np.zeros_like(weights[f"conv{i}_b"])
             named[f"bn{i}_g"], named[f"bn{i}_b"] = block["scale"], block["offset"]

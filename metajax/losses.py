@@ -20,10 +20,14 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     Returns:
       The loss, a scalar in nats; NaN if a label is out of range.
 
+    Raises:
+      InputError: if the labels are not whole numbers of the outputs' shape.
+
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
     """
     _check_shapes(targets, outputs.shape[:-1])
+    _check_labels(targets)
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
     ways = outputs.shape[-1]
     labels = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
@@ -58,10 +62,14 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     Returns:
       A scalar in [0, 1].
 
+    Raises:
+      InputError: if the labels are not whole numbers of the outputs' shape.
+
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
     """
     _check_shapes(targets, outputs.shape[:-1])
+    _check_labels(targets)
     return jnp.mean(jnp.argmax(outputs, axis=-1) == targets, dtype=outputs.dtype)
 
 
@@ -71,3 +79,9 @@ def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
         raise InputError(
             f"targets must have shape {expected} for these outputs, got {targets.shape}"
         )
+
+
+def _check_labels(targets: Array) -> None:
+    dtype = jnp.result_type(targets)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise InputError(f"labels must be integers, got {dtype}; cast them to int32")

@@ -42,10 +42,13 @@ class Model(NamedTuple):
     Attributes:
       init: `init(key) -> params`.
       apply: `apply(params, inputs) -> outputs`.
+      parts: the body and the head that it was made of by `metajax.headed`, if it was;
+        its parameters are then `{"body": ..., "head": ...}`.
     """
 
     init: Callable[[Array], Params]
     apply: Callable[[Params, PyTree], PyTree]
+    parts: "tuple[Model, Model] | None" = None
 
 
 class Learner(NamedTuple):
@@ -67,6 +70,18 @@ class Learner(NamedTuple):
     predict: Callable[[PyTree, PyTree], PyTree]
     loss: Callable[[PyTree, Episode], tuple[Array, Metrics]]
     trajectory: Callable[[PyTree, Batch], PyTree]
+
+
+LearnerSchedule = Callable[[Array], Learner]
+"""A learner that changes as training goes on: `schedule(meta-steps done) -> Learner`.
+
+The number is traced, and all its learners must share their meta-parameters.
+"""
+
+
+def learner_at(learner: Learner | LearnerSchedule, step: Array | int) -> Learner:
+    """The learner after `step` meta-steps."""
+    return learner if isinstance(learner, Learner) else learner(jnp.asarray(step))
 
 
 class Loss(Protocol):
@@ -109,6 +124,20 @@ def check_count(name: str, value: int, *, least: int) -> int:
             f"{name} must be a whole number of at least {least}, got {value!r}"
         )
     return int(value)
+
+
+def check_model(model: Model) -> None:
+    """Checks that a model is one of ours.
+
+    Raises:
+      InputError: if it is something else, such as a module of a library.
+    """
+    if not isinstance(model, Model):
+        raise InputError(
+            "model must be a metajax.Model(init, apply), got "
+            f"{type(model).__name__}; metajax.from_linen, from_nnx and from_equinox "
+            "turn a module into one"
+        )
 
 
 def check_episodes(episodes: Episode, tasks: int) -> None:

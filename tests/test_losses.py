@@ -32,3 +32,9 @@ def test_refuses_what_would_broadcast():
     for measure in (mj.accuracy, mj.cross_entropy):
         with pytest.raises(mj.InputError, match="targets must have shape"):
             measure(jnp.zeros((3, 3)), jnp.zeros((3, 3), jnp.int32))
+
+
+@pytest.mark.parametrize("measure", [mj.cross_entropy, mj.accuracy])
+def test_labels_are_whole_numbers(measure):
+    with pytest.raises(mj.InputError, match="labels must be integers, got float32"):
+        measure(jnp.zeros((2, 4)), jnp.array([0.5, 3.5]))

@@ -17,11 +17,11 @@ class Run(textbook.Run):
     def _convert(self, params):
         """The workload's names as metajax's tree."""
         if "layer0_w" in params:
-            layers = range(len(params) // 2)
-            return [
+            *body, head = (
                 {"kernel": params[f"layer{i}_w"], "bias": params[f"layer{i}_b"]}
-                for i in layers
-            ]
+                for i in range(len(params) // 2)
+            )
+            return {"body": body, "head": head}
         blocks = [
             {
                 "kernel": params[f"conv{i}_w"],
@@ -31,15 +31,16 @@ class Run(textbook.Run):
             for i in range(4)
         ]
         head = {"kernel": params["head_w"], "bias": params["head_b"]}
-        return {"blocks": blocks, "head": head}
+        return {"body": blocks, "head": head}
 
     def _restore(self, gradient):
-        if isinstance(gradient, list):
-            named = {f"layer{i}_w": x["kernel"] for i, x in enumerate(gradient)}
-            return named | {f"layer{i}_b": x["bias"] for i, x in enumerate(gradient)}
-        head = gradient["head"]
+        body, head = gradient["body"], gradient["head"]
+        if "scale" not in body[0]:
+            layers = [*body, head]
+            named = {f"layer{i}_w": x["kernel"] for i, x in enumerate(layers)}
+            return named | {f"layer{i}_b": x["bias"] for i, x in enumerate(layers)}
         named = {"head_w": head["kernel"], "head_b": head["bias"]}
-        for i, block in enumerate(gradient["blocks"]):
+        for i, block in enumerate(body):
             named[f"conv{i}_w"] = block["kernel"]
             named[f"conv{i}_scale"] = block["scale"]
             named[f"conv{i}_offset"] = block["offset"]

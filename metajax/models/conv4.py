@@ -1,15 +1,19 @@
 """The four-block convolutional network of the few-shot literature."""
 
+import math
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.ops import batch_norm, conv2d, linear, max_pool
+from metajax.models.dense import dense
+from metajax.models.headed import headed
+from metajax.ops import batch_norm, conv2d, max_pool
 from metajax.types import Array, Model, Params, check_count
 
 Pooling = Literal["max", "stride"]
+Head = Literal["zero", "glorot"]
 BLOCKS = 4
 
 
@@ -19,6 +23,7 @@ def conv4(
     pooling: Pooling = "max",
     *,
     image_shape: tuple[int, int, int] = (28, 28, 1),
+    head: Head = "zero",
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
     """Four blocks of 3x3 convolution, batch norm, ReLU and halving, then a linear head.
@@ -33,14 +38,17 @@ def conv4(
         dropped), "stride" convolves at stride 2 (four times cheaper; the form of
         Finn's Omniglot code).
       image_shape: (height, width, channels).
+      head: where the linear head's kernel starts. Zero favours no label: labels mean
+        nothing across episodes. It measured 1 % more accurate on Omniglot.
       dtype: of the parameters.
 
     Returns:
-      A `Model` whose `apply` maps `[n, height, width, channels]` to logits `[n, ways]`.
+      A `headed` `Model` whose `apply` maps `[n, height, width, channels]` to logits
+      `[n, ways]`.
 
     Raises:
-      InputError: for a number below 1, an unknown `pooling`, or images too small to
-        halve four times.
+      InputError: for a number below 1, an unknown `pooling` or `head`, or images of
+        fewer than 16 rows or columns with max pooling.
 
     >>> model = conv4(ways=5, filters=8)
     >>> params = model.init(jax.random.key(0))
@@ -53,15 +61,16 @@ def conv4(
     check_count("filters", filters, least=1)
     if pooling not in get_args(Pooling):
         raise InputError(f'pooling must be "max" or "stride", got {pooling!r}')
+    if head not in get_args(Head):
+        raise InputError(f'head must be "zero" or "glorot", got {head!r}')
     size = _halved(image_shape, pooling)
-    features = size[0] * size[1] * filters
     block = {"max": _pooled_block, "stride": _strided_block}[pooling]
 
     def init(key: Array) -> Params:
         keys = jax.random.split(key, BLOCKS)
         channels = (image_shape[-1],) + (filters,) * (BLOCKS - 1)
         glorot = jax.nn.initializers.glorot_uniform()
-        blocks = [
+        return [
             {
                 "kernel": glorot(k, (3, 3, c, filters), dtype),
                 "scale": jnp.ones((filters,), dtype),
@@ -69,21 +78,24 @@ def conv4(
             }
             for k, c in zip(keys, channels)
         ]
-        # The head starts at zero, which favours no label: labels mean nothing across
-        # episodes. It measured 1 % more accurate on Omniglot than a random start.
-        head = {
-            "kernel": jnp.zeros((features, ways), dtype),
-            "bias": jnp.zeros((ways,), dtype),
-        }
-        return {"blocks": blocks, "head": head}
 
     def apply(params: Params, x: Array) -> Array:
-        for weights in params["blocks"]:
+        if jnp.shape(x)[1:] != tuple(image_shape):
+            raise InputError(
+                f"this conv4 takes images [n, {', '.join(map(str, image_shape))}], got "
+                f"{jnp.shape(x)}; build it with image_shape=(height, width, channels)"
+            )
+        for weights in params:
             x = block(weights, x)
-        x = x.reshape(x.shape[0], features)
-        return linear(x, params["head"]["kernel"]) + params["head"]["bias"][None]
+        return x
 
-    return Model(init, apply)
+    starts = {
+        "zero": jax.nn.initializers.zeros,
+        "glorot": jax.nn.initializers.glorot_uniform(),
+    }
+    features = math.prod(size) * filters
+    last = dense(features, ways, initializer=starts[head], dtype=dtype)
+    return headed(Model(init, apply), last)
 
 
 def _pooled_block(weights: Params, x: Array) -> Array:

@@ -1,11 +1,13 @@
 """A multilayer perceptron."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 
-from metajax.ops import linear
+from metajax.models.dense import dense
+from metajax.models.headed import headed
 from metajax.types import Array, Model, Params, check_count
 
 
@@ -29,7 +31,8 @@ def mlp(
       dtype: of the parameters.
 
     Returns:
-      A `Model` whose `apply` maps `[n, inputs]` to `[n, outputs]`.
+      A `headed` `Model` whose `apply` maps `[n, inputs]` to `[n, outputs]`; the head is
+      the last layer.
 
     Raises:
       InputError: for a width below 1.
@@ -40,20 +43,16 @@ def mlp(
 
     Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, section 5.1.
     """
-    widths = [check_count("a width", w, least=1) for w in (inputs, *hidden, outputs)]
+    widths = [check_count("a width", w, least=1) for w in (inputs, *hidden)]
+    layers = [dense(n, m, dtype=dtype) for n, m in pairwise(widths)]
 
     def init(key: Array) -> Params:
-        glorot = jax.nn.initializers.glorot_uniform()
-        keys = jax.random.split(key, len(widths) - 1)
-        return [
-            {"kernel": glorot(k, shape, dtype), "bias": jnp.zeros(shape[1:], dtype)}
-            for k, shape in zip(keys, zip(widths, widths[1:]))
-        ]
+        keys = jax.random.split(key, max(1, len(layers)))
+        return [layer.init(k) for layer, k in zip(layers, keys)]
 
     def apply(params: Params, x: Array) -> Array:
-        *body, head = params
-        for layer in body:
-            x = activation(linear(x, layer["kernel"]) + layer["bias"][None])
-        return linear(x, head["kernel"]) + head["bias"][None]
+        for layer, weights in zip(layers, params):
+            x = activation(layer.apply(weights, x))
+        return x
 
-    return Model(init, apply)
+    return headed(Model(init, apply), dense(widths[-1], outputs, dtype=dtype))

@@ -1,5 +1,7 @@
 """Models computed in fewer bits than their parameters have."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -9,6 +11,7 @@ from metajax.errors import InputError
 from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Model, Params, PyTree
 
+Apply = Callable[[Params, PyTree], PyTree]
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
@@ -34,7 +37,7 @@ def in_precision(model: Model, precision: Precision) -> Model:
     >>> from metajax import mlp
     >>> model = in_precision(mlp(2, (16,), 3), "bfloat16")
     >>> params = model.init(jax.random.key(0))
-    >>> params[0]["kernel"].dtype, model.apply(params, jnp.zeros((7, 2))).dtype
+    >>> params["head"]["kernel"].dtype, model.apply(params, jnp.zeros((7, 2))).dtype
     (dtype('float32'), dtype('float32'))
 
     Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
@@ -45,34 +48,39 @@ def in_precision(model: Model, precision: Precision) -> Model:
             f"{precision!r}"
         )
     if precision == "bfloat16":
-        return _computed_in(jnp.bfloat16, model)
-    return _multiplied_in(precision, model)
+        return _wrapped(model, partial(_computed_in, jnp.bfloat16))
+    return _wrapped(model, partial(_multiplied_in, lambda: precision))
 
 
 def exact_by_default(model: Model) -> Model:
     """`model` with exact products, unless JAX's setting says otherwise."""
-
-    def apply(params: Params, inputs: PyTree) -> PyTree:
-        return _multiplied_in(matmul_precision(), model).apply(params, inputs)
-
-    return model._replace(apply=apply)
+    return _wrapped(model, partial(_multiplied_in, matmul_precision))
 
 
-def _multiplied_in(precision: str, model: Model) -> Model:
-    def apply(params: Params, inputs: PyTree) -> PyTree:
-        with jax.default_matmul_precision(precision):
-            return model.apply(params, inputs)
+def _wrapped(model: Model, wrap: Callable[[Apply], Apply]) -> Model:
+    """A model and its parts, each with its `apply` wrapped."""
+    whole = model._replace(apply=wrap(model.apply))
+    if model.parts is None:
+        return whole
+    body, head = model.parts
+    return whole._replace(parts=(_wrapped(body, wrap), _wrapped(head, wrap)))
 
-    return model._replace(apply=apply)
+
+def _multiplied_in(precision: Callable[[], str], apply: Apply) -> Apply:
+    def run(params: Params, inputs: PyTree) -> PyTree:
+        with jax.default_matmul_precision(precision()):
+            return apply(params, inputs)
+
+    return run
 
 
-def _computed_in(dtype: jnp.dtype | type, model: Model) -> Model:
+def _computed_in(dtype: jnp.dtype | type, apply: Apply) -> Apply:
     def cast(x):
         x = jnp.asarray(x)
         return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
-    def apply(params: Params, inputs: PyTree) -> PyTree:
-        outputs = model.apply(*jax.tree.map(cast, (params, inputs)))
+    def run(params: Params, inputs: PyTree) -> PyTree:
+        outputs = apply(*jax.tree.map(cast, (params, inputs)))
         return jax.tree.map(lambda x: x.astype(wider(x.dtype)), outputs)
 
-    return model._replace(apply=apply)
+    return run

@@ -9,13 +9,13 @@ from flax import nnx
 from jax import lax
 
 import metajax as mj
-from tests.helpers import KEY, image_episode, relative
+from tests.helpers import KEY, image_episode, relative, small_conv
 
 
 def textbook_conv4(params, x, pooling):
     """The same network from lax alone."""
     stride = {"max": 1, "stride": 2}[pooling]
-    for block in params["blocks"]:
+    for block in params["body"]:
         x = lax.conv_general_dilated(
             x,
             block["kernel"],
@@ -48,7 +48,7 @@ def test_conv4_equals_textbook(float64, pooling, size):
 
 def test_shapes_of_the_paper():
     params = mj.conv4(5).init(KEY)
-    kernels = [block["kernel"].shape for block in params["blocks"]]
+    kernels = [block["kernel"].shape for block in params["body"]]
     assert kernels == [(3, 3, 1, 64)] + 3 * [(3, 3, 64, 64)]
     assert params["head"]["kernel"].shape == (64, 5)
     assert mj.conv4(5, 32, image_shape=(84, 84, 3)).init(KEY)["head"][
@@ -56,7 +56,8 @@ def test_shapes_of_the_paper():
     ].shape == (800, 5)
     strided = mj.conv4(5, 64, "stride").init(KEY)
     assert strided["head"]["kernel"].shape == (256, 5)
-    widths = [layer["kernel"].shape for layer in mj.mlp().init(KEY)]
+    params = mj.mlp().init(KEY)
+    widths = [layer["kernel"].shape for layer in (*params["body"], params["head"])]
     assert widths == [(1, 40), (40, 40), (40, 1)]
 
 
@@ -65,12 +66,33 @@ def test_refuses_bad_sizes():
         mj.conv4(0)
     with pytest.raises(mj.InputError, match='pooling must be "max" or "stride"'):
         mj.conv4(5, pooling="mean")  # pyright: ignore
+    with pytest.raises(mj.InputError, match='head must be "zero" or "glorot"'):
+        mj.conv4(5, head="random")  # pyright: ignore
+    with pytest.raises(mj.InputError, match=r"takes images \[n, 28, 28, 1\], got"):
+        mj.conv4(5).apply(mj.conv4(5).init(KEY), jnp.zeros((2, 14, 14, 1)))
     with pytest.raises(mj.InputError, match="at least 16x16"):
         mj.conv4(5, image_shape=(15, 28, 1))
     with pytest.raises(mj.InputError, match="height, width, channels"):
         mj.conv4(5, image_shape=(28, 28))  # pyright: ignore
     with pytest.raises(mj.InputError, match="width"):
         mj.mlp(hidden=(0,))
+
+
+@pytest.mark.parametrize("model", [mj.mlp(2, (4, 4), 3), small_conv()], ids=len)
+def test_a_headed_model_is_its_parts(model):
+    params = model.init(KEY)
+    x = jax.random.normal(KEY, (5, 2) if len(params["body"]) == 2 else (5, 16, 16, 1))
+    body, head = model.parts
+    features = body.apply(params["body"], x)
+    whole = model.apply(params, x)
+    np.testing.assert_array_equal(head.apply(params["head"], features), whole)
+    again = mj.headed(body, head).init(KEY)
+    assert jax.tree.structure(again) == jax.tree.structure(params)
+    half = mj.in_precision(model, "bfloat16")
+    features = half.parts[0].apply(params["body"], x)
+    np.testing.assert_array_equal(
+        half.parts[1].apply(params["head"], features), half.apply(params, x)
+    )
 
 
 class LinenNet(nn.Module):

@@ -1,0 +1,50 @@
+"""A network made of a body and a head, which some learners adapt apart."""
+
+import jax
+
+from metajax.errors import InputError
+from metajax.types import Array, Model, Params, PyTree, check_model
+
+
+def headed(body: Model, head: Model) -> Model:
+    """A head on a body.
+
+      f_θ(x) = head_ψ(body_φ(x)),   θ = {"body": φ, "head": ψ}
+
+    Args:
+      body: from inputs to features.
+      head: from features to outputs.
+
+    Returns:
+      A `Model` that knows its two parts.
+
+    >>> import jax.numpy as jnp
+    >>> from metajax.models import dense, mlp
+    >>> model = headed(mlp(2, (16,), 8), dense(8, 3))
+    >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
+    (7, 3)
+    """
+
+    def init(key: Array) -> Params:
+        first, second = jax.random.split(key)
+        return {"body": body.init(first), "head": head.init(second)}
+
+    def apply(params: Params, inputs: PyTree) -> PyTree:
+        return head.apply(params["head"], body.apply(params["body"], inputs))
+
+    return Model(init, apply, (body, head))
+
+
+def parts(model: Model, learner: str) -> tuple[Model, Model]:
+    """The body and the head of a model, for a learner that needs them.
+
+    Raises:
+      InputError: if the model is not a `Model`, or does not know its parts.
+    """
+    check_model(model)
+    if model.parts is None:
+        raise InputError(
+            f"{learner} needs a model that knows its body and its head; make one with "
+            "metajax.headed(body, head)"
+        )
+    return model.parts
