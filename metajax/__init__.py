@@ -17,15 +17,27 @@ from metajax.gradients import reverse as reverse
 from metajax.inner import adam as adam
 from metajax.inner import inner_loop as inner_loop
 from metajax.inner import inner_trajectory as inner_trajectory
+from metajax.inner import mini_batches as mini_batches
+from metajax.learners import anil as anil
+from metajax.learners import boil as boil
+from metajax.learners import cavia as cavia
 from metajax.learners import fomaml as fomaml
+from metajax.learners import imaml as imaml
+from metajax.learners import learned_maml as learned_maml
 from metajax.learners import maml as maml
+from metajax.learners import maml_plus_plus as maml_plus_plus
+from metajax.learners import meta_sgd as meta_sgd
+from metajax.learners import proto_maml as proto_maml
+from metajax.learners import reptile as reptile
 from metajax.losses import accuracy as accuracy
 from metajax.losses import cross_entropy as cross_entropy
 from metajax.losses import mse as mse
 from metajax.models import conv4 as conv4
+from metajax.models import dense as dense
 from metajax.models import from_equinox as from_equinox
 from metajax.models import from_linen as from_linen
 from metajax.models import from_nnx as from_nnx
+from metajax.models import headed as headed
 from metajax.models import in_precision as in_precision
 from metajax.models import mlp as mlp
 from metajax.training import TrainState as TrainState
@@ -36,6 +48,7 @@ from metajax.training import train_step as train_step
 from metajax.types import Batch as Batch
 from metajax.types import Episode as Episode
 from metajax.types import Learner as Learner
+from metajax.types import LearnerSchedule as LearnerSchedule
 from metajax.types import Model as Model
 
 __version__ = "0.1.0"

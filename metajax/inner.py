@@ -1,6 +1,7 @@
 """The inner loop: optimization on one batch, differentiable in all it depends on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,12 @@ from metajax.types import Array, Batch, GradTransform, Params, check_count
 
 LossFn = Callable[[Params, Batch], Array]
 Adapt = Callable[[Params, Batch], Params]
+View = Callable[[Any, Array], Any]
+
+
+def whole(batch: Batch, step: Array) -> Batch:
+    """All of the batch, at every step."""
+    return batch
 
 
 def inner_loop(
@@ -19,6 +26,7 @@ def inner_loop(
     steps: int,
     *,
     grad: GradTransform = exact,
+    view: View = whole,
 ) -> Adapt:
     """Builds `adapt(params, batch) -> params`: `steps` optimizer steps on one batch.
 
@@ -39,6 +47,8 @@ def inner_loop(
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`.
+      view: `view(batch, k) -> batch`, what step k sees of it: all, by default; or
+        `mini_batches`.
 
     Returns:
       A pure function of one task: `vmap` it over tasks.
@@ -55,7 +65,7 @@ def inner_loop(
 
     Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, section 2.2.
     """
-    run = _scan(loss_fn, optimizer, steps, grad, every=lambda params: None)
+    run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: None)
     return lambda params, batch: run(params, batch)[0]
 
 
@@ -65,6 +75,7 @@ def inner_trajectory(
     steps: int,
     *,
     grad: GradTransform = exact,
+    view: View = whole,
 ) -> Adapt:
     """`inner_loop` that returns θ_0, θ_1, ..., θ_steps instead of θ_steps alone.
 
@@ -73,6 +84,7 @@ def inner_trajectory(
       optimizer: see `inner_loop`.
       steps: see `inner_loop`.
       grad: see `inner_loop`.
+      view: see `inner_loop`.
 
     Returns:
       `trajectory(params, batch) -> params` with a leading axis of `steps + 1` on every
@@ -87,13 +99,46 @@ def inner_trajectory(
     >>> inner_trajectory(loss, optax.sgd(0.1), steps=2)(0.0, batch).tolist()
     [0.0, 1.5, 2.25]
     """
-    run = _scan(loss_fn, optimizer, steps, grad, every=lambda params: params)
+    run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: params)
 
     def trajectory(params: Params, batch: Batch) -> Params:
         last, before = run(params, batch)
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), before, last)
 
     return trajectory
+
+
+def mini_batches(size: int) -> View:
+    """Step k sees `size` examples, evenly spaced over the batch from example k on.
+
+    Episodes are grouped by class, so each mini-batch has as many of each class as can
+    be, and successive ones go through the whole batch.
+
+    Args:
+      size: examples a step; a batch of fewer is taken whole.
+
+    Returns:
+      A `view` for `inner_loop`.
+
+    Raises:
+      InputError: if `size` is not a whole number of at least 1.
+
+    >>> view = mini_batches(2)
+    >>> batch = Batch(jnp.arange(6.0), jnp.arange(6))
+    >>> [view(batch, k).targets.tolist() for k in range(3)]
+    [[0, 3], [1, 4], [2, 5]]
+
+    Source: Nichol et al., "On First-Order Meta-Learning Algorithms", 2018, section 6.
+    """
+    check_count("size", size, least=1)
+
+    def view(batch: Batch, step: Array) -> Batch:
+        count = jax.tree.leaves(batch)[0].shape[0]
+        taken = min(size, count)
+        rows = (step + (count // taken) * jnp.arange(taken)) % count
+        return jax.tree.map(lambda x: x[rows], batch)
+
+    return view
 
 
 def adam(
@@ -131,6 +176,7 @@ def _scan(
     optimizer: optax.GradientTransformation,
     steps: int,
     grad: GradTransform,
+    view: View,
     *,
     every: Callable[[Params], Params | None],
 ) -> Callable[[Params, Batch], tuple[Params, Params]]:
@@ -138,16 +184,17 @@ def _scan(
     gradient = grad(loss_fn)
 
     def run(params: Params, batch: Batch):
-        def step(carry, _):
+        def step(carry, k):
             params, state = carry
-            updates, state = optimizer.update(gradient(params, batch), state, params)
+            grads = gradient(params, view(batch, k))
+            updates, state = optimizer.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), every(params)
 
         # A scan already keeps XLA from merging the recomputed step with the first.
         step = jax.checkpoint(step, prevent_cse=False)
         params = jax.tree.map(jnp.asarray, params)
         (last, _), trace = jax.lax.scan(
-            step, (params, optimizer.init(params)), length=length
+            step, (params, optimizer.init(params)), jnp.arange(length)
         )
         return last, trace
 

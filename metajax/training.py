@@ -16,12 +16,14 @@ from metajax.types import (
     Array,
     Episode,
     Learner,
+    LearnerSchedule,
     Metrics,
     PyTree,
     Sampler,
     check_count,
     check_episodes,
     check_labels,
+    learner_at,
 )
 
 
@@ -70,12 +72,14 @@ Step = Callable[[TrainState, Episode], tuple[TrainState, Metrics]]
 
 
 def init_state(
-    learner: Learner, optimizer: optax.GradientTransformation, key: Array
+    learner: Learner | LearnerSchedule,
+    optimizer: optax.GradientTransformation,
+    key: Array,
 ) -> TrainState:
     """The state before the first meta-step.
 
     Args:
-      learner: the learner.
+      learner: the learner, or a schedule of them.
       optimizer: the outer optimizer.
       key: a PRNG key.
 
@@ -83,20 +87,23 @@ def init_state(
       A `TrainState` at step 0.
     """
     # Copies: a training loop may donate them, and `init` may return arrays of its own.
-    meta = jax.tree.map(jnp.array, learner.init(key))
+    meta = jax.tree.map(jnp.array, learner_at(learner, 0).init(key))
     opt_state = jax.tree.map(jnp.array, optimizer.init(meta))
     return TrainState(meta, opt_state, jnp.zeros((), jnp.int32))
 
 
 def meta_gradient(
-    learner: Learner, *, tasks_per_chunk: Chunk = "auto", devices: int = 1
-) -> Callable[[PyTree, Episode], tuple[tuple[Array, Metrics], PyTree]]:
-    """Builds `gradient(meta, episodes) -> ((loss, metrics), gradient)`.
+    learner: Learner | LearnerSchedule,
+    *,
+    tasks_per_chunk: Chunk = "auto",
+    devices: int = 1,
+) -> Callable[..., tuple[tuple[Array, Metrics], PyTree]]:
+    """Builds `gradient(meta, episodes, step=0) -> ((loss, metrics), gradient)`.
 
       ∇_θ (1/B) Σ_i loss(θ, episode_i)
 
     Args:
-      learner: the learner.
+      learner: the learner, or a schedule of them.
       tasks_per_chunk: how many tasks are vmapped at a time, at most; the gradients of
         the chunks are summed, so memory grows with the chunk and not with the
         meta-batch. "auto" takes as many as stay in cache on a CPU and as many as fit in
@@ -106,8 +113,9 @@ def meta_gradient(
         have too little to do.
 
     Returns:
-      A pure function of the meta-parameters and a meta-batch of B tasks. Loss and
-      metrics are averaged over the tasks.
+      A pure function of the meta-parameters, a meta-batch of B tasks and, for a
+      schedule, the number of meta-steps done. Loss and metrics are averaged over the
+      tasks.
 
     Raises:
       InputError: if `tasks_per_chunk` or `devices` is below 1.
@@ -119,8 +127,9 @@ def meta_gradient(
     >>> (loss, metrics), found = gradient(meta, episodes(jax.random.key(1), 4))
     """
 
-    def batch_loss(meta: PyTree, episodes: Episode, weights: Array):
-        losses, metrics = jax.vmap(learner.loss, (None, 0))(meta, episodes)
+    def batch_loss(meta: PyTree, step: Array, episodes: Episode, weights: Array):
+        loss = learner_at(learner, step).loss
+        losses, metrics = jax.vmap(loss, (None, 0))(meta, episodes)
 
         def mean(values: Array) -> Array:
             exact = jnp.issubdtype(values.dtype, jnp.inexact)
@@ -131,15 +140,20 @@ def meta_gradient(
 
         return mean(losses), jax.tree.map(mean, metrics)
 
-    return mean_over_tasks(
-        jax.value_and_grad(batch_loss, has_aux=True),
-        tasks_per_chunk=tasks_per_chunk,
-        devices=devices,
-    )
+    def one_chunk(shared: tuple[PyTree, Array], episodes: Episode, weights: Array):
+        differentiate = jax.value_and_grad(batch_loss, has_aux=True)
+        return differentiate(*shared, episodes, weights)
+
+    run = mean_over_tasks(one_chunk, tasks_per_chunk=tasks_per_chunk, devices=devices)
+
+    def gradient(meta: PyTree, episodes: Episode, step: Array | int = 0):
+        return run((meta, jnp.asarray(step, jnp.int32)), episodes)
+
+    return gradient
 
 
 def train_step(
-    learner: Learner,
+    learner: Learner | LearnerSchedule,
     optimizer: optax.GradientTransformation,
     *,
     tasks_per_chunk: Chunk = "auto",
@@ -152,7 +166,7 @@ def train_step(
     It is not jitted: the loop, the jit and the donation are yours.
 
     Args:
-      learner: the learner.
+      learner: the learner, or a schedule of them.
       optimizer: the outer optimizer u.
       tasks_per_chunk: see `meta_gradient`.
       devices: see `meta_gradient`.
@@ -176,7 +190,7 @@ def train_step(
     gradient = meta_gradient(learner, tasks_per_chunk=tasks_per_chunk, devices=devices)
 
     def step(state: TrainState, episodes: Episode):
-        (loss, metrics), grads = gradient(state.meta, episodes)
+        (loss, metrics), grads = gradient(state.meta, episodes, state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.meta)
         meta = optax.apply_updates(state.meta, updates)
         norm = optax.tree.norm(grads)
@@ -187,7 +201,7 @@ def train_step(
 
 
 def fit(
-    learner: Learner,
+    learner: Learner | LearnerSchedule,
     optimizer: optax.GradientTransformation,
     episodes: Sampler,
     *,
@@ -208,7 +222,7 @@ def fit(
     the same parameters, bit for bit.
 
     Args:
-      learner: the learner.
+      learner: the learner, or a schedule of them.
       optimizer: the outer optimizer.
       episodes: `episodes(key, tasks) -> Episode`, called inside jit.
       steps: meta-steps in all, those of a resumed run included.
@@ -250,7 +264,7 @@ def fit(
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = init_state(learner, optimizer, init_key)
     episodes = as_pytree(episodes)
-    check_task(learner, state.meta, episodes, tasks)
+    check_task(learner_at(learner, 0), state.meta, episodes, tasks)
     if checkpoints is not None and (restored := checkpoints.restore(state)):
         state = restored
         if int(state.step) > steps:

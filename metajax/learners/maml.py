@@ -5,16 +5,9 @@ from collections.abc import Mapping
 import optax
 
 from metajax.gradients import exact, first_order
-from metajax.inner import inner_loop, inner_trajectory
-from metajax.types import (
-    Batch,
-    Episode,
-    GradTransform,
-    Learner,
-    Loss,
-    Model,
-    Params,
-)
+from metajax.inner import View, whole
+from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.types import Batch, GradTransform, Learner, Loss, Model, Params
 
 
 def maml(
@@ -24,6 +17,7 @@ def maml(
     steps: int,
     *,
     grad: GradTransform = exact,
+    view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """Model-agnostic meta-learning: learn the parameters that adapt best.
@@ -40,6 +34,7 @@ def maml(
         no more than the gradient and the parameters.
       steps: the number of inner steps; evaluation may take more than training did.
       grad: how the inner gradient is differentiated.
+      view: what each inner step sees of the support set; all by default.
       metrics: further functions of (outputs, targets) to report by name.
 
     Returns:
@@ -57,21 +52,14 @@ def maml(
     Source: Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
     Networks", ICML 2017, algorithm 2.
     """
-    measures = dict(metrics or {})
+    value = of(model, loss)
 
-    def support_loss(params: Params, support: Batch):
-        return loss(model.apply(params, support.inputs), support.targets)
+    def pose(meta: Params, support: Batch) -> Problem:
+        return Problem(value, optimizer, meta, support)
 
-    adapt = inner_loop(support_loss, optimizer, steps, grad=grad)
-
-    def outer_loss(meta: Params, episode: Episode):
-        outputs = model.apply(adapt(meta, episode.support), episode.query.inputs)
-        value = loss(outputs, episode.query.targets)
-        values = {n: f(outputs, episode.query.targets) for n, f in measures.items()}
-        return value, {**values, "loss": value}
-
-    trajectory = inner_trajectory(support_loss, optimizer, steps, grad=grad)
-    return Learner(model.init, adapt, model.apply, outer_loss, trajectory)
+    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
+    outer = query_loss(adapt, model.apply, loss, metrics)
+    return Learner(model.init, adapt, model.apply, outer, trajectory)
 
 
 def fomaml(
@@ -80,6 +68,7 @@ def fomaml(
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
+    view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """First-order MAML: `maml` with the inner gradient held constant.
@@ -91,6 +80,7 @@ def fomaml(
       loss: see `maml`.
       optimizer: see `maml`.
       steps: see `maml`.
+      view: see `maml`.
       metrics: see `maml`.
 
     Returns:
@@ -104,4 +94,6 @@ def fomaml(
 
     Source: Finn et al., ICML 2017, section 5.2.
     """
-    return maml(model, loss, optimizer, steps, grad=first_order, metrics=metrics)
+    return maml(
+        model, loss, optimizer, steps, grad=first_order, view=view, metrics=metrics
+    )

@@ -1,0 +1,118 @@
+"""What gradient-based learners share: an inner problem, and the learner it makes."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax.gradients import exact
+from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
+from metajax.types import (
+    Array,
+    Batch,
+    Episode,
+    GradTransform,
+    Loss,
+    Metrics,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_model,
+)
+
+
+def unchanged(params: Params, step: Array | int) -> PyTree:
+    """The parameters, which are what was adapted."""
+    return params
+
+
+class Problem(NamedTuple):
+    """What the inner loop of one task solves.
+
+    Attributes:
+      loss: `loss(params, batch) -> scalar`.
+      optimizer: the inner optimizer.
+      params: where it starts; the rest of the meta-parameters stays as it is.
+      batch: what it sees.
+      finish: `finish(params, k) -> adapted`, after k steps.
+    """
+
+    loss: LossFn
+    optimizer: optax.GradientTransformation
+    params: Params
+    batch: Batch
+    finish: Callable[[Params, Array | int], PyTree] = unchanged
+
+
+def solver(
+    pose: Callable[[PyTree, Batch], Problem],
+    steps: int,
+    *,
+    grad: GradTransform = exact,
+    view: View = whole,
+) -> tuple[Callable[[PyTree, Batch], PyTree], Callable[[PyTree, Batch], PyTree]]:
+    """`adapt` and `trajectory` of a learner that solves `pose(meta, support)`.
+
+    Args:
+      pose: `pose(meta, support) -> Problem`.
+      steps: of the inner loop.
+      grad: how the inner gradient is differentiated.
+      view: see `metajax.inner_loop`.
+
+    Returns:
+      The two functions of (meta, support).
+
+    Raises:
+      InputError: if `steps` is not a whole number of at least 0.
+    """
+    check_count("steps", steps, least=0)
+
+    def adapt(meta: PyTree, support: Batch) -> PyTree:
+        problem = pose(meta, support)
+        run = inner_loop(problem.loss, problem.optimizer, steps, grad=grad, view=view)
+        return problem.finish(run(problem.params, problem.batch), steps)
+
+    def trajectory(meta: PyTree, support: Batch) -> PyTree:
+        problem = pose(meta, support)
+        run = inner_trajectory(
+            problem.loss, problem.optimizer, steps, grad=grad, view=view
+        )
+        found = run(problem.params, problem.batch)
+        return jax.vmap(problem.finish)(found, jnp.arange(steps + 1))
+
+    return adapt, trajectory
+
+
+def of(model: Model, loss: Loss) -> LossFn:
+    """`loss` of a model's outputs, as a function of parameters and a batch.
+
+    Raises:
+      InputError: if the model is not a `Model`.
+    """
+    check_model(model)
+
+    def value(params: Params, batch: Batch) -> Array:
+        return loss(model.apply(params, batch.inputs), batch.targets)
+
+    return value
+
+
+def query_loss(
+    adapt: Callable[[PyTree, Batch], PyTree],
+    predict: Callable[[PyTree, PyTree], PyTree],
+    loss: Loss,
+    metrics: Mapping[str, Loss] | None,
+) -> Callable[[PyTree, Episode], tuple[Array, Metrics]]:
+    """The outer loss L_query(adapt(meta, support)), with its metrics by name."""
+    measures = {**(metrics or {}), "loss": loss}
+
+    def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
+        adapted = adapt(meta, episode.support)
+        outputs = predict(adapted, episode.query.inputs)
+        values = {n: f(outputs, episode.query.targets) for n, f in measures.items()}
+        return values["loss"], values
+
+    return outer_loss
