@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,22 +13,28 @@ from metajax.cli.presets import (
     Config,
     Conv4Model,
     GlyphsData,
+    Inner,
+    LearnerName,
     MLPModel,
     OmniglotData,
     SinusoidData,
 )
-from metajax.inner import adam
+from metajax.errors import InputError
+from metajax.gradients import first_order
+from metajax.inner import adam, mini_batches, whole
+from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
 from metajax.losses import accuracy, cross_entropy, mse
 from metajax.models import conv4, in_precision, mlp
-from metajax.types import Learner, Loss, Model, Sampler
+from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
 
 Split = Literal["train", "validation", "test"]
-LEARNERS = {"maml": learners.maml, "fomaml": learners.fomaml}
 INNER = {
     "sgd": optax.sgd,
     "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
     "adam": adam,
+    "adam-b1-0": lambda rate: adam(rate, b1=0.0),
 }
+OUTER = {"adam": optax.adam, "sgd": optax.sgd}
 WARM_UP = 0.04  # of the meta-steps
 
 
@@ -69,7 +75,7 @@ def build_task(family: Any, places: Places) -> Task:
 @build_task.register
 def _(family: SinusoidData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
-        return data.sinusoid(family.shots, queries)
+        return data.sinusoid(_shots(family, split), queries)
 
     return Task(episodes, 1, mse, mse, "mse")
 
@@ -77,7 +83,7 @@ def _(family: SinusoidData, places: Places) -> Task:
 @build_task.register
 def _(family: GlyphsData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
-        return data.glyphs(family.ways, family.shots, queries, split=split)
+        return data.glyphs(family.ways, _shots(family, split), queries, split=split)
 
     return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
 
@@ -86,37 +92,160 @@ def _(family: GlyphsData, places: Places) -> Task:
 def _(family: OmniglotData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         store = data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
+        shots = _shots(family, split)
         return data.image_episodes(
-            store, family.ways, family.shots, queries, rotations=family.rotations
+            store, family.ways, shots, queries, rotations=family.rotations
         )
 
     return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
 
 
+def _shots(family: Any, split: Split) -> int:
+    """Support examples a class (or a task, for regression)."""
+    return (split == "train" and family.train_shots) or family.shots
+
+
 @singledispatch
-def build_model(model: Any, outputs: int) -> Model:
-    """The network of a model configuration."""
+def build_model(model: Any, outputs: int, context: int) -> Model:
+    """The network of a model configuration, with so many more features to its input."""
     raise NotImplementedError(type(model))
 
 
 @build_model.register
-def _(model: MLPModel, outputs: int) -> Model:
-    return mlp(1, model.hidden, outputs)
+def _(model: MLPModel, outputs: int, context: int) -> Model:
+    return mlp(1 + context, model.hidden, outputs)
 
 
 @build_model.register
-def _(model: Conv4Model, outputs: int) -> Model:
-    return conv4(outputs, model.filters, model.pooling)
+def _(model: Conv4Model, outputs: int, context: int) -> Model:
+    return conv4(
+        outputs,
+        model.filters,
+        model.pooling,
+        image_shape=(28, 28, 1 + context),
+        head=model.head,
+    )
 
 
-def build_learner(config: Config, task: Task, *, steps: int) -> Learner:
+def by_optimizer(factory: Callable[..., Learner]) -> Callable[..., Learner]:
+    """A factory that takes an inner optimizer, as one that takes its configuration."""
+
+    def build(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
+        optimizer = INNER[inner.optimizer](inner.rate)
+        return factory(model, loss, optimizer, *args, **settings)
+
+    return build
+
+
+def by_rule(
+    factory: Callable[..., Learner], rule: Callable[[float, int], InnerOptimizer]
+) -> Callable[..., Learner]:
+    """A factory that takes a learnt inner optimizer `rule(rate, steps)`, likewise."""
+
+    def build(
+        model: Model, loss: Loss, inner: Inner, steps: int, **settings
+    ) -> Learner:
+        if inner.optimizer != "sgd":
+            raise InputError(
+                "--inner.optimizer must be sgd for a learner that learns its own, got "
+                f"{inner.optimizer}"
+            )
+        return factory(model, loss, rule(inner.rate, steps), steps, **settings)
+
+    return build
+
+
+def imaml(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
+    """IMAML of a configuration."""
+    build = by_optimizer(partial(learners.imaml, strength=inner.strength))
+    return build(model, loss, inner, *args, **settings)
+
+
+class Choice(NamedTuple):
+    """How a learner is built.
+
+    Attributes:
+      build: `build(model, loss, inner, steps, view=..., metrics=...) -> learner`.
+      context: features, or channels, that it adds to the model's inputs.
+      changes: further arguments of `build` that may change in training.
+    """
+
+    build: Callable[..., Learner]
+    context: int = 0
+    changes: tuple[str, ...] = ("grad",)
+
+
+CONTEXT = 5  # CAVIA's parameters, as in its paper's sine waves
+LEARNERS: dict[LearnerName, Choice] = {
+    "maml": Choice(by_optimizer(learners.maml)),
+    "fomaml": Choice(by_optimizer(learners.fomaml), changes=()),
+    "anil": Choice(by_optimizer(learners.anil)),
+    "boil": Choice(by_optimizer(learners.boil)),
+    "reptile": Choice(by_optimizer(learners.reptile), changes=()),
+    "proto-maml": Choice(by_optimizer(learners.proto_maml)),
+    "imaml": Choice(imaml, changes=()),
+    "cavia": Choice(by_optimizer(partial(learners.cavia, context=CONTEXT)), CONTEXT),
+    "meta-sgd": Choice(
+        by_rule(learners.learned_maml, lambda rate, _: parameter_rates(rate))
+    ),
+    "meta-curvature": Choice(
+        by_rule(learners.learned_maml, lambda rate, _: curvature(rate))
+    ),
+    "maml++": Choice(
+        by_rule(learners.maml_plus_plus, lambda rate, k: step_rates(rate, max(1, k))),
+        changes=("grad", "step_weights"),
+    ),
+}
+
+
+def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
+    """The learner to be trained, which may change on the way.
+
+    Raises:
+      InputError: if the learner cannot change as asked for.
+    """
+    steps, outer = config.inner.steps, config.outer
+    for flag, value, change in (
+        ("first-order", outer.first_order, "grad"),
+        ("multi-step", outer.multi_step, "step_weights"),
+    ):
+        if value and change not in LEARNERS[config.learner].changes:
+            raise InputError(
+                f"--outer.{flag} is not for {config.learner}; leave it out, or take "
+                "--learner maml++"
+            )
+
+    def phases(**settings: Any) -> Learner | LearnerSchedule:
+        def weighted(done: Array) -> Learner:
+            weights = learners.multi_step_weights(done, steps, outer.multi_step)
+            return build_learner(
+                config, task, steps=steps, step_weights=weights, **settings
+            )
+
+        final = build_learner(config, task, steps=steps, **settings)
+        if not outer.multi_step:
+            return final
+        return learners.switch(outer.multi_step, weighted, final)
+
+    if not outer.first_order:
+        return phases()
+    return learners.switch(outer.first_order, phases(grad=first_order), phases())
+
+
+def build_learner(
+    config: Config, task: Task, *, steps: int, **settings: Any
+) -> Learner:
     """The learner of a configuration, taking `steps` inner steps."""
-    return LEARNERS[config.learner](
-        in_precision(build_model(config.model, task.outputs), config.precision),
+    choice, batch = LEARNERS[config.learner], config.inner.batch
+    model = build_model(config.model, task.outputs, choice.context)
+    return choice.build(
+        in_precision(model, config.precision),
         task.loss,
-        INNER[config.inner.optimizer](config.inner.rate),
+        config.inner,
         steps,
+        view=whole if batch is None else mini_batches(batch),
         metrics={task.metric_name: task.metric},
+        **settings,
     )
 
 
@@ -138,4 +267,4 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
         if outer.clip is None
         else optax.clip_by_global_norm(outer.clip)
     )
-    return optax.chain(clip, optax.adam(rate))
+    return optax.chain(clip, OUTER[outer.optimizer](rate))

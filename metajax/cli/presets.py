@@ -5,8 +5,22 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metajax.models.conv4 import Pooling
+from metajax.models.conv4 import Head, Pooling
 from metajax.models.precision import Precision
+
+LearnerName = Literal[
+    "maml",
+    "fomaml",
+    "anil",
+    "boil",
+    "reptile",
+    "proto-maml",
+    "imaml",
+    "cavia",
+    "meta-sgd",
+    "meta-curvature",
+    "maml++",
+]
 
 
 @dataclass(frozen=True)
@@ -15,6 +29,8 @@ class SinusoidData:
 
     shots: int = 10
     """Support points a task."""
+    train_shots: int | None = None
+    """The same, in training; as many by default. Reptile wants more."""
     queries: int = 10
     """Query points a task, in training."""
 
@@ -27,6 +43,8 @@ class GlyphsData:
     """Classes a task."""
     shots: int = 1
     """Support images a class."""
+    train_shots: int | None = None
+    """The same, in training; as many by default. Reptile wants more."""
     queries: int = 5
     """Query images a class, in training."""
 
@@ -39,6 +57,8 @@ class OmniglotData:
     """Classes a task."""
     shots: int = 1
     """Support images a class."""
+    train_shots: int | None = None
+    """The same, in training; as many by default. Reptile wants more."""
     queries: int = 5
     """Query images a class, in training."""
     rotations: Literal[1, 4] = 4
@@ -61,6 +81,8 @@ class Conv4Model:
     """Features a block."""
     pooling: Pooling = "stride"
     """How a block halves its images."""
+    head: Head = "zero"
+    """Where the linear head starts."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +93,18 @@ class Inner:
     """Learning rate, of a mean loss."""
     steps: int = 1
     """Steps in training."""
-    optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-    """Momentum is 0.9; Adam's eps_root keeps its derivative finite."""
+    optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
+    """Momentum is 0.9; Adam's eps_root keeps its derivative finite; Reptile's has β1 =
+    0. Meta-SGD learns its rates, from this one on, and has none."""
+    batch: int | None = None
+    """Examples a step; all by default."""
+    strength: float = 2.0
+    """Of iMAML's regularisation, λ; other learners have none."""
 
 
 @dataclass(frozen=True)
 class Outer:
-    """Meta-training, by Adam."""
+    """Meta-training."""
 
     steps: int = 60_000
     """Meta-steps."""
@@ -85,8 +112,15 @@ class Outer:
     """Tasks a meta-batch."""
     rate: float = 1e-3
     """Learning rate, at its peak."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """The outer optimizer."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What the rate does over the run; cosine warms up over the first 4 % of it."""
+    first_order: int = 0
+    """Meta-steps at the start that take the first-order gradient (MAML++)."""
+    multi_step: int = 0
+    """Meta-steps at the start in which the loss after every inner step counts, each
+    time less (MAML++)."""
     clip: float | None = None
     """Largest norm of the meta-gradient."""
     tasks_per_chunk: int | Literal["auto"] = "auto"
@@ -117,7 +151,7 @@ class Config:
         SinusoidData | GlyphsData | OmniglotData, tyro.conf.AvoidSubcommands
     ]
     model: Annotated[MLPModel | Conv4Model, tyro.conf.AvoidSubcommands]
-    learner: Literal["maml", "fomaml"] = "maml"
+    learner: LearnerName = "maml"
     """The algorithm."""
     precision: Precision = "float32"
     """What the network computes in; its parameters and their sums are float32."""

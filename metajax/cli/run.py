@@ -29,6 +29,7 @@ from metajax.cli.build import (
     Task,
     build_learner,
     build_optimizer,
+    build_schedule,
     build_task,
 )
 from metajax.cli.presets import Config, Evaluating
@@ -55,7 +56,7 @@ def train(config: Config, directory: Path, places: Places) -> None:
     """Trains in `directory`, or goes on with what is there; evaluates and draws."""
     _check(config)
     task = build_task(config.data, places)
-    learner = build_learner(config, task, steps=config.inner.steps)
+    learner = build_schedule(config, task)
     tested = build_learner(config, task, steps=config.evaluation.steps)
     episodes = task.episodes("train", config.data.queries)
     held_out = task.episodes("validation", config.evaluation.queries)
@@ -118,6 +119,8 @@ def _check(config: Config) -> None:
         ("inner.steps", inner.steps, 0),
         ("outer.steps", outer.steps, 1),
         ("outer.tasks", outer.tasks, 1),
+        ("outer.first-order", outer.first_order, 0),
+        ("outer.multi-step", outer.multi_step, 0),
         ("evaluation.tasks", evaluation.tasks, 2),
         ("evaluation.steps", evaluation.steps, 0),
         ("evaluation.queries", evaluation.queries, 1),
@@ -125,7 +128,13 @@ def _check(config: Config) -> None:
     ):
         check_count(f"--{name}", value, least=least)
     for name, value in (
+        ("inner.batch", inner.batch),
+        ("data.train-shots", config.data.train_shots),
+    ):
+        check_count(f"--{name}", 1 if value is None else value, least=1)
+    for name, value in (
         ("inner.rate", inner.rate),
+        ("inner.strength", inner.strength),
         ("outer.rate", outer.rate),
         ("outer.clip", 1.0 if outer.clip is None else outer.clip),
     ):
@@ -203,7 +212,12 @@ def _evaluate(
         tasks=settings.tasks,
         seed=settings.seed,
         inductive_queries=settings.inductive_queries,
-        protocol={"split": split, **data, "learner": config.learner},
+        protocol={
+            "split": split,
+            **data,
+            "learner": config.learner,
+            "precision": config.precision,
+        },
     )
     own = settings == config.evaluation and split == "test"
     name = "evaluation" if own else _name(settings, split)

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import jax
 import pytest
 
 from metajax.checkpoint import Checkpoints
+from metajax.cli.build import LEARNERS
 from metajax.cli.main import main
-from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config
+from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, LearnerName
 from metajax.data import omniglot_builder
 from tests.helpers import SMALL, small_parts, write_archives
 
@@ -53,6 +55,34 @@ def test_presets_describe_themselves():
     assert set(PRESETS) == set(DESCRIPTIONS)
     for config in PRESETS.values():
         assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_every_learner_has_a_name_and_a_way_to_build_it():
+    assert set(get_args(LearnerName)) == set(LEARNERS)
+
+
+@pytest.mark.parametrize("learner", ["cavia", "maml++", "imaml"])
+def test_other_learners_run(tmp_path, learner):
+    arguments = "--learner", learner, "--inner.batch", "5", "--data.train-shots", "12"
+    assert sinusoid(tmp_path / "run", 2, *arguments) == 0
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result["protocol"]["learner"] == learner
+    assert result["protocol"]["support_examples"] == 10
+
+
+def test_a_learner_that_changes_in_training(tmp_path, capsys):
+    flags = "--outer.first-order", "2", "--outer.multi-step", "3"
+    assert sinusoid(tmp_path / "run", 5, "--learner", "maml++", *flags) == 0
+    assert sinusoid(tmp_path / "other", 5, "--learner", "maml", *flags) != 0
+    assert "--outer.multi-step is not for maml" in error(capsys)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_learned_optimizer_takes_no_other(tmp_path, capsys):
+    arguments = "--learner", "meta-sgd", "--inner.optimizer", "adam"
+    assert sinusoid(tmp_path / "run", 2, *arguments) != 0
+    assert "--inner.optimizer must be sgd" in error(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_sinusoid_run(tmp_path, capsys):
