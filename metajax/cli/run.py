@@ -204,6 +204,7 @@ def _evaluate(
     episodes = task.episodes(split, settings.queries)
     print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
     data = config.as_dict()["data"] | {"queries": settings.queries}
+    data = {name: value for name, value in data.items() if value is not None}
     found = evaluate(
         learner,
         meta,
