@@ -32,6 +32,7 @@ from metajax.cli.build import (
     build_schedule,
     build_task,
 )
+from metajax.cli.interrupt import Interrupts
 from metajax.cli.presets import Config, Evaluating
 from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
@@ -71,7 +72,8 @@ def train(config: Config, directory: Path, places: Places) -> None:
             return
     rows = JsonLines(directory / "metrics.jsonl")
     bar = Progress(config.outer.steps, config.outer.tasks)
-    with TensorBoard(directory / "events") as events, bar as progress:
+    board, watch = TensorBoard(directory / "events"), Interrupts()
+    with board as events, bar as progress, watch as interrupts:
         validation = Validation(
             tested,
             held_out,
@@ -90,7 +92,7 @@ def train(config: Config, directory: Path, places: Places) -> None:
             tasks_per_chunk=config.outer.tasks_per_chunk,
             checkpoints=_checkpoints(directory),
             checkpoint_every=max(100, config.outer.steps // CHECKPOINTS),
-            observers=(rows, events, progress, validation),
+            observers=(rows, events, progress, validation, interrupts),
         )
     name = task.metric_name
     figures.learning_curve(read_rows(directory / "metrics.jsonl"), name, directory)

@@ -1,5 +1,6 @@
 """The command, in this process and, where it is killed, in another."""
 
+import contextlib
 import json
 import random
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from metajax.checkpoint import Checkpoints
 from metajax.cli.build import LEARNERS
+from metajax.cli.interrupt import Interrupts
 from metajax.cli.main import main
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, LearnerName
 from metajax.data import omniglot_builder
@@ -276,6 +278,16 @@ def test_killed_at_five_random_moments(tmp_path):
     assert steps_logged(broken) == steps_logged(whole)
 
 
+def test_an_interrupt_that_was_lost_is_raised_again():
+    with Interrupts() as interrupts:
+        interrupts.record(None, {})  # pyright: ignore
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.record(None, {})  # pyright: ignore
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_interrupted(tmp_path):
     """Ctrl-C while a computation runs: one line and the status of an interrupt."""
     process = launch(tmp_path / "run", 100 * STEPS, stderr=subprocess.PIPE)
@@ -284,6 +296,6 @@ def test_interrupted(tmp_path):
         time.sleep(0.01)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"interrupted" in said and b"Traceback" not in said

@@ -1,0 +1,44 @@
+"""A Ctrl-C that is not lost."""
+
+import signal
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from metajax.training import TrainState
+
+
+class Interrupts:
+    """An observer of `fit` that raises an interrupt again if nobody saw it.
+
+    Python drops an exception that is raised inside a callback of the garbage collector
+    or of a library in C, KeyboardInterrupt too: the run would go on.
+    """
+
+    def __init__(self):
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def start(self, state: TrainState) -> None:
+        """Nothing to do."""
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """Raises KeyboardInterrupt if one was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        signal.default_int_handler(number, frame)
