@@ -86,6 +86,11 @@ def naive_maml(model, loss, rule, steps, *, stop=False):
     return outer
 
 
+def gradient(learner):
+    """Of a learner's outer loss, by (meta, episode)."""
+    return jax.grad(lambda meta, episode: learner.loss(meta, episode)[0])
+
+
 def descend(rate):
     return lambda params, grads, _: jax.tree.map(
         lambda p, g: p - rate * g, params, grads

@@ -6,7 +6,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, solver
 from metajax.models.headed import parts
 from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, Params
 
@@ -52,17 +52,17 @@ def boil(
     Source: Oh et al., "BOIL: Towards Representation Change for Few-shot Learning",
     ICLR 2021.
     """
-    body, head = parts(model, "boil")
+    parts(model, "boil")
+    value = of(model, loss)
 
     def pose(meta: Params, support: Batch) -> Problem:
-        def value(adapted: Params, batch: Batch) -> Array:
-            features = body.apply(adapted, batch.inputs)
-            return loss(head.apply(meta["head"], features), batch.targets)
-
         def finish(adapted: Params, step: Array | int) -> Params:
             return {"body": adapted, "head": meta["head"]}
 
-        return Problem(value, optimizer, meta["body"], support, finish)
+        def of_body(adapted: Params, batch: Batch) -> Array:
+            return value(finish(adapted, 0), batch)
+
+        return Problem(of_body, optimizer, meta["body"], support, finish)
 
     adapt, trajectory = solver(pose, steps, grad=grad, view=view)
     outer = query_loss(adapt, model.apply, loss, metrics)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.inner_optimizer import InnerOptimizer
-from metajax.learners.problem import Problem, solver
+from metajax.learners.problem import Problem, measured, of, solver
 from metajax.types import (
     Array,
     Batch,
@@ -20,7 +20,6 @@ from metajax.types import (
     Model,
     Params,
     PyTree,
-    check_model,
 )
 
 
@@ -92,8 +91,7 @@ def maml_plus_plus(
 
     Source: Antoniou et al., "How to Train Your MAML", ICLR 2019.
     """
-    check_model(model)
-    measures = {**(metrics or {}), "loss": loss}
+    value = of(model, loss)
 
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
@@ -113,30 +111,27 @@ def maml_plus_plus(
             )
             return _merged(params, own)
 
-        def value(params: Params, seen: tuple[Batch, Array]) -> Array:
+        def at_step(params: Params, seen: tuple[Batch, Array]) -> Array:
             batch, step = seen
-            outputs = model.apply(finish(params, step), batch.inputs)
-            return loss(outputs, batch.targets)
+            return value(finish(params, step), batch)
 
         optimizer = inner.build(meta["inner"])
-        return Problem(value, optimizer, meta["params"], support, finish)
+        return Problem(at_step, optimizer, meta["params"], support, finish)
 
     def numbered(batch: Batch, step: Array) -> tuple[Batch, Array]:
         return view(batch, step), step
 
     adapt, trajectory = solver(pose, steps, grad=grad, view=numbered)
 
-    def on_query(adapted: Params, query: Batch) -> Metrics:
-        outputs = model.apply(adapted, query.inputs)
-        return {name: f(outputs, query.targets) for name, f in measures.items()}
+    measure = measured(model.apply, loss, metrics)
 
     def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
         if step_weights is None:
-            values = on_query(adapt(meta, episode.support), episode.query)
+            values = measure(adapt(meta, episode.support), episode.query)
             return values["loss"], values
         visited = trajectory(meta, episode.support)
         after = jax.tree.map(lambda x: x[1:], visited)
-        each = jax.checkpoint(lambda adapted: on_query(adapted, episode.query))
+        each = jax.checkpoint(lambda adapted: measure(adapted, episode.query))
         values = jax.lax.map(each, after)
         last = jax.tree.map(lambda x: x[-1], values)
         return jnp.sum(step_weights * values["loss"]), last

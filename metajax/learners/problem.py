@@ -100,6 +100,21 @@ def of(model: Model, loss: Loss) -> LossFn:
     return value
 
 
+def measured(
+    predict: Callable[[PyTree, PyTree], PyTree],
+    loss: Loss,
+    metrics: Mapping[str, Loss] | None,
+) -> Callable[[PyTree, Batch], Metrics]:
+    """The loss and the metrics by name, of what was adapted and a batch."""
+    measures = {**(metrics or {}), "loss": loss}
+
+    def values(adapted: PyTree, batch: Batch) -> Metrics:
+        outputs = predict(adapted, batch.inputs)
+        return {name: f(outputs, batch.targets) for name, f in measures.items()}
+
+    return values
+
+
 def query_loss(
     adapt: Callable[[PyTree, Batch], PyTree],
     predict: Callable[[PyTree, PyTree], PyTree],
@@ -107,12 +122,10 @@ def query_loss(
     metrics: Mapping[str, Loss] | None,
 ) -> Callable[[PyTree, Episode], tuple[Array, Metrics]]:
     """The outer loss L_query(adapt(meta, support)), with its metrics by name."""
-    measures = {**(metrics or {}), "loss": loss}
+    measure = measured(predict, loss, metrics)
 
     def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
-        adapted = adapt(meta, episode.support)
-        outputs = predict(adapted, episode.query.inputs)
-        values = {n: f(outputs, episode.query.targets) for n, f in measures.items()}
+        values = measure(adapt(meta, episode.support), episode.query)
         return values["loss"], values
 
     return outer_loss

@@ -8,7 +8,7 @@ import optax
 
 from metajax.gradients import first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, measured, of, solver
 from metajax.types import (
     Array,
     Batch,
@@ -69,15 +69,16 @@ def reptile(
 
     adapt, trajectory = solver(pose, steps, grad=first_order, view=view)
 
+    measure = measured(model.apply, loss, metrics)
+
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
         adapted = jax.lax.stop_gradient(adapt(meta, episode.support))
-        found = query_loss(lambda *_: adapted, model.apply, loss, metrics)
-        after, values = found(meta, episode)
+        values = measure(adapted, episode.query)
         # Adds nothing to the value, and θ - θ' to the gradient.
         half_square = sum(
             jnp.sum((x - y) ** 2) / 2
             for x, y in zip(jax.tree.leaves(meta), jax.tree.leaves(adapted))
         )
-        return after + half_square - jax.lax.stop_gradient(half_square), values
+        return values["loss"] + half_square - jax.lax.stop_gradient(half_square), values
 
     return Learner(model.init, adapt, model.apply, outer_loss, trajectory)

@@ -136,13 +136,8 @@ def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
 
 def _varies(x: Array) -> bool:
     """Whether an array is typed as differing between the devices of a mesh."""
-    return bool(getattr(jax.typeof(x), "manual_axis_type", _Same).varying)
-
-
-class _Same:
-    """What JAX says of other arrays, where it says nothing."""
-
-    varying = frozenset()
+    kind = getattr(jax.typeof(x), "manual_axis_type", None)
+    return kind is not None and bool(kind.varying)
 
 
 def _primitive(name: str, in_blocks: Callable) -> Primitive:

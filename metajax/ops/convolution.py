@@ -15,14 +15,13 @@ import numpy as np
 
 from metajax.errors import InputError
 from metajax.ops.bilinear import Rule, bilinear
-from metajax.ops.correlation import Geometry, product
+from metajax.ops.correlation import Geometry, Precision, product
 from metajax.ops.precision import matmul_precision
 from metajax.types import Array
 
 Padding = str | Sequence[tuple[int, int]]
 NAMED_PADDING = ("SAME", "SAME_LOWER", "VALID")
 Pads = tuple[int, int]
-Precision = jax.lax.PrecisionLike
 
 
 def conv2d(

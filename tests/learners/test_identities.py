@@ -13,6 +13,7 @@ from metajax.types import Batch, Episode
 from tests.helpers import (
     KEY,
     descend,
+    gradient,
     image_episode,
     naive_maml,
     relative,
@@ -31,10 +32,6 @@ def model(float64):
 @pytest.fixture
 def episode(float64):
     return sine_episode(KEY, jnp.float64)
-
-
-def gradient(learner):
-    return jax.grad(lambda meta, episode: learner.loss(meta, episode)[0])
 
 
 def plain(meta, episode, model):

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
-from tests.helpers import KEY, compilations, relative, sine_episode
+from tests.helpers import KEY, compilations, gradient, relative, sine_episode
 
 MODEL, SGD = mj.mlp(hidden=(8, 8)), optax.sgd(0.01)
 
@@ -45,10 +45,6 @@ LEARNERS = {
 }
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 EPISODES = mj.data.sinusoid(5, 5)
-
-
-def gradient(learner):
-    return jax.grad(lambda meta, episode: learner.loss(meta, episode)[0])
 
 
 @every_learner

@@ -8,7 +8,7 @@ from jax import lax
 
 import metajax as mj
 from metajax.parallel import _equations
-from tests.helpers import KEY, image_episode, relative, small_conv
+from tests.helpers import KEY, gradient, image_episode, relative, small_conv
 
 MODELS = {
     "conv4": small_conv,
@@ -43,7 +43,7 @@ SMOOTH = mj.Model(smooth_init, smooth_apply)
 
 def meta_gradient(model, grad=mj.exact):
     learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 2, grad=grad)
-    return jax.grad(lambda meta, episode: learner.loss(meta, episode)[0])
+    return gradient(learner)
 
 
 def episode_for(name):
