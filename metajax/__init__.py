@@ -31,6 +31,7 @@ from metajax.learners import proto_maml as proto_maml
 from metajax.learners import reptile as reptile
 from metajax.losses import accuracy as accuracy
 from metajax.losses import cross_entropy as cross_entropy
+from metajax.losses import cross_entropy_over_ways as cross_entropy_over_ways
 from metajax.losses import mse as mse
 from metajax.models import conv4 as conv4
 from metajax.models import dense as dense

@@ -10,8 +10,8 @@ from metajax.types import Array
 def cross_entropy(outputs: Array, targets: Array) -> Array:
     """Mean softmax cross-entropy, L = -(1/n) Σ_i log softmax(z_i)[y_i].
 
-    The mean matters when a learning rate is copied from a paper: Finn's MAML code sums
-    over the ways, so that its inner rate of 0.4 at 5 ways is 2.0 here.
+    The mean matters when a learning rate is copied from a paper: see
+    `cross_entropy_over_ways`.
 
     Args:
       outputs: logits z, `float[n, ways]`.
@@ -33,6 +33,32 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     labels = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
     losses = -jnp.sum(labels * jax.nn.log_softmax(outputs), axis=-1)
     return jnp.mean(jnp.where((targets >= 0) & (targets < ways), losses, jnp.nan))
+
+
+def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
+    """The sum over the ways of the mean over a way's shots, as Finn's MAML code has it.
+
+      L = ways · cross_entropy(z, y)
+
+    for as many examples of each way. An inner rate from that paper's Omniglot or
+    miniImageNet belongs to this loss: 0.4 at 5 ways is 2.0 of the mean.
+
+    Args:
+      outputs: see `cross_entropy`.
+      targets: see `cross_entropy`.
+
+    Returns:
+      The loss, a scalar in nats.
+
+    Raises:
+      InputError: see `cross_entropy`.
+
+    >>> print(f"{cross_entropy_over_ways(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
+    5.5452
+
+    Source: the code of Finn et al., "Model-Agnostic Meta-Learning", ICML 2017.
+    """
+    return outputs.shape[-1] * cross_entropy(outputs, targets)
 
 
 def mse(outputs: Array, targets: Array) -> Array:

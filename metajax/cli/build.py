@@ -1,6 +1,6 @@
 """From a configuration to learners, optimizers and samplers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, singledispatch
 from pathlib import Path
@@ -15,6 +15,7 @@ from metajax.cli.presets import (
     GlyphsData,
     Inner,
     LearnerName,
+    LossName,
     MLPModel,
     OmniglotData,
     SinusoidData,
@@ -23,7 +24,7 @@ from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
-from metajax.losses import accuracy, cross_entropy, mse
+from metajax.losses import accuracy, cross_entropy, cross_entropy_over_ways, mse
 from metajax.models import conv4, in_precision, mlp
 from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
 
@@ -35,6 +36,10 @@ INNER = {
     "adam-b1-0": lambda rate: adam(rate, b1=0.0),
 }
 OUTER = {"adam": optax.adam, "sgd": optax.sgd}
+CLASSIFICATION: dict[LossName, Loss] = {
+    "mean": cross_entropy,
+    "sum-over-ways": cross_entropy_over_ways,
+}
 WARM_UP = 0.04  # of the meta-steps
 
 
@@ -54,14 +59,14 @@ class Task(NamedTuple):
     Attributes:
       episodes: `episodes(split, queries) -> sampler`.
       outputs: the number of outputs.
-      loss: the loss.
+      losses: the losses it may take.
       metric: the metric it is judged by.
       metric_name: its name.
     """
 
     episodes: Callable[[Split, int], Sampler]
     outputs: int
-    loss: Loss
+    losses: Mapping[LossName, Loss]
     metric: Loss
     metric_name: Literal["accuracy", "mse"]
 
@@ -77,7 +82,7 @@ def _(family: SinusoidData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.sinusoid(_shots(family, split), queries)
 
-    return Task(episodes, 1, mse, mse, "mse")
+    return Task(episodes, 1, {"mean": mse}, mse, "mse")
 
 
 @build_task.register
@@ -85,7 +90,7 @@ def _(family: GlyphsData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.glyphs(family.ways, _shots(family, split), queries, split=split)
 
-    return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
+    return Task(episodes, family.ways, CLASSIFICATION, accuracy, "accuracy")
 
 
 @build_task.register
@@ -97,7 +102,7 @@ def _(family: OmniglotData, places: Places) -> Task:
             store, family.ways, shots, queries, rotations=family.rotations
         )
 
-    return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
+    return Task(episodes, family.ways, CLASSIFICATION, accuracy, "accuracy")
 
 
 def _shots(family: Any, split: Split) -> int:
@@ -238,9 +243,14 @@ def build_learner(
     """The learner of a configuration, taking `steps` inner steps."""
     choice, batch = LEARNERS[config.learner], config.inner.batch
     model = build_model(config.model, task.outputs, choice.context)
+    if config.loss not in task.losses:
+        raise InputError(
+            f"--loss must be {' or '.join(task.losses)} for these data, got "
+            f"{config.loss}"
+        )
     return choice.build(
         in_precision(model, config.precision),
-        task.loss,
+        task.losses[config.loss],
         config.inner,
         steps,
         view=whole if batch is None else mini_batches(batch),

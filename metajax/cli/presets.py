@@ -21,6 +21,7 @@ LearnerName = Literal[
     "meta-curvature",
     "maml++",
 ]
+LossName = Literal["mean", "sum-over-ways"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Inner:
     """Adaptation to one task."""
 
     rate: float = 0.4
-    """Learning rate, of a mean loss."""
+    """Learning rate."""
     steps: int = 1
     """Steps in training."""
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
@@ -153,6 +154,9 @@ class Config:
     model: Annotated[MLPModel | Conv4Model, tyro.conf.AvoidSubcommands]
     learner: LearnerName = "maml"
     """The algorithm."""
+    loss: LossName = "mean"
+    """Over examples; or summed over an episode's ways, as Finn's MAML code does, whose
+    inner rates belong to it."""
     precision: Precision = "float32"
     """What the network computes in; its parameters and their sums are float32."""
     inner: Inner = field(default_factory=Inner)
@@ -194,6 +198,7 @@ def _omniglot(ways: int, shots: int, inner: Inner, outer: Outer) -> Config:
     return Config(
         OmniglotData(ways, shots),
         Conv4Model(),
+        loss="sum-over-ways",
         inner=inner,
         outer=outer,
         evaluation=Evaluating(inductive_queries=3 * ways),
@@ -203,13 +208,11 @@ def _omniglot(ways: int, shots: int, inner: Inner, outer: Outer) -> Config:
 def _small(config: Config) -> Config:
     """The same task on a laptop's budget."""
     outer = Outer(steps=5_000, tasks=8, rate=2e-3, schedule="cosine")
-    return replace(config, inner=Inner(rate=0.4), outer=outer)
+    return replace(config, loss="mean", inner=Inner(rate=0.4), outer=outer)
 
 
-# Finn's code sums its inner loss over the ways: its rates of 0.4 at 5 ways and 0.1 at
-# 20 are 2.0 of the mean loss used here.
-_PAPER_5_WAY = Inner(rate=2.0, steps=1), Outer(tasks=32)
-_PAPER_20_WAY = Inner(rate=2.0, steps=5), Outer(tasks=16)
+_PAPER_5_WAY = Inner(rate=0.4, steps=1), Outer(tasks=32)
+_PAPER_20_WAY = Inner(rate=0.1, steps=5), Outer(tasks=16)
 
 _PAPER = {
     "omniglot-5w1s": _omniglot(5, 1, *_PAPER_5_WAY),

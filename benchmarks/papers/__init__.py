@@ -1,0 +1,1 @@
+"""The papers' tables, one a script: our figures beside theirs."""

@@ -1,0 +1,139 @@
+"""A table of a paper: a run for each row and seed, and what became of them.
+
+A run is a directory of `metajax train`: a script goes on where it stopped, and its
+table is read from the directories alone.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from metajax.cli.build import Places
+from metajax.cli.presets import Config
+from metajax.cli.run import train
+from metajax.errors import NonFiniteError
+
+Budget = Literal["full", "small"]
+
+
+class Row(NamedTuple):
+    """A row: what is run, and what the paper has.
+
+    Attributes:
+      config: the run, but for its seed.
+      published: the paper's figure, or "".
+    """
+
+    config: Config
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every script of a table takes."""
+
+    budget: Budget = "small"
+    """The papers' budgets, for an accelerator; or a CPU's."""
+    rows: tuple[str, ...] = ()
+    """Which rows; all by default."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the runs; the test tasks are the same."""
+    runs: Path = Path("runs/papers")
+    """Where the runs are, and go on."""
+    read: bool = False
+    """Print the table of what is there, and run nothing."""
+    places: Places = Places()
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A configuration with some values, by dotted name, put in place of its own.
+
+    >>> from metajax.cli.presets import PRESETS
+    >>> changed(PRESETS["glyphs"], {"inner.steps": 3, "learner": "anil"}).inner.steps
+    3
+    """
+    plain = config.as_dict()
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        part = plain
+        for group in groups:
+            part = part[group]
+        if last not in part:
+            raise KeyError(name)
+        part[last] = value
+    return Config.from_dict(plain)
+
+
+def build(name: str, rows: Mapping[str, Row], settings: Settings) -> str:
+    """Runs what has not been run of a table, and returns it as Markdown.
+
+    Args:
+      name: of the table, and of its folder.
+      rows: by name.
+      settings: which of them, and where.
+    """
+    if unknown := set(settings.rows) - set(rows):
+        raise SystemExit(f"no row {sorted(unknown)}; there are {', '.join(rows)}")
+    chosen = {n: rows[n] for n in settings.rows or rows}
+    folder = settings.runs / name / settings.budget
+    if not settings.read:
+        # Seed by seed, so that what is cut short has every row.
+        for seed in settings.seeds:
+            for row, (config, _) in chosen.items():
+                _run(replace(config, seed=seed), folder / f"{row}-{seed}", settings)
+    return _markdown(chosen, folder, settings.seeds)
+
+
+def _run(config: Config, directory: Path, settings: Settings) -> None:
+    print(f"== {directory}", flush=True)
+    try:
+        train(config, directory, settings.places)
+    except NonFiniteError as error:
+        print(f"diverged: {error}", flush=True)
+
+
+def _markdown(rows: Mapping[str, Row], folder: Path, seeds: Sequence[int]) -> str:
+    lines = [
+        "| | transductive (seeds) | inductive | seeds | the paper's | steps, trained / "
+        "tested | meta-steps x tasks |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (config, published) in rows.items():
+        found = list(_evaluations(folder, name, seeds))
+        inner, outer, test = config.inner, config.outer, config.evaluation
+        lines.append(
+            f"| {name} | {_score(found, 'transductive')} | "
+            f"{_score(found, 'inductive')} | {len(found)} | {published} | "
+            f"{inner.steps} / {test.steps} | {outer.steps} x {outer.tasks} |"
+        )
+    return "\n".join(lines)
+
+
+def _evaluations(folder: Path, row: str, seeds: Sequence[int]) -> Iterator[dict]:
+    for seed in seeds:
+        path = folder / f"{row}-{seed}" / "evaluation.json"
+        if path.is_file():
+            yield json.loads(path.read_text())
+
+
+def _score(found: Sequence[Mapping[str, Any]], mode: str) -> str:
+    """The mean over seeds ± the mean of their intervals over tasks, and each seed's.
+
+    A run whose adaptation diverges on some task has no finite figure.
+    """
+    if not found:
+        return "-"
+    percent = found[0]["protocol"]["metric"] == "accuracy"
+    scale, digits = (100, 2) if percent else (1, 3)
+    pairs = [(f[mode]["mean"][-1], f[mode]["interval"][-1]) for f in found]
+    if any(None in pair for pair in pairs):
+        return "diverged"
+    means, intervals = zip(*pairs)
+    each = ", ".join(f"{scale * x:.{digits}f}" for x in means)
+    mean, interval = (
+        f"{scale * statistics.fmean(x):.{digits}f}" for x in (means, intervals)
+    )
+    return f"{mean} ± {interval}" + (f" ({each})" if mode == "transductive" else "")
