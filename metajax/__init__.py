@@ -51,5 +51,6 @@ from metajax.types import Episode as Episode
 from metajax.types import Learner as Learner
 from metajax.types import LearnerSchedule as LearnerSchedule
 from metajax.types import Model as Model
+from metajax.types import Padded as Padded
 
 __version__ = "0.1.0"

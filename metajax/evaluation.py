@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.losses import accuracy
+from metajax.losses import accuracy, over_present
 from metajax.parallel import map_over_tasks
 from metajax.training import as_pytree, check_task
 from metajax.types import (
@@ -189,6 +189,7 @@ def _score(
     learner: Learner, metric: Loss, shared: _Shared, index: Array
 ) -> tuple[Array, Array]:
     meta, episodes, key, chosen = shared
+    metric = over_present(metric)
     batch = episodes(jax.random.fold_in(key, index), 1)
     support, query = jax.tree.map(lambda x: x[0], batch)
 

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from metajax.gradients import exact
-from metajax.types import Array, Batch, GradTransform, Params, check_count
+from metajax.types import (
+    Array,
+    Batch,
+    GradTransform,
+    Padded,
+    Params,
+    check_count,
+    unpadded,
+)
 
 LossFn = Callable[[Params, Batch], Array]
 Adapt = Callable[[Params, Batch], Params]
@@ -133,12 +141,25 @@ def mini_batches(size: int) -> View:
     check_count("size", size, least=1)
 
     def view(batch: Batch, step: Array) -> Batch:
-        count = jax.tree.leaves(batch)[0].shape[0]
-        taken = min(size, count)
-        rows = (step + (count // taken) * jnp.arange(taken)) % count
-        return jax.tree.map(lambda x: x[rows], batch)
+        examples = jax.tree.leaves(batch)[0].shape[0]
+        order, count = jnp.arange(examples), examples
+        if (present := unpadded(batch.inputs)[1]) is not None:
+            # Those that are present come first, and are gone through alone.
+            order, count = jnp.argsort(~present), jnp.sum(present)
+        places = jnp.arange(min(size, examples))
+        rows = order[(step + count // jnp.minimum(size, count) * places) % count]
+        return _only(jax.tree.map(lambda x: x[rows], batch), places < count)
 
     return view
+
+
+def _only(batch: Batch, rows: Array) -> Batch:
+    """Of a padded batch, those rows alone; another batch as it is."""
+    inputs, targets = (
+        side._replace(present=side.present & rows) if isinstance(side, Padded) else side
+        for side in batch
+    )
+    return Batch(inputs, targets)
 
 
 def adam(

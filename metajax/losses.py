@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.types import Array
+from metajax.types import Array, Loss, Padded, PyTree
 
 
 def cross_entropy(outputs: Array, targets: Array) -> Array:
@@ -97,6 +97,38 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     _check_shapes(targets, outputs.shape[:-1])
     _check_labels(targets)
     return jnp.mean(jnp.argmax(outputs, axis=-1) == targets, dtype=outputs.dtype)
+
+
+def over_present(loss: Loss) -> Loss:
+    """A loss that takes `Padded` targets too, as a mean over those present.
+
+      L = Σ_i present_i loss(z_i, y_i) / Σ_i present_i
+
+    Args:
+      loss: a loss, or a metric, that is a mean over examples.
+
+    Returns:
+      A loss: of targets that are not padded, `loss` itself.
+
+    >>> labels = Padded(jnp.array([0, 1]), jnp.array([True, False]))
+    >>> float(over_present(accuracy)(jnp.array([[2.0, 1.0], [2.0, 1.0]]), labels))
+    1.0
+    """
+
+    def value(outputs: PyTree, targets: PyTree) -> Array:
+        if not isinstance(targets, Padded):
+            return loss(outputs, targets)
+        values, present, allowed = targets
+        if allowed is not None:
+            # Not infinity: its product with a label's zero would be NaN.
+            never = jnp.finfo(outputs.dtype).min / 2
+            outputs = jnp.where(allowed, outputs, never)
+        alone = jax.tree.map(lambda x: x[:, None], (outputs, values))
+        each = jax.vmap(loss)(*alone)
+        total = jnp.sum(jnp.where(present, each, jnp.zeros_like(each)))
+        return total / jnp.maximum(jnp.sum(present), 1).astype(total.dtype)
+
+    return value
 
 
 def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:

@@ -14,12 +14,32 @@ Params = Any
 Metrics = Mapping[str, Array]
 
 
+class Padded(NamedTuple):
+    """Examples of which some are padding, so that all tasks have one shape.
+
+    A `Batch` of them has `Padded` inputs and `Padded` targets. What is padding has no
+    part in a loss, which is a mean over the examples that are present, nor in batch
+    norm's statistics.
+
+    Attributes:
+      values: a pytree whose leaves have shape `[examples, ...]`.
+      present: `bool[examples]`.
+      allowed: of labels, the outputs that stand for a class of the episode,
+        `bool[examples, outputs]`; the others are out of the softmax. All by default.
+    """
+
+    values: PyTree
+    present: Array
+    allowed: Array | None = None
+
+
 class Batch(NamedTuple):
     """Inputs and their targets, stacked along a leading axis of examples.
 
     Attributes:
-      inputs: a pytree whose leaves have shape `[examples, ...]`.
-      targets: class labels `int32[examples]`, or values `float[examples, ...]`.
+      inputs: a pytree whose leaves have shape `[examples, ...]`, or `Padded`.
+      targets: class labels `int32[examples]`, or values `float[examples, ...]`, or
+        `Padded` of them.
     """
 
     inputs: PyTree
@@ -36,6 +56,11 @@ class Episode(NamedTuple):
     query: Batch
 
 
+def keep(params: Params, inputs: PyTree) -> Params:
+    """The parameters as they are."""
+    return params
+
+
 class Model(NamedTuple):
     """A network as two pure functions of ONE batch.
 
@@ -44,11 +69,15 @@ class Model(NamedTuple):
       apply: `apply(params, inputs) -> outputs`.
       parts: the body and the head that it was made of by `metajax.headed`, if it was;
         its parameters are then `{"body": ..., "head": ...}`.
+      settle: `settle(params, inputs) -> params`, what a learner does with adapted
+        parameters and the support set before it predicts: a network that normalises by
+        the support set's statistics keeps them here. Nothing, by default.
     """
 
     init: Callable[[Array], Params]
     apply: Callable[[Params, PyTree], PyTree]
     parts: "tuple[Model, Model] | None" = None
+    settle: Callable[[Params, PyTree], Params] = keep
 
 
 class Learner(NamedTuple):
@@ -111,6 +140,17 @@ class GradTransform(Protocol):
     def __call__(self, fun: Callable[..., Array], /) -> Callable[..., Params]:
         """The gradient of `fun` with respect to its first argument."""
         ...
+
+
+def unpadded(inputs: PyTree) -> tuple[PyTree, Array | None]:
+    """Values, and which of them are present; None for all.
+
+    >>> unpadded(Padded(jnp.zeros(2), jnp.array([True, False])))[1].tolist()
+    [True, False]
+    """
+    if isinstance(inputs, Padded):
+        return inputs.values, inputs.present
+    return inputs, None
 
 
 def check_count(name: str, value: int, *, least: int) -> int:
@@ -176,6 +216,7 @@ def check_labels(targets: PyTree, outputs: PyTree) -> None:
     Raises:
       InputError: if a label is below 0 or not below `ways`.
     """
+    targets = unpadded(targets)[0]
     labelled = (
         hasattr(targets, "dtype")
         and hasattr(outputs, "shape")

@@ -11,3 +11,5 @@ from metajax.data.images import image_episodes as image_episodes
 from metajax.data.omniglot import omniglot as omniglot
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid
+from metajax.data.varied import Varied as Varied
+from metajax.data.varied import varied as varied

@@ -57,7 +57,8 @@ def anil(
         features = body.apply(meta["body"], support.inputs)
 
         def finish(adapted: Params, step: Array | int) -> Params:
-            return {"body": meta["body"], "head": adapted}
+            joined = {"body": meta["body"], "head": adapted}
+            return model.settle(joined, support.inputs)
 
         batch = support._replace(inputs=features)
         return Problem(value, optimizer, meta["head"], batch, finish)

@@ -56,11 +56,14 @@ def boil(
     value = of(model, loss)
 
     def pose(meta: Params, support: Batch) -> Problem:
-        def finish(adapted: Params, step: Array | int) -> Params:
+        def joined(adapted: Params) -> Params:
             return {"body": adapted, "head": meta["head"]}
 
+        def finish(adapted: Params, step: Array | int) -> Params:
+            return model.settle(joined(adapted), support.inputs)
+
         def of_body(adapted: Params, batch: Batch) -> Array:
-            return value(finish(adapted, 0), batch)
+            return value(joined(adapted), batch)
 
         return Problem(of_body, optimizer, meta["body"], support, finish)
 

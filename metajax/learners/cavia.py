@@ -7,7 +7,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, solver
 from metajax.types import (
     Array,
     Batch,
@@ -15,10 +15,11 @@ from metajax.types import (
     Learner,
     Loss,
     Model,
+    Padded,
     Params,
     PyTree,
     check_count,
-    check_model,
+    unpadded,
 )
 
 
@@ -74,21 +75,27 @@ def cavia(
     Source: Zintgraf et al., "Fast Context Adaptation via Meta-Learning", ICML 2019.
     """
     check_count("context", context, least=1)
-    check_model(model)
+
+    value = of(model, loss)
+
+    def joined(inputs: PyTree, context: Array) -> PyTree:
+        if isinstance(inputs, Padded):
+            return inputs._replace(values=join(inputs.values, context))
+        return join(inputs, context)
 
     def predict(adapted: PyTree, inputs: PyTree) -> PyTree:
-        return model.apply(adapted["params"], join(inputs, adapted["context"]))
+        return model.apply(adapted["params"], joined(inputs, adapted["context"]))
 
     def pose(meta: Params, support: Batch) -> Problem:
         def finish(context: Array, step: Array | int) -> PyTree:
-            return {"params": meta, "context": context}
+            params = model.settle(meta, joined(support.inputs, context))
+            return {"params": params, "context": context}
 
-        def value(context: Array, batch: Batch) -> Array:
-            outputs = predict(finish(context, 0), batch.inputs)
-            return loss(outputs, batch.targets)
+        def of_context(context: Array, batch: Batch) -> Array:
+            return value(meta, batch._replace(inputs=joined(batch.inputs, context)))
 
-        start = jnp.zeros(context, jnp.result_type(support.inputs))
-        return Problem(value, optimizer, start, support, finish)
+        start = jnp.zeros(context, jnp.result_type(unpadded(support.inputs)[0]))
+        return Problem(of_context, optimizer, start, support, finish)
 
     adapt, trajectory = solver(pose, steps, grad=grad, view=view)
     outer = query_loss(adapt, predict, loss, metrics)

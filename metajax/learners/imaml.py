@@ -85,7 +85,7 @@ def imaml(
 
         return Problem(regularised, optimizer, meta, support)
 
-    descend, trajectory = solver(pose, steps, grad=first_order, view=view)
+    descend, visited = solver(pose, steps, grad=first_order, view=view)
 
     def stationarity(params: Params, meta: Params, support: Batch) -> Params:
         """The gradient that is zero at φ*."""
@@ -106,7 +106,15 @@ def imaml(
         _, transpose = jax.vjp(partial(stationarity, found), meta, support)
         return transpose(jax.tree.map(jnp.negative, solved))
 
-    adapt = jax.custom_vjp(descend)
-    adapt.defvjp(forward, backward)
+    implicit = jax.custom_vjp(descend)
+    implicit.defvjp(forward, backward)
+
+    def adapt(meta: Params, support: Batch) -> Params:
+        return model.settle(implicit(meta, support), support.inputs)
+
+    def trajectory(meta: Params, support: Batch) -> Params:
+        settle = jax.vmap(model.settle, (0, None))
+        return settle(visited(meta, support), support.inputs)
+
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(model.init, adapt, model.apply, outer, trajectory)

@@ -7,7 +7,7 @@ import jax
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.inner_optimizer import InnerOptimizer, parameter_rates
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, settled, solver
 from metajax.types import (
     Array,
     Batch,
@@ -62,7 +62,8 @@ def learned_maml(
         return {"params": params, "inner": inner.init(inner_key, params)}
 
     def pose(meta: PyTree, support: Batch) -> Problem:
-        return Problem(value, inner.build(meta["inner"]), meta["params"], support)
+        optimizer, finish = inner.build(meta["inner"]), settled(model, support)
+        return Problem(value, optimizer, meta["params"], support, finish)
 
     adapt, trajectory = solver(pose, steps, grad=grad, view=view)
     outer = query_loss(adapt, model.apply, loss, metrics)

@@ -105,18 +105,21 @@ def maml_plus_plus(
         return {"params": shared, "per_step": stacked, "inner": rule}
 
     def pose(meta: PyTree, support: Batch) -> Problem:
-        def finish(params: Params, step: Array | int) -> Params:
+        def at(params: Params, step: Array | int) -> Params:
             own = jax.tree.map(
                 lambda x: x[jnp.minimum(step, len(x) - 1)], meta["per_step"]
             )
             return _merged(params, own)
 
-        def at_step(params: Params, seen: tuple[Batch, Array]) -> Array:
+        def finish(params: Params, step: Array | int) -> Params:
+            return model.settle(at(params, step), support.inputs)
+
+        def value_at(params: Params, seen: tuple[Batch, Array]) -> Array:
             batch, step = seen
-            return value(finish(params, step), batch)
+            return value(at(params, step), batch)
 
         optimizer = inner.build(meta["inner"])
-        return Problem(at_step, optimizer, meta["params"], support, finish)
+        return Problem(value_at, optimizer, meta["params"], support, finish)
 
     def numbered(batch: Batch, step: Array) -> tuple[Batch, Array]:
         return view(batch, step), step

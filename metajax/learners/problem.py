@@ -9,6 +9,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
+from metajax.losses import over_present
 from metajax.types import (
     Array,
     Batch,
@@ -37,7 +38,8 @@ class Problem(NamedTuple):
       optimizer: the inner optimizer.
       params: where it starts; the rest of the meta-parameters stays as it is.
       batch: what it sees.
-      finish: `finish(params, k) -> adapted`, after k steps.
+      finish: `finish(params, k) -> adapted`, after k steps; for a whole network,
+        `settled(model, support)`.
     """
 
     loss: LossFn
@@ -45,6 +47,11 @@ class Problem(NamedTuple):
     params: Params
     batch: Batch
     finish: Callable[[Params, Array | int], PyTree] = unchanged
+
+
+def settled(model: Model, support: Batch) -> Callable[[Params, Array | int], PyTree]:
+    """The parameters, with what the network keeps of the support set."""
+    return lambda params, step: model.settle(params, support.inputs)
 
 
 def solver(
@@ -94,8 +101,10 @@ def of(model: Model, loss: Loss) -> LossFn:
     """
     check_model(model)
 
+    score = over_present(loss)
+
     def value(params: Params, batch: Batch) -> Array:
-        return loss(model.apply(params, batch.inputs), batch.targets)
+        return score(model.apply(params, batch.inputs), batch.targets)
 
     return value
 
@@ -106,7 +115,8 @@ def measured(
     metrics: Mapping[str, Loss] | None,
 ) -> Callable[[PyTree, Batch], Metrics]:
     """The loss and the metrics by name, of what was adapted and a batch."""
-    measures = {**(metrics or {}), "loss": loss}
+    named = {**(metrics or {}), "loss": loss}
+    measures = {name: over_present(measure) for name, measure in named.items()}
 
     def values(adapted: PyTree, batch: Batch) -> Metrics:
         outputs = predict(adapted, batch.inputs)

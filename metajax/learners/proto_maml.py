@@ -8,9 +8,19 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, settled, solver
 from metajax.models.headed import parts
-from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, Params
+from metajax.types import (
+    Array,
+    Batch,
+    GradTransform,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    unpadded,
+)
 
 
 def proto_maml(
@@ -60,19 +70,19 @@ def proto_maml(
         features = body.apply(meta, support.inputs)
         features = features.reshape(features.shape[0], -1)
         start = {"body": meta, "head": prototype_head(features, support.targets, ways)}
-        return Problem(value, optimizer, start, support)
+        return Problem(value, optimizer, start, support, settled(model, support))
 
     adapt, trajectory = solver(pose, steps, grad=grad, view=view)
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(body.init, adapt, model.apply, outer, trajectory)
 
 
-def prototype_head(features: Array, labels: Array, ways: int) -> Params:
+def prototype_head(features: Array, labels: PyTree, ways: int) -> Params:
     """The linear head of nearest prototypes, as above.
 
     Args:
       features: φ(x), `float[n, features]`.
-      labels: `int[n]`; a class without examples has the prototype zero.
+      labels: `int[n]`, or `Padded`; a class without examples has the prototype zero.
       ways: the number of classes.
 
     Returns:
@@ -82,7 +92,10 @@ def prototype_head(features: Array, labels: Array, ways: int) -> Params:
     >>> head["kernel"].tolist(), head["bias"].tolist()
     ([[4.0, 10.0]], [-4.0, -25.0])
     """
+    labels, present = unpadded(labels)
     members = jax.nn.one_hot(labels, ways, dtype=features.dtype)
+    if present is not None:
+        members = members * present[:, None].astype(members.dtype)
     sums = jnp.matmul(members.T, features, precision="highest")
     prototypes = sums / jnp.maximum(jnp.sum(members, 0), 1)[:, None]
     return {"kernel": 2 * prototypes.T, "bias": -jnp.sum(prototypes**2, 1)}

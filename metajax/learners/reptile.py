@@ -8,7 +8,7 @@ import optax
 
 from metajax.gradients import first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, measured, of, solver
+from metajax.learners.problem import Problem, measured, of, settled, solver
 from metajax.types import (
     Array,
     Batch,
@@ -67,13 +67,17 @@ def reptile(
     def pose(meta: Params, support: Batch) -> Problem:
         return Problem(value, optimizer, meta, support)
 
-    adapt, trajectory = solver(pose, steps, grad=first_order, view=view)
+    def pose_settled(meta: Params, support: Batch) -> Problem:
+        return pose(meta, support)._replace(finish=settled(model, support))
+
+    descend, _ = solver(pose, steps, grad=first_order, view=view)
+    adapt, trajectory = solver(pose_settled, steps, grad=first_order, view=view)
 
     measure = measured(model.apply, loss, metrics)
 
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
-        adapted = jax.lax.stop_gradient(adapt(meta, episode.support))
-        values = measure(adapted, episode.query)
+        adapted = jax.lax.stop_gradient(descend(meta, episode.support))
+        values = measure(model.settle(adapted, episode.support.inputs), episode.query)
         # Adds nothing to the value, and θ - θ' to the gradient.
         half_square = sum(
             jnp.sum((x - y) ** 2) / 2

@@ -7,4 +7,5 @@ from metajax.models.conv4 import conv4 as conv4
 from metajax.models.dense import dense as dense
 from metajax.models.headed import headed as headed
 from metajax.models.mlp import mlp as mlp
+from metajax.models.per_example import per_example as per_example
 from metajax.models.precision import in_precision as in_precision

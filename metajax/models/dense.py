@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.ops import linear
-from metajax.types import Array, Model, Params, check_count
+from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
 
 
 def dense(
@@ -43,7 +43,8 @@ def dense(
     def init(key: Array) -> Params:
         return {"kernel": draw(key, shape, dtype), "bias": jnp.zeros(shape[1:], dtype)}
 
-    def apply(params: Params, x: Array) -> Array:
+    def apply(params: Params, features: PyTree) -> Array:
+        x, _ = unpadded(features)
         x = x.reshape(x.shape[0], inputs)
         return linear(x, params["kernel"]) + params["bias"][None]
 

@@ -3,7 +3,7 @@
 import jax
 
 from metajax.errors import InputError
-from metajax.types import Array, Model, Params, PyTree, check_model
+from metajax.types import Array, Model, Params, PyTree, check_model, keep
 
 
 def headed(body: Model, head: Model) -> Model:
@@ -32,7 +32,14 @@ def headed(body: Model, head: Model) -> Model:
     def apply(params: Params, inputs: PyTree) -> PyTree:
         return head.apply(params["head"], body.apply(params["body"], inputs))
 
-    return Model(init, apply, (body, head))
+    def settle(params: Params, inputs: PyTree) -> Params:
+        first = body.settle(params["body"], inputs)
+        features = body.apply(first, inputs)
+        return {"body": first, "head": head.settle(params["head"], features)}
+
+    # Spares the features where nothing settles.
+    nothing = body.settle is keep and head.settle is keep
+    return Model(init, apply, (body, head), keep if nothing else settle)
 
 
 def parts(model: Model, learner: str) -> tuple[Model, Model]:

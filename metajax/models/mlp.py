@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from metajax.models.dense import dense
 from metajax.models.headed import headed
-from metajax.types import Array, Model, Params, check_count
+from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
 
 
 def mlp(
@@ -50,7 +50,8 @@ def mlp(
         keys = jax.random.split(key, max(1, len(layers)))
         return [layer.init(k) for layer, k in zip(layers, keys)]
 
-    def apply(params: Params, x: Array) -> Array:
+    def apply(params: Params, inputs: PyTree) -> Array:
+        x, _ = unpadded(inputs)
         for layer, weights in zip(layers, params):
             x = activation(layer.apply(weights, x))
         return x

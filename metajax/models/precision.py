@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.ops.precision import matmul_precision, wider
-from metajax.types import Model, Params, PyTree
+from metajax.types import Model, Params, PyTree, keep
 
 Apply = Callable[[Params, PyTree], PyTree]
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -58,8 +58,9 @@ def exact_by_default(model: Model) -> Model:
 
 
 def _wrapped(model: Model, wrap: Callable[[Apply], Apply]) -> Model:
-    """A model and its parts, each with its `apply` wrapped."""
-    whole = model._replace(apply=wrap(model.apply))
+    """A model and its parts, with what each computes wrapped."""
+    settle = model.settle if model.settle is keep else wrap(model.settle)
+    whole = model._replace(apply=wrap(model.apply), settle=settle)
     if model.parts is None:
         return whole
     body, head = model.parts

@@ -1,10 +1,74 @@
-"""Normalisation by the statistics of the current batch."""
+"""Normalisation by the statistics of a batch."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metajax.ops.precision import wider
 from metajax.types import Array
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance; they broadcast against what they normalise."""
+
+    mean: Array
+    variance: Array
+
+
+def batch_moments(x: Array, present: Array | None = None) -> Moments:
+    """Of each channel, over all examples and places.
+
+      μ = mean of x,  σ² = mean of (x - μ)²
+
+    Args:
+      x: `float[n, ..., channels]`.
+      present: which examples count, `bool[n]`; all by default.
+
+    Returns:
+      `Moments` of shape `[1, ..., channels]`, in float32 at least.
+
+    >>> x = jnp.array([[1.0], [3.0], [9.0]])
+    >>> [m.item() for m in batch_moments(x, jnp.array([True, True, False]))]
+    [2.0, 1.0]
+    """
+    places = tuple(range(1, x.ndim - 1))
+    x = x.astype(wider(x.dtype))
+
+    def mean(values: Array) -> Array:
+        if present is None:
+            return jnp.mean(values, (0, *places), keepdims=True)
+        weights = present.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        weights = weights / jnp.maximum(jnp.sum(weights), 1)
+        each = jnp.mean(values, places, keepdims=True)
+        return jnp.sum(weights * each, 0, keepdims=True)
+
+    centre = mean(x)
+    return Moments(centre, mean((x - centre) ** 2))
+
+
+def normalise(
+    x: Array, moments: Moments, scale: Array, offset: Array, *, eps: float = 1e-5
+) -> Array:
+    """Takes out a mean and a variance, and puts in those that are learnt.
+
+      y = γ (x - μ) / √(σ² + ε) + β
+
+    Args:
+      x: `float[n, ..., channels]`.
+      moments: μ and σ².
+      scale: γ, `float[channels]`.
+      offset: β, `float[channels]`.
+      eps: ε.
+
+    Returns:
+      An array of the shape and type of `x`.
+    """
+    channels = (1,) * (x.ndim - 1) + (-1,)
+    dtype = x.dtype
+    x, scale, offset = (a.astype(wider(a.dtype)) for a in (x, scale, offset))
+    gain = jax.lax.rsqrt(moments.variance + eps) * scale.reshape(channels)
+    return ((x - moments.mean) * gain + offset.reshape(channels)).astype(dtype)
 
 
 def batch_norm(x: Array, scale: Array, offset: Array, *, eps: float = 1e-5) -> Array:
@@ -31,10 +95,31 @@ def batch_norm(x: Array, scale: Array, offset: Array, *, eps: float = 1e-5) -> A
 
     Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     """
-    axes, channels = tuple(range(x.ndim - 1)), (1,) * (x.ndim - 1) + (-1,)
-    dtype = x.dtype
-    x, scale, offset = (a.astype(wider(a.dtype)) for a in (x, scale, offset))
-    centred = x - jnp.mean(x, axes, keepdims=True)
-    variance = jnp.mean(centred**2, axes, keepdims=True)
-    gain = jax.lax.rsqrt(variance + eps) * scale.reshape(channels)
-    return (centred * gain + offset.reshape(channels)).astype(dtype)
+    return normalise(x, batch_moments(x), scale, offset, eps=eps)
+
+
+def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
+    """TaskNorm-I's: a batch's moments and each example's own, pooled.
+
+      μ = α μ_b + (1 - α) μ_i
+      σ² = α (σ_b² + (μ_b - μ)²) + (1 - α) (σ_i² + (μ_i - μ)²)
+
+    Args:
+      x: `float[n, ..., channels]`, of two axes or more.
+      batch: μ_b and σ_b².
+      share: α, a scalar in [0, 1].
+
+    Returns:
+      `Moments` of shape `[n, 1, ..., channels]`.
+
+    Source: Bronskill et al., "TaskNorm", ICML 2020, equations 9-12.
+    """
+    places = tuple(range(1, x.ndim - 1))
+    x = x.astype(wider(x.dtype))
+    own = Moments(jnp.mean(x, places, keepdims=True), jnp.var(x, places, keepdims=True))
+    mean = share * batch.mean + (1 - share) * own.mean
+
+    def about(moments: Moments) -> Array:
+        return moments.variance + (moments.mean - mean) ** 2
+
+    return Moments(mean, share * about(batch) + (1 - share) * about(own))

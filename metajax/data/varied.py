@@ -1,0 +1,100 @@
+"""Episodes of fewer ways and shots than a sampler's, padded to its shape."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.types import Array, Batch, Episode, Padded, Sampler, check_count
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Varied:
+    """The sampler that `varied` makes: `episodes(key, tasks) -> Episode`."""
+
+    episodes: Sampler
+    ways: tuple[int, int] = field(metadata={"static": True})
+    shots: tuple[int, int] = field(metadata={"static": True})
+
+    def __call__(self, key: Array, tasks: int) -> Episode:
+        """Samples `tasks` episodes, whose inputs and targets are `Padded`."""
+        draw_key, vary_key = jax.random.split(key)
+        drawn = self.episodes(draw_key, tasks)
+        return jax.vmap(self._vary)(jax.random.split(vary_key, tasks), drawn)
+
+    def _vary(self, key: Array, episode: Episode) -> Episode:
+        ways_key, shots_key = jax.random.split(key)
+        fewest, most = self.ways
+        ways = jax.random.randint(ways_key, (), fewest, most + 1)
+        low, high = self.shots
+        shots = jax.random.randint(shots_key, (most,), low, high + 1)
+
+        def padded(batch: Batch, first: Array | None) -> Batch:
+            labels = batch.targets
+            present = labels < ways
+            if first is not None:
+                present &= _place(labels) < first[labels]
+            rows = (len(labels), most)
+            allowed = jnp.broadcast_to(jnp.arange(most)[None] < ways, rows)
+            inputs = jax.tree.map(lambda x: _blank(x, present), batch.inputs)
+            return Batch(Padded(inputs, present), Padded(labels, present, allowed))
+
+        return Episode(padded(episode.support, shots), padded(episode.query, None))
+
+
+def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> Varied:
+    """Classification of a random number of ways, and of shots for each class.
+
+    A task has W ~ U{ways} of the classes that `episodes` draws, with n_c ~ U{shots}
+    support examples of class c and all of its queries. The rest is padding: every task
+    has the same shape, so that one compiled step serves all. A learner's loss and
+    gradient are those of the episode without the padding, its absent classes out of the
+    softmax.
+
+    Args:
+      episodes: a sampler of labelled episodes of as many ways and shots as the largest
+        asked for.
+      ways: fewest and most classes.
+      shots: fewest and most support examples a class.
+
+    Returns:
+      A sampler of `Padded` inputs and targets. `conv4`, `mlp` and `dense` take them; a
+      model of yours does if it tells its padding apart, or treats each example alone
+      (`metajax.models.per_example`).
+
+    Raises:
+      InputError: if a range is not one, or its upper end is not what `episodes` has.
+
+    >>> from metajax.data import glyphs
+    >>> episodes = varied(glyphs(5, 3, 2), ways=(2, 5), shots=(1, 3))
+    >>> support, query = episodes(jax.random.key(0), 4)
+    >>> support.inputs.values.shape, support.inputs.present.sum(1).tolist()
+    ((4, 15, 28, 28, 1), [8, 4, 5, 4])
+
+    Source: Triantafillou et al., "Meta-Dataset", ICLR 2020, section 3, for tasks of
+    many ways and uneven shots.
+    """
+    for name, (low, high) in dict(ways=ways, shots=shots).items():
+        check_count(f"the fewest {name}", low, least=1)
+        check_count(f"the most {name}", high, least=low)
+    support = jax.eval_shape(lambda: episodes(jax.random.key(0), 1)).support
+    examples, expected = support.targets.shape[1:], (ways[1] * shots[1],)
+    if examples != expected or not jnp.issubdtype(support.targets.dtype, jnp.integer):
+        raise InputError(
+            f"episodes must have labels of shape [tasks, {expected[0]}], the most ways "
+            f"times the most shots, got {support.targets.dtype}{support.targets.shape}"
+        )
+    return Varied(episodes, (ways[0], ways[1]), (shots[0], shots[1]))
+
+
+def _place(labels: Array) -> Array:
+    """Of each example among those of its class."""
+    same = labels[:, None] == labels[None]
+    return jnp.sum(jnp.tril(same, -1), axis=1)
+
+
+def _blank(x: Array, present: Array) -> Array:
+    """Zeros where there is nothing."""
+    return jnp.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros_like(x))

@@ -1,0 +1,99 @@
+"""What a convolutional block normalises by: the named forms of batch norm."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.ops.normalisation import (
+    Moments,
+    batch_moments,
+    normalise,
+    pooled_moments,
+)
+from metajax.ops.precision import wider
+from metajax.types import Array, Params
+
+Settle = Callable[[Params, Array, Array | None], Params]
+NormName = Literal["transductive", "support", "task"]
+
+
+def as_it_is(weights: Params, x: Array, present: Array | None) -> Params:
+    """Keeps nothing."""
+    return weights
+
+
+class Norm(NamedTuple):
+    """A normalisation, of weights that have a scale γ and an offset β.
+
+    Attributes:
+      init: `init(channels, dtype) -> weights`.
+      moments: `moments(weights, x, present) -> Moments`, to normalise by.
+      settle: `settle(weights, x, present) -> weights`, which keep what later batches
+        need of this one.
+    """
+
+    init: Callable[[int, jnp.dtype | type], Params]
+    moments: Callable[[Params, Array, Array | None], Moments]
+    settle: Settle
+
+    def apply(self, weights: Params, x: Array, present: Array | None) -> Array:
+        """The normalised `x`."""
+        moments = self.moments(weights, x, present)
+        return normalise(x, moments, weights["scale"], weights["offset"])
+
+
+def _affine(channels: int, dtype: jnp.dtype | type) -> Params:
+    return {"scale": jnp.ones(channels, dtype), "offset": jnp.zeros(channels, dtype)}
+
+
+def _transductive() -> Norm:
+    """By the current batch."""
+    return Norm(_affine, lambda _, x, present: batch_moments(x, present), as_it_is)
+
+
+def _support() -> Norm:
+    """By the support set, also for queries (MetaBN)."""
+
+    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
+        return weights.get("moments") or batch_moments(x, present)
+
+    def settle(weights: Params, x: Array, present: Array | None) -> Params:
+        return weights | {"moments": batch_moments(x, present)}
+
+    return Norm(_affine, moments, settle)
+
+
+def _task() -> Norm:
+    """By the support set and each example itself (TaskNorm-I).
+
+    The share of the support set is α = sigmoid(slope · |support| + intercept).
+    """
+
+    def init(channels: int, dtype: jnp.dtype | type) -> Params:
+        start = jnp.zeros((), dtype)
+        return _affine(channels, dtype) | {"slope": start, "intercept": start}
+
+    def context(weights: Params, x: Array, present: Array | None) -> Any:
+        count = jnp.asarray(len(x)) if present is None else jnp.sum(present)
+        kind = wider(x.dtype)
+        slope, intercept = (weights[n].astype(kind) for n in ("slope", "intercept"))
+        share = jax.nn.sigmoid(slope * count.astype(kind) + intercept)
+        return batch_moments(x, present), share
+
+    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
+        batch, share = weights.get("context") or context(weights, x, present)
+        return pooled_moments(x, batch, share)
+
+    def settle(weights: Params, x: Array, present: Array | None) -> Params:
+        return weights | {"context": context(weights, x, present)}
+
+    return Norm(init, moments, settle)
+
+
+NORMS: dict[NormName, Norm] = {
+    "transductive": _transductive(),
+    "support": _support(),
+    "task": _task(),
+}

@@ -1,0 +1,27 @@
+"""A model that treats each example alone."""
+
+from metajax.types import Model, Params, PyTree, unpadded
+
+
+def per_example(model: Model) -> Model:
+    """`model`, which mixes no examples, for `Padded` inputs too.
+
+    Args:
+      model: a network without batch norm, or anything else that looks from one example
+        at another.
+
+    Returns:
+      A `Model` that takes inputs with or without padding.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.types import Padded
+    >>> scale = per_example(Model(lambda key: jnp.ones(()), lambda w, x: w * x))
+    >>> inputs = Padded(jnp.ones((2, 1)), jnp.array([True, False]))
+    >>> scale.apply(scale.init(jax.random.key(0)), inputs).shape
+    (2, 1)
+    """
+
+    def apply(params: Params, inputs: PyTree) -> PyTree:
+        return model.apply(params, unpadded(inputs)[0])
+
+    return model._replace(apply=apply)

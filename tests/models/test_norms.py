@@ -1,0 +1,134 @@
+"""The named forms of batch norm, and what padding does to them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metajax as mj
+from metajax.models.norms import NORMS
+from metajax.ops.normalisation import batch_moments, pooled_moments
+from metajax.types import Batch, Episode, Padded
+from tests.helpers import KEY, gradient, image_episode, naive_maml, relative
+
+every_norm = pytest.mark.parametrize("norm", NORMS)
+SIZE = (16, 16, 1)
+
+
+def build(norm, ways=3):
+    return mj.conv4(
+        ways, 4, image_shape=SIZE, head="glorot", norm=norm, dtype=jnp.float64
+    )
+
+
+def maml(norm, ways=3):
+    return mj.maml(build(norm, ways), mj.cross_entropy, optax.sgd(0.1), 2)
+
+
+@pytest.fixture
+def episode(float64):
+    return image_episode(KEY, shots=2, queries=3, dtype=jnp.float64)
+
+
+@pytest.mark.parametrize("norm, alone", [("support", True), ("task", True)])
+def test_queries_are_predicted_alone(episode, norm, alone):
+    learner = maml(norm)
+    adapted = learner.adapt(learner.init(KEY), episode.support)
+    together = learner.predict(adapted, episode.query.inputs)
+    apart = jnp.concatenate(
+        [learner.predict(adapted, x[None]) for x in episode.query.inputs]
+    )
+    assert relative(apart, together) < 1e-12
+
+
+def test_transductive_queries_share_their_statistics(episode):
+    learner = maml("transductive")
+    adapted = learner.adapt(learner.init(KEY), episode.support)
+    together = learner.predict(adapted, episode.query.inputs)
+    assert relative(learner.predict(adapted, episode.query.inputs[:1]), together[:1])
+
+
+@pytest.mark.parametrize("norm", ["support", "task"])
+def test_the_support_set_sees_its_own_statistics(episode, norm):
+    model, inputs = build(norm), episode.support.inputs
+    params = model.init(KEY)
+    settled = model.settle(params, inputs)
+    assert relative(model.apply(settled, inputs), model.apply(params, inputs)) < 1e-12
+    # Settled again by others, it is as if it had never seen these.
+    again = model.settle(settled, episode.query.inputs)
+    fresh = model.settle(params, episode.query.inputs)
+    assert relative(again, fresh) < 1e-12
+
+
+@pytest.mark.parametrize("norm", ["support", "task"])
+def test_the_gradient_passes_through_the_statistics(episode, norm):
+    """Against a loop in Python that settles by hand."""
+    model = build(norm)
+    learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 2)
+
+    def outer(meta, episode):
+        params = meta
+        for _ in range(2):
+            grads = jax.grad(
+                lambda p: mj.cross_entropy(
+                    model.apply(p, episode.support.inputs), episode.support.targets
+                )
+            )(params)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+        params = model.settle(params, episode.support.inputs)
+        outputs = model.apply(params, episode.query.inputs)
+        return mj.cross_entropy(outputs, episode.query.targets)
+
+    meta = learner.init(KEY)
+    expected = jax.grad(outer)(meta, episode)
+    assert relative(gradient(learner)(meta, episode), expected) < 1e-10
+    loop = naive_maml(model, mj.cross_entropy, lambda p, g, _: p, 0)
+    assert relative(expected, jax.grad(loop)(meta, episode)) > 1e-3
+
+
+def test_pooled_moments_are_those_of_the_mixture(float64):
+    x = jax.random.normal(KEY, (3, 4, 4, 2), jnp.float64)
+    batch, share = batch_moments(x + 1.0), jnp.asarray(0.3)
+    mean, variance = pooled_moments(x, batch, share)
+    for i in range(3):
+        own = np.asarray(x[i]).reshape(-1, 2)
+        m, s = own.mean(0), (own**2).mean(0)
+        b = np.asarray(batch.mean[0, 0, 0])
+        second = np.asarray(batch.variance[0, 0, 0]) + b**2
+        centre = 0.3 * b + 0.7 * m
+        np.testing.assert_allclose(mean[i, 0, 0], centre)
+        spread = 0.3 * second + 0.7 * s - centre**2
+        np.testing.assert_allclose(variance[i, 0, 0], spread, rtol=1e-10)
+
+
+def pad(batch, n, outputs):
+    """`n` more examples, of a class of their own that the episode lacks."""
+    examples = len(batch.targets)
+    present = jnp.arange(examples + n) < examples
+    inputs = jnp.concatenate([batch.inputs, jnp.ones((n, *SIZE))])
+    labels = jnp.concatenate([batch.targets, jnp.full(n, 4, jnp.int32)])
+    allowed = jnp.broadcast_to(jnp.arange(outputs)[None] < 3, (len(labels), outputs))
+    return Batch(Padded(inputs, present), Padded(labels, present, allowed))
+
+
+@every_norm
+def test_padding_changes_nothing(episode, norm):
+    exact, wide = maml(norm), maml(norm, ways=5)
+    meta = exact.init(KEY)
+    head = {
+        "kernel": jnp.pad(meta["head"]["kernel"], ((0, 0), (0, 2)), constant_values=9),
+        "bias": jnp.pad(meta["head"]["bias"], (0, 2)),
+    }
+    padded = Episode(pad(episode.support, 4, 5), pad(episode.query, 5, 5))
+    expected = gradient(exact)(meta, episode)
+    found = gradient(wide)({"body": meta["body"], "head": head}, padded)
+    assert relative(found["body"], expected["body"]) < 1e-12
+    kernel = found["head"]["kernel"]
+    assert relative(kernel[:, :3], expected["head"]["kernel"]) < 1e-12
+    np.testing.assert_array_equal(kernel[:, 3:], 0)
+
+
+def test_refuses_an_unknown_norm():
+    with pytest.raises(mj.InputError, match='"transductive", "support", "task"'):
+        mj.conv4(5, norm="running")
