@@ -47,7 +47,7 @@ def test_cross_entropy_of_probabilities_equals_optax(float64):
         jax.grad(mj.cross_entropy)(logits, soft), expected, atol=1e-15
     )
     right = np.argmax(logits, 1) == np.argmax(soft, 1)
-    assert mj.accuracy(logits, soft) == right.mean()
+    assert float(mj.accuracy(logits, soft)) == right.mean()
     assert 0 < right.mean() < 1
 
 

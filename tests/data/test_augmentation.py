@@ -245,7 +245,10 @@ def test_metamix_mixes_queries_with_the_support():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_the_same_key_gives_the_same_meta_batch(name):
-    sampler = augmented(mj.data.glyphs(3, 1, 2, size=16), EVERY[name])
+    def drawn(key, tasks):
+        return jax.vmap(partial(image_episode, size=8))(jax.random.split(key, tasks))
+
+    sampler = augmented(drawn, EVERY[name])
     run = jax.jit(lambda sampler, key: sampler(key, 2))
     ours, again, other = (
         run(sampler, KEY),
