@@ -10,13 +10,14 @@ import numpy as np
 
 from metajax.losses import accuracy, over_present
 from metajax.parallel import map_over_tasks
-from metajax.training import as_pytree, check_task
+from metajax.training import check_task
 from metajax.types import (
     Array,
     Learner,
     Loss,
     PyTree,
     Sampler,
+    as_pytree,
     check_count,
 )
 

@@ -1,5 +1,7 @@
 """Losses and metrics: `f(outputs, targets) -> scalar`, a mean over the batch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -8,31 +10,33 @@ from metajax.types import Array, Loss, Padded, PyTree
 
 
 def cross_entropy(outputs: Array, targets: Array) -> Array:
-    """Mean softmax cross-entropy, L = -(1/n) Σ_i log softmax(z_i)[y_i].
+    """Mean softmax cross-entropy, H = -(1/n) Σ_i Σ_k p_ik log softmax(z_i)[k].
 
-    The mean matters when a learning rate is copied from a paper: see
-    `cross_entropy_over_ways`.
+    Of a label y_i, p_i is one at y_i and zero elsewhere. The mean matters when a
+    learning rate is copied from a paper: see `cross_entropy_over_ways`.
 
     Args:
       outputs: logits z, `float[n, ways]`.
-      targets: labels y in `0, ..., ways - 1`, `int[n]`.
+      targets: labels y in `0, ..., ways - 1`, `int[n]`, or probabilities p,
+        `float[n, ways]`.
 
     Returns:
       The loss, a scalar in nats; NaN if a label is out of range.
 
     Raises:
-      InputError: if the labels are not whole numbers of the outputs' shape.
+      InputError: if the targets are neither.
 
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
     """
-    _check_shapes(targets, outputs.shape[:-1])
-    _check_labels(targets)
+    if _are_probabilities(outputs, targets):
+        known = jnp.array(True)
+    else:
+        known = (targets >= 0) & (targets < outputs.shape[-1])
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
-    ways = outputs.shape[-1]
-    labels = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
-    losses = -jnp.sum(labels * jax.nn.log_softmax(outputs), axis=-1)
-    return jnp.mean(jnp.where((targets >= 0) & (targets < ways), losses, jnp.nan))
+    p = probabilities(targets, outputs.shape[-1], outputs.dtype)
+    losses = -jnp.sum(p * jax.nn.log_softmax(outputs), axis=-1)
+    return jnp.mean(jnp.where(known, losses, jnp.nan))
 
 
 def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
@@ -83,20 +87,33 @@ def accuracy(outputs: Array, targets: Array) -> Array:
 
     Args:
       outputs: logits, `float[n, ways]`.
-      targets: labels, `int[n]`.
+      targets: labels, `int[n]`, or probabilities `float[n, ways]`, the largest of which
+        is the label.
 
     Returns:
       A scalar in [0, 1].
 
     Raises:
-      InputError: if the labels are not whole numbers of the outputs' shape.
+      InputError: if the targets are neither.
 
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
     """
-    _check_shapes(targets, outputs.shape[:-1])
-    _check_labels(targets)
-    return jnp.mean(jnp.argmax(outputs, axis=-1) == targets, dtype=outputs.dtype)
+    soft = _are_probabilities(outputs, targets)
+    labels = jnp.argmax(targets, axis=-1) if soft else targets
+    right = jnp.argmax(outputs, axis=-1) == labels
+    return jnp.mean(right, dtype=outputs.dtype)
+
+
+def probabilities(targets: Array, ways: int, dtype: Any) -> Array:
+    """Labels `int[n]` as one-hot `dtype[n, ways]`; probabilities only change dtype.
+
+    >>> probabilities(jnp.array([2, 0]), 3, jnp.float32).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        return targets.astype(dtype)
+    return jax.nn.one_hot(targets, ways, dtype=dtype)
 
 
 def over_present(loss: Loss) -> Loss:
@@ -139,7 +156,15 @@ def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
         )
 
 
-def _check_labels(targets: Array) -> None:
-    dtype = jnp.result_type(targets)
+def _are_probabilities(outputs: Array, targets: Array) -> bool:
+    """Whether the targets are probabilities, not labels; refuses what is neither."""
+    dtype, shape = jnp.result_type(targets), outputs.shape
+    if jnp.issubdtype(dtype, jnp.floating) and targets.shape == shape:
+        return True
+    _check_shapes(targets, shape[:-1])
     if not jnp.issubdtype(dtype, jnp.integer):
-        raise InputError(f"labels must be integers, got {dtype}; cast them to int32")
+        raise InputError(
+            f"labels must be integers, got {dtype}; cast them to int32, or give "
+            f"probabilities, floats of shape {shape}"
+        )
+    return False

@@ -20,6 +20,7 @@ from metajax.types import (
     Metrics,
     PyTree,
     Sampler,
+    as_pytree,
     check_count,
     check_episodes,
     check_labels,
@@ -353,13 +354,6 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
         return state, trace
 
     return run
-
-
-def as_pytree(episodes: Sampler) -> Sampler:
-    """A sampler that can be an argument of a jitted function."""
-    if jax.tree.structure(episodes) == jax.tree.structure(0):
-        return jax.tree_util.Partial(episodes)
-    return episodes
 
 
 def check_task(

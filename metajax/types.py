@@ -38,8 +38,8 @@ class Batch(NamedTuple):
 
     Attributes:
       inputs: a pytree whose leaves have shape `[examples, ...]`, or `Padded`.
-      targets: class labels `int32[examples]`, or values `float[examples, ...]`, or
-        `Padded` of them.
+      targets: class labels `int32[examples]`, probabilities of the classes
+        `float[examples, ways]`, or values `float[examples, ...]`, or `Padded` of them.
     """
 
     inputs: PyTree
@@ -134,6 +134,13 @@ class Sampler(Protocol):
         ...
 
 
+def as_pytree(episodes: Sampler) -> Sampler:
+    """A sampler that can be an argument of a jitted function."""
+    if jax.tree.structure(episodes) == jax.tree.structure(0):
+        return jax.tree_util.Partial(episodes)
+    return episodes
+
+
 class GradTransform(Protocol):
     """`grad(loss_fn)(params, batch) -> gradient`, as `jax.grad` has it."""
 
@@ -208,6 +215,8 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
 
 def check_labels(targets: PyTree, outputs: PyTree) -> None:
     """Checks that integer targets are labels of the classes that `outputs` scores.
+
+    Others pass: values, and probabilities of the classes.
 
     Args:
       targets: concrete targets of a meta-batch, `[tasks, n]` if they are labels.

@@ -5,6 +5,7 @@ import optax
 import pytest
 
 import metajax as mj
+from metajax.types import check_labels
 from tests.helpers import KEY
 
 
@@ -18,6 +19,42 @@ def test_cross_entropy_equals_optax():
 def test_cross_entropy_of_a_label_out_of_range_is_nan():
     assert np.isnan(mj.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, 3])))
     assert np.isnan(mj.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, -1])))
+
+
+def test_probabilities_of_one_are_labels(float64):
+    logits = jax.random.normal(KEY, (6, 5), jnp.float64)
+    labels = jnp.array([0, 1, 2, 3, 4, 0])
+    soft = jnp.eye(5)[labels]
+    for targets in (soft, soft.astype(jnp.float32)):
+        for measure in (mj.cross_entropy, mj.accuracy):
+            ours, plain = measure(logits, targets), measure(logits, labels)
+            np.testing.assert_allclose(ours, plain, rtol=1e-15)
+        ours = jax.grad(mj.cross_entropy)(logits, targets)
+        plain = jax.grad(mj.cross_entropy)(logits, labels)
+        np.testing.assert_allclose(ours, plain, rtol=1e-14, atol=1e-16)
+
+
+def test_cross_entropy_of_probabilities_equals_optax(float64):
+    keys = jax.random.split(KEY)
+    logits = jax.random.normal(keys[0], (6, 5), jnp.float64)
+    soft = jax.nn.softmax(jax.random.normal(keys[1], (6, 5), jnp.float64))
+    ours = mj.cross_entropy(logits, soft)
+    np.testing.assert_allclose(
+        ours, optax.softmax_cross_entropy(logits, soft).mean(), rtol=1e-14
+    )
+    expected = (jax.nn.softmax(logits) - soft) / 6
+    np.testing.assert_allclose(
+        jax.grad(mj.cross_entropy)(logits, soft), expected, atol=1e-15
+    )
+    right = np.argmax(logits, 1) == np.argmax(soft, 1)
+    assert float(mj.accuracy(logits, soft)) == right.mean()
+    assert 0 < right.mean() < 1
+
+
+def test_probabilities_are_no_labels_to_check():
+    check_labels(jnp.full((2, 6, 5), 9.0), jnp.zeros((6, 5)))
+    with pytest.raises(mj.InputError, match="labels must lie in 0..4"):
+        check_labels(jnp.full((2, 6), 9), jnp.zeros((6, 5)))
 
 
 def test_mse_and_accuracy():
@@ -38,3 +75,7 @@ def test_refuses_what_would_broadcast():
 def test_labels_are_whole_numbers(measure):
     with pytest.raises(mj.InputError, match="labels must be integers, got float32"):
         measure(jnp.zeros((2, 4)), jnp.array([0.5, 3.5]))
+    with pytest.raises(mj.InputError, match=r"probabilities, floats of shape \(2, 4\)"):
+        measure(jnp.zeros((2, 4)), jnp.array([0.5, 3.5]))
+    with pytest.raises(mj.InputError, match="targets must have shape"):
+        measure(jnp.zeros((2, 4)), jnp.zeros((2, 3)))

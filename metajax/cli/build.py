@@ -105,6 +105,41 @@ def _(family: OmniglotData, places: Places) -> Task:
     return Task(episodes, family.ways, CLASSIFICATION, accuracy, "accuracy")
 
 
+CLASSES: dict[str, tuple[data.Transform, ...]] = {
+    "none": (),
+    "turn": (data.turn_classes,),
+    "turn-flip": (data.turn_classes, data.flip_classes),
+}
+MIXES: dict[str, Callable[[float, int], tuple[data.Transform, ...]]] = {
+    "none": lambda alpha, ways: (),
+    "mixup": lambda alpha, ways: (data.mixup(alpha, ways),),
+    "metamix": lambda alpha, ways: (data.metamix(alpha, ways),),
+}
+
+
+def build_training_episodes(config: Config, task: Task) -> Sampler:
+    """The training episodes of a configuration, augmented as it says.
+
+    Raises:
+      InputError: if episodes that are not of images are to be augmented.
+    """
+    augment, episodes = config.augment, task.episodes("train", config.data.queries)
+    size = augment.jitter
+    jitter = data.jitter(shift=size, scale=size, turn=90 * size)
+    transforms = (
+        *CLASSES[augment.classes],
+        *((jitter,) if size else ()),
+        *MIXES[augment.mix](augment.alpha, task.outputs),
+    )
+    if not transforms:
+        return episodes
+    if task.metric_name != "accuracy":
+        raise InputError(
+            "--augment is for classes of images, not for regression; leave it out"
+        )
+    return data.augmented(episodes, *transforms)
+
+
 def _shots(family: Any, split: Split) -> int:
     """Support examples a class (or a task, for regression)."""
     return (split == "train" and family.train_shots) or family.shots

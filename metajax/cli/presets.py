@@ -87,6 +87,22 @@ class Conv4Model:
 
 
 @dataclass(frozen=True)
+class Augment:
+    """Changes of the training episodes, of images."""
+
+    classes: Literal["none", "turn", "turn-flip"] = "none"
+    """New classes: each of an episode turned by a multiple of 90 degrees, or mirrored
+    too. It takes the place of --data.rotations 4."""
+    jitter: float = 0.0
+    """Of each image: the largest shift and change of scale, as shares, and the largest
+    turn, of a quarter."""
+    mix: Literal["none", "mixup", "metamix"] = "none"
+    """Mixtures of examples: of the same side (mixup), or of query and support."""
+    alpha: float = 1.0
+    """Of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
+
+
+@dataclass(frozen=True)
 class Inner:
     """Adaptation to one task."""
 
@@ -159,6 +175,7 @@ class Config:
     inner rates belong to it."""
     precision: Precision = "float32"
     """What the network computes in; its parameters and their sums are float32."""
+    augment: Augment = field(default_factory=Augment)
     inner: Inner = field(default_factory=Inner)
     outer: Outer = field(default_factory=Outer)
     evaluation: Evaluating = field(default_factory=Evaluating)
@@ -174,6 +191,7 @@ class Config:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Config":
         """The inverse of `as_dict`, also after a trip through JSON."""
+        plain = {"augment": {}} | plain  # older runs have none
         parts: dict[str, Any] = {}
         for name, kinds in _KINDS.items():
             values = {
@@ -191,7 +209,12 @@ _KINDS: dict[str, dict[str, Any]] = {
     "data": {kind.__name__: kind for kind in (SinusoidData, GlyphsData, OmniglotData)},
     "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model)},
 }
-_PARTS: dict[str, Any] = {"inner": Inner, "outer": Outer, "evaluation": Evaluating}
+_PARTS: dict[str, Any] = {
+    "augment": Augment,
+    "inner": Inner,
+    "outer": Outer,
+    "evaluation": Evaluating,
+}
 
 
 def _omniglot(ways: int, shots: int, inner: Inner, outer: Outer) -> Config:

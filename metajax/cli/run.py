@@ -31,6 +31,7 @@ from metajax.cli.build import (
     build_optimizer,
     build_schedule,
     build_task,
+    build_training_episodes,
 )
 from metajax.cli.interrupt import Interrupts
 from metajax.cli.presets import Config, Evaluating
@@ -59,7 +60,7 @@ def train(config: Config, directory: Path, places: Places) -> None:
     task = build_task(config.data, places)
     learner = build_schedule(config, task)
     tested = build_learner(config, task, steps=config.evaluation.steps)
-    episodes = task.episodes("train", config.data.queries)
+    episodes = build_training_episodes(config, task)
     held_out = task.episodes("validation", config.evaluation.queries)
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
     _claim(directory, config)
@@ -135,6 +136,7 @@ def _check(config: Config) -> None:
     ):
         check_count(f"--{name}", 1 if value is None else value, least=1)
     for name, value in (
+        ("augment.alpha", config.augment.alpha),
         ("inner.rate", inner.rate),
         ("inner.strength", inner.strength),
         ("outer.rate", outer.rate),
@@ -142,6 +144,11 @@ def _check(config: Config) -> None:
     ):
         if not 0 < value < math.inf:
             raise InputError(f"--{name} must be a positive number, got {value}")
+    if not 0 <= config.augment.jitter < 1:
+        raise InputError(
+            "--augment.jitter must be at least 0 and below 1, got "
+            f"{config.augment.jitter}"
+        )
     check_chunk(outer.tasks_per_chunk)
 
 

@@ -3,13 +3,22 @@
 Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `jit`.
 """
 
+from metajax.data.augmentation import Augmented as Augmented
+from metajax.data.augmentation import Transform as Transform
+from metajax.data.augmentation import augmented as augmented
 from metajax.data.glyphs import Glyphs as Glyphs
 from metajax.data.glyphs import glyphs as glyphs
 from metajax.data.images import Images as Images
 from metajax.data.images import ImageStore as ImageStore
 from metajax.data.images import image_episodes as image_episodes
+from metajax.data.jitter import jitter as jitter
+from metajax.data.mixing import metamix as metamix
+from metajax.data.mixing import mixup as mixup
 from metajax.data.omniglot import omniglot as omniglot
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid
+from metajax.data.transforms import flip_classes as flip_classes
+from metajax.data.transforms import shuffle_labels as shuffle_labels
+from metajax.data.transforms import turn_classes as turn_classes
 from metajax.data.varied import Varied as Varied
 from metajax.data.varied import varied as varied

@@ -69,7 +69,7 @@ class Images:
         )
         images = self.images[characters[:, None], drawn]
         if self.rotations > 1:
-            images = jax.vmap(_rotate)(images, turns)
+            images = jax.vmap(rotate)(images, turns)
         return split_by_class(images.astype(jnp.float32) / 255.0, self.shots)
 
 
@@ -166,7 +166,7 @@ def _sample(key: Array, allowed: Array, n: int) -> Array:
     return jax.lax.top_k(jax.random.uniform(key, allowed.shape) - (1.0 - allowed), n)[1]
 
 
-def _rotate(images: Array, turns: Array) -> Array:
+def rotate(images: Array, turns: Array) -> Array:
     """Turns `[n, size, size, channels]` by `turns` times 90 degrees, as `np.rot90`."""
     images = jnp.where(turns % 2 == 1, jnp.swapaxes(images, 1, 2), images)
     images = jnp.where((turns == 1) | (turns == 2), jnp.flip(images, 1), images)

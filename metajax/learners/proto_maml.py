@@ -9,6 +9,7 @@ import optax
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, of, query_loss, settled, solver
+from metajax.losses import probabilities
 from metajax.models.headed import parts
 from metajax.types import (
     Array,
@@ -82,7 +83,8 @@ def prototype_head(features: Array, labels: PyTree, ways: int) -> Params:
 
     Args:
       features: φ(x), `float[n, features]`.
-      labels: `int[n]`, or `Padded`; a class without examples has the prototype zero.
+      labels: `int[n]`, or probabilities `float[n, ways]`, which weight the mean, or
+        `Padded` of them; a class without examples has the prototype zero.
       ways: the number of classes.
 
     Returns:
@@ -93,9 +95,9 @@ def prototype_head(features: Array, labels: PyTree, ways: int) -> Params:
     ([[4.0, 10.0]], [-4.0, -25.0])
     """
     labels, present = unpadded(labels)
-    members = jax.nn.one_hot(labels, ways, dtype=features.dtype)
+    members = probabilities(labels, ways, features.dtype)
     if present is not None:
         members = members * present[:, None].astype(members.dtype)
-    sums = jnp.matmul(members.T, features, precision="highest")
-    prototypes = sums / jnp.maximum(jnp.sum(members, 0), 1)[:, None]
+    sums, counts = jnp.matmul(members.T, features, precision="highest"), members.sum(0)
+    prototypes = sums / jnp.where(counts > 0, counts, 1)[:, None]
     return {"kernel": 2 * prototypes.T, "bias": -jnp.sum(prototypes**2, 1)}

@@ -7,16 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import get_args
 
 import jax
 import pytest
 
 from metajax.checkpoint import Checkpoints
-from metajax.cli.build import LEARNERS
+from metajax.cli.build import (
+    LEARNERS,
+    Places,
+    build_task,
+    build_training_episodes,
+)
 from metajax.cli.interrupt import Interrupts
 from metajax.cli.main import main
-from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, LearnerName
+from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
 from metajax.data import omniglot_builder
 from tests.helpers import SMALL, small_parts, write_archives
 
@@ -57,6 +63,25 @@ def test_presets_describe_themselves():
     assert set(PRESETS) == set(DESCRIPTIONS)
     for config in PRESETS.values():
         assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_a_configuration_from_before_augmentation_is_read():
+    plain = json.loads(json.dumps(PRESETS["glyphs"].as_dict()))
+    del plain["augment"]
+    assert Config.from_dict(plain) == PRESETS["glyphs"]
+    del plain["inner"]
+    with pytest.raises(KeyError):
+        Config.from_dict(plain)
+
+
+def test_only_the_training_episodes_are_augmented(tmp_path):
+    config = replace(PRESETS["glyphs"], augment=Augment("turn-flip", 0.1, "metamix"))
+    task = build_task(config.data, Places())
+    drawn = build_training_episodes(config, task)(jax.random.key(0), 1)
+    assert drawn.query.targets.shape == (1, 25, 5)  # probabilities
+    assert drawn.support.targets.shape == (1, 5)
+    plain = build_training_episodes(PRESETS["glyphs"], task)
+    assert plain == task.episodes("train", PRESETS["glyphs"].data.queries)
 
 
 def test_every_learner_has_a_name_and_a_way_to_build_it():
@@ -116,6 +141,24 @@ def test_glyphs_run(tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
 
 
+def test_an_augmented_run(tmp_path):
+    arguments = ["train", "glyphs", "--run-dir", str(tmp_path / "run"), *QUICK]
+    small = ["--model.filters", "4", "--outer.steps", "2", "--data.queries", "2"]
+    augment = ["--augment.classes", "turn", "--augment.jitter", "0.1"]
+    augment += ["--augment.mix", "mixup", "--evaluation.queries", "2"]
+    assert main([*arguments, *small, *augment]) == 0
+    found = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
+    expected = dict(classes="turn", jitter=0.1, mix="mixup", alpha=1.0)
+    assert found == expected
+
+
+def test_regression_is_not_augmented(tmp_path, capsys):
+    for flags in (["--augment.mix", "mixup"], ["--augment.classes", "turn"]):
+        assert sinusoid(tmp_path / "run", 2, *flags) == 1
+        assert "--augment is for classes of images" in error(capsys)
+        assert not (tmp_path / "run").exists()
+
+
 def test_omniglot_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorflow_datasets")
     monkeypatch.setattr(omniglot_builder, "PARTS", small_parts(SMALL))
@@ -156,6 +199,8 @@ def test_an_evaluation_that_was_cut_short_is_done_again(tmp_path):
         ("--inner.rate", "nan", "--inner.rate must be a positive number, got nan"),
         ("--outer.rate", "-3", "--outer.rate must be a positive number, got -3"),
         ("--outer.clip", "0", "--outer.clip must be a positive number, got 0"),
+        ("--augment.alpha", "0", "--augment.alpha must be a positive number, got 0"),
+        ("--augment.jitter", "1", "--augment.jitter must be at least 0 and below 1"),
         ("--inner.steps", "-1", "--inner.steps must be a whole number of at least 0"),
         ("--outer.tasks-per-chunk", "0", "tasks_per_chunk must be a whole number"),
     ],
