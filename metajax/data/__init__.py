@@ -3,6 +3,7 @@
 Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `jit`.
 """
 
+from metajax.data.folder import image_folder as image_folder
 from metajax.data.glyphs import Glyphs as Glyphs
 from metajax.data.glyphs import glyphs as glyphs
 from metajax.data.images import Images as Images
