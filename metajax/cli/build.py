@@ -1,5 +1,7 @@
 """From a configuration to learners, optimizers and samplers."""
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, singledispatch
@@ -12,6 +14,7 @@ from metajax import data, learners
 from metajax.cli.presets import (
     Config,
     Conv4Model,
+    FolderData,
     GlyphsData,
     Inner,
     LearnerName,
@@ -46,6 +49,9 @@ class Places:
     """Folder of images_background.zip and images_evaluation.zip (Omniglot)."""
     data_dir: Path | None = None
     """Folder of prepared data; TFDS's own by default."""
+    images: Path | None = None
+    """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
+    val.csv and test.csv (columns filename, label) with the files in images/."""
 
 
 class Task(NamedTuple):
@@ -57,6 +63,7 @@ class Task(NamedTuple):
       loss: the loss.
       metric: the metric it is judged by.
       metric_name: its name.
+      input_shape: the shape of one input; features, or channels, come last.
     """
 
     episodes: Callable[[Split, int], Sampler]
@@ -64,6 +71,7 @@ class Task(NamedTuple):
     loss: Loss
     metric: Loss
     metric_name: Literal["accuracy", "mse"]
+    input_shape: tuple[int, ...]
 
 
 @singledispatch
@@ -77,7 +85,7 @@ def _(family: SinusoidData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.sinusoid(_shots(family, split), queries)
 
-    return Task(episodes, 1, mse, mse, "mse")
+    return Task(episodes, 1, mse, mse, "mse", (1,))
 
 
 @build_task.register
@@ -85,7 +93,7 @@ def _(family: GlyphsData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.glyphs(family.ways, _shots(family, split), queries, split=split)
 
-    return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
+    return _classification(episodes, family.ways, (28, 28, 1))
 
 
 @build_task.register
@@ -97,7 +105,38 @@ def _(family: OmniglotData, places: Places) -> Task:
             store, family.ways, shots, queries, rotations=family.rotations
         )
 
-    return Task(episodes, family.ways, cross_entropy, accuracy, "accuracy")
+    return _classification(episodes, family.ways, (28, 28, 1))
+
+
+@build_task.register
+def _(family: FolderData, places: Places) -> Task:
+    folder, size = places.images, (family.size, family.size)
+    if folder is None:
+        raise InputError(
+            "these data are a folder of yours: expected --images DIR, the folder that "
+            "holds train/CLASS/*, or train.csv and images/"
+        )
+
+    def episodes(split: Split, queries: int) -> Sampler:
+        print(f"reading the {split} images of {folder}", file=sys.stderr)
+        cache = _prepared(places) / "metajax_images"
+        store = data.image_folder(folder, size, split=split, cache=cache)
+        shots = _shots(family, split)
+        return data.image_episodes(store, family.ways, shots, queries)
+
+    return _classification(episodes, family.ways, (*size, 3))
+
+
+def _classification(
+    episodes: Callable[[Split, int], Sampler], ways: int, image_shape: tuple[int, ...]
+) -> Task:
+    return Task(episodes, ways, cross_entropy, accuracy, "accuracy", image_shape)
+
+
+def _prepared(places: Places) -> Path:
+    """The folder of prepared data; TFDS's own, which reads the same variable."""
+    home = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return places.data_dir or Path(home).expanduser()
 
 
 def _shots(family: Any, split: Split) -> int:
@@ -106,23 +145,24 @@ def _shots(family: Any, split: Split) -> int:
 
 
 @singledispatch
-def build_model(model: Any, outputs: int, context: int) -> Model:
+def build_model(model: Any, task: Task, context: int) -> Model:
     """The network of a model configuration, with so many more features to its input."""
     raise NotImplementedError(type(model))
 
 
 @build_model.register
-def _(model: MLPModel, outputs: int, context: int) -> Model:
-    return mlp(1 + context, model.hidden, outputs)
+def _(model: MLPModel, task: Task, context: int) -> Model:
+    return mlp(task.input_shape[-1] + context, model.hidden, task.outputs)
 
 
 @build_model.register
-def _(model: Conv4Model, outputs: int, context: int) -> Model:
+def _(model: Conv4Model, task: Task, context: int) -> Model:
+    height, width, channels = task.input_shape
     return conv4(
-        outputs,
+        task.outputs,
         model.filters,
         model.pooling,
-        image_shape=(28, 28, 1 + context),
+        image_shape=(height, width, channels + context),
         head=model.head,
     )
 
@@ -237,7 +277,7 @@ def build_learner(
 ) -> Learner:
     """The learner of a configuration, taking `steps` inner steps."""
     choice, batch = LEARNERS[config.learner], config.inner.batch
-    model = build_model(config.model, task.outputs, choice.context)
+    model = build_model(config.model, task, choice.context)
     return choice.build(
         in_precision(model, config.precision),
         task.loss,
