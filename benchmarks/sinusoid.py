@@ -10,8 +10,9 @@ trained jointly on all tasks, which is MAML with 0 inner steps. Both are then ad
 import optax
 
 import metajax as mj
-from metajax.cli.build import Places, build_learner, build_optimizer, build_task
+from metajax.cli.build import build_learner, build_optimizer
 from metajax.cli.presets import PRESETS
+from metajax.cli.tasks import Places, build_task
 
 
 def main() -> None:

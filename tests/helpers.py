@@ -156,3 +156,10 @@ def write_archives(folder: Path, characters=SMALL, drawings=20) -> Path:
                     path = f"images_{part}/{alphabet}/{character}/{i:04}_{j + 1:02}.png"
                     archive.writestr(path, drawing(i))
     return folder
+
+
+def write_image(path: Path, colour, size=(6, 4)) -> None:
+    """An image of one colour (one number: a grey), in the form its suffix names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = (colour,) * 3 if isinstance(colour, int) else colour
+    Image.new("RGB", size, colour).save(path)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from metajax.cli.build import Places
 from metajax.cli.presets import Config
 from metajax.cli.run import train
+from metajax.cli.tasks import Places
 from metajax.errors import NonFiniteError
 
 Budget = Literal["full", "small"]

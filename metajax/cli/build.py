@@ -1,169 +1,64 @@
-"""From a configuration to learners, optimizers and samplers."""
+"""From a configuration to models, learners and optimizers."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial, singledispatch
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
-from metajax import data, learners
+from metajax import learners
+from metajax.averaging import parameter_average
 from metajax.cli.presets import (
     Config,
     Conv4Model,
-    GlyphsData,
     Inner,
     LearnerName,
-    LossName,
     MLPModel,
-    OmniglotData,
-    SinusoidData,
 )
+from metajax.cli.tasks import Task
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
-from metajax.losses import accuracy, cross_entropy, cross_entropy_over_ways, mse
 from metajax.models import conv4, in_precision, mlp
-from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
+from metajax.types import Array, Learner, LearnerSchedule, Loss, Model
 
-Split = Literal["train", "validation", "test"]
 INNER = {
     "sgd": optax.sgd,
     "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
     "adam": adam,
     "adam-b1-0": lambda rate: adam(rate, b1=0.0),
 }
-OUTER = {"adam": optax.adam, "sgd": optax.sgd}
-CLASSIFICATION: dict[LossName, Loss] = {
-    "mean": cross_entropy,
-    "sum-over-ways": cross_entropy_over_ways,
+OUTER = {
+    "adam": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
+    "sgd": lambda rate, decay: optax.chain(
+        optax.add_decayed_weights(decay), optax.sgd(rate)
+    ),
 }
 WARM_UP = 0.04  # of the meta-steps
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where data are on this machine: no part of what a run is."""
-
-    archives: Path | None = None
-    """Folder of images_background.zip and images_evaluation.zip (Omniglot)."""
-    data_dir: Path | None = None
-    """Folder of prepared data; TFDS's own by default."""
-
-
-class Task(NamedTuple):
-    """What a family of data asks of a model.
-
-    Attributes:
-      episodes: `episodes(split, queries) -> sampler`.
-      outputs: the number of outputs.
-      losses: the losses it may take.
-      metric: the metric it is judged by.
-      metric_name: its name.
-    """
-
-    episodes: Callable[[Split, int], Sampler]
-    outputs: int
-    losses: Mapping[LossName, Loss]
-    metric: Loss
-    metric_name: Literal["accuracy", "mse"]
-
-
 @singledispatch
-def build_task(family: Any, places: Places) -> Task:
-    """The task of a data configuration."""
-    raise NotImplementedError(type(family))
-
-
-@build_task.register
-def _(family: SinusoidData, places: Places) -> Task:
-    def episodes(split: Split, queries: int) -> Sampler:
-        return data.sinusoid(_shots(family, split), queries)
-
-    return Task(episodes, 1, {"mean": mse}, mse, "mse")
-
-
-@build_task.register
-def _(family: GlyphsData, places: Places) -> Task:
-    def episodes(split: Split, queries: int) -> Sampler:
-        return data.glyphs(family.ways, _shots(family, split), queries, split=split)
-
-    return Task(episodes, family.ways, CLASSIFICATION, accuracy, "accuracy")
-
-
-@build_task.register
-def _(family: OmniglotData, places: Places) -> Task:
-    def episodes(split: Split, queries: int) -> Sampler:
-        store = data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
-        shots = _shots(family, split)
-        return data.image_episodes(
-            store, family.ways, shots, queries, rotations=family.rotations
-        )
-
-    return Task(episodes, family.ways, CLASSIFICATION, accuracy, "accuracy")
-
-
-CLASSES: dict[str, tuple[data.Transform, ...]] = {
-    "none": (),
-    "turn": (data.turn_classes,),
-    "turn-flip": (data.turn_classes, data.flip_classes),
-}
-MIXES: dict[str, Callable[[float, int], tuple[data.Transform, ...]]] = {
-    "none": lambda alpha, ways: (),
-    "mixup": lambda alpha, ways: (data.mixup(alpha, ways),),
-    "metamix": lambda alpha, ways: (data.metamix(alpha, ways),),
-}
-
-
-def build_training_episodes(config: Config, task: Task) -> Sampler:
-    """The training episodes of a configuration, augmented as it says.
-
-    Raises:
-      InputError: if episodes that are not of images are to be augmented.
-    """
-    augment, episodes = config.augment, task.episodes("train", config.data.queries)
-    size = augment.jitter
-    jitter = data.jitter(shift=size, scale=size, turn=90 * size)
-    transforms = (
-        *CLASSES[augment.classes],
-        *((jitter,) if size else ()),
-        *MIXES[augment.mix](augment.alpha, task.outputs),
-    )
-    if not transforms:
-        return episodes
-    if task.metric_name != "accuracy":
-        raise InputError(
-            "--augment is for classes of images, not for regression; leave it out"
-        )
-    return data.augmented(episodes, *transforms)
-
-
-def _shots(family: Any, split: Split) -> int:
-    """Support examples a class (or a task, for regression)."""
-    return (split == "train" and family.train_shots) or family.shots
-
-
-@singledispatch
-def build_model(model: Any, outputs: int, context: int) -> Model:
+def build_model(model: Any, task: Task, context: int) -> Model:
     """The network of a model configuration, with so many more features to its input."""
     raise NotImplementedError(type(model))
 
 
 @build_model.register
-def _(model: MLPModel, outputs: int, context: int) -> Model:
-    return mlp(1 + context, model.hidden, outputs)
+def _(model: MLPModel, task: Task, context: int) -> Model:
+    return mlp(task.input_shape[-1] + context, model.hidden, task.outputs)
 
 
 @build_model.register
-def _(model: Conv4Model, outputs: int, context: int) -> Model:
+def _(model: Conv4Model, task: Task, context: int) -> Model:
+    height, width, channels = task.input_shape
     return conv4(
-        outputs,
+        task.outputs,
         model.filters,
         model.pooling,
-        image_shape=(28, 28, 1 + context),
+        image_shape=(height, width, channels + context),
         head=model.head,
+        norm=model.norm,
     )
 
 
@@ -197,7 +92,9 @@ def by_rule(
 
 def imaml(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
     """IMAML of a configuration."""
-    build = by_optimizer(partial(learners.imaml, strength=inner.strength))
+    build = by_optimizer(
+        partial(learners.imaml, strength=inner.strength, damping=inner.damping)
+    )
     return build(model, loss, inner, *args, **settings)
 
 
@@ -277,7 +174,7 @@ def build_learner(
 ) -> Learner:
     """The learner of a configuration, taking `steps` inner steps."""
     choice, batch = LEARNERS[config.learner], config.inner.batch
-    model = build_model(config.model, task.outputs, choice.context)
+    model = build_model(config.model, task, choice.context)
     if config.loss not in task.losses:
         raise InputError(
             f"--loss must be {' or '.join(task.losses)} for these data, got "
@@ -307,9 +204,9 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
             end_value=0.01 * outer.rate,
         ),
     }[outer.schedule]()
-    clip = (
-        optax.identity()
-        if outer.clip is None
-        else optax.clip_by_global_norm(outer.clip)
+    clip, average = outer.clip, outer.average
+    return optax.chain(
+        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+        OUTER[outer.optimizer](rate, outer.weight_decay),
+        optax.identity() if average is None else parameter_average(average),
     )
-    return optax.chain(clip, OUTER[outer.optimizer](rate))

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from metajax.cli.build import Task
 from metajax.cli.presets import SinusoidData
+from metajax.cli.tasks import Task
 from metajax.types import Array, Episode, Learner, PyTree
 
 matplotlib.use("Agg")

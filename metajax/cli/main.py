@@ -12,8 +12,8 @@ import jax
 import tyro
 
 import metajax
-from metajax.cli.build import Places, Split
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
+from metajax.cli.tasks import Places, Split
 from metajax.errors import InputError, NonFiniteError
 
 RUNS = Path("runs")
@@ -121,6 +121,7 @@ class List:
         print("sinusoid  generated as it is asked for")
         print("glyphs    drawn as it is asked for")
         print("omniglot  prepared once: metajax data prepare omniglot [--archives DIR]")
+        print("a folder  of your images: metajax train miniimagenet-5w1s --images DIR")
 
 
 @dataclass(frozen=True)

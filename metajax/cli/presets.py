@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metajax.models.conv4 import Head, Pooling
+from metajax.models.norms import NormName
 from metajax.models.precision import Precision
 
 LearnerName = Literal[
@@ -67,6 +68,22 @@ class OmniglotData:
 
 
 @dataclass(frozen=True)
+class FolderData:
+    """Images in a folder of yours, split: `--images DIR`."""
+
+    ways: int = 5
+    """Classes a task."""
+    shots: int = 1
+    """Support images a class."""
+    train_shots: int | None = None
+    """The same, in training; as many by default. Reptile wants more."""
+    queries: int = 15
+    """Query images a class, in training."""
+    size: int = 84
+    """Height and width that images are resized to, in pixels."""
+
+
+@dataclass(frozen=True)
 class MLPModel:
     """A multilayer perceptron."""
 
@@ -84,6 +101,9 @@ class Conv4Model:
     """How a block halves its images."""
     head: Head = "zero"
     """Where the linear head starts."""
+    norm: NormName = "transductive"
+    """What batch norm goes by: the current batch, the support set, or that and each
+    image itself (TaskNorm-I)."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,10 @@ class Augment:
     """Mixtures of examples: of the same side (mixup), or of query and support."""
     alpha: float = 1.0
     """Of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
+    fewest_ways: int | None = None
+    """Tasks of at least so many ways, and at most --data.ways, in one padded shape."""
+    fewest_shots: int | None = None
+    """Classes of at least so many shots, likewise."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +141,8 @@ class Inner:
     """Examples a step; all by default."""
     strength: float = 2.0
     """Of iMAML's regularisation, λ; other learners have none."""
+    damping: float = 0.0
+    """Of its conjugate gradients, added to the Hessian."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +166,11 @@ class Outer:
     time less (MAML++)."""
     clip: float | None = None
     """Largest norm of the meta-gradient."""
+    weight_decay: float = 0.0
+    """Of the meta-parameters (AdamW's, or SGD's), a share of the rate a meta-step."""
+    average: float | None = None
+    """Decay of a running average of the meta-parameters, which is then what is
+    evaluated; 0.999 is usual. None by default."""
     tasks_per_chunk: int | Literal["auto"] = "auto"
     """Tasks at a time; by default as many as stay in cache, or fit in memory."""
 
@@ -165,7 +196,8 @@ class Config:
     """A run, wholly: the same configuration gives the same numbers."""
 
     data: Annotated[
-        SinusoidData | GlyphsData | OmniglotData, tyro.conf.AvoidSubcommands
+        SinusoidData | GlyphsData | OmniglotData | FolderData,
+        tyro.conf.AvoidSubcommands,
     ]
     model: Annotated[MLPModel | Conv4Model, tyro.conf.AvoidSubcommands]
     learner: LearnerName = "maml"
@@ -206,7 +238,10 @@ class Config:
 
 
 _KINDS: dict[str, dict[str, Any]] = {
-    "data": {kind.__name__: kind for kind in (SinusoidData, GlyphsData, OmniglotData)},
+    "data": {
+        kind.__name__: kind
+        for kind in (SinusoidData, GlyphsData, OmniglotData, FolderData)
+    },
     "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model)},
 }
 _PARTS: dict[str, Any] = {
@@ -234,6 +269,25 @@ def _small(config: Config) -> Config:
     return replace(config, loss="mean", inner=Inner(rate=0.4), outer=outer)
 
 
+def _mini_imagenet(shots: int, tasks: int) -> Config:
+    """The MAML paper's protocol, with 15 test queries a class where it had one."""
+    return Config(
+        FolderData(shots=shots),
+        Conv4Model(filters=32, pooling="max"),
+        loss="sum-over-ways",
+        inner=Inner(rate=0.01, steps=5),
+        outer=Outer(tasks=tasks, clip=10.0),
+        evaluation=Evaluating(steps=10),
+    )
+
+
+def _small_mini_imagenet(config: Config) -> Config:
+    """The same at half the size, with a third of the queries, for a CPU."""
+    outer = replace(config.outer, steps=5_000, tasks=4, schedule="cosine")
+    data = FolderData(shots=config.data.shots, queries=5, size=42)
+    return replace(config, data=data, outer=outer)
+
+
 _PAPER_5_WAY = Inner(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Inner(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -242,6 +296,10 @@ _PAPER = {
     "omniglot-5w5s": _omniglot(5, 5, *_PAPER_5_WAY),
     "omniglot-20w1s": _omniglot(20, 1, *_PAPER_20_WAY),
     "omniglot-20w5s": _omniglot(20, 5, *_PAPER_20_WAY),
+}
+_MINI_IMAGENET = {
+    "miniimagenet-5w1s": _mini_imagenet(shots=1, tasks=4),
+    "miniimagenet-5w5s": _mini_imagenet(shots=5, tasks=2),
 }
 
 PRESETS: dict[str, Config] = {
@@ -261,6 +319,8 @@ PRESETS: dict[str, Config] = {
     ),
     **_PAPER,
     **{f"{name}-small": _small(config) for name, config in _PAPER.items()},
+    **_MINI_IMAGENET,
+    **{f"{n}-small": _small_mini_imagenet(c) for n, c in _MINI_IMAGENET.items()},
 }
 
 DESCRIPTIONS = {
@@ -275,6 +335,16 @@ DESCRIPTIONS = {
         for suffix, budget in (
             ("", "the MAML paper's budget, for an accelerator"),
             ("-small", "a laptop's budget"),
+        )
+    },
+    **{
+        f"miniimagenet-5w{shots}s{suffix}": (
+            f"5-way {shots}-shot miniImageNet, or a folder like it (--images), {budget}"
+        )
+        for shots in (1, 5)
+        for suffix, budget in (
+            ("", "the MAML paper's budget, for an accelerator"),
+            ("-small", "a laptop's budget, at half the size"),
         )
     },
 }

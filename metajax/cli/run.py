@@ -21,20 +21,23 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli import figures
 from metajax.cli.build import (
-    Places,
-    Split,
-    Task,
     build_learner,
     build_optimizer,
     build_schedule,
-    build_task,
-    build_training_episodes,
 )
 from metajax.cli.interrupt import Interrupts
 from metajax.cli.presets import Config, Evaluating
+from metajax.cli.tasks import (
+    Places,
+    Split,
+    Task,
+    build_task,
+    build_training_episodes,
+)
 from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
 from metajax.parallel import check_chunk
@@ -97,7 +100,8 @@ def train(config: Config, directory: Path, places: Places) -> None:
         )
     name = task.metric_name
     figures.learning_curve(read_rows(directory / "metrics.jsonl"), name, directory)
-    _evaluate(config, config.evaluation, task, state.meta, directory, split="test")
+    meta = averaged(state)
+    _evaluate(config, config.evaluation, task, meta, directory, split="test")
 
 
 def evaluate_run(
@@ -112,7 +116,7 @@ def evaluate_run(
     if state is None:
         raise InputError(f"{directory} has no checkpoint yet; train it first")
     settings = replace(config.evaluation, **changes)
-    _evaluate(config, settings, task, state.meta, directory, split=split)
+    _evaluate(config, settings, task, averaged(state), directory, split=split)
 
 
 def _check(config: Config) -> None:
@@ -133,6 +137,8 @@ def _check(config: Config) -> None:
     for name, value in (
         ("inner.batch", inner.batch),
         ("data.train-shots", config.data.train_shots),
+        ("augment.fewest-ways", config.augment.fewest_ways),
+        ("augment.fewest-shots", config.augment.fewest_shots),
     ):
         check_count(f"--{name}", 1 if value is None else value, least=1)
     for name, value in (
@@ -144,11 +150,15 @@ def _check(config: Config) -> None:
     ):
         if not 0 < value < math.inf:
             raise InputError(f"--{name} must be a positive number, got {value}")
-    if not 0 <= config.augment.jitter < 1:
-        raise InputError(
-            "--augment.jitter must be at least 0 and below 1, got "
-            f"{config.augment.jitter}"
-        )
+    for name, value in (
+        ("augment.jitter", config.augment.jitter),
+        ("outer.weight-decay", outer.weight_decay),
+        ("outer.average", outer.average or 0.0),
+    ):
+        if not 0 <= value < 1:
+            raise InputError(f"--{name} must be at least 0 and below 1, got {value}")
+    if not 0 <= inner.damping < math.inf:
+        raise InputError(f"--inner.damping must be at least 0, got {inner.damping}")
     check_chunk(outer.tasks_per_chunk)
 
 
@@ -182,7 +192,7 @@ class Validation:
             return
         found = evaluate(
             self.learner,
-            state.meta,
+            averaged(state),
             self.episodes,
             self.metric,
             tasks=VALIDATION_TASKS,

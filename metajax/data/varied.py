@@ -78,7 +78,10 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
     """
     for name, (low, high) in dict(ways=ways, shots=shots).items():
         check_count(f"the fewest {name}", low, least=1)
-        check_count(f"the most {name}", high, least=low)
+        if not low <= high:
+            raise InputError(
+                f"the fewest {name} must be at most the most, got {low} and {high}"
+            )
     support = jax.eval_shape(lambda: episodes(jax.random.key(0), 1)).support
     examples, expected = support.targets.shape[1:], (ways[1] * shots[1],)
     if examples != expected or not jnp.issubdtype(support.targets.dtype, jnp.integer):

@@ -11,20 +11,18 @@ from dataclasses import replace
 from typing import get_args
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 from metajax.checkpoint import Checkpoints
-from metajax.cli.build import (
-    LEARNERS,
-    Places,
-    build_task,
-    build_training_episodes,
-)
+from metajax.cli.build import LEARNERS
 from metajax.cli.interrupt import Interrupts
 from metajax.cli.main import main
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
+from metajax.cli.tasks import Places, build_task, build_training_episodes
 from metajax.data import omniglot_builder
-from tests.helpers import SMALL, small_parts, write_archives
+from tests.helpers import SMALL, small_parts, write_archives, write_image
 
 FILES = {
     "config.json",
@@ -172,6 +170,74 @@ def test_omniglot_run(tmp_path, monkeypatch, capsys):
     assert main([*arguments, *small]) == 0
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert found["protocol"]["ways"] == 4 and found["protocol"]["split"] == "test"
+
+
+COLOURS = {"teal": (0, 128, 128), "plum": (160, 0, 120), "gold": (230, 190, 0)}
+
+
+def images(folder, splits=("train", "val", "test")):
+    """A folder of three classes a split, four images each."""
+    for split in splits:
+        for name, colour in COLOURS.items():
+            for i in range(4):
+                write_image(folder / split / name / f"{i}.png", colour, (20, 20))
+    return folder
+
+
+def mini_imagenet(tmp_path, *more):
+    arguments = ["train", "miniimagenet-5w1s", "--run-dir", str(tmp_path / "run")]
+    data = ["--data.ways", "3", "--data.size", "16", "--data.queries", "2"]
+    small = ["--model.filters", "2", "--inner.steps", "1", "--outer.steps", "2"]
+    tested = ["--evaluation.queries", "2", "--evaluation.steps", "2", *QUICK]
+    places = ["--data-dir", str(tmp_path / "data"), *more]
+    return main([*arguments, *data, *small, *tested, *places])
+
+
+def shows(picture, colour):
+    """Whether a picture has a patch of the colour."""
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return (pixels == np.array(colour)).all(axis=-1).sum() > 1000
+
+
+def test_a_folder_of_images(tmp_path, capsys):
+    places = "--images", str(images(tmp_path / "images"))
+    assert mini_imagenet(tmp_path, *places) == 0
+    run, kept = tmp_path / "run", tmp_path / "data" / "metajax_images"
+    assert {path.name for path in run.iterdir()} == FILES
+    assert len(list(kept.iterdir())) == 3, "the decoded images of each split"
+    found = json.loads((run / "evaluation.json").read_text())
+    protocol = dict(kind="FolderData", ways=3, shots=1, queries=2, size=16, steps=2)
+    assert protocol.items() <= found["protocol"].items()
+    assert all(shows(run / "adaptation.png", colour) for colour in COLOURS.values())
+
+    assert main(["evaluate", str(run), "--tasks", "3"]) == 1
+    assert "expected --images DIR" in error(capsys)
+    assert main(["evaluate", str(run), "--tasks", "3", *places]) == 0
+
+
+@pytest.mark.parametrize(
+    "places, message",
+    [
+        ([], "expected --images DIR"),
+        (["--images", "nowhere"], "a folder of images at nowhere, which is not there"),
+        (["--images", "IMAGES", "--data.size", "8"], "needs images of at least 16x16"),
+        (["--images", "IMAGES"], "no test split in"),
+        (["--images", "IMAGES", "--data.shots", "3"], "shots + queries must be at"),
+    ],
+)
+def test_a_folder_that_will_not_do(tmp_path, capsys, places, message):
+    folder = str(images(tmp_path / "images", splits=("train", "validation")))
+    assert mini_imagenet(tmp_path, *(folder if p == "IMAGES" else p for p in places))
+    assert message in error(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_lists_its_data(capsys):
+    assert main(["data", "list"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("sinusoid", "glyphs", "omniglot", "--images DIR"):
+        assert name in printed
 
 
 def test_a_finished_run_is_not_done_again(tmp_path, capsys):

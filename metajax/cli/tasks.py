@@ -1,0 +1,175 @@
+"""From a configuration to the tasks: samplers, and what they ask of a model."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from metajax import data
+from metajax.cli.presets import (
+    Config,
+    FolderData,
+    GlyphsData,
+    LossName,
+    OmniglotData,
+    SinusoidData,
+)
+from metajax.errors import InputError
+from metajax.losses import accuracy, cross_entropy, cross_entropy_over_ways, mse
+from metajax.types import Loss, Sampler
+
+Split = Literal["train", "validation", "test"]
+CLASSIFICATION: dict[LossName, Loss] = {
+    "mean": cross_entropy,
+    "sum-over-ways": cross_entropy_over_ways,
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data are on this machine: no part of what a run is."""
+
+    archives: Path | None = None
+    """Folder of images_background.zip and images_evaluation.zip (Omniglot)."""
+    data_dir: Path | None = None
+    """Folder of prepared data; TFDS's own by default."""
+    images: Path | None = None
+    """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
+    val.csv and test.csv (columns filename, label) with the files in images/."""
+
+
+class Task(NamedTuple):
+    """What a family of data asks of a model.
+
+    Attributes:
+      episodes: `episodes(split, queries) -> sampler`.
+      outputs: the number of outputs.
+      losses: the losses it may take.
+      metric: the metric it is judged by.
+      metric_name: its name.
+      input_shape: the shape of one input; features, or channels, come last.
+    """
+
+    episodes: Callable[[Split, int], Sampler]
+    outputs: int
+    losses: Mapping[LossName, Loss]
+    metric: Loss
+    metric_name: Literal["accuracy", "mse"]
+    input_shape: tuple[int, ...]
+
+
+@singledispatch
+def build_task(family: Any, places: Places) -> Task:
+    """The task of a data configuration."""
+    raise NotImplementedError(type(family))
+
+
+@build_task.register
+def _(family: SinusoidData, places: Places) -> Task:
+    def episodes(split: Split, queries: int) -> Sampler:
+        return data.sinusoid(_shots(family, split), queries)
+
+    return Task(episodes, 1, {"mean": mse}, mse, "mse", (1,))
+
+
+@build_task.register
+def _(family: GlyphsData, places: Places) -> Task:
+    def episodes(split: Split, queries: int) -> Sampler:
+        return data.glyphs(family.ways, _shots(family, split), queries, split=split)
+
+    return _classification(episodes, family.ways, (28, 28, 1))
+
+
+@build_task.register
+def _(family: OmniglotData, places: Places) -> Task:
+    def episodes(split: Split, queries: int) -> Sampler:
+        store = data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
+        shots = _shots(family, split)
+        return data.image_episodes(
+            store, family.ways, shots, queries, rotations=family.rotations
+        )
+
+    return _classification(episodes, family.ways, (28, 28, 1))
+
+
+@build_task.register
+def _(family: FolderData, places: Places) -> Task:
+    folder, size = places.images, (family.size, family.size)
+    if folder is None:
+        raise InputError(
+            "these data are a folder of yours: expected --images DIR, the folder that "
+            "holds train/CLASS/*, or train.csv and images/"
+        )
+
+    def episodes(split: Split, queries: int) -> Sampler:
+        print(f"reading the {split} images of {folder}", file=sys.stderr)
+        cache = _prepared(places) / "metajax_images"
+        store = data.image_folder(folder, size, split=split, cache=cache)
+        shots = _shots(family, split)
+        return data.image_episodes(store, family.ways, shots, queries)
+
+    return _classification(episodes, family.ways, (*size, 3))
+
+
+def _classification(
+    episodes: Callable[[Split, int], Sampler], ways: int, image_shape: tuple[int, ...]
+) -> Task:
+    return Task(episodes, ways, CLASSIFICATION, accuracy, "accuracy", image_shape)
+
+
+def _prepared(places: Places) -> Path:
+    """The folder of prepared data; TFDS's own, which reads the same variable."""
+    home = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return places.data_dir or Path(home).expanduser()
+
+
+CLASSES: dict[str, tuple[data.Transform, ...]] = {
+    "none": (),
+    "turn": (data.turn_classes,),
+    "turn-flip": (data.turn_classes, data.flip_classes),
+}
+MIXES: dict[str, Callable[[float, int], tuple[data.Transform, ...]]] = {
+    "none": lambda alpha, ways: (),
+    "mixup": lambda alpha, ways: (data.mixup(alpha, ways),),
+    "metamix": lambda alpha, ways: (data.metamix(alpha, ways),),
+}
+
+
+def build_training_episodes(config: Config, task: Task) -> Sampler:
+    """The training episodes of a configuration, augmented as it says.
+
+    Raises:
+      InputError: if episodes that are not of images are to be augmented, or the fewest
+        ways or shots are more than there are.
+    """
+    augment, family = config.augment, config.data
+    episodes, size = task.episodes("train", family.queries), augment.jitter
+    jitter = data.jitter(shift=size, scale=size, turn=90 * size)
+    transforms = (
+        *CLASSES[augment.classes],
+        *((jitter,) if size else ()),
+        *MIXES[augment.mix](augment.alpha, task.outputs),
+    )
+    fewest = augment.fewest_ways, augment.fewest_shots
+    if not transforms and fewest == (None, None):
+        return episodes
+    if task.metric_name != "accuracy":
+        raise InputError(
+            "--augment is for classes of images, not for regression; leave it out"
+        )
+    if transforms:
+        episodes = data.augmented(episodes, *transforms)
+    if fewest == (None, None):
+        return episodes
+    most = task.outputs, _shots(family, "train")
+    return data.varied(
+        episodes, *((few or many, many) for few, many in zip(fewest, most))
+    )
+
+
+def _shots(family: Any, split: Split) -> int:
+    """Support examples a class (or a task, for regression)."""
+    return (split == "train" and family.train_shots) or family.shots

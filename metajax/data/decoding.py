@@ -1,0 +1,87 @@
+"""Image files to arrays of bytes, many at a time."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from metajax.errors import InputError
+
+Mode = Literal["RGB", "L"]
+
+# What a suffix promises is not trusted; these formats run no program of others.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+UNBOUNDED = ("I", "F")  # modes whose numbers may mean any brightness
+
+
+def decode_classes(
+    classes: Sequence[Sequence[Path]], size: tuple[int, int], mode: Mode
+) -> np.ndarray:
+    """Decodes the files of each class; see `metajax.data.image_folder`.
+
+    Returns:
+      `uint8[classes, per_class, height, width, channels]`, uneven classes padded with
+      zeros.
+
+    Raises:
+      InputError: if a file cannot be read, or all together do not fit in memory.
+    """
+    images = _room((len(classes), max(map(len, classes)), *size, len(mode)))
+    places = [(i, j) for i, files in enumerate(classes) for j in range(len(files))]
+
+    def fill(place: tuple[int, int]) -> None:
+        i, j = place
+        images[i, j] = decode(classes[i][j], size, mode)
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for _ in threads.map(fill, places):  # raises what a thread did
+            pass
+    return images
+
+
+def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
+    """One image, `uint8[height, width, channels]`, upright, on white where clear."""
+    height, width = size
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            flat = _flat(ImageOps.exif_transpose(image), mode)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(
+            f"{path} has too many pixels ({error}); delete it, or make it smaller"
+        ) from error
+    except Exception as error:  # a damaged file makes Pillow raise almost anything
+        raise InputError(
+            f"{path} cannot be read as an image ({error}); delete it or mend it"
+        ) from error
+    flat = flat.resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(flat).reshape(height, width, len(mode))
+
+
+def _flat(image: Image.Image, mode: Mode) -> Image.Image:
+    """The image in a mode of 8 bits that has no transparency."""
+    if image.mode in UNBOUNDED:
+        raise ValueError(
+            "its pixels are 32-bit numbers of no known range; save it in 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16"):  # Pillow itself would clip it at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image.convert(mode)
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.zeros(shape, np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise InputError(
+            f"{shape[0]} classes of up to {shape[1]} images do not fit in memory "
+            f"({error}); choose a smaller size or fewer images"
+        ) from error

@@ -1,0 +1,147 @@
+"""A user's folder of images as an image store."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from metajax.data.decoding import Mode, decode_classes
+from metajax.data.images import ImageStore
+from metajax.data.listing import Classes, Split, list_images
+from metajax.errors import InputError
+from metajax.types import check_count
+
+CACHE_FORM = 1  # to be raised when a file would decode otherwise
+
+
+def image_folder(
+    path: str | Path,
+    size: tuple[int, int] = (84, 84),
+    *,
+    split: Split | None = None,
+    color: bool = True,
+    cache: str | Path | None = None,
+) -> ImageStore:
+    """The images of a folder of yours, for `image_episodes`.
+
+    A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at
+    any depth. What begins with a dot is passed over.
+
+    | `split` | what is read |
+    |---|---|
+    | None | `path/CLASS/*` |
+    | "train", "validation", "test" | `path/SPLIT/CLASS/*` |
+    | the same, if there is no such folder | `path/SPLIT.csv` |
+
+    A table has columns `filename` and `label` (Ravi and Larochelle's form); its files
+    are in `path/images/`, or in `path` if there is no such folder. Validation may be
+    called `val`. The splits of few-shot learning share no classes: see that yours do
+    not.
+
+    Images are turned upright as their EXIF data say, laid on white where they are
+    transparent, and resized to `size`, whatever their proportions, with Lanczos'
+    filter.
+
+    Args:
+      path: the folder.
+      size: (height, width) of the result in pixels.
+      split: which part of the folder.
+      color: three channels; one, grey, if False.
+      cache: a folder in which to keep the decoded images. They are decoded again when a
+        file's name, size or time of change is another.
+
+    Returns:
+      An `ImageStore`, classes and files sorted by name; uneven classes are padded.
+
+    Raises:
+      InputError: if there are no images, no such split, a table with a mistake, an
+        image that cannot be read or has more than 90 million pixels, or no room.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("cats/tom.png", "cats/kit.png", "dogs/rex.png"):
+    ...     (folder / name).parent.mkdir(exist_ok=True)
+    ...     Image.new("RGB", (120, 90)).save(folder / name)
+    >>> store = image_folder(folder)
+    >>> store.images.shape, store.counts.tolist(), store.names
+    ((2, 2, 84, 84, 3), [2, 1], ('cats', 'dogs'))
+
+    Source: Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR
+    2017, for the form of the tables.
+    """
+    height, width = size
+    check_count("height", height, least=1)
+    check_count("width", width, least=1)
+    if split not in (None, *get_args(Split)):
+        raise InputError(
+            f"split must be None or one of {', '.join(get_args(Split))}, got {split!r}"
+        )
+    folder = Path(path)
+    mode: Mode = "RGB" if color else "L"
+    classes = list_images(folder, split)
+    if cache is None:
+        images = _decode(classes, size, mode)
+    else:
+        key = _key(folder, classes, [height, width, mode])
+        kept = Path(cache) / f"{folder.resolve().name}-{split or 'all'}-{key}.npy"
+        images = _read(kept)
+        if images is None:
+            images = _decode(classes, size, mode)
+            _write(kept, images)
+    counts = np.array([len(files) for files in classes.values()], np.int32)
+    return ImageStore(images, counts, tuple(classes))
+
+
+def _decode(classes: Classes, size: tuple[int, int], mode: Mode) -> np.ndarray:
+    return decode_classes(list(classes.values()), size, mode)
+
+
+def _key(folder: Path, classes: Classes, settings: Sequence[int | str]) -> str:
+    """A digest of what the decoded images depend on."""
+    listing = [
+        (name, str(path.relative_to(folder)), *_stamp(path))
+        for name, files in classes.items()
+        for path in files
+    ]
+    told = json.dumps([CACHE_FORM, str(folder.resolve()), *settings, listing])
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()  # decoding says what is wrong with it
+    return found.st_size, found.st_mtime_ns
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """The images kept in a file; None if it is not there or not whole."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _write(path: Path, images: np.ndarray) -> None:
+    """Writes the file wholly or not at all."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may start
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as file:
+                np.save(file, images, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep the decoded images in {path} ({error}); choose another folder"
+        ) from error

@@ -1,0 +1,150 @@
+"""The image files of a user's folder by class: which layouts are read, and how."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from metajax.errors import InputError
+
+Split = Literal["train", "validation", "test"]
+Classes = dict[str, list[Path]]
+
+NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+COLUMNS = ("filename", "label")
+SHOWN = 5  # entries of a folder, in an error
+
+
+def list_images(folder: Path, split: Split | None) -> Classes:
+    """The files of each class, both sorted by name; see `metajax.data.image_folder`.
+
+    Raises:
+      InputError: if the folder, the split or an image is not there, or a table is
+        not as expected.
+    """
+    if not folder.is_dir():
+        what = "a file, not a folder; unpack it" if folder.exists() else "not there"
+        raise InputError(f"expected a folder of images at {folder}, which is {what}")
+    classes = _whole(folder) if split is None else _split(folder, split)
+    return {name: sorted(files) for name, files in sorted(classes.items())}
+
+
+def _whole(folder: Path) -> Classes:
+    classes = _tree(folder)
+    every = [name for names in NAMES.values() for name in names]
+    nested = {name.split("/")[0] for name in classes if "/" in name}
+    splits = sorted(nested & set(every))
+    tables = [f"{name}.csv" for name in every if (folder / f"{name}.csv").is_file()]
+    # One folder of that name may be a class; two are splits, not to be mixed.
+    if tables or len(splits) > 1:
+        raise InputError(
+            f'{folder} is split ({", ".join(tables + splits)}): pass split="train", '
+            '"validation" or "test"'
+        )
+    return classes
+
+
+def _split(folder: Path, split: Split) -> Classes:
+    names = NAMES[split]
+    for inner in (folder / name for name in names):
+        if inner.is_dir():
+            return _tree(inner)
+    for table in (folder / f"{name}.csv" for name in names):
+        if table.is_file():
+            return _table(table)
+    looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
+    raise InputError(
+        f"no {split} split in {folder}: looked for {looked}; found {_entries(folder)}"
+    )
+
+
+def _tree(root: Path) -> Classes:
+    """A class is a folder below `root` that directly holds images."""
+    classes = {
+        folder.relative_to(root).as_posix(): images
+        for folder in _folders(root, above=())
+        if folder != root and (images := _images(folder))
+    }
+    if not classes:
+        loose = len(_images(root))
+        raise InputError(
+            f"no folders of images in {root}: put the images of each class "
+            f"({', '.join(SUFFIXES)}) in a folder of its own; found "
+            + (f"{loose} images in no class" if loose else _entries(root))
+        )
+    return classes
+
+
+def _folders(folder: Path, *, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:  # a link that leads back up
+        return
+    yield folder
+    for child in folder.iterdir():
+        if child.is_dir() and not child.name.startswith("."):
+            yield from _folders(child, above=(*above, real))
+
+
+def _images(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not path.is_dir()
+    ]
+
+
+def _table(table: Path) -> Classes:
+    """The classes of a table in Ravi and Larochelle's form."""
+    beside = table.parent / "images"
+    root = beside if beside.is_dir() else table.parent
+    classes: Classes = {}
+    seen: set[Path] = set()
+    for line, filename, label in _rows(table):
+        path = root / filename
+        if not path.is_file():
+            raise InputError(
+                f"line {line} of {table} names {filename}, which is not in {root}: put "
+                "it there, or delete the line"
+            )
+        if path in seen:
+            raise InputError(
+                f"line {line} of {table} names {filename} again; delete the line"
+            )
+        seen.add(path)
+        classes.setdefault(label, []).append(path)
+    if not classes:
+        raise InputError(f"{table} names no images; expected a line for each")
+    return classes
+
+
+def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            if not set(COLUMNS) <= set(columns):
+                raise InputError(
+                    f"{table} must have the columns {','.join(COLUMNS)}, got "
+                    f"{','.join(columns) or 'none'}"
+                )
+            for row in reader:
+                filename, label = (row[name] for name in COLUMNS)
+                if not filename or not label:
+                    raise InputError(
+                        f"line {reader.line_num} of {table} must have a filename and a "
+                        "label; fill it in, or delete it"
+                    )
+                yield reader.line_num, filename, label
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{table} is not a table of UTF-8 text ({error}); save it as one"
+        ) from error
+
+
+def _entries(folder: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return ", ".join(names[:SHOWN] + more) or "nothing"

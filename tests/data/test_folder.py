@@ -1,0 +1,342 @@
+"""Folders of images: every layout, every mode of pixels, every mistake."""
+
+import os
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import metajax as mj
+from metajax.data import decoding, image_episodes, image_folder
+from tests.helpers import write_image
+
+SIZE = (4, 6)
+
+
+def fill(folder, *files):
+    """Writes an image of its own brightness to each file, and returns the folder."""
+    for i, file in enumerate(files):
+        write_image(folder / file, 10 * i + 10)
+    return folder
+
+
+def brightness(store):
+    """The top left byte of each image stored, by class."""
+    return {
+        name: images[:count, 0, 0, 0].tolist() for images, count, name in zip(*store)
+    }
+
+
+def refused(*args, **settings):
+    """The one line of the error."""
+    with pytest.raises(mj.InputError) as caught:
+        image_folder(*args, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_a_class(tmp_path):
+    fill(tmp_path, "b/2.png", "b/1.bmp", "a/x.gif", "b/3.TIF", "c/n/1.png", "c/0.PNG")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / "._x.png").write_text("what another system leaves behind")
+    (tmp_path / ".git").mkdir()
+    fill(tmp_path / ".git", "x.png")
+    store = image_folder(tmp_path, SIZE)
+    assert store.images.shape == (4, 3, *SIZE, 3) and store.images.dtype == np.uint8
+    assert brightness(store) == {"a": [30], "b": [20, 10, 40], "c": [60], "c/n": [50]}
+    assert store.counts.tolist() == [1, 3, 1, 1] and store.counts.dtype == np.int32
+    assert not store.images[0, 1:].any(), "padded with zeros"
+
+
+def test_every_format_by_its_suffix(tmp_path):
+    names = [f"a/x.{e}" for e in ("png", "jpg", "jpeg", "bmp", "gif", "webp", "tif")]
+    fill(tmp_path, *names)
+    found = brightness(image_folder(tmp_path, SIZE))["a"]
+    written = [10 * names.index(name) + 10 for name in sorted(names)]
+    np.testing.assert_allclose(found, written, atol=2)  # JPEG and WebP lose a little
+
+
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_a_folder_a_split(tmp_path, validation):
+    fill(tmp_path, "train/a/1.png", f"{validation}/b/1.png", "test/deep/c/1.png")
+    for split, name in (("train", "a"), ("validation", "b"), ("test", "deep/c")):
+        assert image_folder(tmp_path, SIZE, split=split).names == (name,)
+
+
+@pytest.mark.parametrize("root", ["images/", ""])
+def test_a_table_a_split(tmp_path, root):
+    fill(tmp_path, *(f"{root}{n}.jpg" for n in "dcba"))
+    table = "\ufefflabel,filename\r\ny,c.jpg\r\nx,d.jpg\r\n\r\ny,a.jpg\r\n"
+    (tmp_path / "val.csv").write_text(table, encoding="utf-8")
+    (tmp_path / "test.csv").write_text("filename,label\nb.jpg,z\n")
+    assert brightness(image_folder(tmp_path, SIZE, split="validation")) == {
+        "x": [10],
+        "y": [40, 20],
+    }
+    assert image_folder(tmp_path, SIZE, split="test").names == ("z",)
+
+
+def test_links_to_classes_and_in_circles(tmp_path):
+    elsewhere = fill(tmp_path / "elsewhere", "1.png")
+    folder = fill(tmp_path / "folder", "a/1.png")
+    (folder / "b").symlink_to(elsewhere)
+    (folder / "a" / "up").symlink_to(folder)
+    assert image_folder(folder, SIZE).names == ("a", "b")
+
+
+def test_resized_as_pillow_does(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "x.png")
+    (found,) = image_folder(tmp_path, (5, 7)).images[0]
+    expected = Image.fromarray(pixels).resize((7, 5), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    np.testing.assert_array_equal(image_folder(tmp_path, (12, 20)).images[0, 0], pixels)
+
+
+GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+
+
+def palette():
+    image = Image.fromarray(GREY % 4).convert("P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]])
+    return image, colours[GREY % 4]
+
+
+def clear():
+    image = np.zeros((4, 6, 4), np.uint8)
+    image[:2] = [0, 0, 200, 255]
+    expected = np.full((4, 6, 3), 255)
+    expected[:2] = [0, 0, 200]
+    return Image.fromarray(image, "RGBA"), expected
+
+
+def as_rgb(grey):
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+MODES = {
+    "L": lambda: (Image.fromarray(GREY), as_rgb(GREY)),
+    "1": lambda: (Image.fromarray(GREY > 99), as_rgb(255 * (GREY > 99))),
+    "I;16": lambda: (Image.fromarray(GREY.astype(np.uint16) * 257), as_rgb(GREY)),
+    "P": palette,
+    "RGBA": clear,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_of_pixels(tmp_path, mode):
+    image, expected = MODES[mode]()
+    assert image.mode == mode
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "x.png")
+    np.testing.assert_array_equal(image_folder(tmp_path, (4, 6)).images[0, 0], expected)
+
+
+def test_cmyk(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("CMYK", (6, 4), (0, 255, 255, 0)).save(tmp_path / "a" / "x.tif")
+    assert image_folder(tmp_path, SIZE).images[0, 0, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_grey(tmp_path):
+    write_image(tmp_path / "a" / "x.png", (0, 255, 0))
+    images = image_folder(tmp_path, SIZE, color=False).images
+    assert images.shape == (1, 1, *SIZE, 1) and set(images.ravel()) == {150}
+
+
+def test_upright_as_the_camera_was_held(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    (tmp_path / "a").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "a" / "x.png", exif=exif)
+    found = image_folder(tmp_path, (6, 4), color=False).images[0, 0, :, :, 0]
+    np.testing.assert_array_equal(found, np.rot90(GREY, -1))
+
+
+def test_feeds_episodes(tmp_path):
+    fill(tmp_path, *(f"{name}/{i}.png" for name in "abc" for i in range(3)))
+    store = image_folder(tmp_path, SIZE)
+    episodes = image_episodes(store, ways=3, shots=1, queries=2)(jax.random.key(0), 2)
+    assert episodes.query.inputs.shape == (2, 6, *SIZE, 3)
+    fill(tmp_path, "d/0.png")
+    with pytest.raises(mj.InputError, match=r"images a class, 1 \(of d\)"):
+        image_episodes(image_folder(tmp_path, SIZE), ways=3, shots=1, queries=2)
+
+
+def test_no_folder(tmp_path):
+    assert "which is not there" in refused(tmp_path / "nowhere")
+    (tmp_path / "set.zip").write_text("")
+    assert "which is a file, not a folder; unpack it" in refused(tmp_path / "set.zip")
+
+
+def test_no_images(tmp_path):
+    message = refused(tmp_path)
+    assert f"no folders of images in {tmp_path}" in message
+    assert message.endswith("found nothing")
+    fill(tmp_path, *(f"{i}.png" for i in range(3)))
+    assert refused(tmp_path).endswith("found 3 images in no class")
+
+
+def test_no_such_split(tmp_path):
+    fill(tmp_path, *(f"{name}/1.png" for name in "abcdefg"))
+    message = refused(tmp_path, split="validation")
+    assert f"no validation split in {tmp_path}" in message
+    for layout in ("validation/CLASS/*", "validation.csv", "val/CLASS/*", "val.csv"):
+        assert layout in message
+    assert message.endswith("found a/, b/, c/, d/, e/, and 2 more")
+    assert "split must be None or one of train," in refused(tmp_path, split="val")
+
+
+def test_splits_are_not_mixed(tmp_path):
+    fill(tmp_path, "train/a/1.png", "val/b/1.png")
+    assert "is split (train, val): pass split=" in refused(tmp_path)
+    (tmp_path / "train.csv").write_text("filename,label\n")
+    assert "is split (train.csv, train, val)" in refused(tmp_path)
+    # "train" may also be a class, of vehicles.
+    vehicles = fill(
+        tmp_path / "vehicles", "train/1.png", "train/old/1.png", "car/1.png"
+    )
+    assert image_folder(vehicles, SIZE).names == ("car", "train", "train/old")
+
+
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        (b"file,class\na.png,x\n", "the columns filename,label, got file,class"),
+        (b"", "must have the columns filename,label, got none"),
+        (b"filename,label\n", "names no images"),
+        (b"filename,label\na.png,x\n\nno.png,x\n", "line 4 of .* names no.png, which"),
+        (b"filename,label\na.png,x\na.png,y\n", "line 3 of .* names a.png again"),
+        (b"filename,label\na.png\n", "line 2 of .* must have a filename and a label"),
+        (b"filename,label\n\xff\xfe,x\n", "not a table of UTF-8 text"),
+    ],
+)
+def test_a_table_with_a_mistake(tmp_path, table, message):
+    fill(tmp_path / "images", "a.png")
+    (tmp_path / "train.csv").write_bytes(table)
+    with pytest.raises(mj.InputError, match=message):
+        image_folder(tmp_path, split="train")
+
+
+def cut(path):
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+HARMS = {
+    "text": lambda path: path.write_text("<html>not found</html>"),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut short": cut,
+    "floats": lambda path: Image.new("F", (4, 4)).save(path, "TIFF"),
+    "a broken link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_image_that_cannot_be_read(tmp_path, harm, kept):
+    folder = fill(tmp_path / "set", "a/1.png", "a/2.png", "b/1.png")
+    HARMS[harm](folder / "a" / "2.png")
+    message = refused(folder, SIZE, cache=tmp_path / "cache" if kept else None)
+    assert str(folder / "a" / "2.png") in message
+    assert "cannot be read as an image" in message and "delete it or mend it" in message
+    assert not (tmp_path / "cache").exists(), "nothing is written"
+
+
+@pytest.mark.parametrize("limit", [20, 10])  # Pillow warns from one, raises from two
+def test_an_image_of_too_many_pixels(tmp_path, monkeypatch, limit):
+    fill(tmp_path, "a/1.png")
+    monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", limit)
+    assert "1.png has too many pixels" in refused(tmp_path)
+
+
+def test_bad_size(tmp_path):
+    assert "height must be a whole number of at least 1" in refused(tmp_path, (0, 4))
+
+
+@pytest.mark.parametrize("side", [2**23, 2**40])
+def test_what_does_not_fit_in_memory(tmp_path, side):
+    fill(tmp_path, "a/1.png")
+    assert "choose a smaller size" in refused(tmp_path, (side, side))
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that were decoded, as they are."""
+    names, true = [], decoding.decode
+
+    def spy(path, *settings):
+        names.append(path.name)
+        return true(path, *settings)
+
+    monkeypatch.setattr(decoding, "decode", spy)
+    return names
+
+
+def test_decoded_images_are_kept(tmp_path, decoded):
+    folder = fill(tmp_path / "set", "a/1.png", "a/2.png", "b/1.png")
+    cache = tmp_path / "deep" / "cache"
+    plain, first, again = (
+        image_folder(folder, SIZE, cache=place) for place in (None, cache, cache)
+    )
+    assert len(decoded) == 6, "the third is read"
+    (kept,) = cache.iterdir()
+    assert kept.suffix == ".npy"
+    for store in (first, again):
+        np.testing.assert_array_equal(store.images, plain.images)
+        np.testing.assert_array_equal(store.counts, plain.counts)
+        assert store.names == plain.names
+
+
+CHANGES = {
+    "another time": lambda folder: os.utime(folder / "a/1.png", ns=(0, 0)),
+    "one more": lambda folder: write_image(folder / "a/3.png", 9),
+    "one less": lambda folder: (folder / "a/2.png").unlink(),
+    "another name": lambda folder: (folder / "a/2.png").rename(folder / "a/4.png"),
+    "another class": lambda folder: (folder / "a").rename(folder / "c"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_folder_is_decoded_again(tmp_path, decoded, change):
+    folder = fill(tmp_path / "set", "a/1.png", "a/2.png", "b/1.png")
+    image_folder(folder, SIZE, cache=tmp_path / "cache")
+    CHANGES[change](folder)
+    decoded.clear()
+    kept = image_folder(folder, SIZE, cache=tmp_path / "cache")
+    assert decoded
+    assert brightness(kept) == brightness(image_folder(folder, SIZE))
+
+
+def test_each_size_and_colour_is_kept_apart(tmp_path):
+    folder = fill(tmp_path / "set", "a/1.png")
+    for settings in (dict(size=(4, 6)), dict(size=(6, 4)), dict(color=False)):
+        kept = image_folder(folder, cache=tmp_path / "cache", **settings)
+        plain = image_folder(folder, **settings)
+        np.testing.assert_array_equal(kept.images, plain.images)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+@pytest.mark.parametrize("end", [0, 50, -3])
+def test_kept_images_that_are_damaged_are_decoded_again(tmp_path, decoded, end):
+    folder, cache = fill(tmp_path / "set", "a/1.png"), tmp_path / "cache"
+    first = image_folder(folder, SIZE, cache=cache)
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:end])
+    decoded.clear()
+    again = image_folder(folder, SIZE, cache=cache)
+    assert decoded == ["1.png"] and kept.read_bytes() == whole
+    np.testing.assert_array_equal(first.images, again.images)
+
+
+def test_nowhere_to_keep(tmp_path, small_disk):
+    folder = fill(tmp_path / "set", "a/1.png")
+    (tmp_path / "file").write_text("")
+    assert "choose another folder" in refused(folder, cache=tmp_path / "file")
+    disk = small_disk(8)
+    assert "choose another folder" in refused(folder, cache=disk)
+    assert not list(disk.iterdir()), "nothing is left"
