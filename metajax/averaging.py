@@ -50,7 +50,7 @@ def parameter_average(decay: float) -> optax.GradientTransformation:
     def init(params: Params) -> AverageState:
         return AverageState(params, jnp.zeros((), jnp.int32))
 
-    def update(updates: Params, state: Any, params: Params | None = None):
+    def update(updates: Params, state: Any, params: Any = None):
         seen = state.seen + 1
         ramp = (1.0 + seen.astype(float)) / (10.0 + seen.astype(float))
         share = jnp.minimum(decay, ramp)

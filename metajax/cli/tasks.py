@@ -164,10 +164,9 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
         episodes = data.augmented(episodes, *transforms)
     if fewest == (None, None):
         return episodes
-    most = task.outputs, _shots(family, "train")
-    return data.varied(
-        episodes, *((few or many, many) for few, many in zip(fewest, most))
-    )
+    ways, shots = task.outputs, _shots(family, "train")
+    ranges = (fewest[0] or ways, ways), (fewest[1] or shots, shots)
+    return data.varied(episodes, *ranges)
 
 
 def _shots(family: Any, split: Split) -> int:
