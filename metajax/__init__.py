@@ -29,6 +29,7 @@ from metajax.learners import learned_maml as learned_maml
 from metajax.learners import maml as maml
 from metajax.learners import maml_plus_plus as maml_plus_plus
 from metajax.learners import meta_sgd as meta_sgd
+from metajax.learners import mtl as mtl
 from metajax.learners import proto_maml as proto_maml
 from metajax.learners import reptile as reptile
 from metajax.losses import accuracy as accuracy

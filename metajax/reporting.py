@@ -173,12 +173,13 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file wholly or not at all."""
+    content = content.encode() if isinstance(content, str) else content
     beside = path.with_name(path.name + ".tmp")
     try:
-        with beside.open("w") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial, singledispatch
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import optax
 
 from metajax import learners
 from metajax.averaging import parameter_average
+from metajax.cli.backbone import read_body
 from metajax.cli.presets import (
     Config,
     Conv4Model,
@@ -21,6 +23,7 @@ from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
 from metajax.models import conv4, in_precision, mlp
+from metajax.models.headed import parts
 from metajax.types import Array, Learner, LearnerSchedule, Loss, Model
 
 INNER = {
@@ -98,6 +101,14 @@ def imaml(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
     return build(model, loss, inner, *args, **settings)
 
 
+def mtl(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
+    """Meta-transfer learning of a configuration."""
+    path = None if inner.backbone is None else Path(inner.backbone)
+    body, _ = parts(model, "mtl")
+    build = by_optimizer(partial(learners.mtl, backbone=read_body(path, body)))
+    return build(model, loss, inner, *args, **settings)
+
+
 class Choice(NamedTuple):
     """How a learner is built.
 
@@ -132,6 +143,7 @@ LEARNERS: dict[LearnerName, Choice] = {
         by_rule(learners.maml_plus_plus, lambda rate, k: step_rates(rate, max(1, k))),
         changes=("grad", "step_weights"),
     ),
+    "mtl": Choice(mtl),
 }
 
 

@@ -36,19 +36,24 @@ class Run:
         train(self.config, self.run_dir, self.places)
 
 
-Preset = Union[  # noqa: UP007, built from the table
-    tuple(
-        Annotated[
-            Run,
-            tyro.conf.subcommand(
-                name,
-                default=Run(config, Places(), RUNS / name),
-                description=DESCRIPTIONS[name],
-            ),
-        ]
-        for name, config in PRESETS.items()
-    )
-]
+def _presets(suffix: str) -> Any:
+    """The presets as subcommands, their directories of names that end in `suffix`."""
+    return Union[  # noqa: UP007, built from the table
+        tuple(
+            Annotated[
+                Run,
+                tyro.conf.subcommand(
+                    name,
+                    default=Run(config, Places(), RUNS / (name + suffix)),
+                    description=DESCRIPTIONS[name],
+                ),
+            ]
+            for name, config in PRESETS.items()
+        )
+    ]
+
+
+Preset, PresetBody = _presets(""), _presets("-body")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,20 @@ class Train:
     def __call__(self) -> None:
         """Trains."""
         self.preset()
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train a preset's body to tell all training classes apart, for --learner mtl."""
+
+    preset: Annotated[PresetBody, tyro.conf.arg(name="")]  # pyright: ignore
+    """Which one; its outer loop's settings hold, of batches in place of tasks."""
+
+    def __call__(self) -> None:
+        """Pre-trains."""
+        from metajax.cli.pretrain import pretrain
+
+        pretrain(self.preset.config, self.preset.run_dir, self.preset.places)
 
 
 @dataclass(frozen=True)
@@ -141,6 +160,7 @@ class Data:
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Data, tyro.conf.subcommand("data")]
 )
@@ -204,7 +224,7 @@ def console() -> int:
 
 
 def _unknown_preset(argv: Sequence[str]) -> str | None:
-    if len(argv) < 2 or argv[0] != "train" or argv[1].startswith("-"):
+    if len(argv) < 2 or argv[0] not in ("train", "pretrain") or argv[1].startswith("-"):
         return None
     if argv[1] in PRESETS:
         return None

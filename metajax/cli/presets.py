@@ -21,6 +21,7 @@ LearnerName = Literal[
     "meta-sgd",
     "meta-curvature",
     "maml++",
+    "mtl",
 ]
 LossName = Literal["mean", "sum-over-ways"]
 
@@ -143,6 +144,8 @@ class Inner:
     """Of iMAML's regularisation, λ; other learners have none."""
     damping: float = 0.0
     """Of its conjugate gradients, added to the Hessian."""
+    backbone: str | None = None
+    """Of MTL, a directory of metajax pretrain; other learners have none."""
 
 
 @dataclass(frozen=True)

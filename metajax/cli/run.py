@@ -59,14 +59,14 @@ VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 def train(config: Config, directory: Path, places: Places) -> None:
     """Trains in `directory`, or goes on with what is there; evaluates and draws."""
-    _check(config)
+    check_config(config)
     task = build_task(config.data, places)
     learner = build_schedule(config, task)
     tested = build_learner(config, task, steps=config.evaluation.steps)
     episodes = build_training_episodes(config, task)
     held_out = task.episodes("validation", config.evaluation.queries)
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
-    _claim(directory, config)
+    claim(directory, config)
 
     reached = max(_checkpoints(directory).steps(), default=0)
     if reached == config.outer.steps:
@@ -119,7 +119,7 @@ def evaluate_run(
     _evaluate(config, settings, task, averaged(state), directory, split=split)
 
 
-def _check(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Refuses, before anything is written, what would fail later."""
     inner, outer, evaluation = config.inner, config.outer, config.evaluation
     for name, value, least in (
@@ -272,7 +272,7 @@ def _checkpoints(directory: Path) -> Checkpoints:
     return Checkpoints(directory / "checkpoints")
 
 
-def _claim(directory: Path, config: Config) -> None:
+def claim(directory: Path, config: Config) -> None:
     """Makes `directory` this configuration's, or sees that it is.
 
     Raises:

@@ -51,6 +51,8 @@ class Task(NamedTuple):
       metric: the metric it is judged by.
       metric_name: its name.
       input_shape: the shape of one input; features, or channels, come last.
+      joint: `joint(examples) -> sampler` of all training classes at once; None where
+        classes do not stay.
     """
 
     episodes: Callable[[Split, int], Sampler]
@@ -59,6 +61,7 @@ class Task(NamedTuple):
     metric: Loss
     metric_name: Literal["accuracy", "mse"]
     input_shape: tuple[int, ...]
+    joint: Callable[[int], data.JointBatches] | None = None
 
 
 @singledispatch
@@ -85,14 +88,10 @@ def _(family: GlyphsData, places: Places) -> Task:
 
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
-    def episodes(split: Split, queries: int) -> Sampler:
-        store = data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
-        shots = _shots(family, split)
-        return data.image_episodes(
-            store, family.ways, shots, queries, rotations=family.rotations
-        )
+    def store(split: Split) -> data.ImageStore:
+        return data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
 
-    return _classification(episodes, family.ways, (28, 28, 1))
+    return _stored(family, store, (28, 28, 1), family.rotations)
 
 
 @build_task.register
@@ -104,14 +103,32 @@ def _(family: FolderData, places: Places) -> Task:
             "holds train/CLASS/*, or train.csv and images/"
         )
 
-    def episodes(split: Split, queries: int) -> Sampler:
+    def store(split: Split) -> data.ImageStore:
         print(f"reading the {split} images of {folder}", file=sys.stderr)
         cache = _prepared(places) / "metajax_images"
-        store = data.image_folder(folder, size, split=split, cache=cache)
-        shots = _shots(family, split)
-        return data.image_episodes(store, family.ways, shots, queries)
+        return data.image_folder(folder, size, split=split, cache=cache)
 
-    return _classification(episodes, family.ways, (*size, 3))
+    return _stored(family, store, (*size, 3), 1)
+
+
+def _stored(
+    family: OmniglotData | FolderData,
+    store: Callable[[Split], data.ImageStore],
+    image_shape: tuple[int, ...],
+    rotations: int,
+) -> Task:
+    """The task of images that are stored."""
+
+    def episodes(split: Split, queries: int) -> Sampler:
+        shots = _shots(family, split)
+        return data.image_episodes(
+            store(split), family.ways, shots, queries, rotations=rotations
+        )
+
+    def joint(examples: int) -> data.JointBatches:
+        return data.joint_batches(store("train"), examples, rotations=rotations)
+
+    return _classification(episodes, family.ways, image_shape)._replace(joint=joint)
 
 
 def _classification(

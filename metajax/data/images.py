@@ -107,7 +107,7 @@ def image_episodes(
         check_count(name, value, least=1)
     if rotations not in ROTATIONS:
         raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
-    _check_store(store)
+    check_store(store)
     classes, _, height, width, _ = store.images.shape
     if rotations > 1 and height != width:
         raise InputError(
@@ -129,7 +129,8 @@ def image_episodes(
     return Images(images, counts, ways, shots, queries, rotations)
 
 
-def _check_store(store: ImageStore) -> None:
+def check_store(store: ImageStore) -> None:
+    """Checks the shapes of a store."""
     images, counts, names = store
     if images.ndim != 5 or images.dtype != np.uint8:
         raise InputError(

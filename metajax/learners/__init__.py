@@ -17,6 +17,8 @@ from metajax.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights as multi_step_weights
 from metajax.learners.maml_plus_plus import nothing as nothing
 from metajax.learners.maml_plus_plus import scale_or_offset as scale_or_offset
+from metajax.learners.mtl import mtl as mtl
+from metajax.learners.mtl import scale_and_shift as scale_and_shift
 from metajax.learners.proto_maml import proto_maml as proto_maml
 from metajax.learners.reptile import reptile as reptile
 from metajax.learners.schedules import switch as switch

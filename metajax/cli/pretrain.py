@@ -1,0 +1,68 @@
+"""Pre-training: a classifier of all training classes, of which the body is kept.
+
+| file | what |
+|---|---|
+| config.json | the configuration, whole |
+| metrics.jsonl | a row a dispatch |
+| checkpoints/ | the newest states |
+| backbone.npz | the body, for `--learner mtl --inner.backbone DIR` |
+"""
+
+from pathlib import Path
+
+import optax
+
+from metajax.averaging import averaged
+from metajax.checkpoint import Checkpoints
+from metajax.cli.backbone import FILE, write_body
+from metajax.cli.build import build_model, build_optimizer
+from metajax.cli.presets import Config
+from metajax.cli.run import check_config, claim
+from metajax.cli.tasks import Places, build_task
+from metajax.errors import InputError
+from metajax.learners import maml
+from metajax.models import in_precision
+from metajax.reporting import JsonLines, Progress
+from metajax.training import fit
+
+EXAMPLES = 64  # a batch
+
+
+def pretrain(config: Config, directory: Path, places: Places) -> None:
+    """Trains in `directory`, or goes on with what is there, and saves the body.
+
+    Raises:
+      InputError: if the data have no classes that stay.
+    """
+    check_config(config)
+    task = build_task(config.data, places)
+    if task.joint is None:
+        raise InputError(
+            "these data have no classes that stay, so there is nothing to pre-train "
+            "on; take Omniglot or a folder of images"
+        )
+    batches = task.joint(EXAMPLES)
+    model = build_model(config.model, task._replace(outputs=batches.classes), 0)
+    # No inner steps: the loss of the query set, which is the batch.
+    classifier = maml(
+        in_precision(model, config.precision),
+        task.losses["mean"],
+        optax.identity(),
+        0,
+        metrics={task.metric_name: task.metric},
+    )
+    claim(directory, config)
+    rows = JsonLines(directory / "metrics.jsonl")
+    with Progress(config.outer.steps, 1) as progress:
+        state = fit(
+            classifier,
+            build_optimizer(config),
+            batches,
+            steps=config.outer.steps,
+            tasks=1,
+            seed=config.seed,
+            checkpoints=Checkpoints(directory / "checkpoints"),
+            observers=(rows, progress),
+        )
+    write_body(directory / FILE, averaged(state)["body"])
+    print(f"a body of {batches.classes} classes is in {directory / FILE}")

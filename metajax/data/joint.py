@@ -1,0 +1,76 @@
+"""All classes of a store at once, for pre-training."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from metajax.data.images import ROTATIONS, ImageStore, check_store, rotate
+from metajax.errors import InputError
+from metajax.types import Array, Batch, Episode, check_count
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class JointBatches:
+    """The sampler that `joint_batches` makes: `episodes(key, tasks) -> Episode`."""
+
+    images: Array
+    counts: Array
+    examples: int = field(metadata={"static": True})
+    rotations: int = field(metadata={"static": True})
+
+    @property
+    def classes(self) -> int:
+        """How many there are, each rotation counted."""
+        return self.images.shape[0] * self.rotations
+
+    def __call__(self, key: Array, tasks: int) -> Episode:
+        """Samples `tasks` batches."""
+        return jax.vmap(self._batch)(jax.random.split(key, tasks))
+
+    def _batch(self, key: Array) -> Episode:
+        class_key, image_key = jax.random.split(key)
+        labels = jax.random.randint(class_key, (self.examples,), 0, self.classes)
+        stored, turns = labels % len(self.images), labels // len(self.images)
+        which = jax.random.uniform(image_key, (self.examples,))
+        place = (which * self.counts[stored]).astype(jnp.int32)
+        images = self.images[stored, place]
+        if self.rotations > 1:
+            images = jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(images, turns)
+        batch = Batch(images.astype(jnp.float32) / 255.0, labels)
+        return Episode(jax.tree.map(lambda x: x[:1], batch), batch)
+
+
+def joint_batches(
+    store: ImageStore, examples: int = 64, *, rotations: int = 1
+) -> JointBatches:
+    """Batches of all classes of a store, each class with a label of its own.
+
+    They are the query sets; with `metajax.maml` of 0 inner steps, `metajax.fit` trains
+    a plain classifier on them, whose body is a backbone for `metajax.mtl`.
+
+    Args:
+      store: the images; they are put on the default device once.
+      examples: images a batch, drawn with replacement.
+      rotations: see `image_episodes`.
+
+    Returns:
+      A sampler, whose `classes` is how many outputs its labels need.
+
+    Raises:
+      InputError: if `examples` is below 1, or for rotations as in `image_episodes`.
+
+    >>> store = ImageStore(
+    ...     np.zeros((6, 20, 28, 28, 1), np.uint8), np.full(6, 20), tuple("abcdef")
+    ... )
+    >>> batches = joint_batches(store, rotations=4)
+    >>> batches.classes, batches(jax.random.key(0), 1).query.inputs.shape
+    (24, (1, 64, 28, 28, 1))
+    """
+    check_count("examples", examples, least=1)
+    if rotations not in ROTATIONS:
+        raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
+    check_store(store)
+    images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
+    return JointBatches(images, counts, examples, rotations)

@@ -1,0 +1,143 @@
+"""Meta-transfer learning: scale and shift a pre-trained body, adapt the head."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax.errors import InputError
+from metajax.gradients import exact
+from metajax.inner import View, whole
+from metajax.learners.anil import anil
+from metajax.models.headed import headed, parts
+from metajax.types import (
+    Array,
+    GradTransform,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    keep,
+)
+
+
+def mtl(
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    backbone: Params | None,
+    grad: GradTransform = exact,
+    view: View = whole,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """ANIL on a frozen, pre-trained body whose kernels are scaled and biases shifted.
+
+      W' = W ∘ Φ_S1,  b' = b + Φ_S2
+      ψ'_i = ψ - α ∇_ψ L_support(Φ, ψ)   (`steps` times)
+      min_{Φ,ψ} Σ_i L_query(Φ, ψ'_i)
+
+    The body is pre-trained as a classifier of all training classes at once: `maml` with
+    no inner steps, on `metajax.data.joint_batches`.
+
+    Args:
+      model: the network, of a body and a head; see `metajax.anil`.
+      loss: see `metajax.maml`.
+      optimizer: see `metajax.maml`.
+      steps: see `metajax.maml`.
+      backbone: the pre-trained parameters of the body.
+      grad: see `metajax.maml`.
+      view: see `metajax.maml`.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"body": Φ, "head": ψ}`.
+
+    Raises:
+      InputError: if there is no backbone, or it is of another body; if the model does
+        not know its parts, or `steps` is not a whole number of at least 0.
+
+    >>> import metajax as mj
+    >>> model = mj.mlp()
+    >>> backbone = model.init(jax.random.key(0))["body"]  # train it first
+    >>> learner = mtl(model, mj.mse, optax.sgd(0.01), steps=5, backbone=backbone)
+
+    Source: Sun et al., "Meta-Transfer Learning for Few-Shot Learning", CVPR 2019,
+    without its choice of hard tasks.
+    """
+    body, head = parts(model, "mtl")
+    if backbone is None:
+        raise InputError(
+            "mtl needs a pre-trained backbone: the parameters of the model's body "
+            "after training on all classes, from metajax pretrain (--inner.backbone "
+            "DIR) or from metajax.data.joint_batches"
+        )
+    scaled = headed(scale_and_shift(body, backbone), head)
+    return anil(scaled, loss, optimizer, steps, grad=grad, view=view, metrics=metrics)
+
+
+def scale_and_shift(body: Model, weights: Params) -> Model:
+    """`body` with frozen weights, of which each channel is scaled or shifted.
+
+      W' = W ∘ Φ_S1 for arrays of two axes or more, one factor for each pair of input
+      and output;  b' = b + Φ_S2 for vectors
+
+    Args:
+      body: a network.
+      weights: its parameters, which stay as they are.
+
+    Returns:
+      A `Model` whose parameters are Φ: ones and zeros to start with.
+
+    Raises:
+      InputError: if `weights` are not of the body's structure and shapes, or the body
+        normalises by the support set's statistics.
+
+    >>> from metajax.models import dense
+    >>> body = dense(2, 3)
+    >>> same = scale_and_shift(body, body.init(jax.random.key(0)))
+    >>> jax.tree.map(jnp.shape, same.init(jax.random.key(1)))
+    {'bias': (3,), 'kernel': (2, 3)}
+    """
+    _check_weights(body, weights)
+    if body.settle is not keep:
+        raise InputError(
+            "a scaled body must keep nothing of the support set: take a transductive "
+            "norm"
+        )
+
+    def init(key: Array) -> Params:
+        return jax.tree.map(_start, weights)
+
+    def joined(params: Params) -> Params:
+        frozen = jax.lax.stop_gradient(weights)
+        return jax.tree.map(
+            lambda w, p: w * _wide(p, w) if w.ndim > 1 else w + p, frozen, params
+        )
+
+    def apply(params: Params, inputs: PyTree) -> PyTree:
+        return body.apply(joined(params), inputs)
+
+    return Model(init, apply)
+
+
+def _start(w: Array) -> Array:
+    """One for each pair of input and output of a kernel; zero for each bias."""
+    return jnp.ones(w.shape[-2:], w.dtype) if w.ndim > 1 else jnp.zeros_like(w)
+
+
+def _wide(p: Array, w: Array) -> Array:
+    return p.reshape((1,) * (w.ndim - 2) + p.shape)
+
+
+def _check_weights(body: Model, weights: Params) -> None:
+    expected = jax.eval_shape(body.init, jax.random.key(0))
+    ours, theirs = (jax.tree.map(jnp.shape, tree) for tree in (expected, weights))
+    if ours != theirs:
+        raise InputError(
+            f"the backbone must have the shapes of the model's body, {ours}, got "
+            f"{theirs}"
+        )
