@@ -41,9 +41,10 @@ def inner_loop(
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optax optimizer whose update needs no more than the gradient and
-        the parameters (no line search). `optax.adam` has a gradient of NaN wherever a
-        parameter's own gradient is exactly zero; `metajax.adam` has not.
+      optimizer: any optax optimizer whose update needs no more than the gradient, the
+        parameters and the loss (`value`; no line search). `optax.adam` has a gradient
+        of NaN wherever a parameter's own gradient is exactly zero; `metajax.adam` has
+        not.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`.
@@ -206,8 +207,7 @@ def _scan(
 def _valued(loss_fn: LossFn, grad: GradTransform) -> LossFn:
     """L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
 
-    The compiler merges its forward pass with the gradient's, and drops it for an
-    optimizer that does not use it.
+    An optimizer that does not use it pays nothing: the compiler drops it.
     """
     scaled = grad(lambda scale, seen: scale * loss_fn(*seen))
 

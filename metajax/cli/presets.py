@@ -19,6 +19,8 @@ LearnerName = Literal[
     "cavia",
     "meta-sgd",
     "meta-curvature",
+    "meta-lstm",
+    "learned-optimizer",
     "maml++",
 ]
 
