@@ -175,7 +175,8 @@ def test_the_loss_costs_nothing_where_it_is_not_used(grad, steps):
 
     plain = mj.inner_loop(loss, optax.sgd(0.01), steps, grad=grad)
     asking = mj.inner_loop(loss, told(0.01), steps, grad=grad)
-    assert flops(plain) == pytest.approx(flops(without), rel=0.01) < flops(asking)
+    assert flops(plain) == pytest.approx(flops(without), rel=0.01)
+    assert flops(asking) > flops(plain)
 
 
 @pytest.mark.parametrize("steps", [-1, 1.5, None, True])
