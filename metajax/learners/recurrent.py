@@ -1,7 +1,8 @@
 """Inner optimizers that are recurrent networks, one coordinate at a time.
 
 Both share their weights over the coordinates of all arrays, and keep for each
-coordinate a state of its own.
+coordinate a state of its own: per inner step, an LSTM of h units keeps 2h numbers for
+every parameter.
 """
 
 import math
