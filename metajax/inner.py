@@ -49,9 +49,10 @@ def inner_loop(
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optax optimizer whose update needs no more than the gradient and
-        the parameters (no line search). `optax.adam` has a gradient of NaN wherever a
-        parameter's own gradient is exactly zero; `metajax.adam` has not.
+      optimizer: any optax optimizer whose update needs no more than the gradient, the
+        parameters and the loss (`value`; no line search). `optax.adam` has a gradient
+        of NaN wherever a parameter's own gradient is exactly zero; `metajax.adam` has
+        not.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`.
@@ -202,13 +203,15 @@ def _scan(
     every: Callable[[Params], Params | None],
 ) -> Callable[[Params, Batch], tuple[Params, Params]]:
     length = check_count("steps", steps, least=0)
-    gradient = grad(loss_fn)
+    gradient, value = grad(loss_fn), _valued(loss_fn, grad)
+    update = optax.with_extra_args_support(optimizer).update
 
     def run(params: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
-            grads = gradient(params, view(batch, k))
-            updates, state = optimizer.update(grads, state, params)
+            seen = view(batch, k)
+            grads, now = gradient(params, seen), value(params, seen)
+            updates, state = update(grads, state, params, value=now)
             return (optax.apply_updates(params, updates), state), every(params)
 
         # A scan already keeps XLA from merging the recomputed step with the first.
@@ -220,3 +223,17 @@ def _scan(
         return last, trace
 
     return run
+
+
+def _valued(loss_fn: LossFn, grad: GradTransform) -> LossFn:
+    """L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
+
+    An optimizer that does not use it pays nothing: the compiler drops it.
+    """
+    scaled = grad(lambda scale, seen: scale * loss_fn(*seen))
+
+    def value(params: Params, batch: Batch) -> Array:
+        dtype = jax.eval_shape(loss_fn, params, batch).dtype
+        return scaled(jnp.ones((), dtype), (params, batch))
+
+    return value

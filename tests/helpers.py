@@ -97,6 +97,25 @@ def descend(rate):
     )
 
 
+def preprocessed(x, p=10.0):
+    """Andrychowicz et al., appendix A, of one number."""
+    if abs(x) >= np.exp(-p):
+        return np.log(abs(x)) / p, np.sign(x)
+    return -1.0, np.exp(p) * x
+
+
+def squash(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def lstm_by_hand(weights, x, h, c):
+    """One step of an LSTM in numpy: its output and its cell."""
+    gates = np.concatenate([x, h]) @ weights["kernel"] + weights["bias"]
+    i, f, g, o = np.split(gates, 4)
+    c = squash(f) * np.asarray(c) + squash(i) * np.tanh(g)
+    return squash(o) * np.tanh(c), c
+
+
 @contextlib.contextmanager
 def compilations():
     """Counts the programs that are compiled in the block."""

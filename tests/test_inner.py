@@ -114,6 +114,72 @@ def test_memory_is_flat_in_steps():
     assert many - few < 2 * 45 * bytes_of_params + 0.05 * few
 
 
+def told(scale):
+    """An optimizer that is told the loss: u = -scale L g."""
+
+    def update(updates, state, params=None, *, value, **also):
+        return jax.tree.map(lambda g: -scale * value * g, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+
+@pytest.mark.parametrize("grad", [mj.exact, mj.reverse])
+def test_an_optimizer_may_be_told_the_loss(float64, grad):
+    params, batch = MODEL.init(KEY), sine_episode(KEY, jnp.float64).support
+
+    def by_hand(params):
+        for _ in range(3):
+            value, grads = jax.value_and_grad(loss_fn)(params, batch)
+            params = jax.tree.map(lambda p, g: p - 0.01 * value * g, params, grads)  # noqa: B023
+        return loss_fn(params, batch)
+
+    adapt = mj.inner_loop(loss_fn, told(0.01), 3, grad=grad)
+    ours, theirs = (
+        jax.value_and_grad(f)(params)
+        for f in (lambda p: loss_fn(adapt(p, batch), batch), by_hand)
+    )
+    assert relative(ours, theirs) < 1e-12
+
+
+def test_the_loss_is_held_constant_as_the_gradient_is(float64):
+    def adapted(offset):
+        loss = lambda w, batch: w**2 + offset  # noqa: E731
+        return mj.inner_loop(loss, told(0.1), 2, grad=mj.first_order)(2.0, ())
+
+    assert adapted(1.0) != adapted(0.0) and jax.grad(adapted)(1.0) == 0
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("grad", [mj.exact, mj.reverse, mj.first_order])
+def test_the_loss_costs_nothing_where_it_is_not_used(grad, steps):
+    model = mj.mlp(hidden=(8, 8))
+    params, batch, sgd = model.init(KEY), sine_episode(KEY).support, optax.sgd(0.01)
+
+    def loss(params, batch):
+        return mj.mse(model.apply(params, batch.inputs), batch.targets)
+
+    def without(params, batch):
+        """`inner_loop` that never asks for the loss."""
+
+        def step(params, k):
+            grads = grad(loss)(params, batch)
+            updates, _ = sgd.update(grads, sgd.init(params), params)
+            return optax.apply_updates(params, updates), None
+
+        step = jax.checkpoint(step, prevent_cse=False)
+        return jax.lax.scan(step, params, jnp.arange(steps))[0]
+
+    def flops(adapt):
+        value = jax.grad(lambda p, b: loss(adapt(p, b), b))
+        compiled = jax.jit(value).lower(params, batch).compile()
+        return compiled.cost_analysis()["flops"]
+
+    plain = mj.inner_loop(loss, sgd, steps, grad=grad)
+    asking = mj.inner_loop(loss, told(0.01), steps, grad=grad)
+    assert flops(plain) == flops(without)
+    assert flops(asking) > flops(plain)
+
+
 @pytest.mark.parametrize("steps", [-1, 1.5, None, True])
 def test_refuses_bad_steps(steps):
     with pytest.raises(mj.InputError, match="steps must be a whole number"):

@@ -124,6 +124,7 @@ class Choice(NamedTuple):
 
 
 CONTEXT = 5  # CAVIA's parameters, as in its paper's sine waves
+first_order_rule = partial(learners.learned_maml, grad=first_order)
 LEARNERS: dict[LearnerName, Choice] = {
     "maml": Choice(by_optimizer(learners.maml)),
     "fomaml": Choice(by_optimizer(learners.fomaml), changes=()),
@@ -138,6 +139,14 @@ LEARNERS: dict[LearnerName, Choice] = {
     ),
     "meta-curvature": Choice(
         by_rule(learners.learned_maml, lambda rate, _: curvature(rate))
+    ),
+    # First-order, as in their papers.
+    "meta-lstm": Choice(
+        by_rule(first_order_rule, lambda rate, _: learners.meta_lstm(rate)), changes=()
+    ),
+    "learned-optimizer": Choice(
+        by_rule(first_order_rule, lambda rate, _: learners.learned_optimizer()),
+        changes=(),
     ),
     "maml++": Choice(
         by_rule(learners.maml_plus_plus, lambda rate, k: step_rates(rate, max(1, k))),

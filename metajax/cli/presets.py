@@ -20,6 +20,8 @@ LearnerName = Literal[
     "cavia",
     "meta-sgd",
     "meta-curvature",
+    "meta-lstm",
+    "learned-optimizer",
     "maml++",
     "mtl",
 ]

@@ -20,5 +20,7 @@ from metajax.learners.maml_plus_plus import scale_or_offset as scale_or_offset
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
 from metajax.learners.proto_maml import proto_maml as proto_maml
+from metajax.learners.recurrent import learned_optimizer as learned_optimizer
+from metajax.learners.recurrent import meta_lstm as meta_lstm
 from metajax.learners.reptile import reptile as reptile
 from metajax.learners.schedules import switch as switch

@@ -31,6 +31,10 @@ def cavia(model, *args, **settings):
     return mj.cavia(model, *args, context=1, join=join, **settings)
 
 
+def recurrent(rule, model, loss, inner, steps, **settings):
+    return mj.learned_maml(model, loss, rule, steps, **settings)
+
+
 LEARNERS = {
     "maml": partial(build, mj.maml),
     "maml-reverse": partial(build, partial(mj.maml, grad=mj.reverse)),
@@ -38,6 +42,10 @@ LEARNERS = {
     "anil": partial(build, mj.anil),
     "boil": partial(build, mj.boil),
     "meta-sgd": partial(build, mj.meta_sgd, inner=0.01),
+    "meta-lstm": partial(build, partial(recurrent, mj.learners.meta_lstm(0.01))),
+    "learned-optimizer": partial(
+        build, partial(recurrent, mj.learners.learned_optimizer())
+    ),
     "maml++": partial(build, maml_plus_plus, inner=0.01),
     "imaml": partial(build, partial(mj.imaml, strength=10.0)),
     "cavia": partial(build, cavia),
