@@ -1,6 +1,7 @@
 """The inner loop: optimization on one batch, differentiable in all it depends on."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -50,9 +51,9 @@ def inner_loop(
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
       optimizer: any optax optimizer whose update needs no more than the gradient, the
-        parameters and the loss (`value`; no line search). `optax.adam` has a gradient
-        of NaN wherever a parameter's own gradient is exactly zero; `metajax.adam` has
-        not.
+        parameters and the loss (by `value_fn(params)`; no line search). `optax.adam`
+        has a gradient of NaN wherever a parameter's own gradient is exactly zero;
+        `metajax.adam` has not.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`.
@@ -210,8 +211,8 @@ def _scan(
         def step(carry, k):
             params, state = carry
             seen = view(batch, k)
-            grads, now = gradient(params, seen), value(params, seen)
-            updates, state = update(grads, state, params, value=now)
+            grads, told = gradient(params, seen), partial(value, seen)
+            updates, state = update(grads, state, params, value_fn=told)
             return (optax.apply_updates(params, updates), state), every(params)
 
         # A scan already keeps XLA from merging the recomputed step with the first.
@@ -225,14 +226,14 @@ def _scan(
     return run
 
 
-def _valued(loss_fn: LossFn, grad: GradTransform) -> LossFn:
+def _valued(loss_fn: LossFn, grad: GradTransform) -> Callable[[Batch, Params], Array]:
     """L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
 
-    An optimizer that does not use it pays nothing: the compiler drops it.
+    It is computed where an optimizer asks for it.
     """
     scaled = grad(lambda scale, seen: scale * loss_fn(*seen))
 
-    def value(params: Params, batch: Batch) -> Array:
+    def value(batch: Batch, params: Params) -> Array:
         dtype = jax.eval_shape(loss_fn, params, batch).dtype
         return scaled(jnp.ones((), dtype), (params, batch))
 

@@ -117,7 +117,8 @@ def test_memory_is_flat_in_steps():
 def told(scale):
     """An optimizer that is told the loss: u = -scale L g."""
 
-    def update(updates, state, params=None, *, value, **also):
+    def update(updates, state, params=None, *, value_fn, **also):
+        value = value_fn(params)
         return jax.tree.map(lambda g: -scale * value * g, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: (), update)

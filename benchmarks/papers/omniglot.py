@@ -66,7 +66,14 @@ FULL: dict[str, dict[str, Any]] = {
         "outer.multi_step": 5_000,
         "evaluation.steps": 5,
     },
-    "imaml": {"inner.steps": 16, "inner.strength": 2.0, "evaluation.steps": 16},
+    # Undamped, or from a head of zeros, it did not learn in our trials.
+    "imaml": {
+        "inner.steps": 16,
+        "inner.strength": 2.0,
+        "inner.damping": 10.0,
+        "model.head": "glorot",
+        "evaluation.steps": 16,
+    },
     "proto-maml": {"loss": "mean", "inner.rate": 0.1, "inner.steps": 5},
 }
 
@@ -87,7 +94,14 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "meta-sgd": {},
     "maml++": {"inner.rate": 0.2, "inner.steps": 3, "outer.multi_step": 400},
-    "imaml": {"inner.rate": 0.2, "inner.steps": 8, "evaluation.steps": 8},
+    "imaml": {
+        "inner.rate": 0.2,
+        "inner.steps": 5,
+        "inner.strength": 0.5,
+        "inner.damping": 2.0,
+        "model.head": "glorot",
+        "evaluation.steps": 5,
+    },
     "proto-maml": {},
 }
 BUDGET = {"model.filters": 32, "outer.steps": 2_000}

@@ -54,7 +54,7 @@ def meta_lstm(
       forget_bias: where b_F starts: f ≈ σ(b_F), 0.993 at the paper's 5.
 
     Returns:
-      An `InnerOptimizer` that needs the loss beside the gradient, as optax's `value`.
+      An `InnerOptimizer` that asks for the loss, by optax's `value_fn`.
 
     Raises:
       InputError: if `rate` is not between 0 and 1, `forget_bias` is not finite, or
@@ -189,8 +189,9 @@ def _coordinatewise(
         def update(
             updates: Params, state: PyTree, params: Params | None = None, **also: Any
         ):
+            told = rule, also["value_fn"](params)
+
             def one(g: Array, x: Array, own: Any) -> tuple[Array, Any]:
-                told = (rule, also["value"])
                 weights, value = jax.tree.map(lambda w: w.astype(g.dtype), told)
                 u, own = step(weights, g.ravel(), x.ravel(), value, own)
                 return u.reshape(g.shape), own

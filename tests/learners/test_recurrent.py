@@ -83,6 +83,11 @@ def test_meta_lstm_starts_near_descent(model, episode):
     assert relative(ours, theirs) < 0.1
 
 
+def constant(value):
+    """A loss that is the same for all parameters."""
+    return lambda params: jnp.asarray(value)
+
+
 def gated_by_hand(rule, gradients, start, values):
     """The parameters of one coordinate after the steps, as in the paper."""
     theta, h, c, f, i = start, np.zeros(HIDDEN), np.zeros(HIDDEN), 0.0, 0.0
@@ -129,7 +134,9 @@ def test_a_rule_is_its_loop_over_coordinates(float64, name):
     state = optimizer.init(found)
     for k in range(STEPS):
         now = jax.tree.map(lambda g: g[k], gradients)  # noqa: B023
-        updates, state = optimizer.update(now, state, found, value=values[k])
+        updates, state = optimizer.update(
+            now, state, found, value_fn=constant(values[k])
+        )
         found = optax.apply_updates(found, updates)
     rule = jax.tree.map(np.asarray, rule)
     for array in params:
@@ -182,7 +189,9 @@ def test_the_learned_optimizer_is_not_told_the_loss(float64):
     params = jnp.ones(2)
     optimizer = inner.build(spread(inner.init(KEY, params)))
     one, other = (
-        optimizer.update(params, optimizer.init(params), params, value=jnp.array(v))[0]
+        optimizer.update(
+            params, optimizer.init(params), params, value_fn=lambda _: jnp.array(v)
+        )[0]
         for v in (1.0, 2.0)
     )
     np.testing.assert_array_equal(one, other)
@@ -209,7 +218,9 @@ def test_a_rule_serves_arrays_of_other_types(name):
     inner = RULES[name]()
     optimizer = inner.build(inner.init(KEY, params))
     state = optimizer.init(params)
-    updates, after = optimizer.update(params, state, params, value=jnp.array(1.0))
+    updates, after = optimizer.update(
+        params, state, params, value_fn=lambda _: jnp.array(1.0)
+    )
     kinds = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
     assert kinds(updates) == kinds(params) and kinds(after) == kinds(state)
 
