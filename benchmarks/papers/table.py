@@ -61,8 +61,6 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
         part = plain
         for group in groups:
             part = part[group]
-        if last not in part:
-            raise KeyError(name)
         part[last] = value
     return Config.from_dict(plain)
 

@@ -1,6 +1,8 @@
 """One table of learners; every property runs over it."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,16 +13,50 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
-from tests.helpers import KEY, compilations, gradient, relative, sine_episode
+from metajax.checkpoint import Checkpoints
+from metajax.types import Batch, Episode, Padded
+from tests.helpers import KEY, compilations, gradient, lenient, relative
 
-MODEL, SGD = mj.mlp(hidden=(8, 8)), optax.sgd(0.01)
-
-
-def build(factory, model=MODEL, steps=2, inner=SGD):
-    return factory(model, mj.mse, inner, steps, metrics={"mse": mj.mse})
+SGD = optax.sgd(0.01)
 
 
-def maml_plus_plus(model, loss, rate, steps, **settings):
+def blobs(key, tasks, shots=3, ways=2):
+    """Points about a centre a class, in the plane."""
+    keys = jax.random.split(key, 3)
+    centres = jax.random.normal(keys[0], (tasks, ways, 1, 2))
+
+    def batch(key):
+        x = centres + 0.3 * jax.random.normal(key, (tasks, ways, shots, 2))
+        labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), shots)
+        return Batch(
+            x.reshape(tasks, -1, 2), jnp.broadcast_to(labels, (tasks, len(labels)))
+        )
+
+    return Episode(*map(batch, keys[1:]))
+
+
+class Family(NamedTuple):
+    """Tasks, and what they ask of a model."""
+
+    episodes: Callable[..., Episode]
+    loss: Callable[..., jax.Array]
+    inputs: int
+    outputs: int
+
+
+WAVES = Family(mj.data.sinusoid(5, 5), mj.mse, 1, 1)
+BLOBS = Family(blobs, mj.cross_entropy, 2, 2)
+
+
+class Row(NamedTuple):
+    """`factory(model, loss, inner, steps, metrics=...)` and where it is at home."""
+
+    factory: Callable[..., mj.Learner]
+    inner: Any = SGD
+    family: Family = WAVES
+
+
+def plus_plus(model, loss, rate, steps, **settings):
     inner = mj.learners.step_rates(rate, max(1, steps))
     return mj.maml_plus_plus(model, loss, inner, steps, **settings)
 
@@ -31,39 +67,64 @@ def cavia(model, *args, **settings):
     return mj.cavia(model, *args, context=1, join=join, **settings)
 
 
-def recurrent(rule, model, loss, inner, steps, **settings):
-    return mj.learned_maml(model, loss, rule, steps, **settings)
+def mtl(model, *args, **settings):
+    is_model = isinstance(model, mj.Model)
+    backbone = model.init(jax.random.key(1))["body"] if is_model else {}
+    return mj.mtl(model, *args, backbone=backbone, **settings)
 
 
 LEARNERS = {
-    "maml": partial(build, mj.maml),
-    "maml-reverse": partial(build, partial(mj.maml, grad=mj.reverse)),
-    "fomaml": partial(build, mj.fomaml),
-    "anil": partial(build, mj.anil),
-    "boil": partial(build, mj.boil),
-    "meta-sgd": partial(build, mj.meta_sgd, inner=0.01),
-    "meta-lstm": partial(build, partial(recurrent, mj.learners.meta_lstm(0.01))),
-    "learned-optimizer": partial(
-        build, partial(recurrent, mj.learners.learned_optimizer())
-    ),
-    "maml++": partial(build, maml_plus_plus, inner=0.01),
-    "imaml": partial(build, partial(mj.imaml, strength=10.0)),
-    "cavia": partial(build, cavia),
-    "reptile": partial(build, partial(mj.reptile, view=mj.mini_batches(2))),
+    "maml": Row(mj.maml),
+    "maml-reverse": Row(partial(mj.maml, grad=mj.reverse)),
+    "fomaml": Row(mj.fomaml),
+    "anil": Row(mj.anil),
+    "boil": Row(mj.boil),
+    "mtl": Row(mtl),
+    "meta-sgd": Row(mj.meta_sgd, 0.01),
+    "meta-curvature": Row(mj.learned_maml, mj.learners.curvature(0.01)),
+    "meta-lstm": Row(mj.learned_maml, mj.learners.meta_lstm(0.01)),
+    "learned-optimizer": Row(mj.learned_maml, mj.learners.learned_optimizer()),
+    "maml++": Row(plus_plus, 0.01),
+    "imaml": Row(partial(mj.imaml, strength=10.0)),
+    "cavia": Row(cavia),
+    "reptile": Row(partial(mj.reptile, view=mj.mini_batches(2))),
+    "proto-maml": Row(mj.proto_maml, family=BLOBS),
 }
 every_learner = pytest.mark.parametrize("name", LEARNERS)
-EPISODES = mj.data.sinusoid(5, 5)
+
+
+def network(name, hidden=(8, 8), **settings):
+    family = LEARNERS[name].family
+    return mj.mlp(family.inputs, hidden, family.outputs, **settings)
+
+
+def build(name, model=None, steps=2):
+    factory, inner, family = LEARNERS[name]
+    model = network(name) if model is None else model
+    metrics = {"error": family.loss}
+    return factory(model, family.loss, inner, steps, metrics=metrics)
+
+
+def meta_batch(name, tasks, key=KEY):
+    return LEARNERS[name].family.episodes(key, tasks)
+
+
+def one_episode(name, dtype=jnp.float32, key=KEY):
+    def cast(x):
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(lambda x: cast(x[0]), meta_batch(name, 1, key))
 
 
 @every_learner
 def test_protocol(name):
-    learner = LEARNERS[name]()
-    meta, episode = learner.init(KEY), sine_episode(KEY)
+    learner = build(name)
+    meta, episode = learner.init(KEY), one_episode(name)
     adapted = learner.adapt(meta, episode.support)
     outputs = learner.predict(adapted, episode.query.inputs)
     value, metrics = learner.loss(meta, episode)
-    assert outputs.shape == episode.query.targets.shape
-    assert value.shape == () and metrics["mse"].shape == ()
+    assert len(outputs) == len(episode.query.targets)
+    assert value.shape == () and metrics["error"].shape == ()
     assert jax.tree.structure(gradient(learner)(meta, episode)) == jax.tree.structure(
         meta
     )
@@ -72,32 +133,34 @@ def test_protocol(name):
 @every_learner
 def test_a_module_is_no_model(name):
     with pytest.raises(mj.InputError, match="from_linen"):
-        LEARNERS[name](nn.Dense(1))
+        build(name, nn.Dense(1))
 
 
 @every_learner
 def test_predict_is_consistent_with_loss(name):
-    learner = LEARNERS[name]()
-    meta, episode = learner.init(KEY), sine_episode(KEY)
+    learner = build(name)
+    meta, episode = learner.init(KEY), one_episode(name)
     adapted = learner.adapt(meta, episode.support)
     outputs = learner.predict(adapted, episode.query.inputs)
     value, metrics = learner.loss(meta, episode)
-    np.testing.assert_allclose(metrics["mse"], mj.mse(outputs, episode.query.targets))
-    np.testing.assert_allclose(metrics["mse"], value)
+    np.testing.assert_allclose(
+        metrics["error"], LEARNERS[name].family.loss(outputs, episode.query.targets)
+    )
+    np.testing.assert_allclose(metrics["error"], value)
 
 
 @every_learner
 def test_trajectory_ends_in_adapt(name):
-    learner = LEARNERS[name]()
-    meta, support = learner.init(KEY), sine_episode(KEY).support
+    learner = build(name)
+    meta, support = learner.init(KEY), one_episode(name).support
     last = jax.tree.map(lambda x: x[-1], learner.trajectory(meta, support))
     assert relative(last, learner.adapt(meta, support)) < 1e-6
 
 
 @every_learner
 def test_jit_and_vmap_change_nothing(name):
-    learner = LEARNERS[name]()
-    meta, batch = learner.init(KEY), EPISODES(KEY, 3)
+    learner = build(name)
+    meta, batch = learner.init(KEY), meta_batch(name, 3)
     both = jax.jit(jax.vmap(gradient(learner), (None, 0)))(meta, batch)
     for i in range(3):
         episode = jax.tree.map(lambda x: x[i], batch)
@@ -109,8 +172,8 @@ def test_jit_and_vmap_change_nothing(name):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_keeps_the_dtype(name, dtype):
     with jax.enable_x64(True):
-        learner = LEARNERS[name](mj.mlp(hidden=(8,), dtype=dtype))
-        meta, episode = learner.init(KEY), sine_episode(KEY, dtype)
+        learner = build(name, network(name, (8,), dtype=dtype))
+        meta, episode = learner.init(KEY), one_episode(name, dtype)
         value, metrics = learner.loss(meta, episode)
         leaves = jax.tree.leaves((gradient(learner)(meta, episode), value, metrics))
         assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
@@ -118,21 +181,22 @@ def test_keeps_the_dtype(name, dtype):
 
 @every_learner
 def test_computes_in_bfloat16(name):
-    model = mj.mlp(hidden=(8,), activation=jnp.tanh)
-    episode, meta = sine_episode(KEY), LEARNERS[name](model).init(KEY)
+    model = network(name, (8,), activation=jnp.tanh)
+    episode, meta = one_episode(name), build(name, model).init(KEY)
     single, half = (
-        gradient(LEARNERS[name](m))(meta, episode)
+        gradient(build(name, m))(meta, episode)
         for m in (model, mj.in_precision(model, "bfloat16"))
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
     assert 1e-4 < relative(half, single) < 0.05
 
 
-@every_learner
+# Proto-MAML of no steps is a prototypical network.
+@pytest.mark.parametrize("name", [n for n in LEARNERS if n != "proto-maml"])
 def test_no_steps_learn_nothing_of_the_support_set(name):
-    learner = LEARNERS[name](steps=0)
-    meta, episode = learner.init(KEY), sine_episode(KEY)
-    other = episode._replace(support=sine_episode(jax.random.key(1)).support)
+    learner = build(name, steps=0)
+    meta, episode = learner.init(KEY), one_episode(name)
+    other = episode._replace(support=one_episode(name, key=jax.random.key(1)).support)
     np.testing.assert_array_equal(
         learner.loss(meta, episode)[0], learner.loss(meta, other)[0]
     )
@@ -140,10 +204,10 @@ def test_no_steps_learn_nothing_of_the_support_set(name):
 
 @every_learner
 def test_two_devices_change_nothing(name):
-    learner = LEARNERS[name]()
+    learner = build(name)
     optimizer = optax.sgd(0.1)
     step = jax.jit(mj.train_step(learner, optimizer))
-    state, batch = mj.init_state(learner, optimizer, KEY), EPISODES(KEY, 4)
+    state, batch = mj.init_state(learner, optimizer, KEY), meta_batch(name, 4)
     alone, _ = step(state, batch)
     mesh = Mesh(jax.devices(), "task")
     sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("task")))
@@ -155,11 +219,11 @@ def test_two_devices_change_nothing(name):
 
 @every_learner
 def test_the_second_step_compiles_nothing(name):
-    learner = LEARNERS[name]()
+    learner = build(name)
     optimizer = optax.sgd(0.1)
     step = jax.jit(mj.train_step(learner, optimizer), donate_argnums=0)
-    state, first = mj.init_state(learner, optimizer, KEY), EPISODES(KEY, 2)
-    second = EPISODES(jax.random.key(1), 2)
+    state, first = mj.init_state(learner, optimizer, KEY), meta_batch(name, 2)
+    second = meta_batch(name, 2, jax.random.key(1))
     with compilations() as before:
         state, _ = step(state, first)
     assert before
@@ -170,11 +234,64 @@ def test_the_second_step_compiles_nothing(name):
 
 @every_learner
 def test_chunks_change_nothing(name):
-    learner = LEARNERS[name]()
-    state, batch = mj.init_state(learner, optax.sgd(0.1), KEY), EPISODES(KEY, 6)
+    learner = build(name)
+    state, batch = mj.init_state(learner, optax.sgd(0.1), KEY), meta_batch(name, 6)
     whole, metrics = mj.train_step(learner, optax.sgd(0.1))(state, batch)
     for chunk in (1, 2, 6):
         step = mj.train_step(learner, optax.sgd(0.1), tasks_per_chunk=chunk)
         ours, values = step(state, batch)
         assert relative(ours.meta, whole.meta) < 1e-6
-        np.testing.assert_allclose(values["mse"], metrics["mse"], rtol=1e-6)
+        np.testing.assert_allclose(values["error"], metrics["error"], rtol=1e-6)
+
+
+@every_learner
+def test_computing_steps_again_changes_nothing(name, float64, monkeypatch):
+    learner = build(name, network(name, (4,), dtype=jnp.float64))
+    meta, episode = learner.init(KEY), one_episode(name, jnp.float64)
+    again = gradient(learner)(meta, episode)
+    monkeypatch.setattr(jax, "checkpoint", lambda f, **_: f)
+    assert relative(gradient(learner)(meta, episode), again) < 1e-12
+
+
+def padded(batch, n):
+    """The batch and `n` examples that are not of it, between its own."""
+    rows = jnp.arange(len(batch.targets) + n)
+    present = (rows % 3 != 1) | (rows >= 3 * n)
+    place = jnp.cumsum(present.astype(jnp.int32)) - 1
+
+    def spread(x):
+        there = present.reshape(-1, *[1] * (x.ndim - 1))
+        return jnp.where(there, x[place], jnp.full_like(x, 7))
+
+    assert int(jnp.sum(present)) == len(batch.targets)
+    inputs, targets = jax.tree.map(spread, batch)
+    return Batch(Padded(inputs, present), Padded(targets, present))
+
+
+@every_learner
+def test_padding_changes_nothing(name, float64):
+    learner = build(name, network(name, (4,), dtype=jnp.float64))
+    meta, episode = learner.init(KEY), one_episode(name, jnp.float64)
+    wide = Episode(padded(episode.support, 2), padded(episode.query, 1))
+    (loss, metrics), grads = jax.value_and_grad(learner.loss, has_aux=True)(meta, wide)
+    expected, values = learner.loss(meta, episode)
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    np.testing.assert_allclose(metrics["error"], values["error"], rtol=1e-12)
+    assert relative(grads, gradient(learner)(meta, episode)) < 1e-10
+
+
+@every_learner
+def test_a_checkpoint_goes_on_as_if_nothing_had_been(name, tmp_path):
+    learner, optimizer = build(name), lenient(optax.adam(1e-2))
+    step = jax.jit(mj.train_step(learner, optimizer))
+    state, batch = mj.init_state(learner, optimizer, KEY), meta_batch(name, 2)
+    state, _ = step(state, batch)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state)
+    like = mj.init_state(learner, optimizer, jax.random.key(1))
+    for ours, theirs in zip(
+        jax.tree.leaves(step(checkpoints.restore(like), batch)),
+        jax.tree.leaves(step(state, batch)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)

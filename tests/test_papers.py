@@ -1,0 +1,53 @@
+"""The tables of papers: what is run, and what is read of it."""
+
+import json
+
+import pytest
+
+from benchmarks.papers import miniimagenet, omniglot, sinusoid
+from benchmarks.papers.table import Row, Settings, build, changed
+from metajax.cli.presets import PRESETS
+from metajax.cli.run import check_config
+
+TINY = {
+    "model.hidden": [4],
+    "outer.steps": 2,
+    "outer.tasks": 2,
+    "evaluation.tasks": 2,
+    "evaluation.steps": 2,
+    "evaluation.queries": 3,
+}
+
+
+def test_a_table_runs_what_is_wanting_and_reads_the_rest(tmp_path, capsys):
+    rows = {
+        name: Row(changed(PRESETS["sinusoid"], TINY | {"learner": name}), "0.1")
+        for name in ("maml", "fomaml")
+    }
+    settings = Settings(seeds=(0, 1), runs=tmp_path, rows=("maml",))
+    empty = build("waves", rows, Settings(seeds=(0,), runs=tmp_path, read=True))
+    assert empty.count("| - | - | 0 |") == 2 and not list(tmp_path.iterdir())
+    first = build("waves", rows, settings)
+    found = tmp_path / "waves" / "small"
+    assert {path.name for path in found.iterdir()} == {"maml-0", "maml-1"}
+    assert "fomaml" not in first and "| 2 | 0.1 | 5 / 2 | 2 x 2 |" in first
+    score = json.loads((found / "maml-0" / "evaluation.json").read_text())
+    assert f"{score['transductive']['mean'][-1]:.3f}" in first
+    before = (found / "maml-0" / "metrics.jsonl").stat().st_mtime_ns
+    assert build("waves", rows, settings) == first
+    assert (found / "maml-0" / "metrics.jsonl").stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match="no row .'moml'.; there are maml, fomaml"):
+        build("waves", rows, Settings(rows=("moml",)))
+
+
+@pytest.mark.parametrize("budget", ["full", "small"])
+def test_every_row_is_a_run_that_can_be(budget):
+    tables = [
+        *(omniglot.rows(setting, budget) for setting in omniglot.SETTINGS),
+        *(miniimagenet.rows(setting, budget) for setting in miniimagenet.SETTINGS),
+        *(sinusoid.rows(shots, budget) for shots in (5, 10, 20)),
+    ]
+    for rows in tables:
+        for row in rows.values():
+            check_config(row.config)
+    assert omniglot.rows("5w1s", "full")["maml"].config.loss == "sum-over-ways"
