@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from benchmarks.papers import miniimagenet, omniglot, sinusoid
@@ -19,7 +20,15 @@ TINY = {
 }
 
 
-def test_a_table_runs_what_is_wanting_and_reads_the_rest(tmp_path, capsys):
+@pytest.fixture
+def as_installed():
+    """JAX as the command has it: optax's schedules promote."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_a_table_runs_what_is_wanting_and_reads_the_rest(tmp_path):
     rows = {
         name: Row(changed(PRESETS["sinusoid"], TINY | {"learner": name}), "0.1")
         for name in ("maml", "fomaml")

@@ -42,7 +42,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
 }
 BUDGETS: dict[Budget, dict[str, Any]] = {
     "full": {"outer.steps": 70_000},
-    "small": {"outer.steps": 10_000},
+    "small": {"outer.steps": 3_000},
 }
 
 

@@ -33,8 +33,7 @@ class JointBatches:
         class_key, image_key = jax.random.split(key)
         labels = jax.random.randint(class_key, (self.examples,), 0, self.classes)
         stored, turns = labels % len(self.images), labels // len(self.images)
-        which = jax.random.uniform(image_key, (self.examples,))
-        place = (which * self.counts[stored]).astype(jnp.int32)
+        place = jax.random.randint(image_key, labels.shape, 0, self.counts[stored])
         images = self.images[stored, place]
         if self.rotations > 1:
             images = jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(images, turns)
