@@ -160,7 +160,7 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
 
     Raises:
       InputError: if episodes that are not of images are to be augmented, or the fewest
-        ways or shots are more than there are.
+        ways or shots are more than there are, or come with another loss than a mean.
     """
     augment, family = config.augment, config.data
     episodes, size = task.episodes("train", family.queries), augment.jitter
@@ -181,6 +181,11 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
         episodes = data.augmented(episodes, *transforms)
     if fewest == (None, None):
         return episodes
+    if config.loss != "mean":
+        raise InputError(
+            "tasks of fewer ways or shots (--augment.fewest-...) need --loss mean, got "
+            f"{config.loss}"
+        )
     ways, shots = task.outputs, _shots(family, "train")
     ranges = (fewest[0] or ways, ways), (fewest[1] or shots, shots)
     return data.varied(episodes, *ranges)

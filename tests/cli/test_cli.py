@@ -184,8 +184,8 @@ def images(folder, splits=("train", "val", "test")):
     return folder
 
 
-def mini_imagenet(tmp_path, *more):
-    arguments = ["train", "miniimagenet-5w1s", "--run-dir", str(tmp_path / "run")]
+def mini_imagenet(tmp_path, *more, command="train", run="run"):
+    arguments = [command, "miniimagenet-5w1s", "--run-dir", str(tmp_path / run)]
     data = ["--data.ways", "3", "--data.size", "16", "--data.queries", "2"]
     small = ["--model.filters", "2", "--inner.steps", "1", "--outer.steps", "2"]
     tested = ["--evaluation.queries", "2", "--evaluation.steps", "2", *QUICK]
@@ -231,6 +231,52 @@ def test_a_folder_that_will_not_do(tmp_path, capsys, places, message):
     assert mini_imagenet(tmp_path, *(folder if p == "IMAGES" else p for p in places))
     assert message in error(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_body_is_trained_and_then_transferred(tmp_path, capsys):
+    places = "--images", str(images(tmp_path / "images"))
+    transfer = *places, "--learner", "mtl"
+    assert mini_imagenet(tmp_path, *transfer) == 1
+    assert "needs a pre-trained backbone" in error(capsys)
+    assert not (tmp_path / "run").exists()
+
+    assert mini_imagenet(tmp_path, *places, command="pretrain", run="body") == 0
+    body = tmp_path / "body"
+    assert "a body of 3 classes is in" in capsys.readouterr().out
+    with np.load(body / "backbone.npz", allow_pickle=False) as file:
+        kernel = file["[0]['kernel']"]
+    assert kernel.shape == (3, 3, 3, 2)
+    transfer += "--inner.backbone", str(body)
+    assert mini_imagenet(tmp_path, *transfer) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3", *places]) == 0
+
+    other = *transfer, "--model.filters", "3"
+    assert mini_imagenet(tmp_path, *other, run="other") == 1
+    assert "is the backbone of another model: [0]['kernel'] is [3, 3, 3, 2] there" in (
+        error(capsys)
+    )
+    (body / "backbone.npz").write_bytes(b"PK no archive")
+    assert mini_imagenet(tmp_path, *transfer, run="other") == 1
+    assert "make one with metajax pretrain" in error(capsys)
+    assert sinusoid(tmp_path / "other", 2, "--learner", "mtl") == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_only_classes_that_stay_are_trained_on(tmp_path, capsys):
+    assert main(["pretrain", "glyphs", "--run-dir", str(tmp_path / "run")]) == 1
+    assert "these data have no classes that stay" in error(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_outer_extra_and_norm_in_one_run(tmp_path):
+    places = "--images", str(images(tmp_path / "images"))
+    extras = "--outer.average 0.9 --outer.weight-decay 0.01 --model.norm task"
+    varied = "--data.shots 2 --augment.fewest-ways 2 --augment.fewest-shots 1"
+    given = *places, *extras.split(), *varied.split(), "--loss", "mean"
+    assert mini_imagenet(tmp_path, *given) == 0
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["protocol"]["support_examples"] == 6
 
 
 def test_lists_its_data(capsys):
