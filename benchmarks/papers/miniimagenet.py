@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks.papers.table import Budget, Row, Settings, build, changed
-from metajax.cli.presets import PRESETS
+from benchmarks.papers.table import Budget, Row, Settings, build, by_learner
 
 Setting = Literal["5w1s", "5w5s"]
 SETTINGS: tuple[Setting, ...] = ("5w1s", "5w5s")
@@ -85,15 +84,9 @@ class MiniImageNet:
 
 def rows(setting: Setting, budget: Budget) -> Mapping[str, Row]:
     """The rows of a setting at a budget, by learner."""
-    name = {"full": f"miniimagenet-{setting}", "small": f"miniimagenet-{setting}-small"}
-    last = {"full": {}, "small": SMALL}[budget]
-    return {
-        learner: Row(
-            changed(PRESETS[name[budget]], {"learner": learner} | changes | last),
-            PUBLISHED[learner][SETTINGS.index(setting)],
-        )
-        for learner, changes in ROWS.items()
-    }
+    suffix, last = {"full": ("", {}), "small": ("-small", SMALL)}[budget]
+    published = {n: p[SETTINGS.index(setting)] for n, p in PUBLISHED.items()}
+    return by_learner(f"miniimagenet-{setting}{suffix}", ROWS, published, last)
 
 
 def main(args: MiniImageNet) -> None:

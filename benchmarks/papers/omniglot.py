@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks.papers.table import Budget, Row, Settings, build, changed
-from metajax.cli.presets import PRESETS
+from benchmarks.papers.table import Budget, Row, Settings, build, by_learner
 
 Setting = Literal["5w1s", "5w5s", "20w1s", "20w5s"]
 SETTINGS: tuple[Setting, ...] = ("5w1s", "5w5s", "20w1s", "20w5s")
@@ -118,16 +117,11 @@ class Omniglot:
 
 def rows(setting: Setting, budget: Budget) -> Mapping[str, Row]:
     """The rows of a setting at a budget, by learner."""
-    preset = {"full": f"omniglot-{setting}", "small": f"omniglot-{setting}-small"}
-    common = {"full": {}, "small": BUDGET}[budget]
-    own = {"full": FULL, "small": SMALL}[budget]
-    return {
-        name: Row(
-            changed(PRESETS[preset[budget]], {"learner": name} | common | changes),
-            PUBLISHED[name][SETTINGS.index(setting)],
-        )
-        for name, changes in own.items()
-    }
+    suffix, own, last = {"full": ("", FULL, {}), "small": ("-small", SMALL, BUDGET)}[
+        budget
+    ]
+    published = {n: p[SETTINGS.index(setting)] for n, p in PUBLISHED.items()}
+    return by_learner(f"omniglot-{setting}{suffix}", own, published, last)
 
 
 def main(args: Omniglot) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from metajax.cli.presets import Config
+from metajax.cli.presets import PRESETS, Config
 from metajax.cli.run import train
 from metajax.cli.tasks import Places
 from metajax.errors import NonFiniteError
@@ -63,6 +63,29 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
             part = part[group]
         part[last] = value
     return Config.from_dict(plain)
+
+
+def by_learner(
+    preset: str,
+    own: Mapping[str, Mapping[str, Any]],
+    published: Mapping[str, str],
+    last: Mapping[str, Any],
+) -> dict[str, Row]:
+    """A row for each learner: a preset, what is the learner's own, and what is all's.
+
+    Args:
+      preset: by its name.
+      own: changes by learner.
+      published: the papers' figures by learner.
+      last: changes that have the last word.
+    """
+    return {
+        learner: Row(
+            changed(PRESETS[preset], {"learner": learner, **changes, **last}),
+            published[learner],
+        )
+        for learner, changes in own.items()
+    }
 
 
 def build(name: str, rows: Mapping[str, Row], settings: Settings) -> str:

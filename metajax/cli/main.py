@@ -198,7 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from the last checkpoint"
-        print(f"interrupted{goes_on if argv[0] == 'train' else ''}", file=sys.stderr)
+        trains = argv[0] in ("train", "pretrain")
+        print(f"interrupted{goes_on if trains else ''}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

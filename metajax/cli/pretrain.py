@@ -16,6 +16,7 @@ from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli.backbone import FILE, write_body
 from metajax.cli.build import build_model, build_optimizer
+from metajax.cli.interrupt import Interrupts
 from metajax.cli.presets import Config
 from metajax.cli.run import check_config, claim
 from metajax.cli.tasks import Places, build_task
@@ -53,7 +54,7 @@ def pretrain(config: Config, directory: Path, places: Places) -> None:
     )
     claim(directory, config)
     rows = JsonLines(directory / "metrics.jsonl")
-    with Progress(config.outer.steps, 1) as progress:
+    with Progress(config.outer.steps, 1) as progress, Interrupts() as interrupts:
         state = fit(
             classifier,
             build_optimizer(config),
@@ -62,7 +63,7 @@ def pretrain(config: Config, directory: Path, places: Places) -> None:
             tasks=1,
             seed=config.seed,
             checkpoints=Checkpoints(directory / "checkpoints"),
-            observers=(rows, progress),
+            observers=(rows, progress, interrupts),
         )
     write_body(directory / FILE, averaged(state)["body"])
     print(f"a body of {batches.classes} classes is in {directory / FILE}")
