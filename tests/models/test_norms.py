@@ -5,21 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.test_util import check_grads
 
 import metajax as mj
-from metajax.models.norms import NORMS
+from metajax.models.norms import NORMS, as_it_is
 from metajax.ops.normalisation import batch_moments, pooled_moments
-from metajax.types import Batch, Episode, Padded
-from tests.helpers import KEY, gradient, image_episode, naive_maml, relative
+from metajax.types import Batch, Episode, Padded, unpadded
+from tests.helpers import KEY, descend, gradient, image_episode, naive_maml, relative
 
 every_norm = pytest.mark.parametrize("norm", NORMS)
-SIZE = (16, 16, 1)
+SIZE = (6, 6, 1)
 
 
 def build(norm, ways=3):
-    return mj.conv4(
-        ways, 4, image_shape=SIZE, head="glorot", norm=norm, dtype=jnp.float64
-    )
+    settings = dict(image_shape=SIZE, head="glorot", norm=norm, dtype=jnp.float64)
+    return mj.conv4(ways, 3, "stride", **settings)
 
 
 def maml(norm, ways=3):
@@ -28,25 +28,25 @@ def maml(norm, ways=3):
 
 @pytest.fixture
 def episode(float64):
-    return image_episode(KEY, shots=2, queries=3, dtype=jnp.float64)
+    return image_episode(KEY, shots=2, queries=3, size=6, dtype=jnp.float64)
 
 
 @pytest.mark.parametrize("norm, alone", [("support", True), ("task", True)])
 def test_queries_are_predicted_alone(episode, norm, alone):
     learner = maml(norm)
-    adapted = learner.adapt(learner.init(KEY), episode.support)
+    adapted = jax.jit(learner.adapt)(learner.init(KEY), episode.support)
     together = learner.predict(adapted, episode.query.inputs)
-    apart = jnp.concatenate(
-        [learner.predict(adapted, x[None]) for x in episode.query.inputs]
-    )
+    alone = jax.jit(learner.predict)
+    apart = jnp.concatenate([alone(adapted, x[None]) for x in episode.query.inputs])
     assert relative(apart, together) < 1e-12
 
 
 def test_transductive_queries_share_their_statistics(episode):
     learner = maml("transductive")
-    adapted = learner.adapt(learner.init(KEY), episode.support)
+    adapted = jax.jit(learner.adapt)(learner.init(KEY), episode.support)
     together = learner.predict(adapted, episode.query.inputs)
-    assert relative(learner.predict(adapted, episode.query.inputs[:1]), together[:1])
+    alone = learner.predict(adapted, episode.query.inputs[:1])
+    assert relative(alone, together[:1]) > 0.01
 
 
 @pytest.mark.parametrize("norm", ["support", "task"])
@@ -61,10 +61,34 @@ def test_the_support_set_sees_its_own_statistics(episode, norm):
     assert relative(again, fresh) < 1e-12
 
 
+def normed(norm, ways=3):
+    """conv4's block without its convolution: quick to compile."""
+    by = NORMS[norm]
+
+    def init(key):
+        weights = jax.random.normal(key, (SIZE[0] * SIZE[2], 4), jnp.float64)
+        return {"kernel": weights, **by.init(4, jnp.float64)}
+
+    def before(params, inputs):
+        x, present = unpadded(inputs)
+        return x.reshape(len(x), SIZE[1], -1) @ params["kernel"], present
+
+    def apply(params, inputs):
+        x, present = before(params, inputs)
+        return jnp.tanh(by.apply(params, x, present)).reshape(len(x), -1)
+
+    def settle(params, inputs):
+        return by.settle(params, *before(params, inputs))
+
+    settle = mj.types.keep if by.settle is as_it_is else settle
+    body = mj.Model(init, apply, settle=settle)
+    return mj.headed(body, mj.dense(SIZE[1] * 4, ways, dtype=jnp.float64))
+
+
 @pytest.mark.parametrize("norm", ["support", "task"])
 def test_the_gradient_passes_through_the_statistics(episode, norm):
     """Against a loop in Python that settles by hand."""
-    model = build(norm)
+    model = normed(norm)
     learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 2)
 
     def outer(meta, episode):
@@ -81,10 +105,11 @@ def test_the_gradient_passes_through_the_statistics(episode, norm):
         return mj.cross_entropy(outputs, episode.query.targets)
 
     meta = learner.init(KEY)
-    expected = jax.grad(outer)(meta, episode)
-    assert relative(gradient(learner)(meta, episode), expected) < 1e-10
-    loop = naive_maml(model, mj.cross_entropy, lambda p, g, _: p, 0)
-    assert relative(expected, jax.grad(loop)(meta, episode)) > 1e-3
+    expected = jax.jit(jax.grad(outer))(meta, episode)
+    assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
+    loop = naive_maml(model, mj.cross_entropy, descend(0.1), 2)
+    assert relative(expected, jax.jit(jax.grad(loop))(meta, episode)) > 1e-3
+    check_grads(lambda m: outer(m, episode), (meta,), order=1, modes=["rev"])
 
 
 def test_pooled_moments_are_those_of_the_mixture(float64):
@@ -114,15 +139,18 @@ def pad(batch, n, outputs):
 
 @every_norm
 def test_padding_changes_nothing(episode, norm):
-    exact, wide = maml(norm), maml(norm, ways=5)
+    exact, wide = (
+        mj.maml(normed(norm, ways), mj.cross_entropy, optax.sgd(0.1), 2)
+        for ways in (3, 5)
+    )
     meta = exact.init(KEY)
     head = {
         "kernel": jnp.pad(meta["head"]["kernel"], ((0, 0), (0, 2)), constant_values=9),
         "bias": jnp.pad(meta["head"]["bias"], (0, 2)),
     }
     padded = Episode(pad(episode.support, 4, 5), pad(episode.query, 5, 5))
-    expected = gradient(exact)(meta, episode)
-    found = gradient(wide)({"body": meta["body"], "head": head}, padded)
+    expected = jax.jit(gradient(exact))(meta, episode)
+    found = jax.jit(gradient(wide))({"body": meta["body"], "head": head}, padded)
     assert relative(found["body"], expected["body"]) < 1e-12
     kernel = found["head"]["kernel"]
     assert relative(kernel[:, :3], expected["head"]["kernel"]) < 1e-12
