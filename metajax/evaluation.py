@@ -19,6 +19,7 @@ from metajax.types import (
     Sampler,
     as_pytree,
     check_count,
+    unpadded,
 )
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
@@ -190,9 +191,12 @@ def _score(
     learner: Learner, metric: Loss, shared: _Shared, index: Array
 ) -> tuple[Array, Array]:
     meta, episodes, key, chosen = shared
-    metric = over_present(metric)
+    metric, rows = over_present(metric), chosen
     batch = episodes(jax.random.fold_in(key, index), 1)
     support, query = jax.tree.map(lambda x: x[0], batch)
+    if (present := unpadded(query.targets)[1]) is not None:
+        # Evenly spaced over those that are there.
+        rows = jnp.argsort(~present)[chosen * jnp.sum(present) // len(present)]
 
     def alone(adapted: PyTree, x: PyTree) -> PyTree:
         inputs = jax.tree.map(
@@ -202,7 +206,7 @@ def _score(
 
     def both(adapted: PyTree) -> tuple[Array, Array]:
         together = metric(learner.predict(adapted, query.inputs), query.targets)
-        inputs, targets = jax.tree.map(lambda x: x[chosen], query)
+        inputs, targets = jax.tree.map(lambda x: x[rows], query)
         outputs = jax.vmap(alone, (None, 0))(adapted, inputs)
         return together, metric(outputs, targets)
 

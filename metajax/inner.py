@@ -145,7 +145,7 @@ def mini_batches(size: int) -> View:
     def view(batch: Batch, step: Array) -> Batch:
         examples = jax.tree.leaves(batch)[0].shape[0]
         order, count = jnp.arange(examples), examples
-        if (present := unpadded(batch.inputs)[1]) is not None:
+        if (present := unpadded(batch.targets)[1]) is not None:
             # Those that are present come first, and are gone through alone.
             order, count = jnp.argsort(~present), jnp.sum(present)
         places = jnp.arange(min(size, examples))

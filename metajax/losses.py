@@ -42,9 +42,9 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
 def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
     """The sum over the ways of the mean over a way's shots, as Finn's MAML code has it.
 
-      L = ways · cross_entropy(z, y)
+      L = ways · cross_entropy(z, y),  for as many examples of each way
 
-    for as many examples of each way. An inner rate from that paper's Omniglot or
+    An inner rate from that paper's Omniglot or
     miniImageNet belongs to this loss: 0.4 at 5 ways is 2.0 of the mean.
 
     Args:
@@ -55,14 +55,22 @@ def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
       The loss, a scalar in nats.
 
     Raises:
-      InputError: see `cross_entropy`.
+      InputError: see `cross_entropy`; and if the number of examples is no multiple of
+        the ways, which that of padded tasks need not be.
 
-    >>> print(f"{cross_entropy_over_ways(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
-    5.5452
+    >>> loss = cross_entropy_over_ways(jnp.zeros((4, 2)), jnp.array([0, 0, 1, 1]))
+    >>> print(f"{loss:.4f}")
+    1.3863
 
     Source: the code of Finn et al., "Model-Agnostic Meta-Learning", ICML 2017.
     """
-    return outputs.shape[-1] * cross_entropy(outputs, targets)
+    examples, ways = outputs.shape
+    if examples % ways:
+        raise InputError(
+            "cross_entropy_over_ways needs as many examples of each way, got "
+            f"{examples} of {ways} ways; take cross_entropy for padded tasks"
+        )
+    return ways * cross_entropy(outputs, targets)
 
 
 def mse(outputs: Array, targets: Array) -> Array:
@@ -137,6 +145,11 @@ def over_present(loss: Loss) -> Loss:
             return loss(outputs, targets)
         values, present, allowed = targets
         if allowed is not None:
+            if allowed.shape != outputs.shape:
+                raise InputError(
+                    f"the tasks have classes for {allowed.shape[-1]} outputs, and the "
+                    f"model has {outputs.shape[-1]}; give it as many as the most ways"
+                )
             # Not infinity: its product with a label's zero would be NaN.
             never = jnp.finfo(outputs.dtype).min / 2
             outputs = jnp.where(allowed, outputs, never)

@@ -7,8 +7,11 @@ import pytest
 
 from benchmarks.papers import miniimagenet, omniglot, sinusoid
 from benchmarks.papers.table import Row, Settings, build, changed
-from metajax.cli.presets import PRESETS
+from metajax.cli.build import build_schedule
+from metajax.cli.presets import PRESETS, SinusoidData
 from metajax.cli.run import check_config
+from metajax.cli.tasks import Task
+from metajax.losses import mse
 
 TINY = {
     "model.hidden": [4],
@@ -49,6 +52,13 @@ def test_a_table_runs_what_is_wanting_and_reads_the_rest(tmp_path):
         build("waves", rows, Settings(rows=("moml",)))
 
 
+LOSSES = {"mean": mse, "sum-over-ways": mse}
+
+
+def no_episodes(split, queries):
+    raise AssertionError("a learner is built of no data")
+
+
 @pytest.mark.parametrize("budget", ["full", "small"])
 def test_every_row_is_a_run_that_can_be(budget):
     tables = [
@@ -56,7 +66,9 @@ def test_every_row_is_a_run_that_can_be(budget):
         *(miniimagenet.rows(setting, budget) for setting in miniimagenet.SETTINGS),
         *(sinusoid.rows(shots, budget) for shots in (5, 10, 20)),
     ]
-    for rows in tables:
-        for row in rows.values():
-            check_config(row.config)
+    for config in (row.config for rows in tables for row in rows.values()):
+        check_config(config)
+        shape = (1,) if isinstance(config.data, SinusoidData) else (28, 28, 1)
+        task = Task(no_episodes, 5, LOSSES, mse, "mse", shape)
+        build_schedule(config, task)
     assert omniglot.rows("5w1s", "full")["maml"].config.loss == "sum-over-ways"

@@ -1,6 +1,7 @@
 """The parameters of a pre-trained body, as a file."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import jax
@@ -22,6 +23,16 @@ def write_body(path: Path, body: Params) -> None:
     write_whole(path, file.getvalue())
 
 
+def keep_body(path: Path, directory: Path) -> None:
+    """Copies a backbone into a run that lacks one, so that it stays what it was."""
+    if not (directory / FILE).exists():
+        write_whole(directory / FILE, _file(path).read_bytes())
+
+
+def _file(path: Path) -> Path:
+    return path / FILE if path.is_dir() else path
+
+
 def read_body(path: Path | None, body: Model) -> Params | None:
     """The parameters of a body that `write_body` saved; None of no file.
 
@@ -30,11 +41,11 @@ def read_body(path: Path | None, body: Model) -> Params | None:
     """
     if path is None:
         return None
-    path = path / FILE if path.is_dir() else path
+    path = _file(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             named = dict(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} is not a backbone ({error}); make one with metajax pretrain"
         ) from error

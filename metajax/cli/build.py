@@ -145,7 +145,9 @@ LEARNERS: dict[LearnerName, Choice] = {
         by_rule(first_order_rule, lambda rate, _: learners.meta_lstm(rate)), changes=()
     ),
     "learned-optimizer": Choice(
-        by_rule(first_order_rule, lambda rate, _: learners.learned_optimizer()),
+        by_rule(
+            first_order_rule, lambda rate, _: learners.learned_optimizer(scale=rate)
+        ),
         changes=(),
     ),
     "maml++": Choice(
@@ -225,8 +227,9 @@ def build_optimizer(config: Config) -> optax.GradientTransformation:
             end_value=0.01 * outer.rate,
         ),
     }[outer.schedule]()
-    clip, average = outer.clip, outer.average
+    each, clip, average = outer.clip_each, outer.clip, outer.average
     return optax.chain(
+        optax.identity() if each is None else optax.clip(each),
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
         OUTER[outer.optimizer](rate, outer.weight_decay),
         optax.identity() if average is None else parameter_average(average),

@@ -73,7 +73,8 @@ class Pretrain:
     """Train a preset's body to tell all training classes apart, for --learner mtl."""
 
     preset: Annotated[PresetBody, tyro.conf.arg(name="")]  # pyright: ignore
-    """Which one; its outer loop's settings hold, of batches in place of tasks."""
+    """Which one; its model and its outer optimizer and steps hold, of batches of 64
+    images."""
 
     def __call__(self) -> None:
         """Pre-trains."""

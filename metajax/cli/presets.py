@@ -106,7 +106,7 @@ class Conv4Model:
     """Where the linear head starts."""
     norm: NormName = "transductive"
     """What batch norm goes by: the current batch, the support set, or that and each
-    image itself (TaskNorm-I)."""
+    image itself (TaskNorm-I), in a share that is learnt and adapts with the rest."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,13 @@ class Augment:
 
     classes: Literal["none", "turn", "turn-flip"] = "none"
     """New classes: each of an episode turned by a multiple of 90 degrees, or mirrored
-    too. It takes the place of --data.rotations 4."""
+    too. With Omniglot, use --data.rotations 1, which turns classes by itself."""
     jitter: float = 0.0
     """Of each image: the largest shift and change of scale, as shares, and the largest
     turn, of a quarter."""
     mix: Literal["none", "mixup", "metamix"] = "none"
-    """Mixtures of examples: of the same side (mixup), or of query and support."""
+    """Mixtures of examples: of the same side (mixup), or of query and support, of which
+    Reptile sees none."""
     alpha: float = 1.0
     """Of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
     fewest_ways: int | None = None
@@ -139,7 +140,7 @@ class Inner:
     """Steps in training."""
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
     """Momentum is 0.9; Adam's eps_root keeps its derivative finite; Reptile's has β1 =
-    0. Meta-SGD learns its rates, from this one on, and has none."""
+    0. Meta-SGD, and others that learn their own from this rate on, have none."""
     batch: int | None = None
     """Examples a step; all by default."""
     strength: float = 2.0
@@ -171,8 +172,11 @@ class Outer:
     time less (MAML++)."""
     clip: float | None = None
     """Largest norm of the meta-gradient."""
+    clip_each: float | None = None
+    """Largest entry of it, as in Finn's code for miniImageNet."""
     weight_decay: float = 0.0
-    """Of the meta-parameters (AdamW's, or SGD's), a share of the rate a meta-step."""
+    """Towards zero, of all meta-parameters (AdamW's, or SGD's); learnt rates and MTL's
+    factors are among them."""
     average: float | None = None
     """Decay of a running average of the meta-parameters, which is then what is
     evaluated; 0.999 is usual. None by default."""
@@ -264,14 +268,16 @@ def _omniglot(ways: int, shots: int, inner: Inner, outer: Outer) -> Config:
         loss="sum-over-ways",
         inner=inner,
         outer=outer,
-        evaluation=Evaluating(inductive_queries=3 * ways),
+        evaluation=Evaluating(steps=max(3, inner.steps), inductive_queries=3 * ways),
     )
 
 
 def _small(config: Config) -> Config:
     """The same task on a laptop's budget."""
     outer = Outer(steps=5_000, tasks=8, rate=2e-3, schedule="cosine")
-    return replace(config, loss="mean", inner=Inner(rate=0.4), outer=outer)
+    evaluation = replace(config.evaluation, steps=3)
+    inner = Inner(rate=0.4)
+    return replace(config, loss="mean", inner=inner, outer=outer, evaluation=evaluation)
 
 
 def _mini_imagenet(shots: int, tasks: int) -> Config:
@@ -281,7 +287,7 @@ def _mini_imagenet(shots: int, tasks: int) -> Config:
         Conv4Model(filters=32, pooling="max"),
         loss="sum-over-ways",
         inner=Inner(rate=0.01, steps=5),
-        outer=Outer(tasks=tasks, clip=10.0),
+        outer=Outer(tasks=tasks, clip_each=10.0),
         evaluation=Evaluating(steps=10),
     )
 

@@ -7,6 +7,7 @@
 | events/ | the same for TensorBoard |
 | checkpoints/ | the newest states |
 | evaluation.json, evaluation.txt | the result with its protocol |
+| backbone.npz | of MTL, the body that was pre-trained |
 | learning_curve.png, adaptation.png | figures |
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli import figures
+from metajax.cli.backbone import FILE, keep_body
 from metajax.cli.build import (
     build_learner,
     build_optimizer,
@@ -61,12 +63,15 @@ def train(config: Config, directory: Path, places: Places) -> None:
     """Trains in `directory`, or goes on with what is there; evaluates and draws."""
     check_config(config)
     task = build_task(config.data, places)
-    learner = build_schedule(config, task)
-    tested = build_learner(config, task, steps=config.evaluation.steps)
+    own = _with_own_body(config, directory)
+    learner = build_schedule(own, task)
+    tested = build_learner(own, task, steps=config.evaluation.steps)
     episodes = build_training_episodes(config, task)
     held_out = task.episodes("validation", config.evaluation.queries)
     task.episodes("test", config.evaluation.queries)  # fails now, not after training
     claim(directory, config)
+    if config.inner.backbone is not None:
+        keep_body(Path(config.inner.backbone), directory)
 
     reached = max(_checkpoints(directory).steps(), default=0)
     if reached == config.outer.steps:
@@ -101,14 +106,14 @@ def train(config: Config, directory: Path, places: Places) -> None:
     name = task.metric_name
     figures.learning_curve(read_rows(directory / "metrics.jsonl"), name, directory)
     meta = averaged(state)
-    _evaluate(config, config.evaluation, task, meta, directory, split="test")
+    _evaluate(own, config.evaluation, task, meta, directory, split="test")
 
 
 def evaluate_run(
     directory: Path, changes: Mapping[str, int], split: Split, places: Places
 ) -> None:
     """Evaluates the newest checkpoint of a run, by its own settings but `changes`."""
-    config = _read_config(directory)
+    config = _with_own_body(_read_config(directory), directory)
     task = build_task(config.data, places)
     learner = build_learner(config, task, steps=config.inner.steps)
     like = init_state(learner, build_optimizer(config), jax.random.key(0))
@@ -117,6 +122,13 @@ def evaluate_run(
         raise InputError(f"{directory} has no checkpoint yet; train it first")
     settings = replace(config.evaluation, **changes)
     _evaluate(config, settings, task, averaged(state), directory, split=split)
+
+
+def _with_own_body(config: Config, directory: Path) -> Config:
+    """The configuration, with the backbone that the run keeps, if it keeps one."""
+    if not (directory / FILE).is_file():
+        return config
+    return replace(config, inner=replace(config.inner, backbone=str(directory)))
 
 
 def check_config(config: Config) -> None:
@@ -147,6 +159,7 @@ def check_config(config: Config) -> None:
         ("inner.strength", inner.strength),
         ("outer.rate", outer.rate),
         ("outer.clip", 1.0 if outer.clip is None else outer.clip),
+        ("outer.clip-each", 1.0 if outer.clip_each is None else outer.clip_each),
     ):
         if not 0 < value < math.inf:
             raise InputError(f"--{name} must be a positive number, got {value}")

@@ -105,14 +105,8 @@ def image_episodes(
     """
     for name, value in dict(ways=ways, shots=shots, queries=queries).items():
         check_count(name, value, least=1)
-    if rotations not in ROTATIONS:
-        raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
-    check_store(store)
-    classes, _, height, width, _ = store.images.shape
-    if rotations > 1 and height != width:
-        raise InputError(
-            f"rotations need square images, got {height}x{width}; use rotations=1"
-        )
+    check_store(store, rotations)
+    classes = len(store.images)
     if ways > classes * rotations:
         raise InputError(
             f"ways must be at most the number of classes, {classes * rotations}, "
@@ -129,8 +123,14 @@ def image_episodes(
     return Images(images, counts, ways, shots, queries, rotations)
 
 
-def check_store(store: ImageStore) -> None:
-    """Checks the shapes of a store."""
+def check_store(store: ImageStore, rotations: int) -> None:
+    """Checks the shapes of a store, and that its images can be turned so often.
+
+    Raises:
+      InputError: if they are not as `ImageStore` has them, or cannot.
+    """
+    if rotations not in ROTATIONS:
+        raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
     images, counts, names = store
     if images.ndim != 5 or images.dtype != np.uint8:
         raise InputError(
@@ -147,6 +147,11 @@ def check_store(store: ImageStore) -> None:
         raise InputError(
             f"counts must be at most the {per_class} images stored a class, got "
             f"{np.max(counts)}"
+        )
+    height, width = images.shape[2:4]
+    if rotations > 1 and height != width:
+        raise InputError(
+            f"rotations need square images, got {height}x{width}; use rotations=1"
         )
 
 

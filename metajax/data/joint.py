@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from metajax.data.images import ROTATIONS, ImageStore, check_store, rotate
-from metajax.errors import InputError
+from metajax.data.images import ImageStore, check_store, rotate
 from metajax.types import Array, Batch, Episode, check_count
 
 
@@ -38,7 +37,7 @@ class JointBatches:
         if self.rotations > 1:
             images = jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(images, turns)
         batch = Batch(images.astype(jnp.float32) / 255.0, labels)
-        return Episode(jax.tree.map(lambda x: x[:1], batch), batch)
+        return Episode(batch, batch)
 
 
 def joint_batches(
@@ -46,8 +45,9 @@ def joint_batches(
 ) -> JointBatches:
     """Batches of all classes of a store, each class with a label of its own.
 
-    They are the query sets; with `metajax.maml` of 0 inner steps, `metajax.fit` trains
-    a plain classifier on them, whose body is a backbone for `metajax.mtl`.
+    Each is support and query set at once; with `metajax.maml` of 0 inner steps,
+    `metajax.fit` trains a plain classifier on them, whose body is a backbone for
+    `metajax.mtl`.
 
     Args:
       store: the images; they are put on the default device once.
@@ -68,8 +68,6 @@ def joint_batches(
     (24, (1, 64, 28, 28, 1))
     """
     check_count("examples", examples, least=1)
-    if rotations not in ROTATIONS:
-        raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
-    check_store(store)
+    check_store(store, rotations)
     images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
     return JointBatches(images, counts, examples, rotations)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.types import Array, Batch, Episode, Padded, Sampler, check_count
+from metajax.types import Array, Batch, Episode, Padded, Sampler, as_pytree, check_count
 
 
 @jax.tree_util.register_dataclass
@@ -82,14 +82,22 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
             raise InputError(
                 f"the fewest {name} must be at most the most, got {low} and {high}"
             )
-    support = jax.eval_shape(lambda: episodes(jax.random.key(0), 1)).support
-    examples, expected = support.targets.shape[1:], (ways[1] * shots[1],)
-    if examples != expected or not jnp.issubdtype(support.targets.dtype, jnp.integer):
+    support, query = (
+        side.targets for side in jax.eval_shape(lambda: episodes(jax.random.key(0), 1))
+    )
+    expected = ways[1] * shots[1]
+    if support.shape[1:] != (expected,) or not (_labels(support) and _labels(query)):
         raise InputError(
-            f"episodes must have labels of shape [tasks, {expected[0]}], the most ways "
-            f"times the most shots, got {support.targets.dtype}{support.targets.shape}"
+            f"episodes must have integer labels, {expected} of the support set (the "
+            "most ways times the most shots), got support "
+            f"{support.dtype}{list(support.shape[1:])} and query "
+            f"{query.dtype}{list(query.shape[1:])}; mixtures cannot be varied"
         )
-    return Varied(episodes, (ways[0], ways[1]), (shots[0], shots[1]))
+    return Varied(as_pytree(episodes), (ways[0], ways[1]), (shots[0], shots[1]))
+
+
+def _labels(targets: jax.ShapeDtypeStruct) -> bool:
+    return len(targets.shape) == 2 and jnp.issubdtype(targets.dtype, jnp.integer)
 
 
 def _place(labels: Array) -> Array:

@@ -44,8 +44,9 @@ def conv4(
       norm: what batch norm normalises by. "transductive", the current batch: queries
         share their statistics, as in most papers. "support", the support set, for
         queries too: each is predicted as if it were alone. "task", TaskNorm-I: the
-        support set and each image itself, in a share that is learnt for each block.
-        Statistics of each inner step apart are `maml_plus_plus`'s, with any of these.
+        support set and each image itself, in a share that is learnt for each block, and
+        that the inner loop adapts with the rest. A scale and an offset for each inner
+        step are `maml_plus_plus`'s, with any of these.
       dtype: of the parameters.
 
     Returns:

@@ -24,4 +24,5 @@ def per_example(model: Model) -> Model:
     def apply(params: Params, inputs: PyTree) -> PyTree:
         return model.apply(params, unpadded(inputs)[0])
 
-    return model._replace(apply=apply)
+    parts = model.parts and (per_example(model.parts[0]), per_example(model.parts[1]))
+    return model._replace(apply=apply, parts=parts)

@@ -248,17 +248,23 @@ def test_a_body_is_trained_and_then_transferred(tmp_path, capsys):
     assert kernel.shape == (3, 3, 3, 2)
     transfer += "--inner.backbone", str(body)
     assert mini_imagenet(tmp_path, *transfer) == 0
-    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-    assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3", *places]) == 0
+    kept = tmp_path / "run" / "backbone.npz"
+    assert {path.name for path in kept.parent.iterdir()} == FILES | {kept.name}
+    assert kept.read_bytes() == (body / "backbone.npz").read_bytes()
 
     other = *transfer, "--model.filters", "3"
     assert mini_imagenet(tmp_path, *other, run="other") == 1
     assert "is the backbone of another model: [0]['kernel'] is [3, 3, 3, 2] there" in (
         error(capsys)
     )
-    (body / "backbone.npz").write_bytes(b"PK no archive")
-    assert mini_imagenet(tmp_path, *transfer, run="other") == 1
-    assert "make one with metajax pretrain" in error(capsys)
+    whole = (body / "backbone.npz").read_bytes()
+    for damaged in (b"PK no archive", whole[: len(whole) // 2], b""):
+        (body / "backbone.npz").write_bytes(damaged)
+        assert mini_imagenet(tmp_path, *transfer, run="other") == 1
+        assert "make one with metajax pretrain" in error(capsys)
+    # The run has the body that it began with.
+    assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3", *places]) == 0
+    assert mini_imagenet(tmp_path, *transfer) == 0
     assert sinusoid(tmp_path / "other", 2, "--learner", "mtl") == 1
     assert not (tmp_path / "other").exists()
 

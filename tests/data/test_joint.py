@@ -7,7 +7,7 @@ import pytest
 
 import metajax as mj
 from metajax.data import ImageStore, joint_batches
-from tests.helpers import KEY, relative
+from tests.helpers import KEY
 
 
 def store(classes=3, drawings=4, size=6):
@@ -31,7 +31,7 @@ def test_labels_name_the_class_and_the_turn(rotations):
         assert round(float(upright[0, 0, 0]) * 255) == 80 * (y % 3 + 1)
         number = round(float(upright[0, 1, 0]) * 255)
         assert 1 <= number <= store().counts[y % 3], "padding is never drawn"
-    assert len(support.targets) == 1
+    np.testing.assert_array_equal(support.inputs, query.inputs)
 
 
 def test_a_classifier_is_maml_of_no_steps():
@@ -43,7 +43,6 @@ def test_a_classifier_is_maml_of_no_steps():
     query = joint_batches(store(), 100)(KEY, 1).query
     outputs = flat.apply(state.meta, query.inputs[0])
     assert float(mj.cross_entropy(outputs, query.targets[0])) < 1.0
-    assert relative(state.meta, learner.init(KEY)) > 0.01
 
 
 def test_refuses_bad_numbers():

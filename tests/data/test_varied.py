@@ -94,7 +94,33 @@ def test_refuses_what_cannot_be_varied():
     glyphs = mj.data.glyphs(5, 3, 2, size=16)
     with pytest.raises(mj.InputError, match="the fewest ways must be at most the most"):
         mj.data.varied(glyphs, (5, 2), (1, 3))
-    with pytest.raises(mj.InputError, match="the most ways times the most shots"):
+    with pytest.raises(
+        mj.InputError, match="must have integer labels, 10 of the support set"
+    ):
         mj.data.varied(glyphs, (2, 5), (1, 2))
-    with pytest.raises(mj.InputError, match="got float32"):
+    with pytest.raises(mj.InputError, match="got support float32"):
         mj.data.varied(mj.data.sinusoid(10), (2, 5), (1, 2))
+    mixed = mj.data.augmented(glyphs, mj.data.metamix(1.0, 5))
+    with pytest.raises(mj.InputError, match="mixtures cannot be varied"):
+        mj.data.varied(mixed, (2, 5), (1, 3))
+
+
+def test_any_function_can_be_varied():
+    glyphs = mj.data.glyphs(3, 2, 2, size=16)
+    episodes = mj.data.varied(lambda key, tasks: glyphs(key, tasks), (2, 3), (1, 2))
+    model = mj.conv4(3, 2, image_shape=(16, 16, 1))
+    learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 1)
+    state = mj.fit(learner, optax.sgd(0.1), episodes, steps=1, tasks=2)
+    assert int(state.step) == 1
+
+
+def test_a_loss_over_ways_is_not_for_padded_tasks(episodes):
+    model = mj.conv4(WAYS[1], 2, image_shape=(16, 16, 1))
+    learner = mj.maml(model, mj.cross_entropy_over_ways, optax.sgd(0.1), 0)
+    task = jax.tree.map(lambda x: x[0], episodes(KEY, 1))
+    with pytest.raises(mj.InputError, match="take cross_entropy for padded tasks"):
+        learner.loss(learner.init(KEY), task)
+    narrow = mj.conv4(3, 2, image_shape=(16, 16, 1))
+    learner = mj.maml(narrow, mj.cross_entropy, optax.sgd(0.1), 0)
+    with pytest.raises(mj.InputError, match="4 outputs"):
+        learner.loss(learner.init(KEY), task)

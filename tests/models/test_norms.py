@@ -1,5 +1,7 @@
 """The named forms of batch norm, and what padding does to them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 import metajax as mj
+from metajax import learners
 from metajax.models.norms import NORMS, as_it_is
 from metajax.ops.normalisation import batch_moments, pooled_moments
 from metajax.types import Batch, Episode, Padded, unpadded
@@ -31,8 +34,8 @@ def episode(float64):
     return image_episode(KEY, shots=2, queries=3, size=6, dtype=jnp.float64)
 
 
-@pytest.mark.parametrize("norm, alone", [("support", True), ("task", True)])
-def test_queries_are_predicted_alone(episode, norm, alone):
+@pytest.mark.parametrize("norm", ["support", "task"])
+def test_queries_are_predicted_alone(episode, norm):
     learner = maml(norm)
     adapted = jax.jit(learner.adapt)(learner.init(KEY), episode.support)
     together = learner.predict(adapted, episode.query.inputs)
@@ -110,6 +113,33 @@ def test_the_gradient_passes_through_the_statistics(episode, norm):
     loop = naive_maml(model, mj.cross_entropy, descend(0.1), 2)
     assert relative(expected, jax.jit(jax.grad(loop))(meta, episode)) > 1e-3
     check_grads(lambda m: outer(m, episode), (meta,), order=1, modes=["rev"])
+
+
+RATE = learners.step_rates(0.1, 2)
+BUILD = {
+    "maml": mj.maml,
+    "anil": mj.anil,
+    "boil": mj.boil,
+    "reptile": mj.reptile,
+    "proto-maml": mj.proto_maml,
+    "imaml": partial(mj.imaml, strength=10.0),
+    "meta-sgd": lambda m, f, _, k: mj.meta_sgd(m, f, 0.1, k),
+    "maml++": lambda m, f, _, k: mj.maml_plus_plus(m, f, RATE, k),
+    "cavia": partial(mj.cavia, context=1, join=lambda x, c: x + c[0]),
+}
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_every_learner_keeps_the_support_sets_statistics(episode, name):
+    learner = BUILD[name](normed("support"), mj.cross_entropy, optax.sgd(0.1), 2)
+    meta, (support, query) = learner.init(KEY), episode
+    visited = jax.jit(learner.trajectory)(meta, support)
+    last = jax.tree.map(lambda x: x[-1], visited)
+    for adapted in (jax.jit(learner.adapt)(meta, support), last):
+        together = learner.predict(adapted, query.inputs)
+        assert (
+            relative(learner.predict(adapted, query.inputs[:1]), together[:1]) < 1e-12
+        )
 
 
 def test_pooled_moments_are_those_of_the_mixture(float64):
