@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.ops.normalisation import (
-    Moments,
     batch_moments,
+    batch_norm,
     normalise,
     pooled_moments,
 )
@@ -29,19 +29,14 @@ class Norm(NamedTuple):
 
     Attributes:
       init: `init(channels, dtype) -> weights`.
-      moments: `moments(weights, x, present) -> Moments`, to normalise by.
+      apply: `apply(weights, x, present) -> x`, normalised.
       settle: `settle(weights, x, present) -> weights`, which keep what later batches
         need of this one.
     """
 
     init: Callable[[int, jnp.dtype | type], Params]
-    moments: Callable[[Params, Array, Array | None], Moments]
+    apply: Callable[[Params, Array, Array | None], Array]
     settle: Settle
-
-    def apply(self, weights: Params, x: Array, present: Array | None) -> Array:
-        """The normalised `x`."""
-        moments = self.moments(weights, x, present)
-        return normalise(x, moments, weights["scale"], weights["offset"])
 
 
 def _affine(channels: int, dtype: jnp.dtype | type) -> Params:
@@ -50,19 +45,24 @@ def _affine(channels: int, dtype: jnp.dtype | type) -> Params:
 
 def _transductive() -> Norm:
     """By the current batch."""
-    return Norm(_affine, lambda _, x, present: batch_moments(x, present), as_it_is)
+
+    def apply(weights: Params, x: Array, present: Array | None) -> Array:
+        return batch_norm(x, weights["scale"], weights["offset"], present=present)
+
+    return Norm(_affine, apply, as_it_is)
 
 
 def _support() -> Norm:
     """By the support set, also for queries (MetaBN)."""
 
-    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
-        return weights.get("moments") or batch_moments(x, present)
+    def apply(weights: Params, x: Array, present: Array | None) -> Array:
+        moments = weights.get("moments") or batch_moments(x, present)
+        return normalise(x, moments, weights["scale"], weights["offset"])
 
     def settle(weights: Params, x: Array, present: Array | None) -> Params:
         return weights | {"moments": batch_moments(x, present)}
 
-    return Norm(_affine, moments, settle)
+    return Norm(_affine, apply, settle)
 
 
 def _task() -> Norm:
@@ -82,14 +82,16 @@ def _task() -> Norm:
         share = jax.nn.sigmoid(slope * count.astype(kind) + intercept)
         return batch_moments(x, present), share
 
-    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
-        batch, share = weights.get("context") or context(weights, x, present)
-        return pooled_moments(x, batch, share)
+    def apply(weights: Params, x: Array, present: Array | None) -> Array:
+        moments = pooled_moments(
+            x, *(weights.get("context") or context(weights, x, present))
+        )
+        return normalise(x, moments, weights["scale"], weights["offset"])
 
     def settle(weights: Params, x: Array, present: Array | None) -> Params:
         return weights | {"context": context(weights, x, present)}
 
-    return Norm(init, moments, settle)
+    return Norm(init, apply, settle)
 
 
 NORMS: dict[NormName, Norm] = {

@@ -32,19 +32,9 @@ def batch_moments(x: Array, present: Array | None = None) -> Moments:
     >>> [m.item() for m in batch_moments(x, jnp.array([True, True, False]))]
     [2.0, 1.0]
     """
-    places = tuple(range(1, x.ndim - 1))
     x = x.astype(wider(x.dtype))
-
-    def mean(values: Array) -> Array:
-        if present is None:
-            return jnp.mean(values, (0, *places), keepdims=True)
-        weights = present.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-        weights = weights / jnp.maximum(jnp.sum(weights), 1)
-        each = jnp.mean(values, places, keepdims=True)
-        return jnp.sum(weights * each, 0, keepdims=True)
-
-    centre = mean(x)
-    return Moments(centre, mean((x - centre) ** 2))
+    centre = _mean(x, present)
+    return Moments(centre, _mean((x - centre) ** 2, present))
 
 
 def normalise(
@@ -64,14 +54,18 @@ def normalise(
     Returns:
       An array of the shape and type of `x`.
     """
-    channels = (1,) * (x.ndim - 1) + (-1,)
-    dtype = x.dtype
-    x, scale, offset = (a.astype(wider(a.dtype)) for a in (x, scale, offset))
-    gain = jax.lax.rsqrt(moments.variance + eps) * scale.reshape(channels)
-    return ((x - moments.mean) * gain + offset.reshape(channels)).astype(dtype)
+    centred = x.astype(wider(x.dtype)) - moments.mean
+    return _scaled(centred, moments.variance + eps, scale, offset).astype(x.dtype)
 
 
-def batch_norm(x: Array, scale: Array, offset: Array, *, eps: float = 1e-5) -> Array:
+def batch_norm(
+    x: Array,
+    scale: Array,
+    offset: Array,
+    *,
+    present: Array | None = None,
+    eps: float = 1e-5,
+) -> Array:
     """Batch normalisation with the current batch's statistics, biased variance.
 
       y = γ (x - μ) / √(σ² + ε) + β,  μ and σ² over every axis but the last
@@ -84,6 +78,7 @@ def batch_norm(x: Array, scale: Array, offset: Array, *, eps: float = 1e-5) -> A
       x: `float[n, ..., channels]`.
       scale: γ, `float[channels]`.
       offset: β, `float[channels]`.
+      present: see `batch_moments`.
       eps: ε.
 
     Returns:
@@ -95,7 +90,11 @@ def batch_norm(x: Array, scale: Array, offset: Array, *, eps: float = 1e-5) -> A
 
     Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     """
-    return normalise(x, batch_moments(x), scale, offset, eps=eps)
+    # Not by way of `normalise`: what is centred is used twice.
+    wide = x.astype(wider(x.dtype))
+    centred = wide - _mean(wide, present)
+    variance = _mean(centred**2, present)
+    return _scaled(centred, variance + eps, scale, offset).astype(x.dtype)
 
 
 def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
@@ -123,3 +122,21 @@ def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
         return moments.variance + (moments.mean - mean) ** 2
 
     return Moments(mean, share * about(batch) + (1 - share) * about(own))
+
+
+def _mean(x: Array, present: Array | None) -> Array:
+    """Of each channel, over the places of the examples that are present."""
+    places = tuple(range(1, x.ndim - 1))
+    if present is None:
+        return jnp.mean(x, (0, *places), keepdims=True)
+    weights = present.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    weights = weights / jnp.maximum(jnp.sum(weights), 1)
+    return jnp.sum(weights * jnp.mean(x, places, keepdims=True), 0, keepdims=True)
+
+
+def _scaled(centred: Array, variance: Array, scale: Array, offset: Array) -> Array:
+    channels = (1,) * (centred.ndim - 1) + (-1,)
+    scale, offset = (
+        a.astype(wider(a.dtype)).reshape(channels) for a in (scale, offset)
+    )
+    return centred * (jax.lax.rsqrt(variance) * scale) + offset

@@ -285,6 +285,22 @@ def test_every_outer_extra_and_norm_in_one_run(tmp_path):
     assert found["protocol"]["support_examples"] == 6
 
 
+def test_what_is_evaluated_is_the_average(tmp_path):
+    for name, more in (("plain", ()), ("average", ("--outer.average", "0.9"))):
+        assert sinusoid(tmp_path / name, 6, *more) == 0
+    plain, average = (
+        json.loads((tmp_path / name / "evaluation.json").read_text())["transductive"]
+        for name in ("plain", "average")
+    )
+    assert plain["mean"] != average["mean"]
+    train = [
+        map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        for name in ("plain", "average")
+    ]
+    losses = [[r["loss"] for r in rows if r["split"] == "train"] for rows in train]
+    assert losses[0] == losses[1] != []
+
+
 def test_lists_its_data(capsys):
     assert main(["data", "list"]) == 0
     printed = capsys.readouterr().out
