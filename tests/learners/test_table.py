@@ -161,9 +161,9 @@ def test_trajectory_ends_in_adapt(name):
 @every_learner
 def test_jit_and_vmap_change_nothing(name):
     learner = build(name)
-    meta, batch = learner.init(KEY), meta_batch(name, 3)
+    meta, batch = learner.init(KEY), meta_batch(name, 2)
     both = jax.jit(jax.vmap(gradient(learner), (None, 0)))(meta, batch)
-    for i in range(3):
+    for i in range(2):
         episode = jax.tree.map(lambda x: x[i], batch)
         one = gradient(learner)(meta, episode)
         assert relative(jax.tree.map(lambda x: x[i], both), one) < 1e-5
@@ -236,9 +236,9 @@ def test_the_second_step_compiles_nothing(name):
 @every_learner
 def test_chunks_change_nothing(name):
     learner = build(name)
-    state, batch = mj.init_state(learner, optax.sgd(0.1), KEY), meta_batch(name, 6)
+    state, batch = mj.init_state(learner, optax.sgd(0.1), KEY), meta_batch(name, 3)
     whole, metrics = mj.train_step(learner, optax.sgd(0.1))(state, batch)
-    for chunk in (1, 2, 6):
+    for chunk in (1, 2):  # the second leaves one over
         step = mj.train_step(learner, optax.sgd(0.1), tasks_per_chunk=chunk)
         ours, values = step(state, batch)
         assert relative(ours.meta, whole.meta) < 1e-6
