@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from metajax.checkpoint import Checkpoints
+from metajax.cli import run
 from metajax.cli.build import LEARNERS
 from metajax.cli.interrupt import Interrupts
 from metajax.cli.main import main
@@ -35,6 +36,11 @@ FILES = {
     "adaptation.png",
 }
 QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(run, "VALIDATION_TASKS", 4)
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +153,7 @@ def test_an_augmented_run(tmp_path):
     assert main([*arguments, *small, *augment]) == 0
     found = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
     expected = dict(classes="turn", jitter=0.1, mix="mixup", alpha=1.0)
-    assert found == expected
+    assert expected.items() <= found.items()
 
 
 def test_regression_is_not_augmented(tmp_path, capsys):
