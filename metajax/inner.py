@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.types import (
     Array,
@@ -204,6 +205,11 @@ def _scan(
     every: Callable[[Params], Params | None],
 ) -> Callable[[Params, Batch], tuple[Params, Params]]:
     length = check_count("steps", steps, least=0)
+    if not hasattr(optimizer, "update"):
+        raise InputError(
+            f"optimizer must be an optax optimizer, got {type(optimizer).__name__}; "
+            "metajax.learned_maml takes one that is meta-learned"
+        )
     gradient, value = grad(loss_fn), _valued(loss_fn, grad)
     update = optax.with_extra_args_support(optimizer).update
 

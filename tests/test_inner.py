@@ -185,3 +185,12 @@ def test_the_loss_costs_nothing_where_it_is_not_used(grad, steps):
 def test_refuses_bad_steps(steps):
     with pytest.raises(mj.InputError, match="steps must be a whole number"):
         mj.inner_loop(loss_fn, optax.sgd(0.1), steps)
+
+
+def test_refuses_an_optimizer_that_is_meta_learned():
+    adapt = lambda rule: mj.inner_loop(loss_fn, rule, 1)  # noqa: E731
+    with pytest.raises(mj.InputError, match="metajax.learned_maml takes one"):
+        adapt(mj.learners.meta_lstm(0.1))
+    for factory in (mj.learned_maml, mj.maml_plus_plus):
+        with pytest.raises(mj.InputError, match="metajax.learners.fixed"):
+            factory(MODEL, mj.mse, optax.sgd(0.1), 1)

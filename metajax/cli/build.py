@@ -115,7 +115,7 @@ class Choice(NamedTuple):
     Attributes:
       build: `build(model, loss, inner, steps, view=..., metrics=...) -> learner`.
       context: features, or channels, that it adds to the model's inputs.
-      changes: further arguments of `build` that may change in training.
+      changes: what of it may be changed, in training or by a file.
     """
 
     build: Callable[..., Learner]
@@ -154,7 +154,7 @@ LEARNERS: dict[LearnerName, Choice] = {
         by_rule(learners.maml_plus_plus, lambda rate, k: step_rates(rate, max(1, k))),
         changes=("grad", "step_weights"),
     ),
-    "mtl": Choice(mtl),
+    "mtl": Choice(mtl, changes=("grad", "backbone")),
 }
 
 
@@ -165,14 +165,15 @@ def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
       InputError: if the learner cannot change as asked for.
     """
     steps, outer = config.inner.steps, config.outer
-    for flag, value, change in (
-        ("first-order", outer.first_order, "grad"),
-        ("multi-step", outer.multi_step, "step_weights"),
+    for flag, value, change, other in (
+        ("outer.first-order", outer.first_order, "grad", "maml++"),
+        ("outer.multi-step", outer.multi_step, "step_weights", "maml++"),
+        ("inner.backbone", config.inner.backbone, "backbone", "mtl"),
     ):
         if value and change not in LEARNERS[config.learner].changes:
             raise InputError(
-                f"--outer.{flag} is not for {config.learner}; leave it out, or take "
-                "--learner maml++"
+                f"--{flag} is not for {config.learner}; leave it out, or take "
+                f"--learner {other}"
             )
 
     def phases(**settings: Any) -> Learner | LearnerSchedule:

@@ -125,7 +125,8 @@ class Augment:
     alpha: float = 1.0
     """Of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
     fewest_ways: int | None = None
-    """Tasks of at least so many ways, and at most --data.ways, in one padded shape."""
+    """Tasks of at least so many ways, and at most --data.ways, in one padded shape; not
+    with --augment.mix."""
     fewest_shots: int | None = None
     """Classes of at least so many shots, likewise."""
 

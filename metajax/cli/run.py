@@ -235,8 +235,12 @@ def _evaluate(
     learner = build_learner(config, task, steps=settings.steps)
     episodes = task.episodes(split, settings.queries)
     print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
-    data = config.as_dict()["data"] | {"queries": settings.queries}
-    data = {name: value for name, value in data.items() if value is not None}
+    facts = config.as_dict()["data"] | {
+        "queries": settings.queries,
+        "norm": getattr(config.model, "norm", None),
+        "average": config.outer.average,
+    }
+    facts = {name: value for name, value in facts.items() if value is not None}
     found = evaluate(
         learner,
         meta,
@@ -247,7 +251,7 @@ def _evaluate(
         inductive_queries=settings.inductive_queries,
         protocol={
             "split": split,
-            **data,
+            **facts,
             "learner": config.learner,
             "precision": config.precision,
         },

@@ -181,6 +181,11 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
         episodes = data.augmented(episodes, *transforms)
     if fewest == (None, None):
         return episodes
+    if augment.mix != "none":
+        raise InputError(
+            "--augment.mix makes mixtures of labels, which --augment.fewest-ways and "
+            "--augment.fewest-shots cannot take; leave one out"
+        )
     if config.loss != "mean":
         raise InputError(
             "tasks of fewer ways or shots (--augment.fewest-...) need --loss mean, got "

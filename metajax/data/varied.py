@@ -76,22 +76,27 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
     Source: Triantafillou et al., "Meta-Dataset", ICLR 2020, section 3, for tasks of
     many ways and uneven shots.
     """
-    for name, (low, high) in dict(ways=ways, shots=shots).items():
-        check_count(f"the fewest {name}", low, least=1)
-        if not low <= high:
+    for name, given in dict(ways=ways, shots=shots).items():
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise InputError(f"{name} must be (fewest, most), got {given!r}")
+        check_count(f"the fewest {name}", given[0], least=1)
+        if not given[0] <= given[1]:
             raise InputError(
-                f"the fewest {name} must be at most the most, got {low} and {high}"
+                f"the fewest {name} must be at most the most, got {given!r}"
             )
     support, query = (
         side.targets for side in jax.eval_shape(lambda: episodes(jax.random.key(0), 1))
     )
-    expected = ways[1] * shots[1]
-    if support.shape[1:] != (expected,) or not (_labels(support) and _labels(query)):
+    if not (_labels(support) and _labels(query)):
         raise InputError(
-            f"episodes must have integer labels, {expected} of the support set (the "
-            "most ways times the most shots), got support "
-            f"{support.dtype}{list(support.shape[1:])} and query "
-            f"{query.dtype}{list(query.shape[1:])}; mixtures cannot be varied"
+            "episodes must have integer labels, which mixtures and regression have "
+            f"not, got {support.dtype} and {query.dtype}"
+        )
+    expected, found = ways[1] * shots[1], support.shape[1]
+    if found != expected:
+        raise InputError(
+            f"the most ways times the most shots must be the episodes' {found} support "
+            f"examples, got {ways[1]} x {shots[1]} = {expected}"
         )
     return Varied(as_pytree(episodes), (ways[0], ways[1]), (shots[0], shots[1]))
 

@@ -142,6 +142,20 @@ def curvature(rate: float) -> InnerOptimizer:
     return InnerOptimizer(init, build)
 
 
+def check_inner(inner: InnerOptimizer) -> None:
+    """Checks that an inner optimizer is one of ours.
+
+    Raises:
+      InputError: if it is something else, such as an optimizer of optax.
+    """
+    if not isinstance(inner, InnerOptimizer):
+        raise InputError(
+            f"inner must be a metajax.learners.InnerOptimizer, got "
+            f"{type(inner).__name__}; metajax.learners.fixed makes one of an optimizer "
+            "of optax"
+        )
+
+
 def _check_rate(rate: float) -> None:
     if not math.isfinite(rate):
         raise InputError(f"rate must be a finite number, got {rate!r}")

@@ -6,7 +6,11 @@ import jax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.inner_optimizer import InnerOptimizer, parameter_rates
+from metajax.learners.inner_optimizer import (
+    InnerOptimizer,
+    check_inner,
+    parameter_rates,
+)
 from metajax.learners.problem import Problem, of, query_loss, settled, solver
 from metajax.types import (
     Array,
@@ -46,7 +50,8 @@ def learned_maml(
       A `Learner` whose meta-parameters are `{"params": θ, "inner": ω}`.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `inner` is an optimizer of optax, or `steps` is not a whole number
+        of at least 0.
 
     >>> import metajax as mj
     >>> inner = mj.learners.step_rates(0.01, steps=5)
@@ -54,6 +59,7 @@ def learned_maml(
     >>> sorted(learner.init(jax.random.key(0)))
     ['inner', 'params']
     """
+    check_inner(inner)
     value = of(model, loss)
 
     def init(key: Array) -> PyTree:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.inner_optimizer import InnerOptimizer
+from metajax.learners.inner_optimizer import InnerOptimizer, check_inner
 from metajax.learners.problem import Problem, measured, of, solver
 from metajax.types import (
     Array,
@@ -79,7 +79,8 @@ def maml_plus_plus(
       A `Learner` whose meta-parameters are `{"params": θ, "per_step": γ, "inner": α}`.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `inner` is an optimizer of optax, or `steps` is not a whole number
+        of at least 0.
 
     >>> import metajax as mj
     >>> inner = mj.learners.step_rates(0.1, steps=2)
@@ -91,6 +92,7 @@ def maml_plus_plus(
 
     Source: Antoniou et al., "How to Train Your MAML", ICLR 2019.
     """
+    check_inner(inner)
     value = of(model, loss)
 
     def init(key: Array) -> PyTree:

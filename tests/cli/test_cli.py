@@ -281,14 +281,21 @@ def test_only_classes_that_stay_are_trained_on(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_every_outer_extra_and_norm_in_one_run(tmp_path):
+def test_every_outer_extra_and_norm_in_one_run(tmp_path, capsys):
     places = "--images", str(images(tmp_path / "images"))
     extras = "--outer.average 0.9 --outer.weight-decay 0.01 --model.norm task"
     varied = "--data.shots 2 --augment.fewest-ways 2 --augment.fewest-shots 1"
     given = *places, *extras.split(), *varied.split(), "--loss", "mean"
     assert mini_imagenet(tmp_path, *given) == 0
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert found["protocol"]["support_examples"] == 6
+    protocol = dict(support_examples=6, norm="task", average=0.9)
+    assert protocol.items() <= found["protocol"].items()
+    both = *given, "--augment.mix", "mixup"
+    assert mini_imagenet(tmp_path, *both, run="both") == 1
+    assert "leave one out" in error(capsys)
+    stray = *places, "--inner.backbone", "nowhere"
+    assert mini_imagenet(tmp_path, *stray, run="stray") == 1
+    assert "--inner.backbone is not for maml" in error(capsys)
 
 
 def test_what_is_evaluated_is_the_average(tmp_path):
