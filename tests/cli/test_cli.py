@@ -146,11 +146,10 @@ def test_glyphs_run(tmp_path):
 
 
 def test_an_augmented_run(tmp_path):
-    arguments = ["train", "glyphs", "--run-dir", str(tmp_path / "run"), *QUICK]
-    small = ["--model.filters", "4", "--outer.steps", "2", "--data.queries", "2"]
-    augment = ["--augment.classes", "turn", "--augment.jitter", "0.1"]
-    augment += ["--augment.mix", "mixup", "--evaluation.queries", "2"]
-    assert main([*arguments, *small, *augment]) == 0
+    augment = "--augment.classes", "turn", "--augment.jitter", "0.1"
+    places = "--images", str(images(tmp_path / "images"))
+    mixed = "--augment.mix", "mixup", "--loss", "mean"
+    assert mini_imagenet(tmp_path, *places, *augment, *mixed) == 0
     found = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
     expected = dict(classes="turn", jitter=0.1, mix="mixup", alpha=1.0)
     assert expected.items() <= found.items()

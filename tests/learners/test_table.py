@@ -75,14 +75,12 @@ def mtl(model, *args, **settings):
 
 LEARNERS = {
     "maml": Row(mj.maml),
-    "maml-reverse": Row(partial(mj.maml, grad=mj.reverse)),
     "fomaml": Row(mj.fomaml),
     "anil": Row(mj.anil),
     "anil-in-parts": Row(partial(mj.anil, view=mj.mini_batches(2))),
     "boil": Row(mj.boil),
     "mtl": Row(mtl),
     "meta-sgd": Row(mj.meta_sgd, 0.01),
-    "meta-curvature": Row(mj.learned_maml, mj.learners.curvature(0.01)),
     "meta-lstm": Row(mj.learned_maml, mj.learners.meta_lstm(0.01)),
     "learned-optimizer": Row(mj.learned_maml, mj.learners.learned_optimizer()),
     "maml++": Row(plus_plus, 0.01),
@@ -261,8 +259,8 @@ def padded(batch, n):
     place = jnp.cumsum(present.astype(jnp.int32)) - 1
 
     def spread(x):
-        there = present.reshape(-1, *[1] * (x.ndim - 1))
-        return jnp.where(there, x[place], jnp.full_like(x, 7))
+        there, wide = present.reshape(-1, *[1] * (x.ndim - 1)), x[place]
+        return jnp.where(there, wide, jnp.full_like(wide, 1))
 
     assert int(jnp.sum(present)) == len(batch.targets)
     inputs, targets = jax.tree.map(spread, batch)
