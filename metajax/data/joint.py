@@ -60,6 +60,7 @@ def joint_batches(
     Raises:
       InputError: if `examples` is below 1, or for rotations as in `image_episodes`.
 
+    >>> import numpy as np
     >>> store = ImageStore(
     ...     np.zeros((6, 20, 28, 28, 1), np.uint8), np.full(6, 20), tuple("abcdef")
     ... )

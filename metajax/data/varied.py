@@ -71,7 +71,7 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
     >>> episodes = varied(glyphs(5, 3, 2), ways=(2, 5), shots=(1, 3))
     >>> support, query = episodes(jax.random.key(0), 4)
     >>> support.inputs.values.shape, support.inputs.present.sum(1).tolist()
-    ((4, 15, 28, 28, 1), [8, 4, 5, 4])
+    ((4, 15, 28, 28, 1), [3, 10, 4, 4])
 
     Source: Triantafillou et al., "Meta-Dataset", ICLR 2020, section 3, for tasks of
     many ways and uneven shots.
