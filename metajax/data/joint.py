@@ -35,7 +35,7 @@ class JointBatches:
         place = jax.random.randint(image_key, labels.shape, 0, self.counts[stored])
         images = self.images[stored, place]
         if self.rotations > 1:
-            images = jax.vmap(lambda x, turn: rotate(x[None], turn)[0])(images, turns)
+            images = rotate(images, turns[:, None, None, None])
         batch = Batch(images.astype(jnp.float32) / 255.0, labels)
         return Episode(batch, batch)
 

@@ -6,7 +6,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.models.headed import parts
 from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, Params
 
@@ -57,12 +57,11 @@ def anil(
         features = body.apply(meta["body"], support.inputs)
 
         def finish(adapted: Params, step: Array | int) -> Params:
-            joined = {"body": meta["body"], "head": adapted}
-            return model.settle(joined, support.inputs)
+            return {"body": meta["body"], "head": adapted}
 
         batch = support._replace(inputs=features)
         return Problem(value, optimizer, meta["head"], batch, finish)
 
-    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
+    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(model.init, adapt, model.apply, outer, trajectory)

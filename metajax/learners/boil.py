@@ -6,7 +6,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.models.headed import parts
 from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, Params
 
@@ -56,17 +56,14 @@ def boil(
     value = of(model, loss)
 
     def pose(meta: Params, support: Batch) -> Problem:
-        def joined(adapted: Params) -> Params:
+        def finish(adapted: Params, step: Array | int) -> Params:
             return {"body": adapted, "head": meta["head"]}
 
-        def finish(adapted: Params, step: Array | int) -> Params:
-            return model.settle(joined(adapted), support.inputs)
-
         def of_body(adapted: Params, batch: Batch) -> Array:
-            return value(joined(adapted), batch)
+            return value(finish(adapted, 0), batch)
 
         return Problem(of_body, optimizer, meta["body"], support, finish)
 
-    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
+    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(model.init, adapt, model.apply, outer, trajectory)

@@ -11,7 +11,7 @@ from jax.scipy.sparse.linalg import cg
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.types import (
     Array,
     Batch,
@@ -109,12 +109,6 @@ def imaml(
     implicit = jax.custom_vjp(descend)
     implicit.defvjp(forward, backward)
 
-    def adapt(meta: Params, support: Batch) -> Params:
-        return model.settle(implicit(meta, support), support.inputs)
-
-    def trajectory(meta: Params, support: Batch) -> Params:
-        settle = jax.vmap(model.settle, (0, None))
-        return settle(visited(meta, support), support.inputs)
-
+    adapt, trajectory = settling(model, implicit, visited)
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(model.init, adapt, model.apply, outer, trajectory)

@@ -11,7 +11,7 @@ from metajax.learners.inner_optimizer import (
     check_inner,
     parameter_rates,
 )
-from metajax.learners.problem import Problem, of, query_loss, settled, solver
+from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.types import (
     Array,
     Batch,
@@ -68,10 +68,9 @@ def learned_maml(
         return {"params": params, "inner": inner.init(inner_key, params)}
 
     def pose(meta: PyTree, support: Batch) -> Problem:
-        optimizer, finish = inner.build(meta["inner"]), settled(model, support)
-        return Problem(value, optimizer, meta["params"], support, finish)
+        return Problem(value, inner.build(meta["inner"]), meta["params"], support)
 
-    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
+    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(init, adapt, model.apply, outer, trajectory)
 

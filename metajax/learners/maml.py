@@ -6,7 +6,7 @@ import optax
 
 from metajax.gradients import exact, first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, settled, solver
+from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.types import Batch, GradTransform, Learner, Loss, Model, Params
 
 
@@ -55,9 +55,9 @@ def maml(
     value = of(model, loss)
 
     def pose(meta: Params, support: Batch) -> Problem:
-        return Problem(value, optimizer, meta, support, settled(model, support))
+        return Problem(value, optimizer, meta, support)
 
-    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
+    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(model.init, adapt, model.apply, outer, trajectory)
 

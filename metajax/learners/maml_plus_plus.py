@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.inner_optimizer import InnerOptimizer, check_inner
-from metajax.learners.problem import Problem, measured, of, solver
+from metajax.learners.problem import Problem, measured, of, settling, solver
 from metajax.types import (
     Array,
     Batch,
@@ -107,18 +107,15 @@ def maml_plus_plus(
         return {"params": shared, "per_step": stacked, "inner": rule}
 
     def pose(meta: PyTree, support: Batch) -> Problem:
-        def at(params: Params, step: Array | int) -> Params:
+        def finish(params: Params, step: Array | int) -> Params:
             own = jax.tree.map(
                 lambda x: x[jnp.minimum(step, len(x) - 1)], meta["per_step"]
             )
             return _merged(params, own)
 
-        def finish(params: Params, step: Array | int) -> Params:
-            return model.settle(at(params, step), support.inputs)
-
         def value_at(params: Params, seen: tuple[Batch, Array]) -> Array:
             batch, step = seen
-            return value(at(params, step), batch)
+            return value(finish(params, step), batch)
 
         optimizer = inner.build(meta["inner"])
         return Problem(value_at, optimizer, meta["params"], support, finish)
@@ -126,7 +123,7 @@ def maml_plus_plus(
     def numbered(batch: Batch, step: Array) -> tuple[Batch, Array]:
         return view(batch, step), step
 
-    adapt, trajectory = solver(pose, steps, grad=grad, view=numbered)
+    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=numbered))
 
     measure = measured(model.apply, loss, metrics)
 

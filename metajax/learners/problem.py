@@ -38,8 +38,7 @@ class Problem(NamedTuple):
       optimizer: the inner optimizer.
       params: where it starts; the rest of the meta-parameters stays as it is.
       batch: what it sees.
-      finish: `finish(params, k) -> adapted`, after k steps; for a whole network,
-        `settled(model, support)`.
+      finish: `finish(params, k) -> adapted`, after k steps.
     """
 
     loss: LossFn
@@ -47,11 +46,6 @@ class Problem(NamedTuple):
     params: Params
     batch: Batch
     finish: Callable[[Params, Array | int], PyTree] = unchanged
-
-
-def settled(model: Model, support: Batch) -> Callable[[Params, Array | int], PyTree]:
-    """The parameters, with what the network keeps of the support set."""
-    return lambda params, step: model.settle(params, support.inputs)
 
 
 def solver(
@@ -91,6 +85,32 @@ def solver(
         return jax.vmap(problem.finish)(found, jnp.arange(steps + 1))
 
     return adapt, trajectory
+
+
+def settling(
+    model: Model,
+    adapt: Callable[[PyTree, Batch], Params],
+    trajectory: Callable[[PyTree, Batch], Params],
+) -> tuple[Callable[[PyTree, Batch], Params], Callable[[PyTree, Batch], Params]]:
+    """Both functions, then what the network keeps of the support set.
+
+    Args:
+      model: the network.
+      adapt: of (meta, support) to all of its parameters.
+      trajectory: the same after each step, stacked.
+
+    Returns:
+      The two functions of (meta, support).
+    """
+
+    def settled(meta: PyTree, support: Batch) -> Params:
+        return model.settle(adapt(meta, support), support.inputs)
+
+    def all_settled(meta: PyTree, support: Batch) -> Params:
+        settle = jax.vmap(model.settle, (0, None))
+        return settle(trajectory(meta, support), support.inputs)
+
+    return settled, all_settled
 
 
 def of(model: Model, loss: Loss) -> LossFn:

@@ -8,7 +8,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, settled, solver
+from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.losses import probabilities
 from metajax.models.headed import parts
 from metajax.types import (
@@ -71,9 +71,9 @@ def proto_maml(
         features = body.apply(meta, support.inputs)
         features = features.reshape(features.shape[0], -1)
         start = {"body": meta, "head": prototype_head(features, support.targets, ways)}
-        return Problem(value, optimizer, start, support, settled(model, support))
+        return Problem(value, optimizer, start, support)
 
-    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
+    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(body.init, adapt, model.apply, outer, trajectory)
 

@@ -8,7 +8,7 @@ import optax
 
 from metajax.gradients import first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, measured, of, settled, solver
+from metajax.learners.problem import Problem, measured, of, settling, solver
 from metajax.types import (
     Array,
     Batch,
@@ -67,11 +67,8 @@ def reptile(
     def pose(meta: Params, support: Batch) -> Problem:
         return Problem(value, optimizer, meta, support)
 
-    def pose_settled(meta: Params, support: Batch) -> Problem:
-        return pose(meta, support)._replace(finish=settled(model, support))
-
-    descend, _ = solver(pose, steps, grad=first_order, view=view)
-    adapt, trajectory = solver(pose_settled, steps, grad=first_order, view=view)
+    descend, visited = solver(pose, steps, grad=first_order, view=view)
+    adapt, trajectory = settling(model, descend, visited)
 
     measure = measured(model.apply, loss, metrics)
 
