@@ -23,7 +23,7 @@ MEMORY_SHARE = 0.5
 # Devices that share tasks meet in each meta-step, so each must have so much to do.
 WORTH_BYTES = 2 * 2**20
 # Operations that rarely make an array of their own.
-VIEWS = ("reshape", "broadcast_in_dim", "squeeze")
+VIEWS = ("reshape", "broadcast_in_dim", "squeeze", "name")
 
 
 def check_chunk(chunk: Chunk) -> None:
@@ -122,8 +122,7 @@ def map_over_tasks(
     function = jax.jit(function)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        size = partial(allocated_bytes, function, shared, _first(batch))
-        plan = _plan(_length(batch), size, tasks_per_chunk, devices)
+        plan = cut(function, shared, batch, tasks_per_chunk, devices)
 
         def part(shared: PyTree, chunks: PyTree) -> PyTree:
             return jax.lax.map(partial(function, shared), chunks)
@@ -133,6 +132,25 @@ def map_over_tasks(
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], found)
 
     return run
+
+
+def cut(
+    function: Callable, shared: PyTree, batch: PyTree, chunk: Chunk, devices: int
+) -> "Cut":
+    """How `map_over_tasks` would cut a meta-batch for a function of it.
+
+    Args:
+      function: `function(shared, batch) -> tree`.
+      shared: see there.
+      batch: see there.
+      chunk: see there.
+      devices: see there.
+
+    Returns:
+      The `Cut`.
+    """
+    size = partial(allocated_bytes, function, shared, _first(batch))
+    return _plan(_length(batch), size, chunk, devices)
 
 
 def allocated_bytes(function: Callable, *args: PyTree) -> int:
@@ -181,7 +199,7 @@ def _first(batch: PyTree) -> PyTree:
     return jax.eval_shape(lambda x: jax.tree.map(lambda y: y[:1], x), batch)
 
 
-class _Plan(NamedTuple):
+class Cut(NamedTuple):
     """How a meta-batch is cut: `[chunks, chunk, ...]`, the chunks over the devices."""
 
     tasks: int
@@ -206,7 +224,7 @@ class _Plan(NamedTuple):
         return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)
 
 
-def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, devices: int) -> _Plan:
+def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, devices: int) -> Cut:
     """For tasks of `size()` bytes."""
     if devices > 1 or chunk == "auto":
         one = max(1, size())
@@ -219,7 +237,7 @@ def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, devices: int) -> _P
     chunks = -(-each // min(most or each, each))
     # As even as can be, and no device for repetitions alone.
     devices = -(-tasks // each)
-    return _Plan(tasks, chunks * devices, -(-each // chunks), devices)
+    return Cut(tasks, chunks * devices, -(-each // chunks), devices)
 
 
 def _budget() -> int:
@@ -245,7 +263,7 @@ def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
     return jax.lax.scan(add, zeros, chunks)[0]
 
 
-def _sharded(function: Callable, plan: _Plan, out: P) -> Callable:
+def _sharded(function: Callable, plan: Cut, out: P) -> Callable:
     """`function(shared, *chunks)` with the chunks over the plan's devices."""
     mesh = jax.make_mesh(
         (plan.devices,),

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from metajax.errors import InputError
 from metajax.models.dense import dense
@@ -99,11 +100,12 @@ def conv4(
                 f"{jnp.shape(x)}; build it with image_shape=(height, width, channels)"
             )
         after = []
-        for weights in params:
+        for block, weights in enumerate(params):
             x = conv2d(x, weights["kernel"], stride=stride)
             after.append(weights := settle(weights, x, present))
             # ReLU after pooling is the same function with a quarter of the work.
             x = jax.nn.relu(halve(by.apply(weights, x, present)))
+            x = checkpoint_name(x, f"block{block}")
         return x, after
 
     def apply(params: Params, inputs: PyTree) -> Array:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from metajax.models.dense import dense
 from metajax.models.headed import headed
@@ -52,8 +53,9 @@ def mlp(
 
     def apply(params: Params, inputs: PyTree) -> Array:
         x, _ = unpadded(inputs)
-        for layer, weights in zip(layers, params):
+        for block, (layer, weights) in enumerate(zip(layers, params)):
             x = activation(layer.apply(weights, x))
+            x = checkpoint_name(x, f"block{block}")
         return x
 
     return headed(Model(init, apply), dense(widths[-1], outputs, dtype=dtype))

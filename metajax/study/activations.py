@@ -1,0 +1,61 @@
+"""The named values inside a network."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from metajax.errors import InputError
+from metajax.types import Array, PyTree
+
+Activations = Callable[[PyTree, PyTree], Mapping[str, Array]]
+NAME = "name"  # the primitive of `jax.ad_checkpoint.checkpoint_name`
+
+
+def activations(apply: Callable[[PyTree, PyTree], PyTree]) -> Activations:
+    """The values that a network named with `jax.ad_checkpoint.checkpoint_name`.
+
+    `metajax.conv4` and `metajax.mlp` name what comes out of each block, `block0` and so
+    on; another network does so by `x = checkpoint_name(x, "block0")`, which costs
+    nothing.
+
+    Args:
+      apply: `apply(params, inputs) -> outputs`, such as a learner's `predict`.
+
+    Returns:
+      `named(params, inputs) -> {name: value}`, in the order of computation, `outputs`
+      last.
+
+    Raises:
+      InputError: (the result) if a name comes twice.
+
+    >>> import metajax as mj
+    >>> model = mj.mlp()
+    >>> params = model.init(jax.random.key(0))
+    >>> found = activations(model.apply)(params, jax.numpy.zeros((7, 1)))
+    >>> {name: value.shape for name, value in found.items()}
+    {'block0': (7, 40), 'block1': (7, 40), 'outputs': (7, 1)}
+    """
+
+    def named(params: PyTree, inputs: PyTree) -> Mapping[str, Array]:
+        with jax.disable_jit():  # what is jitted inside is then traced as part of it
+            closed = jax.make_jaxpr(apply)(params, inputs)
+        jaxpr, found = closed.jaxpr, {}
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == NAME:
+                _keep(found, equation.params["name"], equation.outvars[0])
+        _keep(found, "outputs", jaxpr.outvars[0])
+        wanted = ClosedJaxpr(jaxpr.replace(outvars=list(found.values())), closed.consts)
+        values = jaxpr_as_fun(wanted)(*jax.tree.leaves((params, inputs)))
+        return dict(zip(found, values))
+
+    return named
+
+
+def _keep(found: dict[str, Any], name: str, variable: Any) -> None:
+    if name in found:
+        raise InputError(
+            f"the network names two values {name!r}; give each a name of its own"
+        )
+    found[name] = variable

@@ -1,0 +1,207 @@
+"""What a configuration will cost, before it is run."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from metajax.parallel import Chunk, cut
+from metajax.study.tasks import count_tasks
+from metajax.training import init_state, train_step
+from metajax.types import Episode, Learner, check_count
+
+REPEATS = 5  # of a timed program, of which the median counts
+
+
+class Plan(NamedTuple):
+    """The memory and the time of a meta-step on this device.
+
+    Attributes:
+      steps: inner steps K.
+      tasks: tasks a meta-batch.
+      chunk: tasks at a time.
+      devices: that share them.
+      state_bytes: of meta-parameters, optimizer state and the meta-batch.
+      temporary_bytes: what the compiled meta-step needs beside them.
+      bytes_per_task: by how much that grows with each task more at a time.
+      bytes_per_step: by how much with each inner step more.
+      available_bytes: of the device; on a CPU, the memory that is free now.
+      largest_at_once: the largest number of tasks at a time that fits.
+      largest_meta_batch: the largest meta-batch that fits, in chunks.
+      seconds: of a meta-step, from timed ones of 0 and 1 inner step.
+      seconds_per_step: of an inner step of the whole meta-batch, there and back.
+    """
+
+    steps: int
+    tasks: int
+    chunk: int
+    devices: int
+    state_bytes: int
+    temporary_bytes: int
+    bytes_per_task: int
+    bytes_per_step: int
+    available_bytes: int
+    largest_at_once: int
+    largest_meta_batch: int
+    seconds: float
+    seconds_per_step: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the meta-step fits in memory."""
+        return self.state_bytes + self.temporary_bytes <= self.available_bytes
+
+
+def plan(
+    build: Callable[[int], Learner],
+    optimizer: optax.GradientTransformation,
+    episodes: Episode,
+    *,
+    steps: int,
+    tasks_per_chunk: Chunk = "auto",
+    devices: int | None = None,
+) -> Plan:
+    """Compiles a meta-step, reads its memory, and times shorter ones.
+
+      bytes(K, c) from the compiler at (K, c), (K, 2c) and (1, c) for c tasks at a time
+      seconds(K) = t_0 + K (t_1 - t_0),   t_k of meta-steps of k inner steps
+
+    The compiler's own count of operations is of no use here: it counts a loop once,
+    whatever its length.
+
+    Args:
+      build: `build(steps) -> learner`.
+      optimizer: the outer optimizer.
+      episodes: a meta-batch, of as many tasks as training will take.
+      steps: inner steps K.
+      tasks_per_chunk: see `metajax.train_step`.
+      devices: local devices that share the tasks; all by default.
+
+    Returns:
+      `Plan`.
+
+    Raises:
+      InputError: if `episodes` is not a meta-batch, or a number is out of range.
+
+    >>> import metajax as mj
+    >>> def build(steps):
+    ...     return mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps)
+    >>> episodes = mj.data.sinusoid()(jax.random.key(0), 25)
+    >>> found = plan(build, optax.adam(1e-3), episodes, steps=5)
+    >>> found.tasks, found.fits
+    (25, True)
+    """
+    check_count("steps", steps, least=0)
+    tasks = count_tasks(episodes)
+    devices = jax.local_device_count() if devices is None else devices
+    learner = build(steps)
+    state = init_state(learner, optimizer, jax.random.key(0))
+
+    def loss_gradient(meta: Any, batch: Episode) -> Any:
+        return jax.grad(lambda m: jax.vmap(learner.loss, (None, 0))(m, batch)[0].sum())(
+            meta
+        )
+
+    shape = cut(loss_gradient, state.meta, episodes, tasks_per_chunk, devices)
+    chunk = shape.chunk
+
+    def compiled(count: int, at_once: int) -> tuple[Any, Episode]:
+        step = train_step(build(count), optimizer, tasks_per_chunk=None)
+        batch = _resized(episodes, at_once)
+        return jax.jit(step).lower(state, batch).compile(), batch
+
+    def temporary(count: int, at_once: int) -> int:
+        program, _ = compiled(count, at_once)
+        return program.memory_analysis().temp_size_in_bytes
+
+    whole, double = temporary(steps, chunk), temporary(steps, 2 * chunk)
+    shorter = temporary(1, chunk) if steps > 1 else whole
+    each_task = max(1, (double - whole) // chunk)
+    fixed = max(0, whole - chunk * each_task)
+    of_state, one_episode = _bytes(state), _bytes(episodes) // tasks
+    available = available_bytes() - of_state
+    resident = of_state + tasks * one_episode
+    free_at_once = (available - fixed) // (each_task + one_episode)
+    longest = (available - whole * shape.devices) // one_episode
+
+    none, once = (_seconds(state, *compiled(count, chunk)) for count in (0, 1))
+    rounds = shape.chunks // shape.devices
+    per_step = max(0.0, once - none) * rounds
+    return Plan(
+        steps,
+        tasks,
+        chunk,
+        shape.devices,
+        resident,
+        whole * shape.devices,
+        each_task,
+        max(0, whole - shorter) // max(1, steps - 1),
+        available + of_state,
+        max(0, free_at_once),
+        max(0, longest),
+        none * rounds + steps * per_step,
+        per_step,
+    )
+
+
+def available_bytes() -> int:
+    """The memory that a program may take on the first device."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int((device.memory_stats() or {}).get("bytes_limit", 0))
+
+
+def table(found: Plan) -> str:
+    """A plan in words and numbers.
+
+    Args:
+      found: from `plan`.
+
+    Returns:
+      Lines of text.
+    """
+    mib = 2**20
+    fits = "fits" if found.fits else "does NOT fit"
+    rows = [
+        ("inner steps", f"{found.steps}"),
+        (
+            "tasks a meta-batch",
+            f"{found.tasks}, {found.chunk} at a time on each of {found.devices} "
+            "device" + "s" * (found.devices > 1),
+        ),
+        ("memory, state and episodes", f"{found.state_bytes / mib:.1f} MiB"),
+        ("memory, a meta-step", f"{found.temporary_bytes / mib:.1f} MiB"),
+        ("  each task more at a time", f"{found.bytes_per_task / mib:.2f} MiB"),
+        ("  each inner step more", f"{found.bytes_per_step / mib:.3f} MiB"),
+        ("memory of the device", f"{found.available_bytes / mib:.0f} MiB: it {fits}"),
+        ("most tasks at a time", f"{found.largest_at_once}"),
+        ("largest meta-batch, in chunks", f"{found.largest_meta_batch}"),
+        ("time, a meta-step", f"about {1e3 * found.seconds:.1f} ms"),
+        ("  each inner step", f"about {1e3 * found.seconds_per_step:.1f} ms"),
+    ]
+    return "\n".join(f"{name:<32}{value}" for name, value in rows)
+
+
+def _resized(episodes: Episode, tasks: int) -> Episode:
+    """As many tasks as wanted; those that are wanting come again from the start."""
+    order = np.arange(tasks) % count_tasks(episodes)
+    return jax.tree.map(lambda x: x[order], episodes)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _seconds(state: Any, program: Any, batch: Episode) -> float:
+    jax.block_until_ready(program(state, batch))
+    taken = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        jax.block_until_ready(program(state, batch))
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))

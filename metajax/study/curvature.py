@@ -1,0 +1,282 @@
+"""The curvature that the inner loop meets, and what it does to the meta-gradient."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from metajax.errors import InputError
+from metajax.study.lanczos import Tridiagonal, lanczos, quadrature
+from metajax.study.named import Named
+from metajax.study.tasks import at, count_tasks, of_each_task, per_task
+from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
+
+
+class Spectrum(NamedTuple):
+    """The Hessian of the support loss at some points of each inner loop.
+
+    It is that of the leaves that the inner loop moves.
+
+    Attributes:
+      steps: the inner steps along "step".
+      dimension: the number of parameters that move, n.
+      largest: the largest eigenvalue λ_max, `[task, step, rank]`, falling.
+      smallest: the smallest ones, rising.
+      trace: an unbiased estimate of Σ λ, `[task, step]` (Hutchinson's).
+      stable_rate: 2 / λ_max, `[task, step]`: plain gradient steps of a larger rate grow
+        along that direction. Infinite where nothing curves up.
+      eigenvalues: Ritz values, `[task, step, probe, rank]`.
+      weights: the share of the spectrum near each, likewise.
+    """
+
+    steps: tuple[int, ...]
+    dimension: int
+    largest: Named
+    smallest: Named
+    trace: Named
+    stable_rate: Named
+    eigenvalues: Named
+    weights: Named
+
+
+def spectrum(
+    learner: Learner,
+    meta: PyTree,
+    episodes: Episode,
+    loss: Loss,
+    *,
+    steps: Sequence[int] | None = None,
+    rank: int = 5,
+    products: int = 16,
+    probes: int = 1,
+    seed: int = 0,
+) -> Spectrum:
+    """Looks at the Hessian of the inner loss along each task's trajectory.
+
+      H_k = ∇² L_support(θ_k),   by Lanczos over products H v, of random v ∈ {-1, 1}ⁿ
+      tr H ≈ vᵀ H v,   vᵀ f(H) v / n ≈ Σ_i w_i f(λ_i) for the spectral density
+
+    Args:
+      learner: any learner with an inner loop.
+      meta: its meta-parameters.
+      episodes: a meta-batch.
+      loss: what the inner loop descends.
+      steps: at which θ_k to look; the first and the last by default.
+      rank: how many eigenvalues at either end to give, no more than `products`.
+      products: Hessian-vector products a probe. The outermost eigenvalues are right
+        first; more products sharpen what lies between.
+      probes: random starts; each sharpens the trace and the density.
+      seed: of the probes.
+
+    Returns:
+      `Spectrum`, on the host.
+
+    Raises:
+      InputError: if `episodes` is not a meta-batch, or a number is out of range.
+
+    >>> import optax, metajax as mj
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
+    >>> meta = learner.init(jax.random.key(0))
+    >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
+    >>> found = spectrum(learner, meta, episodes, mj.mse)
+    >>> found.steps, found.dimension, found.largest.values.shape
+    ((0, 2), 1761, (4, 2, 5))
+
+    Source: Ghorbani et al., "An Investigation into Neural Net Optimization via Hessian
+    Eigenvalue Density", ICML 2019, algorithm 1; Hutchinson, 1990, of the trace.
+    """
+    count_tasks(episodes)
+    check_count("products", products, least=1)
+    check_count("probes", probes, least=1)
+    check_count("rank", rank, least=1)
+    length = _path_length(learner, meta, episodes)
+    points = (0, length - 1) if steps is None else tuple(steps)
+    if any(not 0 <= k < length for k in points):
+        raise InputError(
+            f"steps must lie in 0..{length - 1} for a learner of {length - 1} steps, "
+            f"got {points}"
+        )
+    value, key = at(learner, loss), jax.random.key(seed)
+
+    def one(meta: PyTree, episode: Episode) -> tuple[Tridiagonal, Array]:
+        path = learner.trajectory(meta, episode.support)
+        moves = _moved(path)
+
+        def there(adapted: PyTree, probe_key: Array) -> Tridiagonal:
+            flat, unravel = ravel_pytree(adapted)
+
+            def gradient(x: Array) -> Array:
+                f = lambda x: value(unravel(x), episode.support)  # noqa: E731
+                return jax.grad(f)(x)
+
+            def product(v: Array) -> Array:
+                return moves * jax.jvp(gradient, (flat,), (moves * v,))[1]
+
+            start = jax.random.rademacher(probe_key, flat.shape, flat.dtype)
+            return lanczos(product, moves * start, products)
+
+        chosen = jax.tree.map(lambda x: x[np.array(points)], path)
+        keys = jax.random.split(key, probes)
+        found = jax.lax.map(lambda x: jax.lax.map(lambda k: there(x, k), keys), chosen)
+        return found, jnp.sum(moves)
+
+    found, dimension = of_each_task(one, meta, episodes)
+    values, weights = quadrature(found)
+    n, ends = int(dimension.max()), np.sort(values.max(axis=2))
+    low = np.sort(values.min(axis=2))
+    largest = ends[..., ::-1][..., :rank]
+    top = largest[..., 0]
+    with np.errstate(divide="ignore"):
+        stable = np.where(top > 0, 2 / np.maximum(top, 0), np.inf)
+    trace = n * np.sum(values * weights, axis=-1).mean(axis=-1)
+    return Spectrum(
+        points,
+        n,
+        per_task(largest, "step", "rank"),
+        per_task(low[..., :rank], "step", "rank"),
+        per_task(trace, "step"),
+        per_task(stable, "step"),
+        per_task(values, "step", "probe", "rank"),
+        per_task(weights, "step", "probe", "rank"),
+    )
+
+
+class Density(NamedTuple):
+    """A spectral density.
+
+    Attributes:
+      eigenvalue: where it is given, `[point]`.
+      density: of integral 1, `[step, point]`, the mean over tasks and probes.
+    """
+
+    eigenvalue: np.ndarray
+    density: Named
+
+
+def density(found: Spectrum, *, points: int = 400, width: float = 0.01) -> Density:
+    """The density of a spectrum's eigenvalues, each spread as a normal curve.
+
+      ρ(t) = Σ_i w_i N(t; λ_i, σ²)
+
+    Args:
+      found: from `spectrum`.
+      points: on the axis of eigenvalues.
+      width: σ, as a share of the spectrum's range.
+
+    Returns:
+      `Density`.
+    """
+    values, weights = found.eigenvalues.values, found.weights.values
+    low, high = float(values.min()), float(values.max())
+    sigma = width * max(high - low, np.finfo(values.dtype).tiny)
+    grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
+    curves = np.exp(-(((grid - values[..., None]) / sigma) ** 2) / 2)
+    curves = curves / (sigma * np.sqrt(2 * np.pi))
+    spread = np.sum(weights[..., None] * curves, axis=3).mean(axis=(0, 2))
+    return Density(grid, Named(spread, ("step", "point")))
+
+
+class Sensitivity(NamedTuple):
+    """The spectrum of the adaptation map's derivative.
+
+    Attributes:
+      singular_values: σ of J = dθ_K / dθ_0, `[task, rank]`, falling: by how much the
+        adapted parameters change with the meta-parameters, and the meta-gradient grows
+        on its way back.
+    """
+
+    singular_values: Named
+
+
+def adaptation_spectrum(
+    learner: Learner,
+    meta: PyTree,
+    episodes: Episode,
+    *,
+    rank: int = 5,
+    products: int = 8,
+    seed: int = 0,
+) -> Sensitivity:
+    """The largest singular values of the adaptation map's Jacobian.
+
+      J = ∂ adapt(θ) / ∂θ,   σ² the eigenvalues of Jᵀ J, by Lanczos over products
+
+    For plain gradient steps J = Π_k (I - α H_k); with σ ≫ 1 the meta-gradient explodes.
+
+    Args:
+      learner: built with `grad=metajax.reverse`, the one form that can be
+        differentiated forwards too.
+      meta: its meta-parameters.
+      episodes: a meta-batch.
+      rank: how many to give.
+      products: products with Jᵀ J.
+      seed: of the start.
+
+    Returns:
+      `Sensitivity`, on the host.
+
+    Raises:
+      InputError: if `episodes` is not a meta-batch, a number is out of range, or the
+        learner cannot be differentiated forwards.
+
+    >>> import optax, metajax as mj
+    >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), 2, grad=mj.reverse)
+    >>> meta = learner.init(jax.random.key(0))
+    >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
+    >>> adaptation_spectrum(learner, meta, episodes).singular_values.values.shape
+    (4, 5)
+    """
+    count_tasks(episodes)
+    check_count("products", products, least=1)
+    check_count("rank", rank, least=1)
+    _check_forwards(learner, meta, episodes)
+    key = jax.random.key(seed)
+
+    def one(meta: PyTree, episode: Episode) -> Tridiagonal:
+        flat, unravel = ravel_pytree(meta)
+
+        def adapt(x: Array) -> Array:
+            return ravel_pytree(learner.adapt(unravel(x), episode.support))[0]
+
+        _, forwards = jax.linearize(adapt, flat)
+        backwards = jax.linear_transpose(forwards, flat)
+        start = jax.random.normal(key, flat.shape, flat.dtype)
+        return lanczos(lambda v: backwards(forwards(v))[0], start, products)
+
+    squared, _ = quadrature(of_each_task(one, meta, episodes))
+    largest = np.sqrt(np.maximum(squared[:, ::-1][:, :rank], 0))
+    return Sensitivity(per_task(largest, "rank"))
+
+
+def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
+    support = jax.tree.map(lambda x: x[0], episodes.support)
+
+    def tangent(meta: PyTree) -> PyTree:
+        return jax.jvp(lambda m: learner.adapt(m, support), (meta,), (meta,))[1]
+
+    try:
+        jax.jit(tangent).lower(meta)
+    except TypeError as error:  # what JAX raises of a custom rule that is for reverse
+        raise InputError(
+            "the adaptation map must be differentiable forwards: build the learner "
+            "with grad=metajax.reverse"
+        ) from error
+
+
+def _path_length(learner: Learner, meta: PyTree, episodes: Episode) -> int:
+    support = jax.tree.map(lambda x: x[0], episodes.support)
+    path = jax.eval_shape(learner.trajectory, meta, support)
+    return jax.tree.leaves(path)[0].shape[0]
+
+
+def _moved(path: PyTree) -> Array:
+    """1 for the entries of leaves that a trajectory moves; 1 for all if none is."""
+
+    def leaf(x: Array) -> Array:
+        return jnp.full(x.shape[1:], jnp.any(x != x[:1]), x.dtype)
+
+    flat, _ = ravel_pytree(jax.tree.map(leaf, path))
+    return jnp.where(jnp.any(flat > 0), flat, jnp.ones_like(flat))

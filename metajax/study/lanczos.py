@@ -1,0 +1,99 @@
+"""Lanczos' method: a symmetric matrix seen through its products with vectors."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.types import Array
+
+
+class Tridiagonal(NamedTuple):
+    """The matrix T of Lanczos' method, of m steps.
+
+    Attributes:
+      diagonal: α, `[..., m]`.
+      beside: β, `[..., m]`, the entries on either side of it; the last is outside T.
+    """
+
+    diagonal: Array
+    beside: Array
+
+
+class Quadrature(NamedTuple):
+    """What m products say of a symmetric matrix A and a unit vector v.
+
+      vᵀ f(A) v ≈ Σ_i w_i f(λ_i),   exact for polynomials of degree 2m - 1
+
+    Attributes:
+      eigenvalues: Ritz values λ_i in rising order, `float64[..., m]`; the outermost are
+        near eigenvalues of A.
+      weights: w_i, likewise, of sum 1. Where the space was exhausted before m steps,
+        those of what comes after are 0.
+    """
+
+    eigenvalues: np.ndarray
+    weights: np.ndarray
+
+
+def quadrature(found: Tridiagonal) -> Quadrature:
+    """Gauss' quadrature of a tridiagonal matrix, or of a stack of them, on the host.
+
+    λ = eig(T),   w_i = (first entry of eigenvector i)²
+    """
+    diagonal, beside = (np.asarray(x, float) for x in found)
+    size = diagonal.shape[-1]
+    matrix = np.zeros((*diagonal.shape, size))
+    place = np.arange(size)
+    matrix[..., place, place] = diagonal
+    matrix[..., place[1:], place[:-1]] = beside[..., :-1]  # `eigh` reads the lower half
+    values, vectors = np.linalg.eigh(matrix)
+    return Quadrature(values, vectors[..., 0, :] ** 2)
+
+
+def lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> Tridiagonal:
+    """Runs m = `steps` steps, each new vector made orthogonal to all before it.
+
+      A Q = Q T + β_m q_{m+1} e_mᵀ,   Q = (v, q_2, ..., q_m)
+
+    Args:
+      product: `product(v) -> A v`, of a symmetric matrix `[n, n]`.
+      start: v, `[n]`, of any length but 0.
+      steps: m; no more than n are taken.
+
+    Returns:
+      `Tridiagonal`, for `quadrature`.
+
+    >>> matrix = jnp.diag(jnp.array([1.0, 2.0, 10.0]))
+    >>> found = lanczos(lambda v: matrix @ v, jnp.ones(3), 3)
+    >>> [round(float(x), 3) for x in quadrature(found).eigenvalues]
+    [1.0, 2.0, 10.0]
+
+    Source: Golub & Meurant, "Matrices, Moments and Quadrature with Applications", 2010,
+    chapters 4 and 6.
+    """
+    length = min(steps, len(start))
+    first = start / jnp.linalg.norm(start)
+    basis = jnp.zeros((length, len(start)), start.dtype).at[0].set(first)
+    tiny = 10 * jnp.finfo(start.dtype).eps
+
+    def step(carry: tuple[Array, Array], k: Array):
+        basis, scale = carry
+        v = basis[k]
+        w = product(v)
+        diagonal = v @ w
+        # Twice is enough: once leaves rounding errors of the size of what is removed.
+        for _ in range(2):
+            w = w - basis.T @ (basis @ w)
+        norm = jnp.linalg.norm(w)
+        scale = jnp.maximum(scale, jnp.abs(diagonal) + norm)
+        off = jnp.where(norm > tiny * scale, norm, 0)
+        following = jnp.where(off > 0, w / jnp.where(off > 0, norm, 1), 0)
+        basis = basis.at[k + 1].set(following, mode="drop")
+        return (basis, scale), (diagonal, off)
+
+    scale = jnp.zeros((), start.dtype)
+    _, (alpha, beta) = jax.lax.scan(step, (basis, scale), jnp.arange(length))
+    return Tridiagonal(alpha, beta)

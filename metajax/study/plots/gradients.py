@@ -1,0 +1,90 @@
+"""Figures of the meta-gradient."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from metajax.study.named import Named
+from metajax.study.noise import Noise
+from metajax.study.orders import Expansion, Orders
+from metajax.study.plots.style import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    RED,
+    band,
+    bands,
+    finish,
+    legend,
+    lines,
+    panels,
+    plot,
+    ticks,
+)
+
+
+@plot.register
+def _(found: Orders) -> Figure:
+    figure, axes = panels(3)
+    steps, middle = np.asarray(found.steps), len(found.rates) // 2
+    rate = found.rates[middle]
+    share = Named(
+        found.second_order.values / np.maximum(found.exact.values, 1e-30),
+        found.exact.axes,
+    )
+    for ax, values, y in (
+        (axes[0], found.cosine, "cosine, exact to first-order"),
+        (axes[1], share, "‖Hessian part‖ / ‖exact‖"),
+    ):
+        at_rate = values.take("rate", middle)
+        by_task = Named(at_rate.values.swapaxes(0, 1), ("task", "steps", "layer"))
+        bands(ax, steps, by_task, found.layers)
+        finish(ax, "inner steps", y)
+        ax.set_title(f"inner rate {rate:.3g}", fontsize=9)
+        ax.set_xticks(steps)
+    whole = found.cosine.take("layer", -1)
+    for place, count in enumerate(found.steps):
+        of_count = whole.take("steps", place)
+        by_task = Named(of_count.values.T, ("task", "rate"))
+        colour = CYCLE[place % len(CYCLE)]
+        label = f"{count} step" + "s" * (count > 1)
+        band(axes[2], found.rates, by_task, color=colour, label=label, marker=".")
+    finish(axes[2], "inner rate", "cosine, all layers")
+    axes[2].set_xscale("log")
+    axes[2].legend(fontsize=8)
+    legend(figure, axes[0])
+    return figure
+
+
+@plot.register
+def _(found: Expansion) -> Figure:
+    figure, axes = panels(2)
+    orders = np.arange(len(found.norm.values))
+    lines(axes[0], orders, found.norm, found.layers)
+    finish(axes[0], "Hessians in the term", "norm of the term", scale="log")
+    lines(axes[1], orders, found.cosine, found.layers)
+    finish(axes[1], "terms up to this order", "cosine to the exact gradient")
+    for ax in axes:
+        ax.set_xticks(orders)
+    legend(figure, axes[0])
+    return figure
+
+
+@plot.register
+def _(found: Noise) -> Figure:
+    figure, axes = panels(2, width=4.2)
+    for values, label, colour, line in (
+        (found.error, "exact", BLUE, "-"),
+        (found.first_order_error, "first-order", RED, "--"),
+    ):
+        error = values.take("layer", -1).values
+        axes[0].plot(found.sizes, error, line, color=colour, label=label, marker=".")
+    axes[0].axhline(1, color="grey", lw=0.8)
+    finish(axes[0], "tasks in a meta-batch", "squared error / ‖E g‖²", scale="log")
+    axes[0].set_xscale("log", base=2)
+    axes[0].legend()
+    useful = np.where(np.isfinite(found.useful.values), found.useful.values, np.nan)
+    colours = [BLUE] * (len(found.layers) - 1) + [BLACK]
+    axes[1].bar(np.arange(len(found.layers)), useful, color=colours)
+    finish(axes[1], "", "useful meta-batch (tasks)")
+    ticks(axes[1], found.layers)
+    return figure
