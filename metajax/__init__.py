@@ -4,6 +4,7 @@ from metajax import data as data
 from metajax import learners as learners
 from metajax import models as models
 from metajax import ops as ops
+from metajax import study as study
 from metajax.averaging import averaged as averaged
 from metajax.averaging import parameter_average as parameter_average
 from metajax.errors import InputError as InputError

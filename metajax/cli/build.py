@@ -115,30 +115,32 @@ class Choice(NamedTuple):
     Attributes:
       build: `build(model, loss, inner, steps, view=..., metrics=...) -> learner`.
       context: features, or channels, that it adds to the model's inputs.
-      changes: what of it may be changed, in training or by a file.
+      changes: what of it may be changed: in training, by a file, or to study it.
     """
 
     build: Callable[..., Learner]
     context: int = 0
-    changes: tuple[str, ...] = ("grad",)
+    changes: tuple[str, ...] = ("grad", "rate")
 
 
 CONTEXT = 5  # CAVIA's parameters, as in its paper's sine waves
 first_order_rule = partial(learners.learned_maml, grad=first_order)
 LEARNERS: dict[LearnerName, Choice] = {
     "maml": Choice(by_optimizer(learners.maml)),
-    "fomaml": Choice(by_optimizer(learners.fomaml), changes=()),
+    "fomaml": Choice(by_optimizer(learners.fomaml), changes=("rate",)),
     "anil": Choice(by_optimizer(learners.anil)),
     "boil": Choice(by_optimizer(learners.boil)),
-    "reptile": Choice(by_optimizer(learners.reptile), changes=()),
+    "reptile": Choice(by_optimizer(learners.reptile), changes=("rate",)),
     "proto-maml": Choice(by_optimizer(learners.proto_maml)),
-    "imaml": Choice(imaml, changes=()),
+    "imaml": Choice(imaml, changes=("rate",)),
     "cavia": Choice(by_optimizer(partial(learners.cavia, context=CONTEXT)), CONTEXT),
     "meta-sgd": Choice(
-        by_rule(learners.learned_maml, lambda rate, _: parameter_rates(rate))
+        by_rule(learners.learned_maml, lambda rate, _: parameter_rates(rate)),
+        changes=("grad",),
     ),
     "meta-curvature": Choice(
-        by_rule(learners.learned_maml, lambda rate, _: curvature(rate))
+        by_rule(learners.learned_maml, lambda rate, _: curvature(rate)),
+        changes=("grad",),
     ),
     # First-order, as in their papers.
     "meta-lstm": Choice(
@@ -154,7 +156,7 @@ LEARNERS: dict[LearnerName, Choice] = {
         by_rule(learners.maml_plus_plus, lambda rate, k: step_rates(rate, max(1, k))),
         changes=("grad", "step_weights"),
     ),
-    "mtl": Choice(mtl, changes=("grad", "backbone")),
+    "mtl": Choice(mtl, changes=("grad", "rate", "backbone")),
 }
 
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from metajax.cli.presets import SinusoidData
 from metajax.cli.tasks import Task
+from metajax.study.plots import save
+from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
 from metajax.types import Array, Episode, Learner, PyTree
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SHOWN_TASKS, SHOWN_WAYS, SHOWN_QUERIES = 3, 5, 10
 CURVE_POINTS = 200
 
@@ -152,10 +152,7 @@ def _show(
 
 
 def _save(figure: Any, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
     try:
-        figure.savefig(beside, dpi=150, format="png")
-        beside.replace(path)
+        save(figure, path)
     finally:
-        beside.unlink(missing_ok=True)
         plt.close(figure)

@@ -15,8 +15,10 @@ import metajax
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.cli.tasks import Places, Split
 from metajax.errors import InputError, NonFiniteError
+from metajax.types import check_count
 
 RUNS = Path("runs")
+TAKES_PRESET = ("train", "pretrain", "plan")
 INTERRUPTED = 130  # the status of a process that SIGINT ended, as shells have it
 
 
@@ -159,10 +161,52 @@ class Data:
         self.action()
 
 
+@dataclass(frozen=True)
+class Study:
+    """Look inside a run's adaptation: one page of figures, each with how to read it."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's directory; the page is study/report.html in it."""
+    tasks: int = 100
+    """Test tasks to look at."""
+    seed: int = 0
+    """Of the tasks."""
+    only: tuple[str, ...] = ()
+    """Some of the diagnostics, by name; all by default."""
+    places: Annotated[Places, tyro.conf.arg(name="")] = Places()
+
+    def __call__(self) -> None:
+        """Studies."""
+        from metajax.cli.study import study_run
+
+        check_count("--tasks", self.tasks, least=2)
+        study_run(
+            self.run, self.places, tasks=self.tasks, seed=self.seed, only=self.only
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a preset will cost on this device before it is run, and what fits."""
+
+    preset: Annotated[Preset, tyro.conf.arg(name="")]  # pyright: ignore
+    """Which one; its flags are those of metajax train."""
+
+    def __call__(self) -> None:
+        """Plans."""
+        from metajax.cli.run import check_config
+        from metajax.cli.study import plan_run
+
+        check_config(self.preset.config)
+        plan_run(self.preset.config, self.preset.places)
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Study, tyro.conf.subcommand("study")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Data, tyro.conf.subcommand("data")]
 )
 
@@ -180,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # Quiet orbax and TFDS, whose notes are for their own developers.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    if argv[:2] == ["study", "--plan"]:
+        argv[:2] = ["plan"]
     if argv == ["--version"]:
         print(f"metajax {metajax.__version__}")
         return 0
@@ -226,7 +272,7 @@ def console() -> int:
 
 
 def _unknown_preset(argv: Sequence[str]) -> str | None:
-    if len(argv) < 2 or argv[0] not in ("train", "pretrain") or argv[1].startswith("-"):
+    if len(argv) < 2 or argv[0] not in TAKES_PRESET or argv[1].startswith("-"):
         return None
     if argv[1] in PRESETS:
         return None

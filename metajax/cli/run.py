@@ -113,6 +113,17 @@ def evaluate_run(
     directory: Path, changes: Mapping[str, int], split: Split, places: Places
 ) -> None:
     """Evaluates the newest checkpoint of a run, by its own settings but `changes`."""
+    config, task, meta, _ = restored(directory, places)
+    settings = replace(config.evaluation, **changes)
+    _evaluate(config, settings, task, meta, directory, split=split)
+
+
+def restored(directory: Path, places: Places) -> tuple[Config, Task, PyTree, int]:
+    """A run's configuration, task, newest meta-parameters and their meta-step.
+
+    Raises:
+      InputError: if the directory holds no run, or none that has a checkpoint.
+    """
     config = _with_own_body(_read_config(directory), directory)
     task = build_task(config.data, places)
     learner = build_learner(config, task, steps=config.inner.steps)
@@ -120,8 +131,7 @@ def evaluate_run(
     state = _checkpoints(directory).restore(like)
     if state is None:
         raise InputError(f"{directory} has no checkpoint yet; train it first")
-    settings = replace(config.evaluation, **changes)
-    _evaluate(config, settings, task, averaged(state), directory, split=split)
+    return config, task, averaged(state), int(state.step)
 
 
 def _with_own_body(config: Config, directory: Path) -> Config:

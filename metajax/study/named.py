@@ -1,5 +1,6 @@
 """An array that knows what its axes are."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +40,15 @@ class Named(NamedTuple):
         return self._reduced(name, lambda x, axis: np.mean(x, axis))
 
     def quantile(self, share: float, name: str) -> "Named":
-        """A quantile over an axis: 0.5 is the median."""
-        return self._reduced(name, lambda x, axis: np.quantile(x, share, axis))
+        """A quantile over an axis, of what is a number there: 0.5 is the median."""
+
+        def function(x: np.ndarray, axis: int) -> np.ndarray:
+            with warnings.catch_warnings():  # nothing but NaN has the quantile NaN
+                warnings.simplefilter("ignore", RuntimeWarning)
+                finite = np.where(np.isfinite(x), x, np.nan)
+                return np.nanquantile(finite, share, axis)
+
+        return self._reduced(name, function)
 
     def take(self, name: str, index: int) -> "Named":
         """One place of an axis."""

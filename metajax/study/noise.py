@@ -32,8 +32,8 @@ class Noise(NamedTuple):
       bias: ‖E g₁ - E g‖², `[layer]`.
       useful: tr Cov g / ‖E g‖², the meta-batch at which noise and signal are as large:
         larger ones bring little; infinite where no signal was seen. `[layer]`.
-      error: E‖ḡ - E g‖² / ‖E g‖² of the mean over a meta-batch, `[size, layer]`.
-      first_order_error: E‖ḡ₁ - E g‖² / ‖E g‖², `[size, layer]`.
+      error: E‖ḡ - E g‖² of the mean over a meta-batch, `[size, layer]`.
+      first_order_error: E‖ḡ₁ - E g‖², `[size, layer]`.
     """
 
     layers: tuple[str, ...]
@@ -106,6 +106,6 @@ def noise(
         Named(trace[1], by_layer),
         Named(square[2], by_layer),
         Named(np.nan_to_num(trace[0] / scale, nan=np.inf), by_layer),
-        Named(trace[0] / batch / scale, by_size),
-        Named((square[2] + trace[1] / batch) / scale, by_size),
+        Named(trace[0] / batch, by_size),
+        Named(square[2] + trace[1] / batch, by_size),
     )

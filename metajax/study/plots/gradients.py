@@ -27,10 +27,9 @@ def _(found: Orders) -> Figure:
     figure, axes = panels(3)
     steps, middle = np.asarray(found.steps), len(found.rates) // 2
     rate = found.rates[middle]
-    share = Named(
-        found.second_order.values / np.maximum(found.exact.values, 1e-30),
-        found.exact.axes,
-    )
+    with np.errstate(invalid="ignore"):  # a rate at which the inner loop diverges
+        size = np.maximum(found.exact.values, np.finfo(np.float32).tiny)
+        share = Named(found.second_order.values / size, found.exact.axes)
     for ax, values, y in (
         (axes[0], found.cosine, "cosine, exact to first-order"),
         (axes[1], share, "‖Hessian part‖ / ‖exact‖"),
@@ -50,6 +49,8 @@ def _(found: Orders) -> Figure:
         band(axes[2], found.rates, by_task, color=colour, label=label, marker=".")
     finish(axes[2], "inner rate", "cosine, all layers")
     axes[2].set_xscale("log")
+    axes[2].set_xticks(found.rates, [f"{rate:.3g}" for rate in found.rates])
+    axes[2].minorticks_off()
     axes[2].legend(fontsize=8)
     legend(figure, axes[0])
     return figure
@@ -77,14 +78,19 @@ def _(found: Noise) -> Figure:
         (found.first_order_error, "first-order", RED, "--"),
     ):
         error = values.take("layer", -1).values
-        axes[0].plot(found.sizes, error, line, color=colour, label=label, marker=".")
-    axes[0].axhline(1, color="grey", lw=0.8)
-    finish(axes[0], "tasks in a meta-batch", "squared error / ‖E g‖²", scale="log")
+        shown = np.where(error > 0, error, np.nan)  # an estimate may fall below 0
+        axes[0].plot(found.sizes, shown, line, color=colour, label=label, marker=".")
+    signal = found.signal.take("layer", -1).values
+    if signal > 0:
+        axes[0].axhline(signal, color=BLACK, ls=":", label="signal, ‖E g‖²")
+    finish(axes[0], "tasks in a meta-batch", "squared error of the gradient")
+    if np.any(found.error.values > 0):
+        axes[0].set_yscale("log")
     axes[0].set_xscale("log", base=2)
     axes[0].legend()
     useful = np.where(np.isfinite(found.useful.values), found.useful.values, np.nan)
     colours = [BLUE] * (len(found.layers) - 1) + [BLACK]
     axes[1].bar(np.arange(len(found.layers)), useful, color=colours)
-    finish(axes[1], "", "useful meta-batch (tasks)")
+    finish(axes[1], "none: no signal was seen", "useful meta-batch (tasks)")
     ticks(axes[1], found.layers)
     return figure

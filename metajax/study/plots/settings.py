@@ -21,7 +21,7 @@ def _(found: Landscape) -> Figure:
         figure.colorbar(drawn, ax=ax, label="log₁₀ loss")
         for name, point, mark in zip(found.names, found.points, MARKS):
             ax.plot(*point, mark, color="white", mec="black", ms=8, label=name, ls="")
-        ax.set(title=title, xlabel="distance towards adapted", aspect="equal")
+        ax.set(title=title, xlabel="distance towards adapted")
     axes[0].set_ylabel("distance across")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)

@@ -1,0 +1,306 @@
+"""`metajax study`: every diagnostic of a run on one page."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from metajax import study
+from metajax.cli.build import LEARNERS, build_learner, build_optimizer
+from metajax.cli.presets import Config
+from metajax.cli.run import restored
+from metajax.cli.tasks import Places, Task, build_task, build_training_episodes
+from metajax.errors import InputError
+from metajax.gradients import reverse
+from metajax.reporting import write_whole
+from metajax.study.cost import table
+from metajax.study.plots import plot
+from metajax.study.plots.style import rendered
+from metajax.study.report import Section, numbers, page
+from metajax.types import Array, Episode, GradTransform, Learner, Loss, PyTree
+
+FEW = 20  # tasks, where each costs many meta-gradients
+JOINT_TASKS, JOINT_STEPS = 5, 100
+
+
+class Studied(NamedTuple):
+    """A trained run, as the diagnostics take it."""
+
+    config: Config
+    task: Task
+    meta: PyTree
+    episodes: Episode
+    steps: int
+
+    @property
+    def loss(self) -> Loss:
+        """What its inner loop descends."""
+        return self.task.losses[self.config.loss]
+
+    def learner(self, steps: int | None = None, **settings: Any) -> Learner:
+        """Its learner, of `steps` inner steps, as it was trained by default."""
+        trained = self.config.inner.steps
+        count = trained if steps is None else steps
+        return build_learner(self.config, self.task, steps=count, **settings)
+
+    def by_gradient(self, grad: GradTransform, steps: int | None = None) -> Learner:
+        """The same with another inner gradient.
+
+        Raises:
+          InputError: if the learner has none to choose.
+        """
+        self.needs("grad", "has no inner gradient that is differentiated")
+        return self.learner(steps, grad=grad)
+
+    def at_rate(self, rate: Array, steps: int, **settings: Any) -> Learner:
+        """The same at another inner rate.
+
+        Raises:
+          InputError: if the learner learns its own.
+        """
+        self.needs("rate", "learns its inner rates")
+        inner = replace(self.config.inner, rate=rate)
+        changed = self._replace(config=replace(self.config, inner=inner))
+        return changed.learner(steps, **settings)
+
+    def needs(self, change: str, otherwise: str) -> None:
+        """Raises InputError, saying why, if a learner cannot change so."""
+        if change not in LEARNERS[self.config.learner].changes:
+            raise InputError(f"{self.config.learner} {otherwise}")
+
+    def few(self) -> Episode:
+        """Some of the tasks."""
+        return jax.tree.map(lambda x: x[:FEW], self.episodes)
+
+    def rates(self, *factors: float) -> tuple[float, ...]:
+        """The inner rate times each."""
+        return tuple(self.config.inner.rate * factor for factor in factors)
+
+
+def _trajectories(run: Studied) -> Any:
+    return study.trajectories(
+        run.learner(run.steps), run.meta, run.episodes, run.loss, run.task.metric
+    )
+
+
+def _orders(run: Studied) -> Any:
+    run.needs("grad", "has no inner gradient that is differentiated")
+    trained = max(1, run.config.inner.steps)
+
+    def build(grad: GradTransform, steps: int, rate: Array) -> Learner:
+        return run.at_rate(rate, steps, grad=grad)
+
+    counts = sorted({1, 2, 3, trained})
+    rates = run.rates(0.25, 0.5, 1.0, 2.0)
+    return study.orders(build, run.meta, run.few(), steps=counts, rates=rates)
+
+
+def _expansion(run: Studied) -> Any:
+    return study.expansion(run.by_gradient, run.meta, run.few())
+
+
+def _noise(run: Studied) -> Any:
+    return study.noise(run.by_gradient, run.meta, run.episodes)
+
+
+def _spectrum(run: Studied) -> Any:
+    learner = run.learner(run.steps)
+    return study.spectrum(learner, run.meta, run.episodes, run.loss)
+
+
+def _adaptation(run: Studied) -> Any:
+    learner = run.by_gradient(reverse)
+    return study.adaptation_spectrum(learner, run.meta, run.few())
+
+
+def _reuse(run: Studied) -> Any:
+    return study.reuse(run.learner(run.steps), run.meta, run.episodes)
+
+
+def _contributions(run: Studied) -> Any:
+    learner = run.learner(run.steps)
+    return study.contributions(learner, run.meta, run.episodes, run.task.metric)
+
+
+def _freezing(run: Studied) -> Any:
+    build = partial(run.by_gradient, steps=run.steps)
+    return study.freezing(build, run.meta, run.episodes, run.task.metric)
+
+
+def _landscape(run: Studied) -> Any:
+    learner = run.learner(run.steps)
+    episodes = jax.tree.map(lambda x: x[:JOINT_TASKS], run.episodes)
+    corner = study.joint_optimum(
+        learner, run.meta, episodes, run.loss, optax.adam(1e-2), JOINT_STEPS
+    )
+    one = jax.tree.map(lambda x: x[0], episodes)
+    return study.landscape(learner, run.meta, one, run.loss, corner)
+
+
+def _heat_map(run: Studied) -> Any:
+    rates = run.rates(0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+    return study.heat_map(
+        lambda rate: run.at_rate(rate, run.steps),
+        run.meta,
+        run.episodes,
+        run.task.metric,
+        rates=rates,
+    )
+
+
+class Diagnostic(NamedTuple):
+    """A section to be: its title, how to read it, and what finds it."""
+
+    title: str
+    reading: str
+    find: Callable[[Studied], Any]
+
+
+DIAGNOSTICS = {
+    "trajectories": Diagnostic(
+        "The inner loop, step by step",
+        "Lines are medians over tasks, shades the middle 80 %. A query loss that "
+        "rises while the support loss falls is overfitting; cosines near 1 say that"
+        " successive steps agree, below 0 that they jump across a valley: lower the"
+        " inner rate.",
+        _trajectories,
+    ),
+    "orders": Diagnostic(
+        "First against second order",
+        "A cosine near 1 says that the first-order gradient points where the exact "
+        "one does; the further it falls with inner steps or the rate, the more "
+        "first-order training loses.",
+        _orders,
+    ),
+    "expansion": Diagnostic(
+        "The meta-gradient, order by order",
+        "Terms by the number of Hessians they pass through; the one without is the "
+        "first-order gradient. Terms that do not fall say that no truncation will "
+        "do.",
+        _expansion,
+    ),
+    "noise": Diagnostic(
+        "How many tasks a meta-batch needs",
+        "The error of a meta-gradient averaged over so many tasks. Where it "
+        "crosses the signal, both are as large: far fewer tasks waste steps, far more "
+        "waste tasks. The first-order line flattens at its bias.",
+        _noise,
+    ),
+    "spectrum": Diagnostic(
+        "Curvature of the support loss",
+        "Plain gradient steps at an inner rate above 2 / λ_max grow along the "
+        "sharpest direction. Dots are medians, bars the middle 80 % of tasks.",
+        _spectrum,
+    ),
+    "adaptation": Diagnostic(
+        "What adaptation does to a change of the start",
+        "Singular values above 1 are directions in which the inner loop, and the "
+        "meta-gradient on its way back, grow; far above 1, meta-training explodes.",
+        _adaptation,
+    ),
+    "reuse": Diagnostic(
+        "Rapid learning or feature reuse",
+        "Similarity of each layer's values on the query set before and after "
+        "adaptation: near 1, the layer's features are used as they were; low, they "
+        "were learnt anew.",
+        _reuse,
+    ),
+    "contributions": Diagnostic(
+        "Which layers adaptation needs",
+        "The score with only one layer adapted, and with all but one. A layer whose"
+        " absence costs nothing need not adapt.",
+        _contributions,
+    ),
+    "freezing": Diagnostic(
+        "Adapting with layers frozen",
+        "The inner loop run with layers held as meta-learnt; frozen up to the last "
+        "layer but one is what ANIL does.",
+        _freezing,
+    ),
+    "landscape": Diagnostic(
+        "The losses of one task around its solution",
+        "The plane through the start, the adapted parameters and what joint "
+        "training on several tasks finds. Adapted should lie in a basin of the "
+        "query loss too.",
+        _landscape,
+    ),
+    "heat_map": Diagnostic(
+        "Score over inner rate and steps",
+        "A wide plateau is a learner that does not mind how it is used; the rate it"
+        " was trained at is the fourth row from below.",
+        _heat_map,
+    ),
+}
+
+
+def study_run(
+    directory: Path, places: Places, *, tasks: int, seed: int, only: Sequence[str]
+) -> None:
+    """Runs the diagnostics on the newest checkpoint and writes their page.
+
+    Raises:
+      InputError: if the directory holds no trained run, or a name is unknown.
+    """
+    if unknown := [name for name in only if name not in DIAGNOSTICS]:
+        names = ", ".join(DIAGNOSTICS)
+        raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
+    config, task, meta, step = restored(directory, places)
+    sampler = task.episodes("test", config.evaluation.queries)
+    episodes = jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
+    steps = max(config.evaluation.steps, config.inner.steps)
+    run = Studied(config, task, meta, episodes, steps)
+    folder = directory / "study"
+    folder.mkdir(exist_ok=True)
+    sections = []
+    for name in only or DIAGNOSTICS:
+        print(f"studying {name}", file=sys.stderr)
+        section = _section(name, run)
+        sections.append(section)
+        if section.found is not None:
+            for form in ("svg", "png"):
+                drawn = rendered(plot(section.found), form)
+                write_whole(folder / f"{name}.{form}", drawn)
+    facts = {
+        "run": directory,
+        "learner": config.learner,
+        "data": config.as_dict()["data"],
+        "meta-steps": step,
+        "inner steps": f"{config.inner.steps} in training, {steps} here",
+        "inner rate": config.inner.rate,
+        "test tasks": f"{tasks}, seed {seed}",
+    }
+    written = json.dumps(numbers(sections)) + "\n"
+    write_whole(folder / "study.json", written)
+    write_whole(folder / "report.html", page(f"{directory.name}", facts, sections))
+    print(f"written to {folder / 'report.html'}")
+
+
+def _section(name: str, run: Studied) -> Section:
+    title, reading, find = DIAGNOSTICS[name]
+    try:
+        return Section(name, title, reading, find(run))
+    except InputError as error:  # a diagnostic that is not for this learner
+        return Section(name, title, reading, missing=str(error))
+
+
+def plan_run(config: Config, places: Places) -> None:
+    """Prints what a configuration will cost on this device, and what fits."""
+    task = build_task(config.data, places)
+    sampler = build_training_episodes(config, task)
+    episodes = jax.jit(sampler, static_argnums=1)(
+        jax.random.key(config.seed), config.outer.tasks
+    )
+    found = study.plan(
+        lambda steps: build_learner(config, task, steps=steps),
+        build_optimizer(config),
+        episodes,
+        steps=config.inner.steps,
+        tasks_per_chunk=config.outer.tasks_per_chunk,
+    )
+    print(table(found))

@@ -1,0 +1,115 @@
+"""Diagnostics on one page: HTML that needs no other file, and the numbers beside it."""
+
+import html
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metajax.reporting import finite
+from metajax.study.named import Named
+from metajax.study.plots.style import plot, rendered
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+       max-width: 62rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; margin: 0.5rem 0; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 0.3rem; }
+nav a { margin-right: 0.9rem; display: inline-block; padding: 0.2rem 0; }
+a { color: #005a8c; }
+figure { margin: 0.6rem 0; overflow-x: auto; }
+figure img { max-width: 100%; height: auto; }
+p.missing { color: #555; font-style: italic; }
+table { border-collapse: collapse; font-size: 0.9rem; }
+td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; }
+pre { overflow-x: auto; font-size: 0.85rem; background: #f4f4f4; padding: 0.6rem; }
+@media (max-width: 40rem) { body { padding: 0.6rem; font-size: 15px; }
+  figure img { min-width: 34rem; } }
+"""
+
+
+class Section(NamedTuple):
+    """A diagnostic on the page.
+
+    Attributes:
+      name: a short name, of its figure's file and its numbers.
+      title: what it is about.
+      reading: a sentence or two on how to read it.
+      found: its result, or None.
+      missing: why there is none.
+    """
+
+    name: str
+    title: str
+    reading: str
+    found: Any = None
+    missing: str = ""
+
+
+def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
+    """The page.
+
+    Args:
+      title: of the page.
+      facts: what was studied, by name.
+      sections: the diagnostics.
+
+    Returns:
+      HTML, its figures within it.
+
+    >>> text = page("A <run>", {"tasks": 3}, [Section("x", "X", "No.", missing="why")])
+    >>> "A &lt;run&gt;" in text, "http" in text.replace("http-equiv", "")
+    (True, False)
+    """
+    rows = "".join(
+        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+    )
+    links = "".join(
+        f'<a href="#{html.escape(s.name)}">{html.escape(s.title)}</a>' for s in sections
+    )
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>",
+            f"<h1>{html.escape(title)}</h1><table>{rows}</table><nav>{links}</nav>",
+            *(_shown(section) for section in sections),
+            "</body></html>\n",
+        ]
+    )
+
+
+def numbers(sections: Sequence[Section]) -> dict[str, Any]:
+    """Every number of the sections as plain values, with the names of the axes."""
+    return {
+        section.name: {name: value for name, value in _fields(section.found)}
+        for section in sections
+        if section.found is not None
+    }
+
+
+def _shown(section: Section) -> str:
+    name, title = html.escape(section.name), html.escape(section.title)
+    lines = [f'<section id="{name}"><h2>{title}</h2>']
+    lines.append(f"<p>{html.escape(section.reading)}</p>")
+    if section.found is None:
+        reason = html.escape(section.missing)
+        lines.append(f'<p class="missing">Not here: {reason}.</p>')
+    else:
+        image = b64encode(rendered(plot(section.found), "svg")).decode()
+        source = f"data:image/svg+xml;base64,{image}"
+        lines.append(f'<figure><img src="{source}" alt="{title}"></figure>')
+    return "".join([*lines, "</section>"])
+
+
+def _fields(found: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in found._asdict().items():
+        if isinstance(value, Named):
+            plain = np.asarray(value.values, float).tolist()
+            yield name, {"axes": list(value.axes), "values": finite(plain)}
+        else:
+            plain = value.tolist() if hasattr(value, "tolist") else value
+            yield name, finite(list(plain) if isinstance(plain, tuple) else plain)

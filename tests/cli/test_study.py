@@ -1,0 +1,117 @@
+"""`metajax study` and `metajax plan`, as a person would run them."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import jax
+import pytest
+
+from metajax.cli.main import main
+from metajax.cli.study import DIAGNOSTICS
+
+
+@pytest.fixture(autouse=True)
+def relaxed():
+    """As the command runs: optax's schedules and Adam need promotion."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+SMALL = [
+    *("--model.hidden", "8", "8", "--inner.steps", "2"),
+    *("--outer.steps", "20", "--outer.tasks", "4", "--evaluation.tasks", "4"),
+    *("--evaluation.steps", "3", "--evaluation.queries", "12"),
+]
+
+
+def trained(directory, *flags):
+    assert main(["train", "sinusoid", "--run-dir", str(directory), *SMALL, *flags]) == 0
+    return directory
+
+
+class Links(HTMLParser):
+    """Everything that a page would load, and its anchors."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.anchors, self.targets = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.loaded += [named[n] for n in ("src", "srcset") if n in named]
+        if tag in ("link", "script", "iframe"):
+            self.loaded.append(tag)
+        if "href" in named:
+            self.anchors.append(named["href"])
+        if "id" in named:
+            self.targets.append("#" + named["id"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("study") / "run")
+
+
+def test_every_diagnostic_is_on_the_page(run, capsys):
+    assert main(["study", str(run), "--tasks", "4"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    text = (run / "study" / "report.html").read_text()
+    page = Links()
+    page.feed(text)
+    assert len(page.loaded) == len(DIAGNOSTICS) and "Not here" not in text
+    assert all(
+        source.startswith("data:image/svg+xml;base64,") for source in page.loaded
+    )
+    assert page.anchors == page.targets == [f"#{name}" for name in DIAGNOSTICS]
+    numbers = json.loads((run / "study" / "study.json").read_text())
+    assert list(numbers) == list(DIAGNOSTICS)
+    curve = numbers["trajectories"]["query_loss"]
+    assert curve["axes"] == ["task", "step"]
+    assert len(curve["values"]) == 4 and len(curve["values"][0]) == 4
+    for name in DIAGNOSTICS:
+        assert (run / "study" / f"{name}.svg").read_text().startswith("<?xml")
+        assert (run / "study" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_learner_has_not_is_said(tmp_path):
+    flags = ["--learner", "reptile", "--inner.rate", "0.02"]
+    directory = trained(tmp_path / "run", *flags)
+    names = ["orders", "noise", "contributions"]
+    assert main(["study", str(directory), "--tasks", "3", "--only", *names]) == 0
+    text = (directory / "study" / "report.html").read_text()
+    missing = re.findall("Not here: ([^.]*)", text)
+    assert missing == ["reptile has no inner gradient that is differentiated"] * 2
+    numbers = json.loads((directory / "study" / "study.json").read_text())
+    assert list(numbers) == ["contributions"]
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--only", "colours"], "there is no diagnostic 'colours'; there are traj"),
+        (["--tasks", "1"], "--tasks must be a whole number of at least 2, got 1"),
+    ],
+)
+def test_bad_input(run, capsys, flags, said):
+    assert main(["study", str(run), *flags]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    assert main(["study", str(tmp_path)]) == 1
+    assert "is not a run directory" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_says_what_fits(capsys):
+    assert main(["study", "--plan", "sinusoid", *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert re.search("tasks a meta-batch +4, ", said)
+    assert re.search(r"largest meta-batch, in chunks +\d{3,}", said)
+    assert "it fits" in said
+
+
+def test_a_plan_of_an_unknown_preset(capsys):
+    assert main(["plan", "sinusoidal"]) == 2
+    assert "did you mean sinusoid?" in capsys.readouterr().err
