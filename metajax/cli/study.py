@@ -12,7 +12,12 @@ import jax
 import optax
 
 from metajax import study
-from metajax.cli.build import LEARNERS, build_learner, build_optimizer
+from metajax.cli.build import (
+    LEARNERS,
+    build_learner,
+    build_optimizer,
+    build_schedule,
+)
 from metajax.cli.presets import Config
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places, Task, build_task, build_training_episodes
@@ -36,6 +41,7 @@ class Studied(NamedTuple):
     task: Task
     meta: PyTree
     episodes: Episode
+    training: Episode
     steps: int
 
     @property
@@ -106,7 +112,8 @@ def _expansion(run: Studied) -> Any:
 
 
 def _noise(run: Studied) -> Any:
-    return study.noise(run.by_gradient, run.meta, run.episodes)
+    # Of the tasks that training sees: fewer queries make noisier gradients.
+    return study.noise(run.by_gradient, run.meta, run.training)
 
 
 def _spectrum(run: Studied) -> Any:
@@ -187,9 +194,9 @@ DIAGNOSTICS = {
     ),
     "noise": Diagnostic(
         "How many tasks a meta-batch needs",
-        "The error of a meta-gradient averaged over so many tasks. Where it "
-        "crosses the signal, both are as large: far fewer tasks waste steps, far more "
-        "waste tasks. The first-order line flattens at its bias.",
+        "On training tasks: the error of a meta-gradient averaged over so many. Where "
+        "it crosses the signal, both are as large: far fewer tasks waste steps, far "
+        "more waste tasks. The first-order line flattens at its bias.",
         _noise,
     ),
     "spectrum": Diagnostic(
@@ -254,7 +261,9 @@ def study_run(
     sampler = task.episodes("test", config.evaluation.queries)
     episodes = jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
     steps = max(config.evaluation.steps, config.inner.steps)
-    run = Studied(config, task, meta, episodes, steps)
+    seen = build_training_episodes(config, task)
+    training = jax.jit(seen, static_argnums=1)(jax.random.key(seed), tasks)
+    run = Studied(config, task, meta, episodes, training, steps)
     folder = directory / "study"
     folder.mkdir(exist_ok=True)
     sections = []
@@ -269,7 +278,11 @@ def study_run(
     facts = {
         "run": directory,
         "learner": config.learner,
-        "data": config.as_dict()["data"],
+        "data": ", ".join(
+            f"{name} {value}"
+            for name, value in config.as_dict()["data"].items()
+            if value is not None
+        ),
         "meta-steps": step,
         "inner steps": f"{config.inner.steps} in training, {steps} here",
         "inner rate": config.inner.rate,
@@ -297,7 +310,9 @@ def plan_run(config: Config, places: Places) -> None:
         jax.random.key(config.seed), config.outer.tasks
     )
     found = study.plan(
-        lambda steps: build_learner(config, task, steps=steps),
+        lambda steps: build_schedule(
+            replace(config, inner=replace(config.inner, steps=steps)), task
+        ),
         build_optimizer(config),
         episodes,
         steps=config.inner.steps,

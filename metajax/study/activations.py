@@ -18,7 +18,7 @@ def activations(apply: Callable[[PyTree, PyTree], PyTree]) -> Activations:
 
     `metajax.conv4` and `metajax.mlp` name what comes out of each block, `block0` and so
     on; another network does so by `x = checkpoint_name(x, "block0")`, which costs
-    nothing.
+    nothing. Names inside `jax.checkpoint` are not seen.
 
     Args:
       apply: `apply(params, inputs) -> outputs`, such as a learner's `predict`.

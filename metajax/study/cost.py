@@ -3,17 +3,20 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
-from metajax.parallel import Chunk, cut
+from metajax.parallel import Chunk, check_chunk, cut
 from metajax.study.tasks import count_tasks
 from metajax.training import init_state, train_step
-from metajax.types import Episode, Learner, check_count
+from metajax.types import Episode, Learner, LearnerSchedule, check_count, learner_at
 
+MEMINFO = Path("/proc/meminfo")
+UNKNOWN_BYTES = 2**34  # of a device that does not tell
 REPEATS = 5  # of a timed program, of which the median counts
 
 
@@ -26,10 +29,10 @@ class Plan(NamedTuple):
       chunk: tasks at a time.
       devices: that share them.
       state_bytes: of meta-parameters, optimizer state and the meta-batch.
-      temporary_bytes: what the compiled meta-step needs beside them.
+      temporary_bytes: what the compiled meta-step needs beside them, its results too.
       bytes_per_task: by how much that grows with each task more at a time.
       bytes_per_step: by how much with each inner step more.
-      available_bytes: of the device; on a CPU, the memory that is free now.
+      available_bytes: of the device; on a CPU, the memory that can be had now.
       largest_at_once: the largest number of tasks at a time that fits.
       largest_meta_batch: the largest meta-batch that fits, in chunks.
       seconds: of a meta-step, from timed ones of 0 and 1 inner step.
@@ -57,7 +60,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    build: Callable[[int], Learner],
+    build: Callable[[int], Learner | LearnerSchedule],
     optimizer: optax.GradientTransformation,
     episodes: Episode,
     *,
@@ -74,7 +77,7 @@ def plan(
     whatever its length.
 
     Args:
-      build: `build(steps) -> learner`.
+      build: `build(steps) -> learner`, or a schedule of them.
       optimizer: the outer optimizer.
       episodes: a meta-batch, of as many tasks as training will take.
       steps: inner steps K.
@@ -96,15 +99,17 @@ def plan(
     (25, True)
     """
     check_count("steps", steps, least=0)
+    check_chunk(tasks_per_chunk)
     tasks = count_tasks(episodes)
     devices = jax.local_device_count() if devices is None else devices
+    check_count("devices", devices, least=1)
     learner = build(steps)
     state = init_state(learner, optimizer, jax.random.key(0))
 
+    one = learner_at(learner, 0).loss
+
     def loss_gradient(meta: Any, batch: Episode) -> Any:
-        return jax.grad(lambda m: jax.vmap(learner.loss, (None, 0))(m, batch)[0].sum())(
-            meta
-        )
+        return jax.grad(lambda m: jax.vmap(one, (None, 0))(m, batch)[0].sum())(meta)
 
     shape = cut(loss_gradient, state.meta, episodes, tasks_per_chunk, devices)
     chunk = shape.chunk
@@ -116,7 +121,8 @@ def plan(
 
     def temporary(count: int, at_once: int) -> int:
         program, _ = compiled(count, at_once)
-        return program.memory_analysis().temp_size_in_bytes
+        memory = program.memory_analysis()
+        return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
     whole, double = temporary(steps, chunk), temporary(steps, 2 * chunk)
     shorter = temporary(1, chunk) if steps > 1 else whole
@@ -125,8 +131,10 @@ def plan(
     of_state, one_episode = _bytes(state), _bytes(episodes) // tasks
     available = available_bytes() - of_state
     resident = of_state + tasks * one_episode
-    free_at_once = (available - fixed) // (each_task + one_episode)
-    longest = (available - whole * shape.devices) // one_episode
+    # Devices of a CPU have one memory; others have their own.
+    together = shape.devices if jax.default_backend() == "cpu" else 1
+    free_at_once = (available // together - fixed) // (each_task + one_episode)
+    longest = (available - whole * together) // one_episode
 
     none, once = (_seconds(state, *compiled(count, chunk)) for count in (0, 1))
     rounds = shape.chunks // shape.devices
@@ -137,7 +145,7 @@ def plan(
         chunk,
         shape.devices,
         resident,
-        whole * shape.devices,
+        whole * together,
         each_task,
         max(0, whole - shorter) // max(1, steps - 1),
         available + of_state,
@@ -151,9 +159,12 @@ def plan(
 def available_bytes() -> int:
     """The memory that a program may take on the first device."""
     device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int((device.memory_stats() or {}).get("bytes_limit", 0))
+    if device.platform != "cpu":
+        return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN_BYTES))
+    if MEMINFO.exists():
+        rows = (line.split() for line in MEMINFO.read_text().splitlines())
+        return 1024 * next(int(row[1]) for row in rows if row[0] == "MemAvailable:")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def table(found: Plan) -> str:

@@ -18,11 +18,12 @@ from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
 class Spectrum(NamedTuple):
     """The Hessian of the support loss at some points of each inner loop.
 
-    It is that of the leaves that the inner loop moves.
+    It is that of the leaves that the inner loop moves. Where it has fewer eigenvalues
+    than were asked for, or is not finite, there is NaN.
 
     Attributes:
       steps: the inner steps along "step".
-      dimension: the number of parameters that move, n.
+      dimension: the number of parameters that move, n; the most of any task.
       largest: the largest eigenvalue λ_max, `[task, step, rank]`, falling.
       smallest: the smallest ones, rising.
       trace: an unbiased estimate of Σ λ, `[task, step]` (Hutchinson's).
@@ -88,7 +89,7 @@ def spectrum(
     Source: Ghorbani et al., "An Investigation into Neural Net Optimization via Hessian
     Eigenvalue Density", ICML 2019, algorithm 1; Hutchinson, 1990, of the trace.
     """
-    count_tasks(episodes)
+    tasks = count_tasks(episodes)
     check_count("products", products, least=1)
     check_count("probes", probes, least=1)
     check_count("rank", rank, least=1)
@@ -99,9 +100,10 @@ def spectrum(
             f"steps must lie in 0..{length - 1} for a learner of {length - 1} steps, "
             f"got {points}"
         )
-    value, key = at(learner, loss), jax.random.key(seed)
+    value = at(learner, loss)
+    keys = jax.random.split(jax.random.key(seed), (tasks, probes))
 
-    def one(meta: PyTree, episode: Episode) -> tuple[Tridiagonal, Array]:
+    def one(meta: PyTree, episode: Episode, keys: Array) -> tuple[Tridiagonal, Array]:
         path = learner.trajectory(meta, episode.support)
         moves = _moved(path)
 
@@ -119,26 +121,27 @@ def spectrum(
             return lanczos(product, moves * start, products)
 
         chosen = jax.tree.map(lambda x: x[np.array(points)], path)
-        keys = jax.random.split(key, probes)
         found = jax.lax.map(lambda x: jax.lax.map(lambda k: there(x, k), keys), chosen)
-        return found, jnp.sum(moves)
+        return found, jnp.sum(moves > 0)
 
-    found, dimension = of_each_task(one, meta, episodes)
+    found, dimension = of_each_task(one, meta, episodes, keys)
     values, weights = quadrature(found)
-    n, ends = int(dimension.max()), np.sort(values.max(axis=2))
-    low = np.sort(values.min(axis=2))
-    largest = ends[..., ::-1][..., :rank]
+    # Sorting puts NaN last, and `fmax` passes over it.
+    largest = np.fmax.reduce(-np.sort(-values), axis=2)[..., :rank]
+    smallest = np.fmin.reduce(values, axis=2)[..., :rank]
     top = largest[..., 0]
     with np.errstate(divide="ignore"):
         stable = np.where(top > 0, 2 / np.maximum(top, 0), np.inf)
-    trace = n * np.sum(values * weights, axis=-1).mean(axis=-1)
+    seen = np.where(weights > 0, values * weights, 0).sum(axis=-1)
+    finite = np.isfinite(values[..., 0])
+    trace = np.where(finite, dimension[:, None, None] * seen, np.nan).mean(axis=-1)
     return Spectrum(
         points,
-        n,
+        int(dimension.max()),
         per_task(largest, "step", "rank"),
-        per_task(low[..., :rank], "step", "rank"),
+        per_task(smallest, "step", "rank"),
         per_task(trace, "step"),
-        per_task(stable, "step"),
+        per_task(np.where(np.isnan(top), np.nan, stable), "step"),
         per_task(values, "step", "probe", "rank"),
         per_task(weights, "step", "probe", "rank"),
     )
@@ -170,12 +173,14 @@ def density(found: Spectrum, *, points: int = 400, width: float = 0.01) -> Densi
       `Density`.
     """
     values, weights = found.eigenvalues.values, found.weights.values
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     sigma = width * max(high - low, np.finfo(values.dtype).tiny)
     grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
     curves = np.exp(-(((grid - values[..., None]) / sigma) ** 2) / 2)
     curves = curves / (sigma * np.sqrt(2 * np.pi))
-    spread = np.sum(weights[..., None] * curves, axis=3).mean(axis=(0, 2))
+    each = np.nansum(weights[..., None] * curves, axis=3)
+    finite = np.isfinite(values[..., :1])  # a probe that diverged has no part
+    spread = each.sum(axis=(0, 2)) / np.maximum(1, finite.sum(axis=(0, 2)))
     return Density(grid, Named(spread, ("step", "point")))
 
 
@@ -183,9 +188,8 @@ class Sensitivity(NamedTuple):
     """The spectrum of the adaptation map's derivative.
 
     Attributes:
-      singular_values: σ of J = dθ_K / dθ_0, `[task, rank]`, falling: by how much the
-        adapted parameters change with the meta-parameters, and the meta-gradient grows
-        on its way back.
+      singular_values: σ of J, `[task, rank]`, falling: by how much what was adapted
+        changes with the meta-parameters, and the meta-gradient grows on its way back.
     """
 
     singular_values: Named
@@ -204,7 +208,9 @@ def adaptation_spectrum(
 
       J = ∂ adapt(θ) / ∂θ,   σ² the eigenvalues of Jᵀ J, by Lanczos over products
 
-    For plain gradient steps J = Π_k (I - α H_k); with σ ≫ 1 the meta-gradient explodes.
+    For MAML with plain gradient steps J = dθ_K / dθ_0 = Π_k (I - α H_k); with σ ≫ 1 the
+    meta-gradient explodes. All meta-parameters count: learnt rates too, whose
+    derivatives are as large as the inner gradients. Each distinct value is seen once.
 
     Args:
       learner: built with `grad=metajax.reverse`, the one form that can be

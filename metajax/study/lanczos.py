@@ -15,11 +15,11 @@ class Tridiagonal(NamedTuple):
 
     Attributes:
       diagonal: α, `[..., m]`.
-      beside: β, `[..., m]`, the entries on either side of it; the last is outside T.
+      off_diagonal: β, `[..., m]`, the entries beside it; the last is outside T.
     """
 
     diagonal: Array
-    beside: Array
+    off_diagonal: Array
 
 
 class Quadrature(NamedTuple):
@@ -29,9 +29,10 @@ class Quadrature(NamedTuple):
 
     Attributes:
       eigenvalues: Ritz values λ_i in rising order, `float64[..., m]`; the outermost are
-        near eigenvalues of A.
-      weights: w_i, likewise, of sum 1. Where the space was exhausted before m steps,
-        those of what comes after are 0.
+        near eigenvalues of A, of which each distinct one is seen once. NaN, at the end,
+        where v's part of the space was exhausted before m steps, or the matrix was not
+        finite.
+      weights: w_i, likewise, of sum 1; 0 where there is no value.
     """
 
     eigenvalues: np.ndarray
@@ -44,13 +45,16 @@ def quadrature(found: Tridiagonal) -> Quadrature:
     λ = eig(T),   w_i = (first entry of eigenvector i)²
     """
     diagonal, beside = (np.asarray(x, float) for x in found)
-    size = diagonal.shape[-1]
-    matrix = np.zeros((*diagonal.shape, size))
-    place = np.arange(size)
-    matrix[..., place, place] = diagonal
-    matrix[..., place[1:], place[:-1]] = beside[..., :-1]  # `eigh` reads the lower half
-    values, vectors = np.linalg.eigh(matrix)
-    return Quadrature(values, vectors[..., 0, :] ** 2)
+    values, weights = np.full(diagonal.shape, np.nan), np.zeros(diagonal.shape)
+    for place in np.ndindex(diagonal.shape[:-1]):
+        alpha, beta = diagonal[place], beside[place]
+        if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
+            continue
+        size = 1 + int(np.argmin(np.append(beta[:-1], 0.0) != 0))  # before the first 0
+        matrix = np.diag(alpha[:size]) + np.diag(beta[: size - 1], -1)
+        values[place][:size], vectors = np.linalg.eigh(matrix)  # of the lower half
+        weights[place][:size] = vectors[0] ** 2
+    return Quadrature(values, weights)
 
 
 def lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> Tridiagonal:
@@ -86,7 +90,8 @@ def lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> Trid
         diagonal = v @ w
         # Twice is enough: once leaves rounding errors of the size of what is removed.
         for _ in range(2):
-            w = w - basis.T @ (basis @ w)
+            along = jnp.matmul(basis, w, precision="highest")
+            w = w - jnp.matmul(basis.T, along, precision="highest")
         norm = jnp.linalg.norm(w)
         scale = jnp.maximum(scale, jnp.abs(diagonal) + norm)
         off = jnp.where(norm > tiny * scale, norm, 0)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metajax.ops.precision import wider
 from metajax.types import Array, PyTree
 
 ALL = "all"  # all layers together, last along an axis of layers
@@ -18,7 +19,7 @@ def layer_of(path: tuple[Any, ...]) -> str:
     ['body/0', 'head']
     """
     kept = path[:-1] if len(path) > 1 else path
-    return jax.tree_util.keystr(kept, simple=True, separator="/") or "params"
+    return jax.tree_util.keystr(kept, simple=True, separator="/") or "(params)"
 
 
 def layer_names(tree: PyTree) -> tuple[str, ...]:
@@ -35,7 +36,8 @@ def products(first: PyTree, second: PyTree) -> Array:
     """The inner product of two trees in each layer and in all, `float[layer + 1]`."""
     sums: dict[str, Array] = {}
     for (path, x), (_, y) in zip(_smooth(first), _smooth(second), strict=True):
-        name, product = layer_of(path), jnp.sum(x * y)
+        wide = wider(jnp.result_type(x))
+        name, product = layer_of(path), jnp.sum(x.astype(wide) * y.astype(wide))
         sums[name] = sums[name] + product if name in sums else product
     layers = jnp.stack(list(sums.values()))
     return jnp.append(layers, jnp.sum(layers))

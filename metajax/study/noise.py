@@ -20,7 +20,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Noise(NamedTuple):
     """Meta-gradients of single tasks, g the exact and g₁ the first-order one, by layer.
 
-    Estimates are unbiased, and may
+    Signal, variances and bias are estimated without bias, and may
     therefore be negative where the truth is near 0.
 
     Attributes:
@@ -30,8 +30,9 @@ class Noise(NamedTuple):
       variance: tr Cov g, `[layer]`.
       first_order_variance: tr Cov g₁, `[layer]`.
       bias: ‖E g₁ - E g‖², `[layer]`.
-      useful: tr Cov g / ‖E g‖², the meta-batch at which noise and signal are as large:
-        larger ones bring little; infinite where no signal was seen. `[layer]`.
+      useful: tr Cov g / ‖E g‖², the "simple noise scale": the meta-batch at which noise
+        and signal are as large, so that larger ones bring little. Infinite where no
+        signal was seen. `[layer]`.
       error: E‖ḡ - E g‖² of the mean over a meta-batch, `[size, layer]`.
       first_order_error: E‖ḡ₁ - E g‖², `[size, layer]`.
     """
@@ -96,6 +97,7 @@ def noise(
     trace = tasks / (tasks - 1) * (np.asarray(sizes_of_each, float) - of_mean)
     square = of_mean - trace / tasks
     scale = np.where(square[0] > 0, square[0], np.nan)
+    nothing = np.where(np.isnan(square[0]), np.nan, np.inf)
     batch = np.asarray(sizes, float)[:, None]
     by_layer, by_size = ("layer",), ("size", "layer")
     return Noise(
@@ -105,7 +107,7 @@ def noise(
         Named(trace[0], by_layer),
         Named(trace[1], by_layer),
         Named(square[2], by_layer),
-        Named(np.nan_to_num(trace[0] / scale, nan=np.inf), by_layer),
+        Named(np.where(square[0] > 0, trace[0] / scale, nothing), by_layer),
         Named(trace[0] / batch, by_size),
         Named(square[2] + trace[1] / batch, by_size),
     )

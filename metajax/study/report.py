@@ -24,6 +24,7 @@ figure img { max-width: 100%; height: auto; }
 p.missing { color: #555; font-style: italic; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; }
+td:first-child { white-space: nowrap; vertical-align: top; }
 pre { overflow-x: auto; font-size: 0.85rem; background: #f4f4f4; padding: 0.6rem; }
 @media (max-width: 40rem) { body { padding: 0.6rem; font-size: 15px; }
   figure img { min-width: 34rem; } }

@@ -13,7 +13,7 @@ from metajax.study.activations import Activations, activations
 from metajax.study.layers import layer_of
 from metajax.study.named import Named
 from metajax.study.similarity import linear_cka, mean_cca
-from metajax.study.tasks import Build, at, of_each_task, per_task
+from metajax.study.tasks import Build, at, count_tasks, of_each_task, per_task
 from metajax.study.trajectories import adapted_layers
 from metajax.types import (
     Array,
@@ -21,6 +21,7 @@ from metajax.types import (
     GradTransform,
     Learner,
     Loss,
+    Padded,
     Params,
     PyTree,
 )
@@ -61,7 +62,7 @@ def reuse(
       hundred or more where features are many.
 
     Raises:
-      InputError: if `episodes` is not a meta-batch.
+      InputError: if `episodes` is not a meta-batch, or its queries are padded.
 
     >>> import optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
@@ -73,6 +74,12 @@ def reuse(
 
     Source: Raghu et al., "Rapid Learning or Feature Reuse?", ICLR 2020, section 3.
     """
+    count_tasks(episodes)
+    if isinstance(episodes.query.inputs, Padded):
+        raise InputError(
+            "the query set is padded, and what is padding would make representations "
+            "look alike; give episodes of one shape"
+        )
     named = activations(learner.predict) if values is None else values
 
     def one(meta: PyTree, episode: Episode) -> tuple[Array, Array]:
@@ -139,6 +146,7 @@ def contributions(
     >>> contributions(learner, meta, episodes, mj.mse).alone.values.shape
     (4, 3)
     """
+    count_tasks(episodes)
     score, names = at(learner, metric), adapted_layers(learner, meta, episodes)
 
     def one(meta: PyTree, episode: Episode) -> tuple[Array, ...]:
@@ -214,6 +222,7 @@ def freezing(build: Build, meta: PyTree, episodes: Episode, metric: Loss) -> Fre
 
     Source: Raghu et al., ICLR 2020, section 3.2.
     """
+    count_tasks(episodes)
     names = adapted_layers(build(exact), meta, episodes)
     sets = [
         (),

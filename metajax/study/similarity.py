@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from metajax.ops.precision import wider
 from metajax.types import Array
 
 
@@ -28,7 +29,7 @@ def linear_cka(first: Array, second: Array) -> Array:
     """
     x, y = (_centred(side.reshape(len(side), -1)) for side in (first, second))
     # Through the examples' products: few examples, and many features.
-    a, b = x @ x.T, y @ y.T
+    a, b = (jnp.matmul(z, z.T, precision="highest") for z in (x, y))
     return jnp.sum(a * b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
 
 
@@ -46,7 +47,8 @@ def mean_cca(first: Array, second: Array) -> Array:
       second: Y, likewise, of as many examples.
 
     Returns:
-      A number between 0 and 1, the mean over the p directions of the smaller basis.
+      A number between 0 and 1, the mean over the p directions of the smaller basis;
+      NaN where one does not vary.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 3.0]])
     >>> round(float(mean_cca(x, x @ jnp.array([[1.0, 2.0], [0.0, 3.0]]))), 5)
@@ -57,11 +59,14 @@ def mean_cca(first: Array, second: Array) -> Array:
     (u, rank_u), (v, rank_v) = (
         _basis(_centred(side.reshape(-1, side.shape[-1]))) for side in (first, second)
     )
-    correlations = jnp.linalg.svd(u.T @ v, compute_uv=False)
-    return jnp.sum(correlations) / jnp.maximum(1, jnp.minimum(rank_u, rank_v))
+    product = jnp.matmul(u.T, v, precision="highest")
+    return jnp.sum(jnp.linalg.svd(product, compute_uv=False)) / jnp.minimum(
+        rank_u, rank_v
+    )
 
 
 def _centred(x: Array) -> Array:
+    x = x.astype(wider(x.dtype))
     return x - jnp.mean(x, axis=0, keepdims=True)
 
 

@@ -1,6 +1,7 @@
 """Diagnostics are written for one task; here they run over a meta-batch."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 
 from metajax.errors import InputError
 from metajax.losses import over_present
+from metajax.ops.precision import wider
 from metajax.parallel import map_over_tasks, mean_over_tasks
 from metajax.study.named import Named
 from metajax.types import (
@@ -18,6 +20,7 @@ from metajax.types import (
     Learner,
     Loss,
     PyTree,
+    check_count,
     check_episodes,
 )
 
@@ -40,18 +43,21 @@ def count_tasks(episodes: Episode) -> int:
         )
     leaves = jax.tree.leaves(episodes)
     tasks = len(leaves[0]) if leaves and np.ndim(leaves[0]) else 0
+    check_count("the tasks of a meta-batch", tasks, least=1)
     check_episodes(episodes, tasks)
     return tasks
 
 
 def of_each_task(
-    function: Callable[[PyTree, Episode], PyTree],
+    function: Callable[..., PyTree],
     shared: PyTree,
     episodes: Episode,
-    *,
+    *more: PyTree,
     devices: int | None = None,
 ) -> PyTree:
-    """`function(shared, episode)` of every task, stacked, in numpy.
+    """`function(shared, episode, *more)` of every task, stacked, in numpy.
+
+    Each of `more` has a leading axis of tasks too.
 
     The tasks are shared among the local devices and run in chunks, as in training; or
     among so many of them. A function that calls LAPACK (`jnp.linalg.svd`, `eigh`) must
@@ -62,10 +68,10 @@ def of_each_task(
     """
     count_tasks(episodes)
     run = map_over_tasks(
-        jax.vmap(function, (None, 0)),
+        lambda shared, batch: jax.vmap(partial(function, shared))(*batch),
         devices=jax.local_device_count() if devices is None else devices,
     )
-    return jax.device_get(jax.jit(run)(_anywhere(shared), episodes))
+    return jax.device_get(jax.jit(run)(_anywhere(shared), (episodes, *more)))
 
 
 def mean_of_tasks(
@@ -82,10 +88,14 @@ def mean_of_tasks(
 
     def weighted(shared: PyTree, batch: Episode, weights: Array) -> PyTree:
         found = jax.vmap(function, (None, 0))(shared, batch)
-        return jax.tree.map(
-            lambda x: jnp.tensordot(weights.astype(x.dtype), x, 1, precision="highest"),
-            found,
-        )
+
+        def mean(x: Array) -> Array:
+            wide = wider(x.dtype)
+            return jnp.tensordot(
+                weights.astype(wide), x.astype(wide), 1, precision="highest"
+            )
+
+        return jax.tree.map(mean, found)
 
     run = mean_over_tasks(weighted, devices=jax.local_device_count())
     return jax.device_get(jax.jit(run)(_anywhere(shared), episodes))
@@ -94,7 +104,11 @@ def mean_of_tasks(
 def at(learner: Learner, loss: Loss) -> Callable[[PyTree, Batch], Array]:
     """`loss` of what a learner predicts, as a function of what it adapted and a batch.
 
-    With the loss that it was built with, this is what its inner loop descends.
+    With the loss that it was built with, this is what its inner loop descends, if that
+    takes plain steps on the whole support set. It is not, where the learner adds a term
+    (iMAML), sees mini-batches, has a norm for each step (MAML++), or keeps the support
+    set's statistics beside its parameters (`conv4(norm="support")`): what was adapted
+    is then looked at as it is used to predict.
     """
     score = over_present(loss)
 

@@ -68,9 +68,55 @@ def test_lanczos_stops_where_the_space_does():
     matrix = jnp.diag(jnp.array([3.0, 3.0, 3.0, -1.0], jnp.float64))
     start = jnp.ones(4, jnp.float64)
     found = study.quadrature(study.lanczos(lambda v: matrix @ v, start, 4))
-    heavy = found.weights > 1e-12
-    np.testing.assert_allclose(found.eigenvalues[heavy], [-1.0, 3.0], atol=1e-12)
-    np.testing.assert_allclose(np.sum(found.weights), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(found.eigenvalues, [-1, 3, np.nan, np.nan], atol=1e-12)
+    np.testing.assert_allclose(found.weights, [0.25, 0.75, 0, 0], atol=1e-12)
+
+
+def test_what_is_not_finite_spoils_nothing_else():
+    good = study.lanczos(lambda v: symmetric(4) @ v, jnp.ones(4, jnp.float64), 4)
+    bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), good)
+    both = study.quadrature(jax.tree.map(lambda *x: jnp.stack(x), bad, good))
+    assert np.isnan(both.eigenvalues[0]).all() and (both.weights[0] == 0).all()
+    alone = study.quadrature(good)
+    np.testing.assert_array_equal(both.eigenvalues[1], alone.eigenvalues)
+
+
+def test_a_task_that_diverges_spoils_no_other(waves):
+    learner, meta, episodes = waves
+    huge = jax.tree.map(lambda x: x.at[1].multiply(1e200), episodes)
+    found, alone = (
+        study.spectrum(learner, meta, e, mj.mse, steps=(3,), products=6)
+        for e in (huge, episodes)
+    )
+    assert np.isnan(found.largest.values[1]).all() and np.isnan(
+        found.trace.values[1, 0]
+    )
+    np.testing.assert_allclose(found.trace.values[0], alone.trace.values[0], rtol=1e-9)
+    assert np.isfinite(study.density(found).density.values).all()
+
+
+def test_few_parameters_have_few_eigenvalues():
+    """CAVIA's context: no eigenvalue is made up to fill the rank."""
+    model = mj.mlp(1 + 3, (4,), 1, activation=jnp.tanh, dtype=jnp.float64)
+    learner = mj.cavia(model, mj.mse, optax.sgd(0.1), 2, context=3)
+    episodes = mj.data.sinusoid(6, 6)(KEY, 1)
+    episodes = jax.tree.map(lambda x: x.astype(jnp.float64), episodes)
+    meta = learner.init(KEY)
+    found = study.spectrum(learner, meta, episodes, mj.mse, steps=(2,), products=16)
+    support = jax.tree.map(lambda x: x[0], episodes.support)
+    adapted = learner.adapt(meta, support)
+
+    def loss(context):
+        outputs = learner.predict({**adapted, "context": context}, support.inputs)
+        return mj.mse(outputs, support.targets)
+
+    truth = np.linalg.eigvalsh(jax.hessian(loss)(adapted["context"]))
+    assert found.dimension == 3
+    wanted = [*truth[::-1], np.nan, np.nan]
+    scale = np.abs(truth).max()
+    np.testing.assert_allclose(found.largest.values[0, 0], wanted, atol=1e-6 * scale)
+    wanted = [*truth, np.nan, np.nan]
+    np.testing.assert_allclose(found.smallest.values[0, 0], wanted, atol=1e-6 * scale)
 
 
 def test_the_spectrum_is_that_of_the_dense_hessian(waves):

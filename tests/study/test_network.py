@@ -108,6 +108,50 @@ def test_a_name_that_comes_twice():
         study.activations(apply)(2.0, jnp.ones(3))
 
 
+def test_similarity_of_half_precision_is_that_of_its_numbers():
+    x, y = (normal(i, 40, 4).astype(jnp.bfloat16) for i in range(2))
+    for alike in (study.linear_cka, study.mean_cca):
+        seen = alike(x, y)
+        truth = alike(x.astype(jnp.float64), y.astype(jnp.float64))
+        assert seen.dtype == jnp.float32
+        np.testing.assert_allclose(seen, truth, rtol=1e-4)
+
+
+def test_a_layer_that_does_not_vary_is_like_nothing():
+    x = normal(0, 9, 4)
+    for alike in (study.linear_cka, study.mean_cca):
+        assert np.isnan(alike(jnp.zeros_like(x), x))
+
+
+def test_padded_queries_are_refused(waves):
+    build, meta, episodes = waves
+    padded = episodes.query._replace(inputs=mj.Padded(*2 * [episodes.query.inputs]))
+    with pytest.raises(mj.InputError, match="the query set is padded"):
+        study.reuse(build(), meta, episodes._replace(query=padded))
+
+
+def test_what_is_no_meta_batch_is_refused(waves):
+    build, meta, episodes = waves
+    for diagnose in (
+        lambda e: study.reuse(build(), meta, e),
+        lambda e: study.contributions(build(), meta, e, mj.mse),
+        lambda e: study.freezing(build, meta, e, mj.mse),
+        lambda e: study.plan(lambda k: build(), ADAM, e, steps=1),
+    ):
+        with pytest.raises(mj.InputError, match="episodes must be a metajax.Episode"):
+            diagnose(None)
+    none = jax.tree.map(lambda x: x[:0], episodes)
+    with pytest.raises(mj.InputError, match="tasks of a meta-batch"):
+        study.reuse(build(), meta, none)
+
+
+@pytest.mark.parametrize("bad", [{"devices": 0}, {"tasks_per_chunk": 0}, {"steps": -1}])
+def test_a_plan_of_nothing(waves, bad):
+    build, meta, episodes = waves
+    with pytest.raises(mj.InputError, match="must be a whole number of at least"):
+        study.plan(lambda k: build(), ADAM, episodes, **{"steps": 1} | bad)
+
+
 def test_a_frozen_body_is_reused():
     learner = mj.anil(
         small_conv(jnp.float64, "stride"), mj.cross_entropy, optax.sgd(0.5), 2

@@ -53,7 +53,7 @@ def _(found: Sensitivity) -> Figure:
     ranks = [str(k + 1) for k in range(found.singular_values.values.shape[1])]
     dots(axes[0], found.singular_values, ranks, fmt="o", color=BLUE)
     axes[0].axhline(1, color="grey", lw=0.8)
-    finish(axes[0], "rank", "singular value of dθ_K / dθ_0", scale="log")
+    finish(axes[0], "rank", "singular value", scale="log")
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metajax.reporting import write_whole
+from metajax.study.layers import ALL
 from metajax.study.named import Named
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -72,7 +73,7 @@ def panels(columns: int, rows: int = 1, *, width: float = 3.4) -> tuple[Figure, 
 def styles(names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """How to draw a line for each layer."""
     for place, name in enumerate(names):
-        if name == "all":
+        if name == ALL:
             yield {"label": name, "color": BLACK, "lw": 2.2, "ls": "-"}
         else:
             dashes = DASHES[(place // len(CYCLE) + place) % len(DASHES)]
