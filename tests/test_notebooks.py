@@ -1,0 +1,35 @@
+"""Each notebook runs from top to bottom, and holds no outputs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path, tmp_path):
+    # As a reader's would: without the flags that make the tests compile quickly.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    execute = Path(sys.executable).with_name("jupyter-execute")
+    copy = tmp_path / path.name
+    copy.write_text(path.read_text())
+    done = subprocess.run([execute, copy], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_no_outputs(path):
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    for cell in code:
+        assert cell["outputs"] == [] and cell["execution_count"] is None
