@@ -134,6 +134,15 @@ def map_over_tasks(
     return run
 
 
+def weighted_sum(weights: Array, values: Array) -> Array:
+    """The sum of `values[tasks, ...]` times `weights[tasks]`, in a wide enough type."""
+    exact = jnp.issubdtype(values.dtype, jnp.inexact)
+    wide = wider(values.dtype) if exact else weights.dtype
+    return jnp.tensordot(
+        weights.astype(wide), values.astype(wide), 1, precision="highest"
+    )
+
+
 def cut(
     function: Callable, shared: PyTree, batch: PyTree, chunk: Chunk, devices: int
 ) -> "Cut":

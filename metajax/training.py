@@ -10,8 +10,7 @@ import numpy as np
 import optax
 
 from metajax.errors import InputError, NonFiniteError
-from metajax.ops.precision import wider
-from metajax.parallel import Chunk, check_chunk, mean_over_tasks
+from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.types import (
     Array,
     Episode,
@@ -132,13 +131,7 @@ def meta_gradient(
         loss = learner_at(learner, step).loss
         losses, metrics = jax.vmap(loss, (None, 0))(meta, episodes)
 
-        def mean(values: Array) -> Array:
-            exact = jnp.issubdtype(values.dtype, jnp.inexact)
-            wide = wider(values.dtype) if exact else weights.dtype
-            return jnp.tensordot(
-                weights.astype(wide), values.astype(wide), 1, precision="highest"
-            )
-
+        mean = partial(weighted_sum, weights)
         return mean(losses), jax.tree.map(mean, metrics)
 
     def one_chunk(shared: tuple[PyTree, Array], episodes: Episode, weights: Array):

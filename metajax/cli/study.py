@@ -25,12 +25,16 @@ from metajax.errors import InputError
 from metajax.gradients import reverse
 from metajax.reporting import write_whole
 from metajax.study.cost import table
-from metajax.study.plots import plot
+from metajax.study.plots import plot, save
 from metajax.study.plots.style import rendered
 from metajax.study.report import Section, numbers, page
-from metajax.types import Array, Episode, GradTransform, Learner, Loss, PyTree
+from metajax.types import Array, Episode, GradTransform, Learner, Loss, PyTree, Sampler
 
 FEW = 20  # tasks, where each costs many meta-gradients
+OTHERWISE = {
+    "grad": "has no inner gradient that is differentiated",
+    "rate": "learns its inner rates",
+}
 JOINT_TASKS, JOINT_STEPS = 5, 100
 
 
@@ -61,7 +65,7 @@ class Studied(NamedTuple):
         Raises:
           InputError: if the learner has none to choose.
         """
-        self.needs("grad", "has no inner gradient that is differentiated")
+        self.needs("grad")
         return self.learner(steps, grad=grad)
 
     def at_rate(self, rate: Array, steps: int, **settings: Any) -> Learner:
@@ -70,15 +74,15 @@ class Studied(NamedTuple):
         Raises:
           InputError: if the learner learns its own.
         """
-        self.needs("rate", "learns its inner rates")
+        self.needs("rate")
         inner = replace(self.config.inner, rate=rate)
         changed = self._replace(config=replace(self.config, inner=inner))
         return changed.learner(steps, **settings)
 
-    def needs(self, change: str, otherwise: str) -> None:
+    def needs(self, change: str) -> None:
         """Raises InputError, saying why, if a learner cannot change so."""
         if change not in LEARNERS[self.config.learner].changes:
-            raise InputError(f"{self.config.learner} {otherwise}")
+            raise InputError(f"{self.config.learner} {OTHERWISE[change]}")
 
     def few(self) -> Episode:
         """Some of the tasks."""
@@ -96,7 +100,7 @@ def _trajectories(run: Studied) -> Any:
 
 
 def _orders(run: Studied) -> Any:
-    run.needs("grad", "has no inner gradient that is differentiated")
+    run.needs("grad")
     trained = max(1, run.config.inner.steps)
 
     def build(grad: GradTransform, steps: int, rate: Array) -> Learner:
@@ -259,10 +263,9 @@ def study_run(
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
     config, task, meta, step = restored(directory, places)
     sampler = task.episodes("test", config.evaluation.queries)
-    episodes = jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
+    episodes = _drawn(sampler, seed, tasks)
     steps = max(config.evaluation.steps, config.inner.steps)
-    seen = build_training_episodes(config, task)
-    training = jax.jit(seen, static_argnums=1)(jax.random.key(seed), tasks)
+    training = _drawn(build_training_episodes(config, task), seed, tasks)
     run = Studied(config, task, meta, episodes, training, steps)
     folder = directory / "study"
     folder.mkdir(exist_ok=True)
@@ -272,9 +275,8 @@ def study_run(
         section = _section(name, run)
         sections.append(section)
         if section.found is not None:
-            for form in ("svg", "png"):
-                drawn = rendered(plot(section.found), form)
-                write_whole(folder / f"{name}.{form}", drawn)
+            write_whole(folder / f"{name}.svg", section.figure)
+            save(plot(section.found), folder / f"{name}.png")
     facts = {
         "run": directory,
         "learner": config.learner,
@@ -297,18 +299,21 @@ def study_run(
 def _section(name: str, run: Studied) -> Section:
     title, reading, find = DIAGNOSTICS[name]
     try:
-        return Section(name, title, reading, find(run))
+        found = find(run)
     except InputError as error:  # a diagnostic that is not for this learner
         return Section(name, title, reading, missing=str(error))
+    return Section(name, title, reading, found, rendered(plot(found), "svg"))
+
+
+def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
+    return jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
 
 
 def plan_run(config: Config, places: Places) -> None:
     """Prints what a configuration will cost on this device, and what fits."""
     task = build_task(config.data, places)
     sampler = build_training_episodes(config, task)
-    episodes = jax.jit(sampler, static_argnums=1)(
-        jax.random.key(config.seed), config.outer.tasks
-    )
+    episodes = _drawn(sampler, config.seed, config.outer.tasks)
     found = study.plan(
         lambda steps: build_schedule(
             replace(config, inner=replace(config.inner, steps=steps)), task

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +115,7 @@ def plan(
     shape = cut(loss_gradient, state.meta, episodes, tasks_per_chunk, devices)
     chunk = shape.chunk
 
+    @cache
     def compiled(count: int, at_once: int) -> tuple[Any, Episode]:
         step = train_step(build(count), optimizer, tasks_per_chunk=None)
         batch = _resized(episodes, at_once)

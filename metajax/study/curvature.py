@@ -11,7 +11,14 @@ from jax.flatten_util import ravel_pytree
 from metajax.errors import InputError
 from metajax.study.lanczos import Tridiagonal, lanczos, quadrature
 from metajax.study.named import Named
-from metajax.study.tasks import at, count_tasks, of_each_task, per_task
+from metajax.study.tasks import (
+    at,
+    count_tasks,
+    entry,
+    of_each_task,
+    path_length,
+    per_task,
+)
 from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
 
 
@@ -93,7 +100,7 @@ def spectrum(
     check_count("products", products, least=1)
     check_count("probes", probes, least=1)
     check_count("rank", rank, least=1)
-    length = _path_length(learner, meta, episodes)
+    length = path_length(learner, meta, episodes)
     points = (0, length - 1) if steps is None else tuple(steps)
     if any(not 0 <= k < length for k in points):
         raise InputError(
@@ -120,7 +127,7 @@ def spectrum(
             start = jax.random.rademacher(probe_key, flat.shape, flat.dtype)
             return lanczos(product, moves * start, products)
 
-        chosen = jax.tree.map(lambda x: x[np.array(points)], path)
+        chosen = entry(path, np.array(points))
         found = jax.lax.map(lambda x: jax.lax.map(lambda k: there(x, k), keys), chosen)
         return found, jnp.sum(moves > 0)
 
@@ -258,7 +265,7 @@ def adaptation_spectrum(
 
 
 def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
-    support = jax.tree.map(lambda x: x[0], episodes.support)
+    support = entry(episodes.support, 0)
 
     def tangent(meta: PyTree) -> PyTree:
         return jax.jvp(lambda m: learner.adapt(m, support), (meta,), (meta,))[1]
@@ -270,12 +277,6 @@ def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
             "the adaptation map must be differentiable forwards: build the learner "
             "with grad=metajax.reverse"
         ) from error
-
-
-def _path_length(learner: Learner, meta: PyTree, episodes: Episode) -> int:
-    support = jax.tree.map(lambda x: x[0], episodes.support)
-    path = jax.eval_shape(learner.trajectory, meta, support)
-    return jax.tree.leaves(path)[0].shape[0]
 
 
 def _moved(path: PyTree) -> Array:

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from metajax.errors import InputError
 from metajax.study.named import Named
-from metajax.study.tasks import at, count_tasks, of_each_task
+from metajax.study.tasks import at, count_tasks, entry, of_each_task
 from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
 
 
@@ -84,7 +84,7 @@ def landscape(
     """
     check_count("resolution", resolution, least=2)
     path = jax.jit(learner.trajectory)(meta, episode.support)
-    start, end = (jax.tree.map(lambda x, k=k: x[k], path) for k in (0, -1))
+    start, end = entry(path, 0), entry(path, -1)
     origin, unravel = ravel_pytree(start)
     one, two = (ravel_pytree(x)[0] - origin for x in (end, corner))
     u = one / jnp.linalg.norm(one)
@@ -147,7 +147,7 @@ def joint_optimum(
     value = at(learner, loss)
 
     def start(support) -> PyTree:
-        return jax.tree.map(lambda x: x[0], learner.trajectory(meta, support))
+        return entry(learner.trajectory(meta, support), 0)
 
     def joint(params: PyTree) -> Array:
         of_both = [
@@ -163,8 +163,7 @@ def joint_optimum(
     def run(first: PyTree) -> PyTree:
         return jax.lax.scan(step, (first, optimizer.init(first)), length=steps)[0][0]
 
-    support = jax.tree.map(lambda x: x[0], episodes.support)
-    return jax.jit(lambda support: run(start(support)))(support)
+    return jax.jit(lambda support: run(start(support)))(entry(episodes.support, 0))
 
 
 class HeatMap(NamedTuple):

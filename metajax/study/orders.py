@@ -17,7 +17,13 @@ from metajax.study.layers import (
     products,
 )
 from metajax.study.named import Named
-from metajax.study.tasks import Build, count_tasks, mean_of_tasks, of_each_task
+from metajax.study.tasks import (
+    Build,
+    count_tasks,
+    mean_of_tasks,
+    of_each_task,
+    path_length,
+)
 from metajax.types import Array, Episode, GradTransform, Learner, Params, PyTree
 
 BuildAt = Callable[[GradTransform, int, Array], Learner]
@@ -155,9 +161,7 @@ def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
     (('order', 'layer'), (4, 4), True)
     """
     count_tasks(episodes)
-    support = jax.tree.map(lambda x: x[0], episodes.support)
-    path = jax.eval_shape(build(exact).trajectory, meta, support)
-    length = jax.tree.leaves(path)[0].shape[0]
+    length = path_length(build(exact), meta, episodes)
     nodes = np.cos(np.pi * (np.arange(length) + 0.5) / length)  # Chebyshev's
     inverse = np.linalg.inv(np.vander(nodes, increasing=True))
 

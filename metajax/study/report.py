@@ -9,7 +9,6 @@ import numpy as np
 
 from metajax.reporting import finite
 from metajax.study.named import Named
-from metajax.study.plots.style import plot, rendered
 
 STYLE = """
 :root { color-scheme: light; }
@@ -25,7 +24,6 @@ p.missing { color: #555; font-style: italic; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; }
 td:first-child { white-space: nowrap; vertical-align: top; }
-pre { overflow-x: auto; font-size: 0.85rem; background: #f4f4f4; padding: 0.6rem; }
 @media (max-width: 40rem) { body { padding: 0.6rem; font-size: 15px; }
   figure img { min-width: 34rem; } }
 """
@@ -39,6 +37,7 @@ class Section(NamedTuple):
       title: what it is about.
       reading: a sentence or two on how to read it.
       found: its result, or None.
+      figure: of the result, as SVG.
       missing: why there is none.
     """
 
@@ -46,6 +45,7 @@ class Section(NamedTuple):
     title: str
     reading: str
     found: Any = None
+    figure: bytes = b""
     missing: str = ""
 
 
@@ -86,7 +86,7 @@ def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> s
 def numbers(sections: Sequence[Section]) -> dict[str, Any]:
     """Every number of the sections as plain values, with the names of the axes."""
     return {
-        section.name: {name: value for name, value in _fields(section.found)}
+        section.name: dict(_fields(section.found))
         for section in sections
         if section.found is not None
     }
@@ -100,7 +100,7 @@ def _shown(section: Section) -> str:
         reason = html.escape(section.missing)
         lines.append(f'<p class="missing">Not here: {reason}.</p>')
     else:
-        image = b64encode(rendered(plot(section.found), "svg")).decode()
+        image = b64encode(section.figure).decode()
         source = f"data:image/svg+xml;base64,{image}"
         lines.append(f'<figure><img src="{source}" alt="{title}"></figure>')
     return "".join([*lines, "</section>"])

@@ -13,7 +13,14 @@ from metajax.study.activations import Activations, activations
 from metajax.study.layers import layer_of
 from metajax.study.named import Named
 from metajax.study.similarity import linear_cka, mean_cca
-from metajax.study.tasks import Build, at, count_tasks, of_each_task, per_task
+from metajax.study.tasks import (
+    Build,
+    at,
+    count_tasks,
+    entry,
+    of_each_task,
+    per_task,
+)
 from metajax.study.trajectories import adapted_layers
 from metajax.types import (
     Array,
@@ -84,20 +91,18 @@ def reuse(
 
     def one(meta: PyTree, episode: Episode) -> tuple[Array, Array]:
         path = learner.trajectory(meta, episode.support)
-        before, after = (
-            named(jax.tree.map(lambda x, k=k: x[k], path), episode.query.inputs)
-            for k in (0, -1)
-        )
+        before, after = (named(entry(path, k), episode.query.inputs) for k in (0, -1))
         pairs = [(before[name], after[name]) for name in before]
         return tuple(
             jnp.stack([alike(*pair) for pair in pairs])
             for alike in (linear_cka, mean_cca)
         )  # pyright: ignore
 
-    first = jax.tree.map(lambda x: x[0], episodes)
     names = tuple(
         jax.eval_shape(
-            lambda m, e: named(learner.adapt(m, e.support), e.query.inputs), meta, first
+            lambda m, e: named(learner.adapt(m, e.support), e.query.inputs),
+            meta,
+            entry(episodes, 0),
         )
     )
     cka, cca = of_each_task(one, meta, episodes, devices=1)
@@ -151,7 +156,7 @@ def contributions(
 
     def one(meta: PyTree, episode: Episode) -> tuple[Array, ...]:
         path = learner.trajectory(meta, episode.support)
-        before, after = (jax.tree.map(lambda x, k=k: x[k], path) for k in (0, -1))
+        before, after = entry(path, 0), entry(path, -1)
 
         def mixed(chosen: Callable[[str], bool]) -> Array:
             def pick(where: tuple, x: Array, y: Array) -> Array:

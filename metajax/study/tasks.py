@@ -9,8 +9,7 @@ import numpy as np
 
 from metajax.errors import InputError
 from metajax.losses import over_present
-from metajax.ops.precision import wider
-from metajax.parallel import map_over_tasks, mean_over_tasks
+from metajax.parallel import map_over_tasks, mean_over_tasks, weighted_sum
 from metajax.study.named import Named
 from metajax.types import (
     Array,
@@ -88,17 +87,21 @@ def mean_of_tasks(
 
     def weighted(shared: PyTree, batch: Episode, weights: Array) -> PyTree:
         found = jax.vmap(function, (None, 0))(shared, batch)
-
-        def mean(x: Array) -> Array:
-            wide = wider(x.dtype)
-            return jnp.tensordot(
-                weights.astype(wide), x.astype(wide), 1, precision="highest"
-            )
-
-        return jax.tree.map(mean, found)
+        return jax.tree.map(partial(weighted_sum, weights), found)
 
     run = mean_over_tasks(weighted, devices=jax.local_device_count())
     return jax.device_get(jax.jit(run)(_anywhere(shared), episodes))
+
+
+def entry(tree: PyTree, place: int | slice | np.ndarray) -> PyTree:
+    """One place, or several, of the leading axis of every leaf."""
+    return jax.tree.map(lambda x: x[place], tree)
+
+
+def path_length(learner: Learner, meta: PyTree, episodes: Episode) -> int:
+    """K + 1, of a learner's trajectory."""
+    path = jax.eval_shape(learner.trajectory, meta, entry(episodes.support, 0))
+    return jax.tree.leaves(path)[0].shape[0]
 
 
 def at(learner: Learner, loss: Loss) -> Callable[[PyTree, Batch], Array]:

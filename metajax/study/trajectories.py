@@ -13,7 +13,7 @@ from metajax.study.layers import (
     products,
 )
 from metajax.study.named import Named
-from metajax.study.tasks import at, of_each_task, per_task
+from metajax.study.tasks import at, entry, of_each_task, per_task
 from metajax.types import Array, Episode, Learner, Loss, PyTree
 
 
@@ -80,7 +80,7 @@ def trajectories(
     def one(meta: PyTree, episode: Episode) -> tuple[Array, ...]:
         support, query = episode
         path = learner.trajectory(meta, support)
-        start = jax.tree.map(lambda x: x[0], path)
+        start = entry(path, 0)
 
         def there(adapted: PyTree):
             found, gradient = jax.value_and_grad(value)(adapted, support)
@@ -109,13 +109,10 @@ def adapted_layers(
     learner: Learner, meta: PyTree, episodes: Episode
 ) -> tuple[str, ...]:
     """The layers of what a learner adapts."""
-    support = jax.tree.map(lambda x: x[0], episodes.support)
+    support = entry(episodes.support, 0)
     return layer_names(jax.eval_shape(learner.adapt, meta, support))
 
 
 def _successive(stack: PyTree) -> tuple[PyTree, PyTree]:
     """All but the last along the leading axis, and all but the first."""
-    return tuple(
-        jax.tree.map(lambda x, part=part: x[part], stack)
-        for part in (slice(None, -1), slice(1, None))
-    )  # pyright: ignore
+    return entry(stack, slice(None, -1)), entry(stack, slice(1, None))

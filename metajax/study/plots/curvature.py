@@ -31,10 +31,7 @@ def _(found: Spectrum) -> Figure:
     finish(axes[0], "inner steps", "Hessian eigenvalue")
     axes[0].axhline(0, color="grey", lw=0.8)
     axes[0].legend()
-    finite = np.where(
-        np.isfinite(found.stable_rate.values), found.stable_rate.values, np.nan
-    )
-    dots(axes[1], found.stable_rate._replace(values=finite), steps, fmt="o", color=RED)
+    dots(axes[1], found.stable_rate, steps, fmt="o", color=RED)
     finish(axes[1], "inner steps", "largest stable rate, 2 / λ_max", scale="log")
     _curves(axes[2], density(found), found.steps)
     return figure

@@ -1,5 +1,7 @@
 """Figures of the layers of a network."""
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,31 +32,38 @@ def _(found: Reuse) -> Figure:
 
 @plot.register
 def _(found: Contributions) -> Figure:
-    figure, axes = panels(1, width=5.5)
-    ax, names = axes[0], found.layers
-    style = {"fmt": "o", "color": BLUE, "label": "this layer alone adapted"}
-    dots(ax, found.alone, names, shift=-0.1, **style)
-    style = {"fmt": "^", "color": RED, "label": "all but this layer adapted"}
-    dots(ax, found.without, names, shift=0.1, **style)
+    figure, ax = _scores(
+        found.layers,
+        (found.alone, "this layer alone adapted", "o", BLUE),
+        (found.without, "all but this layer adapted", "^", RED),
+    )
     _level(ax, found.before, "before adaptation", BLACK, ":")
     _level(ax, found.after, "after", GREEN, "--")
-    finish(ax, "", "query score")
     ax.legend(fontsize=8)
     return figure
 
 
 @plot.register
 def _(found: Freezing) -> Figure:
-    figure, axes = panels(1, width=5.5)
-    ax, names = axes[0], found.layers
-    style = {"fmt": "^", "color": RED, "label": "this layer frozen"}
-    dots(ax, found.each, names, shift=-0.1, **style)
-    style = {"fmt": "o", "color": BLUE, "label": "frozen up to this layer"}
-    dots(ax, found.up_to, names, shift=0.1, **style)
+    figure, ax = _scores(
+        found.layers,
+        (found.each, "this layer frozen", "^", RED),
+        (found.up_to, "frozen up to this layer", "o", BLUE),
+    )
     _level(ax, found.none, "nothing frozen", GREEN, "--")
-    finish(ax, "", "query score")
     ax.legend(fontsize=8)
     return figure
+
+
+def _scores(
+    names: Sequence[str], *sides: tuple[Named, str, str, str]
+) -> tuple[Figure, Axes]:
+    """Two scores for each layer, side by side, each with label, mark and colour."""
+    figure, (ax,) = panels(1, width=5.5)
+    for shift, (values, label, mark, colour) in zip((-0.1, 0.1), sides, strict=True):
+        dots(ax, values, names, shift=shift, label=label, fmt=mark, color=colour)
+    finish(ax, "", "query score")
+    return figure, ax
 
 
 def _level(ax: Axes, values: Named, label: str, colour: str, line: str) -> None:
