@@ -24,6 +24,7 @@ from metajax.cli.tasks import Places, Task, build_task, build_training_episodes
 from metajax.errors import InputError
 from metajax.gradients import reverse
 from metajax.reporting import write_whole
+from metajax.study import remarks
 from metajax.study.cost import table
 from metajax.study.plots import plot, save
 from metajax.study.plots.style import rendered
@@ -165,12 +166,36 @@ def _heat_map(run: Studied) -> Any:
     )
 
 
+def _divergence(run: Studied, found: study.Trajectories) -> str:
+    return remarks.divergence(found)
+
+
+def _instability(run: Studied, found: study.Spectrum) -> str:
+    changes = LEARNERS[run.config.learner].changes
+    plain = run.config.inner.optimizer == "sgd" and "rate" in changes
+    return remarks.instability(found, run.config.inner.rate) if plain else ""
+
+
+def _explosion(run: Studied, found: study.Sensitivity) -> str:
+    return remarks.explosion(found)
+
+
+def _best_settings(run: Studied, found: study.HeatMap) -> str:
+    lower_is_better = run.task.metric_name != "accuracy"
+    return remarks.best_settings(found, lower_is_better=lower_is_better)
+
+
+def _nothing(run: Studied, found: Any) -> str:
+    return ""
+
+
 class Diagnostic(NamedTuple):
-    """A section to be: its title, how to read it, and what finds it."""
+    """A section to be: its title, how to read it, what finds it, what stands out."""
 
     title: str
     reading: str
     find: Callable[[Studied], Any]
+    remark: Callable[[Studied, Any], str] = _nothing
 
 
 DIAGNOSTICS = {
@@ -181,6 +206,7 @@ DIAGNOSTICS = {
         " successive steps agree, below 0 that they jump across a valley: lower the"
         " inner rate.",
         _trajectories,
+        _divergence,
     ),
     "orders": Diagnostic(
         "First against second order",
@@ -208,12 +234,14 @@ DIAGNOSTICS = {
         "Plain gradient steps at an inner rate above 2 / λ_max grow along the "
         "sharpest direction. Dots are medians, bars the middle 80 % of tasks.",
         _spectrum,
+        _instability,
     ),
     "adaptation": Diagnostic(
         "What adaptation does to a change of the start",
         "Singular values above 1 are directions in which the inner loop, and the "
         "meta-gradient on its way back, grow; far above 1, meta-training explodes.",
         _adaptation,
+        _explosion,
     ),
     "reuse": Diagnostic(
         "Rapid learning or feature reuse",
@@ -246,6 +274,7 @@ DIAGNOSTICS = {
         "A wide plateau is a learner that does not mind how it is used; the rate it"
         " was trained at is the fourth row from below.",
         _heat_map,
+        _best_settings,
     ),
 }
 
@@ -297,12 +326,13 @@ def study_run(
 
 
 def _section(name: str, run: Studied) -> Section:
-    title, reading, find = DIAGNOSTICS[name]
+    title, reading, find, remark = DIAGNOSTICS[name]
     try:
         found = find(run)
     except InputError as error:  # a diagnostic that is not for this learner
         return Section(name, title, reading, missing=str(error))
-    return Section(name, title, reading, found, rendered(plot(found), "svg"))
+    figure = rendered(plot(found), "svg")
+    return Section(name, title, reading, found, figure, remark=remark(run, found))
 
 
 def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:

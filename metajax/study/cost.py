@@ -71,7 +71,7 @@ def plan(
 ) -> Plan:
     """Compiles a meta-step, reads its memory, and times shorter ones.
 
-      bytes(K, c) from the compiler at (K, c), (K, 2c) and (1, c) for c tasks at a time
+      bytes(K, c) from the compiler at (K, c), (K, 2c) and (2K, c), c tasks at a time
       seconds(K) = t_0 + K (t_1 - t_0),   t_k of meta-steps of k inner steps
 
     The compiler's own count of operations is of no use here: it counts a loop once,
@@ -127,7 +127,8 @@ def plan(
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
     whole, double = temporary(steps, chunk), temporary(steps, 2 * chunk)
-    shorter = temporary(1, chunk) if steps > 1 else whole
+    several = max(2, steps)  # a loop of one step is no loop to the compiler
+    each_step = (temporary(2 * several, chunk) - temporary(several, chunk)) // several
     each_task = max(1, (double - whole) // chunk)
     fixed = max(0, whole - chunk * each_task)
     of_state, one_episode = _bytes(state), _bytes(episodes) // tasks
@@ -148,8 +149,8 @@ def plan(
         shape.devices,
         resident,
         whole * together,
-        each_task,
-        max(0, whole - shorter) // max(1, steps - 1),
+        each_task * together,
+        max(0, each_step) * together,
         available + of_state,
         max(0, free_at_once),
         max(0, longest),

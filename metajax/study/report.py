@@ -21,6 +21,7 @@ a { color: #005a8c; }
 figure { margin: 0.6rem 0; overflow-x: auto; }
 figure img { max-width: 100%; height: auto; }
 p.missing { color: #555; font-style: italic; }
+p.remark { border-left: 4px solid #d55e00; padding: 0.2rem 0.8rem; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; }
 td:first-child { white-space: nowrap; vertical-align: top; }
@@ -39,6 +40,7 @@ class Section(NamedTuple):
       found: its result, or None.
       figure: of the result, as SVG.
       missing: why there is none.
+      remark: what stands out in this result.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Section(NamedTuple):
     found: Any = None
     figure: bytes = b""
     missing: str = ""
+    remark: str = ""
 
 
 def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
@@ -100,6 +103,8 @@ def _shown(section: Section) -> str:
         reason = html.escape(section.missing)
         lines.append(f'<p class="missing">Not here: {reason}.</p>')
     else:
+        if section.remark:
+            lines.append(f'<p class="remark">{html.escape(section.remark)}</p>')
         image = b64encode(section.figure).decode()
         source = f"data:image/svg+xml;base64,{image}"
         lines.append(f'<figure><img src="{source}" alt="{title}"></figure>')

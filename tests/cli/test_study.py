@@ -64,6 +64,7 @@ def test_every_diagnostic_is_on_the_page(run, capsys):
         source.startswith("data:image/svg+xml;base64,") for source in page.loaded
     )
     assert page.anchors == page.targets == [f"#{name}" for name in DIAGNOSTICS]
+    assert re.search(r'class="remark">The best mean score, [\d.]+, is at rate', text)
     numbers = json.loads((run / "study" / "study.json").read_text())
     assert list(numbers) == list(DIAGNOSTICS)
     curve = numbers["trajectories"]["query_loss"]

@@ -136,20 +136,12 @@ def test_what_is_no_meta_batch_is_refused(waves):
         lambda e: study.reuse(build(), meta, e),
         lambda e: study.contributions(build(), meta, e, mj.mse),
         lambda e: study.freezing(build, meta, e, mj.mse),
-        lambda e: study.plan(lambda k: build(), ADAM, e, steps=1),
     ):
         with pytest.raises(mj.InputError, match="episodes must be a metajax.Episode"):
             diagnose(None)
     none = jax.tree.map(lambda x: x[:0], episodes)
     with pytest.raises(mj.InputError, match="tasks of a meta-batch"):
         study.reuse(build(), meta, none)
-
-
-@pytest.mark.parametrize("bad", [{"devices": 0}, {"tasks_per_chunk": 0}, {"steps": -1}])
-def test_a_plan_of_nothing(waves, bad):
-    build, meta, episodes = waves
-    with pytest.raises(mj.InputError, match="must be a whole number of at least"):
-        study.plan(lambda k: build(), ADAM, episodes, **{"steps": 1} | bad)
 
 
 def test_a_frozen_body_is_reused():

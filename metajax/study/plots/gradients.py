@@ -91,6 +91,7 @@ def _(found: Noise) -> Figure:
     useful = np.where(np.isfinite(found.useful.values), found.useful.values, np.nan)
     colours = [BLUE] * (len(found.layers) - 1) + [BLACK]
     axes[1].bar(np.arange(len(found.layers)), useful, color=colours)
-    finish(axes[1], "none: no signal was seen", "useful meta-batch (tasks)")
+    blank = "none: no signal was seen" if np.isnan(useful).any() else ""
+    finish(axes[1], blank, "useful meta-batch (tasks)")
     ticks(axes[1], found.layers)
     return figure

@@ -32,17 +32,35 @@ def _(found: Landscape) -> Figure:
 def _(found: HeatMap) -> Figure:
     figure, axes = panels(1, width=6)
     mean = found.score.mean("task").values
-    drawn = axes[0].imshow(mean, aspect="auto", origin="lower", cmap=HEAT)
+    low, high = _usual(mean)
+    drawn = axes[0].imshow(
+        mean, aspect="auto", origin="lower", cmap=HEAT, vmin=low, vmax=high
+    )
     figure.colorbar(drawn, ax=axes[0], label="query score")
     axes[0].set_yticks(
         np.arange(len(found.rates)), [f"{rate:.3g}" for rate in found.rates]
     )
     axes[0].set_xticks(np.arange(mean.shape[1]))
     axes[0].set(xlabel="inner steps", ylabel="inner rate")
-    shown = np.nanmean([np.nanmin(mean), np.nanmax(mean)])
     for (row, column), value in np.ndenumerate(mean):
-        colour = "white" if value < shown else "black"
+        colour = "white" if value < (low + high) / 2 else "black"
+        written = f"{value:.2f}" if abs(value) < 100 else f"{value:.0e}"
         axes[0].text(
-            column, row, f"{value:.2f}", color=colour, ha="center", va="center", size=7
+            column, row, written, color=colour, ha="center", va="center", size=7
         )
     return figure
+
+
+def _usual(values: np.ndarray) -> tuple[float, float]:
+    """The range of the values but for outliers, such as losses that diverged.
+
+    An outlier lies further from the middle half than three times its width (Tukey's
+    far fence).
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    below, above = np.quantile(finite, (0.25, 0.75))
+    fence = 3 * (above - below)
+    usual = finite[(finite >= below - fence) & (finite <= above + fence)]
+    return float(usual.min()), float(usual.max())

@@ -1,0 +1,107 @@
+"""What stands out in a result, in words: nobody should have to find it in a figure."""
+
+import numpy as np
+
+from metajax.study.curvature import Sensitivity, Spectrum
+from metajax.study.landscape import HeatMap
+from metajax.study.trajectories import Trajectories
+
+MOST = 0.1  # the share of tasks that a "stable" rate leaves out
+EXPLOSION = 10.0  # growth of the meta-gradient that is worth a word
+
+
+def divergence(found: Trajectories) -> str:
+    """How many tasks end worse than they began, or nowhere.
+
+    >>> from metajax.study.named import Named
+    >>> losses = Named(np.array([[1.0, 0.5], [1.0, 3.0]]), ("task", "step"))
+    >>> none = Named(np.ones((2, 2, 1)), ("task", "step", "layer"))
+    >>> divergence(Trajectories(("all",), *[losses] * 4, *[none] * 4))
+    'In 1 of 2 tasks the support loss is higher after 1 step than before: ...'
+    """
+    losses = found.support_loss.values
+    lost = ~np.isfinite(losses[:, -1])
+    worse = ~lost & (losses[:, -1] > losses[:, 0])
+    tasks, steps = len(losses), losses.shape[1] - 1
+    said = []
+    if worse.any():
+        said.append(
+            f"In {worse.sum()} of {tasks} tasks the support loss is higher after "
+            f"{_count(steps)} than before: lower the inner rate or take fewer steps."
+        )
+    if lost.any():
+        said.append(
+            f"In {lost.sum()} of {tasks} tasks it is no longer finite: the figures "
+            "leave those out."
+        )
+    return " ".join(said)
+
+
+def instability(found: Spectrum, rate: float) -> str:
+    """Whether plain gradient steps of a rate grow, and which rate would not.
+
+    >>> from metajax.study.named import Named
+    >>> stable = Named(np.array([[0.1, 0.2], [0.2, 0.4]]), ("task", "step"))
+    >>> blank = [Named(np.zeros(0), ())] * 3
+    >>> found = Spectrum((0, 5), 9, *blank, stable, *blank[:2])
+    >>> instability(found, 0.15)
+    'The inner rate 0.15 is above 2 / λ_max in 1 of 2 tasks ...'
+    >>> instability(found, 0.05)
+    ''
+    """
+    lowest = np.min(found.stable_rate.values, axis=1)
+    lowest = lowest[~np.isnan(lowest)]
+    unstable = np.sum(lowest < rate)
+    if not unstable:
+        return ""
+    bound = np.quantile(lowest, MOST, method="inverted_cdf")
+    places = " and ".join(str(k) for k in found.steps)
+    return (
+        f"The inner rate {rate:.3g} is above 2 / λ_max in {unstable} of {len(lowest)} "
+        f"tasks (after {places} steps): steps grow there along the sharpest direction, "
+        "and so may the meta-gradient. Nine tasks of ten would be stable at a rate of "
+        f"{bound:.2g}."
+    )
+
+
+def explosion(found: Sensitivity) -> str:
+    """Whether the meta-gradient grows beyond reason on its way back.
+
+    >>> from metajax.study.named import Named
+    >>> explosion(Sensitivity(Named(np.array([[30.0, 2.0]]), ("task", "rank"))))
+    "In 1 of 1 tasks the meta-gradient can grow more than tenfold ..."
+    """
+    largest = found.singular_values.values[:, 0]
+    exploding = np.sum(~(largest <= EXPLOSION))
+    if not exploding:
+        return ""
+    finite = largest[np.isfinite(largest)]
+    most = f" (at most {finite.max():.3g}-fold)" if len(finite) else ""
+    return (
+        f"In {exploding} of {len(largest)} tasks the meta-gradient can grow more than "
+        f"tenfold on its way back{most}: lower the inner rate to what the curvature "
+        "allows, take fewer steps, clip, or let every step's loss count (MAML++)."
+    )
+
+
+def best_settings(found: HeatMap, *, lower_is_better: bool) -> str:
+    """The best inner rate and number of steps of those tried.
+
+    >>> from metajax.study.named import Named
+    >>> score = Named(np.array([[[0.2, 0.4], [0.2, 0.9]]]), ("task", "rate", "step"))
+    >>> best_settings(HeatMap(np.array([0.1, 0.2]), score), lower_is_better=False)
+    'The best mean score, 0.9, is at rate 0.2 and 1 step.'
+    """
+    mean = found.score.mean("task").values
+    if not np.isfinite(mean).any():
+        return ""
+    place = (np.nanargmin if lower_is_better else np.nanargmax)(mean)
+    row, steps = np.unravel_index(place, mean.shape)
+    return (
+        f"The best mean score, {mean[row, steps]:.3g}, is at rate "
+        f"{found.rates[row]:.3g} and {_count(int(steps))}."
+    )
+
+
+def _count(steps: int) -> str:
+    return f"{steps} step" + "s" * (steps != 1)
