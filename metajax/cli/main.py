@@ -168,7 +168,7 @@ class Study:
     run: tyro.conf.Positional[Path]
     """The run's directory; the page is study/report.html in it."""
     tasks: int = 100
-    """Test tasks to look at."""
+    """Validation tasks to look at."""
     seed: int = 0
     """Of the tasks."""
     only: tuple[str, ...] = ()

@@ -25,7 +25,6 @@ from metajax.errors import InputError
 from metajax.gradients import reverse
 from metajax.reporting import write_whole
 from metajax.study import remarks
-from metajax.study.cost import table
 from metajax.study.plots import plot, save
 from metajax.study.plots.style import rendered
 from metajax.study.report import Section, numbers, page
@@ -79,6 +78,11 @@ class Studied(NamedTuple):
         inner = replace(self.config.inner, rate=rate)
         changed = self._replace(config=replace(self.config, inner=inner))
         return changed.learner(steps, **settings)
+
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether its inner rate is the configuration's."""
+        return "rate" in LEARNERS[self.config.learner].changes
 
     def needs(self, change: str) -> None:
         """Raises InputError, saying why, if a learner cannot change so."""
@@ -171,13 +175,13 @@ def _divergence(run: Studied, found: study.Trajectories) -> str:
 
 
 def _instability(run: Studied, found: study.Spectrum) -> str:
-    changes = LEARNERS[run.config.learner].changes
-    plain = run.config.inner.optimizer == "sgd" and "rate" in changes
+    plain = run.config.inner.optimizer == "sgd" and run.has_one_rate
     return remarks.instability(found, run.config.inner.rate) if plain else ""
 
 
 def _explosion(run: Studied, found: study.Sensitivity) -> str:
-    return remarks.explosion(found)
+    # Of rates that are learnt too, derivatives are large without harm.
+    return remarks.explosion(found) if run.has_one_rate else ""
 
 
 def _best_settings(run: Studied, found: study.HeatMap) -> str:
@@ -291,7 +295,8 @@ def study_run(
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
     config, task, meta, step = restored(directory, places)
-    sampler = task.episodes("test", config.evaluation.queries)
+    # Not the test's classes: what is seen here may decide what is tested.
+    sampler = task.episodes("validation", config.evaluation.queries)
     episodes = _drawn(sampler, seed, tasks)
     steps = max(config.evaluation.steps, config.inner.steps)
     training = _drawn(build_training_episodes(config, task), seed, tasks)
@@ -317,7 +322,7 @@ def study_run(
         "meta-steps": step,
         "inner steps": f"{config.inner.steps} in training, {steps} here",
         "inner rate": config.inner.rate,
-        "test tasks": f"{tasks}, seed {seed}",
+        "tasks": f"{tasks} of the validation classes, seed {seed}",
     }
     written = json.dumps(numbers(sections)) + "\n"
     write_whole(folder / "study.json", written)
@@ -353,4 +358,4 @@ def plan_run(config: Config, places: Places) -> None:
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
     )
-    print(table(found))
+    print(found)

@@ -4,6 +4,7 @@ Each is a pure function of a learner, its meta-parameters and a meta-batch of ep
 and returns arrays with named axes; `metajax.study.plots.plot` draws any of them.
 """
 
+from metajax.study import remarks as remarks
 from metajax.study.activations import activations as activations
 from metajax.study.cost import Plan as Plan
 from metajax.study.cost import plan as plan

@@ -1,6 +1,7 @@
 """What a configuration will cost, before it is run."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -13,10 +14,11 @@ import optax
 
 from metajax.parallel import Chunk, check_chunk, cut
 from metajax.study.tasks import count_tasks
-from metajax.training import init_state, train_step
+from metajax.training import Step, TrainState, init_state, train_step
 from metajax.types import Episode, Learner, LearnerSchedule, check_count, learner_at
 
 MEMINFO = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")
 UNKNOWN_BYTES = 2**34  # of a device that does not tell
 REPEATS = 5  # of a timed program, of which the median counts
 
@@ -36,8 +38,10 @@ class Plan(NamedTuple):
       available_bytes: of the device; on a CPU, the memory that can be had now.
       largest_at_once: the largest number of tasks at a time that fits.
       largest_meta_batch: the largest meta-batch that fits, in chunks.
-      seconds: of a meta-step, from timed ones of 0 and 1 inner step.
+      seconds: of a meta-step, from timed ones.
       seconds_per_step: of an inner step of the whole meta-batch, there and back.
+
+    `print` shows it as a table.
     """
 
     steps: int
@@ -59,6 +63,31 @@ class Plan(NamedTuple):
         """Whether the meta-step fits in memory."""
         return self.state_bytes + self.temporary_bytes <= self.available_bytes
 
+    def __str__(self) -> str:
+        mib = 2**20
+        fits = "fits" if self.fits else "does NOT fit"
+        devices = f"{self.devices} device" + "s" * (self.devices > 1)
+        rows = [
+            ("inner steps", f"{self.steps}"),
+            (
+                "tasks a meta-batch",
+                f"{self.tasks}, {self.chunk} at a time on {devices}",
+            ),
+            ("memory, state and episodes", f"{self.state_bytes / mib:.1f} MiB"),
+            ("memory, a meta-step", f"{self.temporary_bytes / mib:.1f} MiB"),
+            ("  each task more at a time", f"{self.bytes_per_task / mib:.2f} MiB"),
+            ("  each inner step more", f"{self.bytes_per_step / mib:.3f} MiB"),
+            (
+                "memory of the device",
+                f"{self.available_bytes / mib:.0f} MiB: it {fits}",
+            ),
+            ("most tasks at a time", f"{self.largest_at_once}"),
+            ("largest meta-batch, in chunks", f"{self.largest_meta_batch}"),
+            ("time, a meta-step", f"about {1e3 * self.seconds:.1f} ms"),
+            ("  each inner step", f"about {1e3 * self.seconds_per_step:.1f} ms"),
+        ]
+        return "\n".join(f"{name:<32}{value}" for name, value in rows)
+
 
 def plan(
     build: Callable[[int], Learner | LearnerSchedule],
@@ -72,10 +101,11 @@ def plan(
     """Compiles a meta-step, reads its memory, and times shorter ones.
 
       bytes(K, c) from the compiler at (K, c), (K, 2c) and (2K, c), c tasks at a time
-      seconds(K) = t_0 + K (t_1 - t_0),   t_k of meta-steps of k inner steps
+      seconds(K) = t_2 + (K - 2) (t_4 - t_2) / 2,   t_k of meta-steps of k inner steps
 
-    The compiler's own count of operations is of no use here: it counts a loop once,
-    whatever its length.
+    What is timed has as many tasks as fill all devices twice at most. A loop of one
+    step is none to the compiler, so 0 and 1 step are timed as they are. Its own count
+    of operations is of no use here: it counts a loop once, whatever its length.
 
     Args:
       build: `build(steps) -> learner`, or a schedule of them.
@@ -116,13 +146,9 @@ def plan(
     chunk = shape.chunk
 
     @cache
-    def compiled(count: int, at_once: int) -> tuple[Any, Episode]:
-        step = train_step(build(count), optimizer, tasks_per_chunk=None)
-        batch = _resized(episodes, at_once)
-        return jax.jit(step).lower(state, batch).compile(), batch
-
     def temporary(count: int, at_once: int) -> int:
-        program, _ = compiled(count, at_once)
+        step = train_step(build(count), optimizer, tasks_per_chunk=None)
+        program = jax.jit(step).lower(state, _resized(episodes, at_once)).compile()
         memory = program.memory_analysis()
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
@@ -139,9 +165,19 @@ def plan(
     free_at_once = (available // together - fixed) // (each_task + one_episode)
     longest = (available - whole * together) // one_episode
 
-    none, once = (_seconds(state, *compiled(count, chunk)) for count in (0, 1))
-    rounds = shape.chunks // shape.devices
-    per_step = max(0.0, once - none) * rounds
+    full = shape.devices * chunk
+    timed = _resized(episodes, min(tasks, 2 * full))
+    share = shape.chunks // shape.devices / -(-count_tasks(timed) // full)
+
+    def seconds(count: int) -> float:
+        step = train_step(
+            build(count), optimizer, tasks_per_chunk=chunk, devices=shape.devices
+        )
+        return share * _seconds(step, state, timed)
+
+    short = seconds(2)
+    per_step = max(0.0, seconds(4) - short) / 2
+    whole_step = short + (steps - 2) * per_step if steps > 1 else seconds(steps)
     return Plan(
         steps,
         tasks,
@@ -154,7 +190,7 @@ def plan(
         available + of_state,
         max(0, free_at_once),
         max(0, longest),
-        none * rounds + steps * per_step,
+        whole_step,
         per_step,
     )
 
@@ -163,42 +199,22 @@ def available_bytes() -> int:
     """The memory that a program may take on the first device."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
-        return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN_BYTES))
+        stats = device.memory_stats() or {}
+        return stats.get("bytes_limit", UNKNOWN_BYTES) - stats.get("bytes_in_use", 0)
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if MEMINFO.exists():
         rows = (line.split() for line in MEMINFO.read_text().splitlines())
-        return 1024 * next(int(row[1]) for row in rows if row[0] == "MemAvailable:")
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = 1024 * next(int(row[1]) for row in rows if row[0] == "MemAvailable:")
+    return min(free, _container_bytes())
 
 
-def table(found: Plan) -> str:
-    """A plan in words and numbers.
-
-    Args:
-      found: from `plan`.
-
-    Returns:
-      Lines of text.
-    """
-    mib = 2**20
-    fits = "fits" if found.fits else "does NOT fit"
-    rows = [
-        ("inner steps", f"{found.steps}"),
-        (
-            "tasks a meta-batch",
-            f"{found.tasks}, {found.chunk} at a time on each of {found.devices} "
-            "device" + "s" * (found.devices > 1),
-        ),
-        ("memory, state and episodes", f"{found.state_bytes / mib:.1f} MiB"),
-        ("memory, a meta-step", f"{found.temporary_bytes / mib:.1f} MiB"),
-        ("  each task more at a time", f"{found.bytes_per_task / mib:.2f} MiB"),
-        ("  each inner step more", f"{found.bytes_per_step / mib:.3f} MiB"),
-        ("memory of the device", f"{found.available_bytes / mib:.0f} MiB: it {fits}"),
-        ("most tasks at a time", f"{found.largest_at_once}"),
-        ("largest meta-batch, in chunks", f"{found.largest_meta_batch}"),
-        ("time, a meta-step", f"about {1e3 * found.seconds:.1f} ms"),
-        ("  each inner step", f"about {1e3 * found.seconds_per_step:.1f} ms"),
-    ]
-    return "\n".join(f"{name:<32}{value}" for name, value in rows)
+def _container_bytes() -> int:
+    """What is left of a container's memory; more than there can be, without a limit."""
+    limit, used = (CONTAINER / name for name in ("memory.max", "memory.current"))
+    try:
+        return int(limit.read_text()) - int(used.read_text())
+    except (OSError, ValueError):  # no such files, or "max"
+        return sys.maxsize
 
 
 def _resized(episodes: Episode, tasks: int) -> Episode:
@@ -211,7 +227,9 @@ def _bytes(tree: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _seconds(state: Any, program: Any, batch: Episode) -> float:
+def _seconds(step: Step, state: TrainState, batch: Episode) -> float:
+    program = jax.jit(step).lower(state, batch).compile()
+    state, batch = jax.device_put((state, batch), program.input_shardings[0])
     jax.block_until_ready(program(state, batch))
     taken = []
     for _ in range(REPEATS):

@@ -158,7 +158,8 @@ class Density(NamedTuple):
     """A spectral density.
 
     Attributes:
-      eigenvalue: where it is given, `[point]`.
+      eigenvalue: where it is given, `[point]`: over the range of all tasks but those
+        that reach ten times as far as nine of ten do.
       density: of integral 1, `[step, point]`, the mean over tasks and probes.
     """
 
@@ -180,8 +181,9 @@ def density(found: Spectrum, *, points: int = 400, width: float = 0.01) -> Densi
       `Density`.
     """
     values, weights = found.eigenvalues.values, found.weights.values
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    sigma = width * max(high - low, np.finfo(values.dtype).tiny)
+    low, high = _range(values)
+    least = np.finfo(values.dtype).eps * max(abs(low), abs(high), 1)
+    sigma = width * max(high - low, least)
     grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
     curves = np.exp(-(((grid - values[..., None]) / sigma) ** 2) / 2)
     curves = curves / (sigma * np.sqrt(2 * np.pi))
@@ -197,6 +199,7 @@ class Sensitivity(NamedTuple):
     Attributes:
       singular_values: σ of J, `[task, rank]`, falling: by how much what was adapted
         changes with the meta-parameters, and the meta-gradient grows on its way back.
+        NaN where there are fewer distinct ones, and where a task diverged.
     """
 
     singular_values: Named
@@ -260,8 +263,8 @@ def adaptation_spectrum(
         return lanczos(lambda v: backwards(forwards(v))[0], start, products)
 
     squared, _ = quadrature(of_each_task(one, meta, episodes))
-    largest = np.sqrt(np.maximum(squared[:, ::-1][:, :rank], 0))
-    return Sensitivity(per_task(largest, "rank"))
+    largest = -np.sort(-squared, axis=1)[:, :rank]  # which puts NaN last
+    return Sensitivity(per_task(np.sqrt(np.maximum(largest, 0)), "rank"))
 
 
 def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
@@ -277,6 +280,17 @@ def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
             "the adaptation map must be differentiable forwards: build the learner "
             "with grad=metajax.reverse"
         ) from error
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Of `[task, ...]`, but for tasks that lie far beyond the others."""
+    each = values.reshape(len(values), -1)
+    each = each[np.isfinite(each).any(axis=1)]
+    if not len(each):
+        return 0.0, 0.0
+    reach = np.nanmax(np.abs(each), axis=1)
+    usual = each[reach <= 10 * np.quantile(reach, 0.9, method="lower")]
+    return float(np.nanmin(usual)), float(np.nanmax(usual))
 
 
 def _moved(path: PyTree) -> Array:

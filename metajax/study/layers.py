@@ -1,9 +1,11 @@
 """A tree of parameters by layer: names, norms and products."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Literal
 
 from metajax.ops.precision import wider
 from metajax.types import Array, PyTree
@@ -30,6 +32,44 @@ def layer_names(tree: PyTree) -> tuple[str, ...]:
     ('body/0', 'body/1', 'head')
     """
     return tuple(dict.fromkeys(layer_of(path) for path, _ in _smooth(tree)))
+
+
+def layers_in_use(
+    apply: Callable[[PyTree, PyTree], PyTree], params: PyTree, inputs: PyTree
+) -> tuple[str, ...]:
+    """The layers of a tree in the order in which a network puts them to its inputs.
+
+    A tree's own order is that of its names, which need not be the network's.
+
+    Args:
+      apply: `apply(params, inputs) -> outputs`.
+      params: the tree, of arrays or abstract ones.
+      inputs: likewise.
+
+    Returns:
+      The names; of layers that the outputs do not use, last.
+
+    >>> def apply(params, x):
+    ...     return jnp.tanh(x @ params["first"]["w"]) @ params["last"]["w"]
+    >>> w = {"w": jnp.ones((3, 3))}
+    >>> layers_in_use(apply, {"last": w, "first": w}, jnp.ones((2, 3)))
+    ('first', 'last')
+    """
+    with jax.disable_jit():  # what is jitted inside is then traced as part of it
+        jaxpr = jax.make_jaxpr(apply)(params, inputs).jaxpr
+    paths = [layer_of(path) for path, _ in jax.tree.leaves_with_path(params)]
+    owner = dict(zip(jaxpr.invars, paths))
+    data, used = set(jaxpr.invars[len(paths) :]), []
+    for equation in jaxpr.eqns:
+        taken = [v for v in equation.invars if not isinstance(v, Literal)]
+        layers = [owner[v] for v in taken if v in owner]
+        if data.intersection(taken):
+            used.extend(layers)
+            data.update(equation.outvars)
+        elif layers:  # a cast, a transposition: still that layer's
+            owner.update(dict.fromkeys(equation.outvars, layers[0]))
+    names = layer_names(params)
+    return tuple(dict.fromkeys(n for n in (*used, *names) if n in names))
 
 
 def products(first: PyTree, second: PyTree) -> Array:

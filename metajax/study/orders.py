@@ -120,13 +120,16 @@ class Expansion(NamedTuple):
       layers: the names along the axis "layer", the last of them "all".
       norm: ‖G_j‖, `[order, layer]`; order 0 is the first-order gradient.
       cosine: between G_0 + ... + G_j and the exact gradient, `[order, layer]`.
-      residual: ‖Σ_j G_j - g‖ / ‖g‖, over all layers: rounding.
+      residual: ‖Σ_j G_j - g‖ / ‖g‖, over all layers: that the sum is the gradient.
+      floor: what rounding may make of ‖G_j‖ over all layers, `[order]`: a term of that
+        size may be nothing else.
     """
 
     layers: tuple[str, ...]
     norm: Named
     cosine: Named
     residual: float
+    floor: Named
 
 
 def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
@@ -140,8 +143,8 @@ def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
     inner optimizer, though the second line is that of plain gradient steps.
 
     Args:
-      build: `build(grad) -> learner`, of K inner steps. Rounding grows with
-        K: a float32 gradient bears about 10.
+      build: `build(grad) -> learner`, of K inner steps. Rounding grows with K, most in
+        the terms of high order: see `Expansion.floor`.
       meta: the meta-parameters.
       episodes: a meta-batch, over which the gradients are averaged.
 
@@ -182,11 +185,14 @@ def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
     turned = jax.vmap(lambda part: products(part, whole))(sums)
     rest = norms(difference(jax.tree.map(lambda x: x[-1], sums), whole))
     axes = ("order", "layer")
+    rounded = max(np.finfo(x.dtype).eps for x in jax.tree.leaves(values))
+    of_each = np.asarray(jax.vmap(norms)(values))[:, -1]
     return Expansion(
         (*layer_names(meta), ALL),
         Named(np.asarray(jax.vmap(norms)(terms)), axes),
         Named(np.asarray(cosines(turned, partial, size[None])), axes),
         float(rest[-1] / size[-1]),
+        Named(rounded * np.abs(inverse) @ of_each, ("order",)),
     )
 
 

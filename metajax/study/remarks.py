@@ -31,8 +31,8 @@ def divergence(found: Trajectories) -> str:
         )
     if lost.any():
         said.append(
-            f"In {lost.sum()} of {tasks} tasks it is no longer finite: the figures "
-            "leave those out."
+            f"In {lost.sum()} of {tasks} tasks the support loss is no longer finite "
+            f"after {_count(steps)}: the figures leave those out."
         )
     return " ".join(said)
 
@@ -49,7 +49,8 @@ def instability(found: Spectrum, rate: float) -> str:
     >>> instability(found, 0.05)
     ''
     """
-    lowest = np.min(found.stable_rate.values, axis=1)
+    # `fmin` passes over NaN: a task that diverged had a curvature where it began.
+    lowest = np.fmin.reduce(found.stable_rate.values, axis=1)
     lowest = lowest[~np.isnan(lowest)]
     unstable = np.sum(lowest < rate)
     if not unstable:
@@ -60,7 +61,8 @@ def instability(found: Spectrum, rate: float) -> str:
         f"The inner rate {rate:.3g} is above 2 / λ_max in {unstable} of {len(lowest)} "
         f"tasks (after {places} steps): steps grow there along the sharpest direction, "
         "and so may the meta-gradient. Nine tasks of ten would be stable at a rate of "
-        f"{bound:.2g}."
+        f"{bound:.2g}, as far as their largest eigenvalue goes: along directions of "
+        "negative curvature every rate grows."
     )
 
 
@@ -72,16 +74,21 @@ def explosion(found: Sensitivity) -> str:
     "In 1 of 1 tasks the meta-gradient can grow more than tenfold ..."
     """
     largest = found.singular_values.values[:, 0]
-    exploding = np.sum(~(largest <= EXPLOSION))
-    if not exploding:
-        return ""
-    finite = largest[np.isfinite(largest)]
-    most = f" (at most {finite.max():.3g}-fold)" if len(finite) else ""
-    return (
-        f"In {exploding} of {len(largest)} tasks the meta-gradient can grow more than "
-        f"tenfold on its way back{most}: lower the inner rate to what the curvature "
-        "allows, take fewer steps, clip, or let every step's loss count (MAML++)."
-    )
+    tasks, lost = len(largest), ~np.isfinite(largest)
+    exploding = np.sum(largest[~lost] > EXPLOSION)
+    said = []
+    if exploding:
+        said.append(
+            f"In {exploding} of {tasks} tasks the meta-gradient can grow more than "
+            f"tenfold on its way back, up to {largest[~lost].max():.3g}-fold: lower "
+            "the inner rate to what the curvature of the support loss allows, take "
+            "fewer steps, clip, or let every step's loss count (MAML++)."
+        )
+    if lost.any():
+        said.append(
+            f"In {lost.sum()} of {tasks} tasks adaptation has no finite derivative."
+        )
+    return " ".join(said)
 
 
 def best_settings(found: HeatMap, *, lower_is_better: bool) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.study.activations import Activations, activations
-from metajax.study.layers import layer_of
+from metajax.study.layers import layer_of, layers_in_use
 from metajax.study.named import Named
 from metajax.study.similarity import linear_cka, mean_cca
 from metajax.study.tasks import (
@@ -21,7 +21,6 @@ from metajax.study.tasks import (
     of_each_task,
     per_task,
 )
-from metajax.study.trajectories import adapted_layers
 from metajax.types import (
     Array,
     Episode,
@@ -98,22 +97,22 @@ def reuse(
             for alike in (linear_cka, mean_cca)
         )  # pyright: ignore
 
-    names = tuple(
-        jax.eval_shape(
-            lambda m, e: named(learner.adapt(m, e.support), e.query.inputs),
-            meta,
-            entry(episodes, 0),
-        )
-    )
+    names: list[str] = []
+
+    def listed(meta: PyTree, episode: Episode) -> None:
+        names.extend(named(learner.adapt(meta, episode.support), episode.query.inputs))
+
+    # Not the result's own keys: JAX sorts those of a dictionary.
+    jax.eval_shape(listed, meta, entry(episodes, 0))
     cka, cca = of_each_task(one, meta, episodes, devices=1)
-    return Reuse(names, per_task(cka, "layer"), per_task(cca, "layer"))
+    return Reuse(tuple(names), per_task(cka, "layer"), per_task(cca, "layer"))
 
 
 class Contributions(NamedTuple):
     """What the adaptation of each layer is worth, by a metric on the query set.
 
     Attributes:
-      layers: the names along "layer".
+      layers: the names along "layer", from the input to the output.
       before: of θ_0, `[task]`.
       after: of θ_K, `[task]`.
       alone: with this layer of θ_K and the others of θ_0, `[task, layer]`.
@@ -152,7 +151,7 @@ def contributions(
     (4, 3)
     """
     count_tasks(episodes)
-    score, names = at(learner, metric), adapted_layers(learner, meta, episodes)
+    score, names = at(learner, metric), _used_layers(learner, meta, episodes)
 
     def one(meta: PyTree, episode: Episode) -> tuple[Array, ...]:
         path = learner.trajectory(meta, episode.support)
@@ -185,7 +184,7 @@ class Freezing(NamedTuple):
     """The metric on the query set after an inner loop that left layers as they were.
 
     Attributes:
-      layers: the names along "layer".
+      layers: the names along "layer", from the input to the output.
       none: with nothing frozen, `[task]`.
       each: with this layer frozen, `[task, layer]`.
       up_to: with this layer and all before it frozen, `[task, layer]`: the last is no
@@ -228,7 +227,7 @@ def freezing(build: Build, meta: PyTree, episodes: Episode, metric: Loss) -> Fre
     Source: Raghu et al., ICLR 2020, section 3.2.
     """
     count_tasks(episodes)
-    names = adapted_layers(build(exact), meta, episodes)
+    names = _used_layers(build(exact), meta, episodes)
     sets = [
         (),
         *((name,) for name in names),
@@ -251,6 +250,13 @@ def freezing(build: Build, meta: PyTree, episodes: Episode, metric: Loss) -> Fre
     return Freezing(
         names, per_task(none[:, 0]), per_task(each, "layer"), per_task(up_to, "layer")
     )
+
+
+def _used_layers(learner: Learner, meta: PyTree, episodes: Episode) -> tuple[str, ...]:
+    """The layers of what a learner adapts, as its network uses them."""
+    one = entry(episodes, 0)
+    adapted = jax.eval_shape(learner.adapt, meta, one.support)
+    return layers_in_use(learner.predict, adapted, one.query.inputs)
 
 
 def _only(moving: dict[str, Array]) -> GradTransform:

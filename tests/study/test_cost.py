@@ -60,7 +60,33 @@ def test_what_does_not_fit_is_said(episodes, monkeypatch):
     assert not tight.fits
     assert tight.largest_at_once < roomy.largest_at_once
     assert tight.largest_meta_batch < roomy.largest_meta_batch
-    assert "does NOT fit" in cost.table(tight)
+    assert "does NOT fit" in str(tight)
+
+
+def test_time_is_that_of_all_rounds_and_steps(episodes, monkeypatch):
+    timed = []
+
+    def seconds(step, state, batch):
+        timed.append(len(batch.support.inputs))
+        return 2.0 * len(timed)  # 2 s of two inner steps, 4 s of four
+
+    monkeypatch.setattr(cost, "_seconds", seconds)
+    found = planned(episodes)
+    assert timed == [2 * CHUNK, 2 * CHUNK]
+    rounds = TASKS / (2 * CHUNK)
+    assert found.seconds_per_step == rounds * 1.0
+    assert found.seconds == rounds * (2.0 + (STEPS - 2) * 1.0)
+
+
+def test_a_container_may_have_less_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, "CONTAINER", tmp_path)
+    free = cost.available_bytes()
+    assert free > 2**24
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert cost.available_bytes() > 2**24
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert cost.available_bytes() == 4000
 
 
 @pytest.mark.parametrize("bad", [{"devices": 0}, {"tasks_per_chunk": 0}, {"steps": -1}])

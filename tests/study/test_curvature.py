@@ -210,6 +210,55 @@ def test_the_jacobian_of_adaptation(waves):
         np.testing.assert_allclose(seen, truth[:4], rtol=1e-6)
 
 
+def test_no_steps_change_nothing():
+    """J = I has one distinct singular value, and the others are not made up."""
+    model = mj.mlp(**SMALL, dtype=jnp.float64)
+    learner = mj.maml(model, mj.mse, optax.sgd(0.05), 0, grad=mj.reverse)
+    episodes = mj.data.sinusoid(6, 6)(KEY, 2)
+    episodes = jax.tree.map(lambda x: x.astype(jnp.float64), episodes)
+    found = study.adaptation_spectrum(learner, learner.init(KEY), episodes, rank=3)
+    wanted = np.tile([1.0, np.nan, np.nan], (2, 1))
+    np.testing.assert_allclose(found.singular_values.values, wanted, rtol=1e-9)
+
+
+def test_a_context_has_few_singular_values():
+    model = mj.mlp(1 + 2, (4,), 1, activation=jnp.tanh, dtype=jnp.float64)
+    learner = mj.cavia(model, mj.mse, optax.sgd(0.1), 2, context=2, grad=mj.reverse)
+    episodes = mj.data.sinusoid(6, 6)(KEY, 1)
+    episodes = jax.tree.map(lambda x: x.astype(jnp.float64), episodes)
+    meta, support = learner.init(KEY), jax.tree.map(lambda x: x[0], episodes.support)
+    flat, unravel = ravel_pytree(meta)
+    truth = np.linalg.svd(
+        jax.jacrev(lambda x: ravel_pytree(learner.adapt(unravel(x), support))[0])(flat),
+        compute_uv=False,
+    )
+    found = study.adaptation_spectrum(learner, meta, episodes, rank=5, products=16)
+    seen = found.singular_values.values[0]
+    np.testing.assert_allclose(seen[0], truth[0], rtol=1e-6)
+    there = seen[np.isfinite(seen)]
+    assert (np.diff(there) <= 0).all() and np.isnan(seen[len(there) :]).all()
+    for value in there:
+        assert np.abs(truth - value).min() < 1e-6 * truth[0]
+
+
+def test_one_wild_task_does_not_flatten_the_density():
+    usual = np.linspace(0.0, 4.0, 9)[:, None] + np.array([0.0, 1.0, 2.0])
+    axes = ("task", "step", "probe", "rank")
+    blank = [Named(np.zeros((10, 1)), ("task", "step"))] * 4
+
+    def seen(wild):
+        values = np.concatenate([usual, wild * np.ones((1, 3))])[:, None, None]
+        weights = Named(np.full_like(values, 1 / 3), axes)
+        found = Spectrum((0,), 9, *blank, Named(values, axes), weights)
+        return study.density(found)
+
+    assert seen(1e9).eigenvalue.max() < 10 < 1e8
+    assert seen(20.0).eigenvalue.max() > 20
+    assert np.isfinite(seen(np.nan).density.values).all()
+    nothing = Spectrum((0,), 9, *blank, *[Named(np.zeros((1, 1, 1, 3)), axes)] * 2)
+    assert np.isfinite(study.density(nothing).density.values).all()
+
+
 def test_bad_input(waves):
     learner, meta, episodes = waves
     with pytest.raises(mj.InputError, match="steps must lie in 0..3"):

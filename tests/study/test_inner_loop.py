@@ -109,6 +109,23 @@ def test_expansion(steps, problem):
     assert found.residual < 1e-12
 
 
+def test_the_floor_is_what_rounding_makes_of_a_term(problem):
+    """In float32 the terms of high order are noise, and are not above the floor."""
+    _, meta, episodes = problem
+    steps = 14
+
+    def found(dtype):
+        cast = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)  # noqa: E731
+        build = lambda grad: q.build(grad, steps)  # noqa: E731
+        return study.expansion(build, cast(meta), cast(episodes))
+
+    truth, rough = found(jnp.float64), found(jnp.float32)
+    error = np.abs(rough.norm.values[:, -1] - truth.norm.values[:, -1])
+    assert (error <= rough.floor.values).all()
+    assert (error[-2:] > truth.norm.values[-2:, -1]).all()  # nothing but noise
+    assert (rough.norm.values[:4, -1] > 10 * rough.floor.values[:4]).all()
+
+
 def test_expansion_of_any_optimizer(problem):
     _, meta, episodes = problem
 

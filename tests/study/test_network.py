@@ -9,6 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 import metajax as mj
 from metajax import study
+from metajax.study.layers import layers_in_use
 from metajax.types import Model
 from tests.helpers import INNER, KEY, image_episode, small_conv
 
@@ -169,6 +170,69 @@ def test_reuse_is_that_of_the_adapted_network(waves):
         pair = (named(p, one.query.inputs)[name] for p in (meta, adapted))
         seen, truth = found.cka.values[1, i], study.linear_cka(*pair)
         np.testing.assert_allclose(seen, truth, rtol=1e-9)
+
+
+class Unsorted:
+    """A network whose layers do not stand in the order of their names."""
+
+    names = ("stem", "body", "last")
+
+    @staticmethod
+    def init(key):
+        sizes = (1, 6, 6, 1)
+        keys = jax.random.split(key, 3)
+        weights = [
+            jax.random.normal(k, (n, m), jnp.float64)
+            for k, n, m in zip(keys, sizes, sizes[1:])
+        ]
+        return {name: {"w": w} for name, w in zip(Unsorted.names, weights)}
+
+    @staticmethod
+    @jax.jit
+    def apply(params, x):
+        turned = params["stem"]["w"].T.astype(jnp.float64)  # before the data come
+        x = checkpoint_name(jnp.tanh(x @ turned.T), "stem")
+        x = checkpoint_name(jnp.tanh(x @ params["body"]["w"]), "body")
+        return x @ params["last"]["w"]
+
+
+def test_layers_stand_as_the_network_uses_them(waves):
+    _, _, episodes = waves
+    model = Model(Unsorted.init, Unsorted.apply)
+    meta = model.init(KEY)
+
+    def build(grad=mj.exact):
+        return mj.maml(model, mj.mse, optax.sgd(0.02), 2, grad=grad)
+
+    one = task(episodes, 0)
+    used = layers_in_use(model.apply, meta, one.query.inputs)
+    assert used == Unsorted.names
+
+    found = study.reuse(build(), meta, episodes)
+    assert found.layers == ("stem", "body", "outputs")
+    named = study.activations(model.apply)
+    adapted = build().adapt(meta, one.support)
+    before, after = (named(p, one.query.inputs) for p in (meta, adapted))
+    for place, name in enumerate(found.layers):
+        truth = study.linear_cka(before[name], after[name])
+        np.testing.assert_allclose(found.cka.values[0, place], truth, rtol=1e-9)
+
+    frozen = study.freezing(build, meta, episodes, mj.mse)
+    assert frozen.layers == Unsorted.names
+    last = build(lambda f: lambda p, *a: keep(mj.exact(f)(p, *a), "last"))
+    truth = mj.mse(
+        last.predict(last.adapt(meta, one.support), one.query.inputs), one.query.targets
+    )
+    np.testing.assert_allclose(frozen.up_to.values[0, 1], truth, rtol=1e-9)
+    mixed = study.contributions(build(), meta, episodes, mj.mse)
+    assert mixed.layers == Unsorted.names
+
+
+def keep(grads, name):
+    return {
+        n: jax.tree.map(lambda g, n=n: g if n == name else jnp.zeros_like(g), part)
+        for n, part in grads.items()
+    }
 
 
 def test_contributions_are_of_mixed_networks(waves):

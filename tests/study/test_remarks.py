@@ -24,32 +24,35 @@ def trajectories(losses):
 def test_the_stable_rate_is_that_of_nine_tasks_of_ten():
     rates = np.linspace(0.01, 0.1, 10)
     said = remarks.instability(spectrum(np.stack([rates, rates + 1], axis=1)), 0.035)
-    assert "in 3 of 10 tasks" in said and "at a rate of 0.01." in said
+    assert "in 3 of 10 tasks" in said and "at a rate of 0.01," in said
     rates = np.r_[0.001, np.linspace(0.02, 0.1, 19)]
     said = remarks.instability(spectrum(np.stack([rates, rates], axis=1)), 0.03)
-    assert "at a rate of 0.02." in said
+    assert "at a rate of 0.02," in said
 
 
-def test_tasks_without_a_number_are_no_part_of_the_rate():
-    assert remarks.instability(spectrum([[np.nan, 0.1], [0.2, np.inf]]), 0.1) == ""
-    said = remarks.instability(spectrum([[np.nan, 0.1], [0.2, np.inf]]), 0.3)
-    assert "in 1 of 1 tasks" in said
+def test_a_task_that_diverged_was_unstable_where_it_began():
+    rates = [[0.1, np.nan], [0.2, np.inf], [np.nan, np.nan]]
+    assert remarks.instability(spectrum(rates), 0.1) == ""
+    said = remarks.instability(spectrum(rates), 0.15)
+    assert "in 1 of 2 tasks" in said and "at a rate of 0.1," in said
 
 
 def test_divergence_is_told_from_a_rise():
     assert remarks.divergence(trajectories([[2, 1], [3, 2]])) == ""
     said = remarks.divergence(trajectories([[2, 1], [1, 2], [1, np.nan], [1, np.inf]]))
     assert "In 1 of 4 tasks the support loss is higher" in said
-    assert "In 2 of 4 tasks it is no longer finite" in said
+    assert "In 2 of 4 tasks the support loss is no longer finite" in said
 
 
-def test_an_explosion_counts_what_is_not_finite():
+def test_an_explosion_is_told_from_a_task_that_was_lost():
     def found(largest):
         return Sensitivity(Named(np.asarray(largest, float)[:, None], ("task", "rank")))
 
     assert remarks.explosion(found([1.0, 9.9])) == ""
     said = remarks.explosion(found([1.0, 40.0, np.nan]))
-    assert "In 2 of 3 tasks" in said and "at most 40-fold" in said
+    assert "In 1 of 3 tasks the meta-gradient" in said and "up to 40-fold" in said
+    assert "In 1 of 3 tasks adaptation has no finite derivative" in said
+    assert remarks.explosion(found([np.inf])).startswith("In 1 of 1 tasks adaptation")
 
 
 def test_the_best_settings_pass_over_those_that_diverged():

@@ -61,6 +61,9 @@ def _(found: Expansion) -> Figure:
     figure, axes = panels(2)
     orders = np.arange(len(found.norm.values))
     lines(axes[0], orders, found.norm, found.layers)
+    floor = found.floor.values
+    axes[0].fill_between(orders, floor, 0.01 * floor, color="0.85", lw=0, zorder=0)
+    axes[0].plot(orders, floor, color="0.5", lw=0.8, ls=":", label="rounding")
     finish(axes[0], "Hessians in the term", "norm of the term", scale="log")
     lines(axes[1], orders, found.cosine, found.layers)
     finish(axes[1], "terms up to this order", "cosine to the exact gradient")
@@ -91,7 +94,11 @@ def _(found: Noise) -> Figure:
     useful = np.where(np.isfinite(found.useful.values), found.useful.values, np.nan)
     colours = [BLUE] * (len(found.layers) - 1) + [BLACK]
     axes[1].bar(np.arange(len(found.layers)), useful, color=colours)
-    blank = "none: no signal was seen" if np.isnan(useful).any() else ""
+    blank = ""
+    if np.isinf(found.useful.values).any():
+        blank = "none: no signal was seen"
+    if np.isnan(found.useful.values).any():
+        blank = "none: not all tasks were finite"
     finish(axes[1], blank, "useful meta-batch (tasks)")
     ticks(axes[1], found.layers)
     return figure

@@ -54,13 +54,12 @@ def _(found: HeatMap) -> Figure:
 def _usual(values: np.ndarray) -> tuple[float, float]:
     """The range of the values but for outliers, such as losses that diverged.
 
-    An outlier lies further from the middle half than three times its width (Tukey's
-    far fence).
+    An outlier lies further from the median than ten times the median distance: up to
+    half of the values may be outliers.
     """
     finite = values[np.isfinite(values)]
     if not len(finite):
         return 0.0, 1.0
-    below, above = np.quantile(finite, (0.25, 0.75))
-    fence = 3 * (above - below)
-    usual = finite[(finite >= below - fence) & (finite <= above + fence)]
+    away = np.abs(finite - np.median(finite))
+    usual = finite[away <= 10 * np.median(away)] if np.median(away) > 0 else finite
     return float(usual.min()), float(usual.max())
