@@ -148,7 +148,8 @@ def plan(
     @cache
     def temporary(count: int, at_once: int) -> int:
         step = train_step(build(count), optimizer, tasks_per_chunk=None)
-        program = jax.jit(step).lower(state, _resized(episodes, at_once)).compile()
+        batch = _resized(episodes, at_once)
+        program: Any = jax.jit(step).lower(state, batch).compile()
         memory = program.memory_analysis()
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
