@@ -12,7 +12,12 @@ from metajax.gradients import exact
 from metajax.study.activations import Activations, activations
 from metajax.study.layers import layer_of, layers_in_use
 from metajax.study.named import Named
-from metajax.study.similarity import linear_cka, mean_cca
+from metajax.study.similarity import (
+    Covariances,
+    canonical_correlation,
+    covariances,
+    linear_cka,
+)
 from metajax.study.tasks import (
     Build,
     at,
@@ -88,14 +93,11 @@ def reuse(
         )
     named = activations(learner.predict) if values is None else values
 
-    def one(meta: PyTree, episode: Episode) -> tuple[Array, Array]:
+    def one(meta: PyTree, episode: Episode) -> dict[str, tuple[Array, Covariances]]:
         path = learner.trajectory(meta, episode.support)
         before, after = (named(entry(path, k), episode.query.inputs) for k in (0, -1))
-        pairs = [(before[name], after[name]) for name in before]
-        return tuple(
-            jnp.stack([alike(*pair) for pair in pairs])
-            for alike in (linear_cka, mean_cca)
-        )  # pyright: ignore
+        pairs = {name: (before[name], after[name]) for name in before}
+        return {n: (linear_cka(*p), covariances(*p)) for n, p in pairs.items()}
 
     names: list[str] = []
 
@@ -104,7 +106,9 @@ def reuse(
 
     # Not the result's own keys: JAX sorts those of a dictionary.
     jax.eval_shape(listed, meta, entry(episodes, 0))
-    cka, cca = of_each_task(one, meta, episodes, devices=1)
+    found = of_each_task(one, meta, episodes)
+    cka = np.stack([found[name][0] for name in names], axis=1)
+    cca = np.stack([canonical_correlation(found[name][1]) for name in names], axis=1)
     return Reuse(tuple(names), per_task(cka, "layer"), per_task(cca, "layer"))
 
 

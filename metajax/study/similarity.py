@@ -1,6 +1,11 @@
 """How alike two representations of the same examples are."""
 
+from functools import partial
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.ops.precision import wider
 from metajax.types import Array
@@ -33,13 +38,22 @@ def linear_cka(first: Array, second: Array) -> Array:
     return jnp.sum(a * b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
 
 
-def mean_cca(first: Array, second: Array) -> Array:
-    """The mean canonical correlation.
+class Covariances(NamedTuple):
+    """Of two representations of the same examples, unnormalised.
 
-      ρ̄ = (1/p) ‖Q_Yᵀ Q_X‖_*,   Q an orthonormal basis of the centred columns
+    Attributes:
+      first: XᵀX of centred columns, `[..., p, p]`.
+      second: YᵀY, `[..., q, q]`.
+      across: XᵀY, `[..., p, q]`.
+    """
 
-    It is 1 for representations that an invertible linear map takes to each other, and
-    near 1 for any two where features are not many fewer than examples.
+    first: Array
+    second: Array
+    across: Array
+
+
+def covariances(first: Array, second: Array) -> Covariances:
+    """What `canonical_correlation` needs of two representations.
 
     Args:
       first: X, `[..., features]`; all axes but the last are examples, so that the
@@ -47,8 +61,51 @@ def mean_cca(first: Array, second: Array) -> Array:
       second: Y, likewise, of as many examples.
 
     Returns:
-      A number between 0 and 1, the mean over the p directions of the smaller basis;
-      NaN where one does not vary.
+      `Covariances`.
+    """
+    x, y = (_centred(side.reshape(-1, side.shape[-1])) for side in (first, second))
+    product = partial(jnp.matmul, precision="highest")
+    return Covariances(product(x.T, x), product(y.T, y), product(x.T, y))
+
+
+def canonical_correlation(found: Covariances) -> np.ndarray:
+    """The mean canonical correlation, see `mean_cca`.
+
+    It is computed on the host: a decomposition inside a program that CPU devices or
+    their threads share may wait for itself for ever.
+
+    Args:
+      found: from `covariances`, with any leading axes.
+
+    Returns:
+      `float64[...]`.
+    """
+    rounded = np.finfo(found.across.dtype).eps
+    x, y, across = (np.asarray(side, np.float64) for side in found)
+    finite = np.asarray(np.isfinite(across).all(axis=(-2, -1)))
+    x, y, across = (np.where(finite[..., None, None], z, 0) for z in (x, y, across))
+    (u, rank_u), (v, rank_v) = (_whitening(side, rounded) for side in (x, y))
+    rho = np.linalg.svd(np.swapaxes(u, -1, -2) @ across @ v, compute_uv=False)
+    least = np.minimum(rank_u, rank_v)
+    sums = np.minimum(rho, 1).sum(axis=-1)
+    return np.where(finite & (least > 0), sums / np.maximum(least, 1), np.nan)
+
+
+def mean_cca(first: Array, second: Array) -> np.ndarray:
+    """The mean canonical correlation.
+
+      ρ̄ = (1/p) ‖(XᵀX)^(-1/2) XᵀY (YᵀY)^(-1/2)‖_*,   columns centred
+
+    It is 1 for representations that an invertible linear map takes to each other, and
+    near 1 for any two where features are not many fewer than examples. Directions that
+    rounding cannot tell from none are left out of the p of the smaller side.
+
+    Args:
+      first: X, see `covariances`.
+      second: Y, likewise.
+
+    Returns:
+      A number between 0 and 1; NaN where one side does not vary.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 3.0]])
     >>> round(float(mean_cca(x, x @ jnp.array([[1.0, 2.0], [0.0, 3.0]]))), 5)
@@ -56,13 +113,7 @@ def mean_cca(first: Array, second: Array) -> Array:
 
     Source: Raghu et al., "SVCCA", NeurIPS 2017; Kornblith et al., ICML 2019, section 4.
     """
-    (u, rank_u), (v, rank_v) = (
-        _basis(_centred(side.reshape(-1, side.shape[-1]))) for side in (first, second)
-    )
-    product = jnp.matmul(u.T, v, precision="highest")
-    return jnp.sum(jnp.linalg.svd(product, compute_uv=False)) / jnp.minimum(
-        rank_u, rank_v
-    )
+    return canonical_correlation(jax.device_get(covariances(first, second)))
 
 
 def _centred(x: Array) -> Array:
@@ -70,9 +121,9 @@ def _centred(x: Array) -> Array:
     return x - jnp.mean(x, axis=0, keepdims=True)
 
 
-def _basis(x: Array) -> tuple[Array, Array]:
-    """Of the span of the columns, zeros past its dimension; and the dimension."""
-    u, sizes, _ = jnp.linalg.svd(x, full_matrices=False)
-    least = max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]
-    kept = (sizes > least).astype(x.dtype)
-    return u * kept[None], jnp.sum(kept)
+def _whitening(square: np.ndarray, rounded: float) -> tuple[np.ndarray, np.ndarray]:
+    """S^(-1/2) on the directions that are more than rounding; and how many they are."""
+    values, vectors = np.linalg.eigh(square)
+    kept = values > 10 * square.shape[-1] * rounded * values[..., -1:]
+    scale = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)
+    return vectors * scale[..., None, :], kept.sum(axis=-1)

@@ -52,15 +52,14 @@ def of_each_task(
     shared: PyTree,
     episodes: Episode,
     *more: PyTree,
-    devices: int | None = None,
 ) -> PyTree:
     """`function(shared, episode, *more)` of every task, stacked, in numpy.
 
     Each of `more` has a leading axis of tasks too.
 
-    The tasks are shared among the local devices and run in chunks, as in training; or
-    among so many of them. A function that calls LAPACK (`jnp.linalg.svd`, `eigh`) must
-    have 1: on CPU devices that share their threads, such a program waits for itself.
+    The tasks are shared among the local devices and run in chunks, as in training. The
+    function must not call LAPACK (`jnp.linalg.svd`, `eigh`): on CPU devices that share
+    their threads, such a program waits for itself.
 
     Raises:
       InputError: if `episodes` is not a meta-batch.
@@ -68,7 +67,7 @@ def of_each_task(
     count_tasks(episodes)
     run = map_over_tasks(
         lambda shared, batch: jax.vmap(partial(function, shared))(*batch),
-        devices=jax.local_device_count() if devices is None else devices,
+        devices=jax.local_device_count(),
     )
     return jax.device_get(jax.jit(run)(_anywhere(shared), (episodes, *more)))
 
