@@ -9,6 +9,7 @@ from metajax.averaging import averaged as averaged
 from metajax.averaging import parameter_average as parameter_average
 from metajax.errors import InputError as InputError
 from metajax.errors import NonFiniteError as NonFiniteError
+from metajax.errors import StoppedError as StoppedError
 from metajax.evaluation import Evaluation as Evaluation
 from metajax.evaluation import Score as Score
 from metajax.evaluation import evaluate as evaluate

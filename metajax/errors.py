@@ -7,6 +7,18 @@ class InputError(ValueError):
     """Bad input: the message says what was expected, what came, and how to mend it."""
 
 
+class StoppedError(Exception):
+    """Training was asked to stop, and did.
+
+    Attributes:
+      state: the `TrainState` that it had reached, saved if there are checkpoints.
+    """
+
+    def __init__(self, message: str, state: Any):
+        super().__init__(message)
+        self.state = state
+
+
 class NonFiniteError(ArithmeticError):
     """Training met a loss or a gradient that is infinite or NaN.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax.errors import InputError, NonFiniteError
+from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.types import (
     Array,
@@ -208,6 +208,7 @@ def fit(
     checkpoints: Checkpointer | None = None,
     checkpoint_every: int = 500,
     observers: Sequence[Observer] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
@@ -228,6 +229,7 @@ def fit(
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
       checkpoint_every: meta-steps between checkpoints; the last step is always saved.
       observers: told of the metrics after each dispatch.
+      stop: asked before each dispatch whether to save and stop; a signal's flag, say.
 
     Returns:
       The final state.
@@ -238,6 +240,7 @@ def fit(
         before the training is compiled.
       NonFiniteError: if a loss, a gradient or a meta-parameter would be infinite or
         NaN. The last good state is saved, and is the error's `state`.
+      StoppedError: if `stop` said so. The state is saved, and is the error's `state`.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -278,6 +281,10 @@ def fit(
         (state, episodes, data_key), dispatch.input_shardings[0][:3]
     )
     while (done := int(state.step)) < steps:
+        if stop():
+            if checkpoints is not None:
+                checkpoints.save(state)
+            raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
         until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
         state, metrics = dispatch(state, episodes, data_key, until)
         reached = int(state.step)

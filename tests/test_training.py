@@ -208,3 +208,28 @@ def test_refuses_bad_input_before_compiling():
         mj.fit(LEARNER, adam(), EPISODES, **(SETTINGS | dict(tasks=0)))
     with pytest.raises(mj.InputError, match="tasks_per_chunk must be a whole"):
         mj.fit(LEARNER, adam(), EPISODES, tasks_per_chunk=0, **SETTINGS)
+
+
+def test_a_run_that_is_stopped_is_saved_and_goes_on(tmp_path):
+    whole = mj.fit(LEARNER, adam(), EPISODES, **SETTINGS)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    asked = iter([False, False, True])
+    with pytest.raises(mj.StoppedError, match="after 5 of 12 meta-steps") as stopped:
+        mj.fit(
+            LEARNER,
+            adam(),
+            EPISODES,
+            checkpoints=checkpoints,
+            stop=lambda: next(asked),
+            **SETTINGS,
+        )
+    assert checkpoints.steps() == [4, 5]
+    assert same(checkpoints.restore(whole), stopped.value.state)
+    again = mj.fit(LEARNER, adam(), EPISODES, checkpoints=checkpoints, **SETTINGS)
+    assert same(again, whole)
+
+
+def test_a_run_without_checkpoints_stops_too():
+    with pytest.raises(mj.StoppedError) as stopped:
+        mj.fit(LEARNER, adam(), EPISODES, stop=lambda: True, **SETTINGS)
+    assert int(stopped.value.state.step) == 0

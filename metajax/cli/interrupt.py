@@ -1,55 +1,70 @@
-"""A Ctrl-C that is not lost."""
+"""Ctrl-C and SIGTERM, which a run survives."""
 
+import os
 import signal
-import sys
 import threading
-from collections.abc import Mapping
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
-import numpy as np
+from metajax.errors import StoppedError
 
-from metajax.training import TrainState
+CAUGHT = (
+    signal.SIGINT,
+    signal.SIGTERM,
+)  # a person's, and a scheduler's before it kills
+SAID = b"\nstopping as soon as it is saved; once more to stop at once\n"
 
 
-class Interrupts:
-    """An observer of `fit` that raises an interrupt again if nobody saw it.
+class Stopped(Exception):
+    """A run was stopped by a signal, and is saved.
 
-    Python drops an exception that is raised inside a callback of the garbage collector
-    or of a library in C, KeyboardInterrupt too, and prints its traceback: the run would
-    go on. JAX has such a callback.
+    Attributes:
+      status: the exit status of a process that such a signal ended, as shells have it:
+        130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class Signals:
+    """For `fit(stop=...)`: whether a signal asked to stop.
+
+    The first one is kept until `fit` has saved; a second one acts as it would have. In
+    a thread other than the main one, where Python has no signals, nothing is caught.
     """
 
     def __init__(self):
-        self._asked = False
-        self._before: Any = None
-        self._hook: Any = None
+        self._seen = 0
+        self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interrupts":
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return bool(self._seen)
+
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupt)
-            self._hook, sys.unraisablehook = sys.unraisablehook, _but_interrupts
+            self._before = {s: signal.signal(s, self._handle) for s in CAUGHT}
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            sys.unraisablehook = self._hook
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+        if isinstance(error, StoppedError) and self._seen:
+            raise Stopped(str(error), 128 + self._seen) from error
 
-    def start(self, state: TrainState) -> None:
-        """Nothing to do."""
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._seen = number
+        # Not by `print`, which may be what the signal has interrupted.
+        os.write(2, SAID)
+        self._restore()
 
-    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
-        """Raises KeyboardInterrupt if one was asked for."""
-        if self._asked:
-            raise KeyboardInterrupt
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        signal.default_int_handler(number, frame)
-
-
-def _but_interrupts(dropped: Any) -> None:
-    """Prints what Python dropped, unless it comes again."""
-    if dropped.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(dropped)
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

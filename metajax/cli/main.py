@@ -12,6 +12,7 @@ import jax
 import tyro
 
 import metajax
+from metajax.cli.interrupt import Stopped
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.cli.tasks import Places, Split
 from metajax.errors import InputError, NonFiniteError
@@ -201,6 +202,20 @@ class Plan:
         plan_run(self.preset.config, self.preset.places)
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Say what is installed, on which devices, and test the gradient, in a minute."""
+
+    def __call__(self) -> None:
+        """Examines."""
+        from metajax.cli.doctor import doctor
+
+        if not doctor():
+            raise InputError(
+                "something above is wrong; report it with all of the above"
+            )
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
@@ -208,6 +223,7 @@ Command = (
     | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
 
@@ -219,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0; 1 for an error that a person can mend, 2 for bad arguments,
-      130 if interrupted.
+      130 if interrupted, 143 if stopped by SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     # Quiet orbax and TFDS, whose notes are for their own developers.
@@ -243,6 +259,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, NonFiniteError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"{stopped}, and saved; the same command goes on", file=sys.stderr)
+        return stopped.status
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from the last checkpoint"
         trains = argv[0] in ("train", "pretrain")

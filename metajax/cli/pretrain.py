@@ -16,7 +16,8 @@ from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli.backbone import FILE, write_body
 from metajax.cli.build import build_model, build_optimizer
-from metajax.cli.interrupt import Interrupts
+from metajax.cli.interrupt import Signals
+from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config
 from metajax.cli.run import check_config, claim
 from metajax.cli.tasks import Places, build_task
@@ -33,7 +34,9 @@ def pretrain(config: Config, directory: Path, places: Places) -> None:
     """Trains in `directory`, or goes on with what is there, and saves the body.
 
     Raises:
-      InputError: if the data have no classes that stay.
+      InputError: if the data have no classes that stay, or another process is training
+        in the directory.
+      Stopped: if a signal asked for it; the run is saved.
     """
     check_config(config)
     task = build_task(config.data, places)
@@ -54,7 +57,8 @@ def pretrain(config: Config, directory: Path, places: Places) -> None:
     )
     claim(directory, config)
     rows = JsonLines(directory / "metrics.jsonl")
-    with Progress(config.outer.steps, 1) as progress, Interrupts() as interrupts:
+    bar = Progress(config.outer.steps, 1)
+    with only_writer(directory), bar as progress, Signals() as signals:
         state = fit(
             classifier,
             build_optimizer(config),
@@ -63,7 +67,8 @@ def pretrain(config: Config, directory: Path, places: Places) -> None:
             tasks=1,
             seed=config.seed,
             checkpoints=Checkpoints(directory / "checkpoints"),
-            observers=(rows, progress, interrupts),
+            observers=(rows, progress),
+            stop=signals,
         )
-    write_body(directory / FILE, averaged(state)["body"])
+        write_body(directory / FILE, averaged(state)["body"])
     print(f"a body of {batches.classes} classes is in {directory / FILE}")

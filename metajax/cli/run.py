@@ -9,6 +9,7 @@
 | evaluation.json, evaluation.txt | the result with its protocol |
 | backbone.npz | of MTL, the body that was pre-trained |
 | learning_curve.png, adaptation.png | figures |
+| .lock | held by the process that trains |
 """
 
 import json
@@ -31,7 +32,8 @@ from metajax.cli.build import (
     build_optimizer,
     build_schedule,
 )
-from metajax.cli.interrupt import Interrupts
+from metajax.cli.interrupt import Signals
+from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config, Evaluating
 from metajax.cli.tasks import (
     Places,
@@ -52,7 +54,14 @@ from metajax.reporting import (
     write_whole,
 )
 from metajax.training import TrainState, fit, init_state
-from metajax.types import Learner, Loss, PyTree, Sampler, check_count
+from metajax.types import (
+    Learner,
+    LearnerSchedule,
+    Loss,
+    PyTree,
+    Sampler,
+    check_count,
+)
 
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
@@ -60,53 +69,73 @@ VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
 def train(config: Config, directory: Path, places: Places) -> None:
-    """Trains in `directory`, or goes on with what is there; evaluates and draws."""
+    """Trains in `directory`, or goes on with what is there; evaluates and draws.
+
+    Raises:
+      InputError: for a configuration or data that will not do, or a directory of
+        another run, or one in which another process is training.
+      Stopped: if a signal asked for it; the run is saved.
+    """
     check_config(config)
     task = build_task(config.data, places)
     own = _with_own_body(config, directory)
     learner = build_schedule(own, task)
-    tested = build_learner(own, task, steps=config.evaluation.steps)
     episodes = build_training_episodes(config, task)
-    held_out = task.episodes("validation", config.evaluation.queries)
-    task.episodes("test", config.evaluation.queries)  # fails now, not after training
+    for split in ("validation", "test"):  # fails now, not after training
+        task.episodes(split, config.evaluation.queries)
     claim(directory, config)
-    if config.inner.backbone is not None:
-        keep_body(Path(config.inner.backbone), directory)
-
-    reached = max(_checkpoints(directory).steps(), default=0)
-    if reached == config.outer.steps:
-        if (directory / "evaluation.json").exists():  # the last thing that is written
+    with only_writer(directory):
+        if config.inner.backbone is not None:
+            keep_body(Path(config.inner.backbone), directory)
+        if _is_finished(directory, config):
             print((directory / "evaluation.txt").read_text(), end="")
             print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
             return
+        state = _trained(own, task, learner, episodes, directory)
+        name, rows = task.metric_name, read_rows(directory / "metrics.jsonl")
+        figures.learning_curve(rows, name, directory)
+        meta = averaged(state)
+        _evaluate(own, config.evaluation, task, meta, directory, split="test")
+
+
+def _is_finished(directory: Path, config: Config) -> bool:
+    reached = max(_checkpoints(directory).steps(), default=0)
+    evaluated = (directory / "evaluation.json").exists()  # the last that is written
+    return reached == config.outer.steps and evaluated
+
+
+def _trained(
+    config: Config,
+    task: Task,
+    learner: Learner | LearnerSchedule,
+    episodes: Sampler,
+    directory: Path,
+) -> TrainState:
+    outer = config.outer
     rows = JsonLines(directory / "metrics.jsonl")
-    bar = Progress(config.outer.steps, config.outer.tasks)
-    board, watch = TensorBoard(directory / "events"), Interrupts()
-    with board as events, bar as progress, watch as interrupts:
+    bar, board = Progress(outer.steps, outer.tasks), TensorBoard(directory / "events")
+    with board as events, bar as progress, Signals() as signals:
         validation = Validation(
-            tested,
-            held_out,
+            build_learner(config, task, steps=config.evaluation.steps),
+            task.episodes("validation", config.evaluation.queries),
             task.metric,
             task.metric_name,
-            every=max(1, config.outer.steps // VALIDATIONS),
+            every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events),
         )
-        state = fit(
+        return fit(
             learner,
             build_optimizer(config),
             episodes,
-            steps=config.outer.steps,
-            tasks=config.outer.tasks,
+            steps=outer.steps,
+            tasks=outer.tasks,
             seed=config.seed,
-            tasks_per_chunk=config.outer.tasks_per_chunk,
+            tasks_per_chunk=outer.tasks_per_chunk,
             checkpoints=_checkpoints(directory),
-            checkpoint_every=max(100, config.outer.steps // CHECKPOINTS),
-            observers=(rows, events, progress, validation, interrupts),
+            checkpoint_every=max(100, outer.steps // CHECKPOINTS),
+            observers=(rows, events, progress, validation),
+            stop=signals,
         )
-    name = task.metric_name
-    figures.learning_curve(read_rows(directory / "metrics.jsonl"), name, directory)
-    meta = averaged(state)
-    _evaluate(own, config.evaluation, task, meta, directory, split="test")
 
 
 def evaluate_run(

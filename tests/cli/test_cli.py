@@ -1,6 +1,5 @@
 """The command, in this process and, where it is killed, in another."""
 
-import contextlib
 import json
 import random
 import signal
@@ -18,7 +17,8 @@ from PIL import Image
 from metajax.checkpoint import Checkpoints
 from metajax.cli import run
 from metajax.cli.build import LEARNERS
-from metajax.cli.interrupt import Interrupts
+from metajax.cli.interrupt import Signals
+from metajax.cli.lock import only_writer
 from metajax.cli.main import main
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
 from metajax.cli.tasks import Places, build_task, build_training_episodes
@@ -34,6 +34,7 @@ FILES = {
     "evaluation.txt",
     "learning_curve.png",
     "adaptation.png",
+    ".lock",
 }
 QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
 
@@ -420,7 +421,7 @@ def test_a_full_disk(small_disk, capsys):
     assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
-STEPS = 20_000
+STEPS = 10_000
 
 
 def launch(folder, steps=STEPS, stderr=subprocess.DEVNULL):
@@ -448,7 +449,7 @@ def steps_logged(folder):
 
 
 def test_killed_at_random_moments(tmp_path):
-    """`kill -9` five times over one run: it ends in the unbroken run's parameters."""
+    """`kill -9` three times over one run: it ends in the unbroken run's parameters."""
     whole, broken, chance = tmp_path / "whole", tmp_path / "broken", random.Random(0)
     assert launch(whole).wait() == 0
     reached = []
@@ -458,7 +459,7 @@ def test_killed_at_random_moments(tmp_path):
         while newest(broken) < kills * STEPS // 5:
             assert process.poll() is None, "the run ended before it was killed"
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 3.0))
+        time.sleep(chance.uniform(0.0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached.append(newest(broken))
@@ -469,25 +470,48 @@ def test_killed_at_random_moments(tmp_path):
     assert steps_logged(broken) == steps_logged(whole)
 
 
-def test_an_interrupt_that_was_lost_is_raised_again():
-    before = signal.getsignal(signal.SIGINT)
-    with Interrupts() as interrupts:
-        interrupts.record(None, {})  # pyright: ignore
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.record(None, {})  # pyright: ignore
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_interrupted(tmp_path):
-    """Ctrl-C while a computation runs: one line and the status of an interrupt."""
-    process = launch(tmp_path / "run", 100 * STEPS, stderr=subprocess.PIPE)
-    while not (tmp_path / "run" / "metrics.jsonl").exists():
+def started(folder, steps=STEPS):
+    """A process that has trained for a while."""
+    process = launch(folder, steps, stderr=subprocess.PIPE)
+    rows = folder / "metrics.jsonl"
+    while not (rows.exists() and rows.stat().st_size):
         assert process.poll() is None
         time.sleep(0.01)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
+    return process
+
+
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_stopped_run_is_saved_first(tmp_path, number, status):
+    process = started(tmp_path / "run", 100 * STEPS)
+    process.send_signal(number)
     _, said = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert b"interrupted" in said and b"Traceback" not in said
+    assert process.returncode == status
+    assert b"and saved; the same command goes on" in said and b"Traceback" not in said
+    last = steps_logged(tmp_path / "run")[-1]
+    assert 0 < newest(tmp_path / "run") == last < 100 * STEPS
+
+
+def test_a_run_has_one_writer(tmp_path):
+    first = started(tmp_path / "run", 100 * STEPS)
+    second = launch(tmp_path / "run", 100 * STEPS, stderr=subprocess.PIPE)
+    _, said = second.communicate(timeout=300)
+    assert second.returncode == 1
+    assert b"another process is training in" in said
+    first.kill()
+    first.communicate()
+    with only_writer(tmp_path / "run"):  # the system let go of it
+        pass
+
+
+def test_signals_are_as_they_were():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Signals() as signals:
+        assert not signals()
+        signal.raise_signal(signal.SIGINT)
+        assert signals()
+        with pytest.raises(KeyboardInterrupt):  # the second acts as it always did
+            signal.raise_signal(signal.SIGINT)
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before
