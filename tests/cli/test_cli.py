@@ -139,13 +139,6 @@ def test_sinusoid_run(tmp_path, capsys):
     assert json.loads(other.read_text())["protocol"]["steps"] == 2
 
 
-def test_glyphs_run(tmp_path):
-    arguments = ["train", "glyphs", "--run-dir", str(tmp_path / "run"), *QUICK]
-    small = ["--model.filters", "4", "--outer.steps", "2", "--data.queries", "2"]
-    assert main([*arguments, *small, "--evaluation.queries", "2"]) == 0
-    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-
-
 def test_an_augmented_run(tmp_path):
     augment = "--augment.classes", "turn", "--augment.jitter", "0.1"
     places = "--images", str(images(tmp_path / "images"))
@@ -449,14 +442,14 @@ def steps_logged(folder):
 
 
 def test_killed_at_random_moments(tmp_path):
-    """`kill -9` three times over one run: it ends in the unbroken run's parameters."""
+    """`kill -9` twice over one run: it ends in the unbroken run's parameters."""
     whole, broken, chance = tmp_path / "whole", tmp_path / "broken", random.Random(0)
     assert launch(whole).wait() == 0
     reached = []
-    for kills in range(3):
+    for kills in range(2):
         process = launch(broken)
         # Later each time: some kills find a checkpoint, however slow the machine.
-        while newest(broken) < kills * STEPS // 5:
+        while newest(broken) < kills * STEPS // 4:
             assert process.poll() is None, "the run ended before it was killed"
             time.sleep(0.01)
         time.sleep(chance.uniform(0.0, 1.5))
