@@ -19,16 +19,16 @@ def episodes(tasks):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "tasks, settings",
     [
-        dict(devices=2),
-        dict(devices=64),  # more than there are
-        dict(tasks_per_chunk=2),
-        dict(devices=2, tasks_per_chunk=1),
+        (4, dict(devices=2)),
+        (5, dict(devices=2)),
+        (5, dict(devices=64)),  # more than there are
+        (5, dict(tasks_per_chunk=2)),
+        (5, dict(devices=2, tasks_per_chunk=1)),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("tasks", [4, 5])
 def test_the_gradient_is_the_same_however_tasks_run(
     float64, monkeypatch, settings, tasks
 ):
