@@ -87,7 +87,7 @@ def main(settings: Settings) -> None:
             learner, meta, episodes, loss, score
         ),
         "orders": lambda: study.orders(
-            lambda grad, k, rate: build(grad, k, rate),
+            build,
             meta,
             episodes,
             steps=(steps,),

@@ -91,9 +91,7 @@ def _check(name: str, model: Model, loss: Loss, numbers: Episode) -> bool:
     with jax.enable_x64(True):
         wide = lambda x: jnp.asarray(x, float if x.dtype.kind == "f" else jnp.int32)  # noqa: E731
         episode = jax.tree.map(wide, numbers)
-        theta = jax.tree.map(
-            lambda x: jnp.asarray(np.asarray(x), float), model.init(jax.random.key(0))
-        )
+        theta = jax.tree.map(wide, model.init(jax.random.key(0)))
 
         def learner(grad: GradTransform) -> Learner:
             return maml(model, loss, optax.sgd(RATE), STEPS, grad=grad)

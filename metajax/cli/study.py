@@ -25,7 +25,7 @@ from metajax.errors import InputError
 from metajax.gradients import reverse
 from metajax.reporting import write_whole
 from metajax.study import remarks
-from metajax.study.plots import plot, save
+from metajax.study.plots import plot
 from metajax.study.plots.style import rendered
 from metajax.study.report import Section, numbers, page
 from metajax.types import Array, Episode, GradTransform, Learner, Loss, PyTree, Sampler
@@ -306,11 +306,7 @@ def study_run(
     sections = []
     for name in only or DIAGNOSTICS:
         print(f"studying {name}", file=sys.stderr)
-        section = _section(name, run)
-        sections.append(section)
-        if section.found is not None:
-            write_whole(folder / f"{name}.svg", section.figure)
-            save(plot(section.found), folder / f"{name}.png")
+        sections.append(_section(name, run, folder))
     facts = {
         "run": directory,
         "learner": config.learner,
@@ -330,13 +326,17 @@ def study_run(
     print(f"written to {folder / 'report.html'}")
 
 
-def _section(name: str, run: Studied) -> Section:
+def _section(name: str, run: Studied, folder: Path) -> Section:
+    """What a diagnostic found; its figure is written into the folder too."""
     title, reading, find, remark = DIAGNOSTICS[name]
     try:
         found = find(run)
     except InputError as error:  # a diagnostic that is not for this learner
         return Section(name, title, reading, missing=str(error))
-    figure = rendered(plot(found), "svg")
+    drawn = plot(found)
+    figure = rendered(drawn, "svg")
+    write_whole(folder / f"{name}.svg", figure)
+    write_whole(folder / f"{name}.png", rendered(drawn, "png"))
     return Section(name, title, reading, found, figure, remark=remark(run, found))
 
 

@@ -286,9 +286,10 @@ def test_without_transforms_it_is_the_sampler():
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_a_fit_with_every_transform_is_finite():
+@pytest.mark.parametrize("learner", [mj.maml, mj.proto_maml])
+def test_a_fit_with_every_transform_is_finite(learner):
     sampler = augmented(mj.data.glyphs(3, 1, 2, size=16), *EVERY.values())
-    found = mj.proto_maml(
+    found = learner(
         small_conv(),
         mj.cross_entropy,
         optax.sgd(0.1),
