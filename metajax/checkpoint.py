@@ -128,10 +128,13 @@ class Checkpoints:
         return None
 
     def _manager(self) -> ocp.CheckpointManager:
+        self._directory.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=_alone(),
         )
         return ocp.CheckpointManager(self._directory, options=options)
 
@@ -144,7 +147,7 @@ class Checkpoints:
                 f"{folder} is a checkpoint of another model or optimizer (expected "
                 f"{differing[0]}, not found); use another run directory"
             )
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
             state = checkpointer.restore(folder / "state", template)
         if _manifest(state) != manifest:
@@ -156,6 +159,14 @@ class Checkpoints:
         folder.mkdir(exist_ok=True)
         target = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=folder)) / str(step)
         (self._directory / str(step)).rename(target)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """This process writes and reads without the others, if there are several."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"only{own}"
+    )
 
 
 def _manifest(state: TrainState) -> dict[str, Any]:

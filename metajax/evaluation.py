@@ -10,6 +10,7 @@ import numpy as np
 
 from metajax.losses import accuracy, over_present
 from metajax.parallel import map_over_tasks
+from metajax.sampling import task_sampler
 from metajax.training import check_task
 from metajax.types import (
     Array,
@@ -17,7 +18,6 @@ from metajax.types import (
     Loss,
     PyTree,
     Sampler,
-    as_pytree,
     check_count,
     unpadded,
 )
@@ -105,7 +105,7 @@ def evaluate(
     """
     check_count("tasks", tasks, least=2)
     check_count("tasks_per_call", tasks_per_call, least=1)
-    episodes = as_pytree(episodes)
+    episodes = task_sampler(episodes)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
     support, query = (

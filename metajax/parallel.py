@@ -1,6 +1,6 @@
 """How the tasks of a meta-batch run: how many at a time, and on which devices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from metajax.errors import InputError
 from metajax.ops.precision import wider
+from metajax.sampling import as_drawn
 from metajax.types import Array, PyTree, check_count
 
 Chunk = int | Literal["auto"] | None
@@ -58,41 +59,50 @@ def mean_over_tasks(
         chunk. None for all at once. "auto" takes as many as should stay in cache on a
         CPU, and in half the memory elsewhere, by an estimate of what one task
         allocates.
-      devices: at most so many local devices share the tasks; fewer if there is too
-        little work to share.
+      devices: at most so many devices share the tasks; fewer if there is too little
+        work to share. Of several processes (`jax.distributed`), all devices of all
+        processes, or one.
 
     Returns:
-      `run(shared, batch) -> tree`, the means.
+      `run(shared, batch) -> tree`, the means. Of a `metajax.sampling.Drawn`, each
+      device makes the tasks of a chunk when it comes to them.
 
     Raises:
-      InputError: if `tasks_per_chunk` is none of these, or `devices` is below 1.
+      InputError: if `tasks_per_chunk` is none of these, `devices` is below 1, or more
+        than one but not all of several processes'.
     """
     check_chunk(tasks_per_chunk)
     check_count("devices", devices, least=1)
     function = jax.jit(function)  # what is jitted is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        one = (shared, _first(batch), jax.eval_shape(lambda: jnp.zeros(1)))
+        tasks, sampler = as_drawn(batch)
+        made = jax.eval_shape(sampler.make, _first(tasks))
+        one = (shared, made, jax.eval_shape(lambda: jnp.zeros(1)))
         size = partial(allocated_bytes, function, *one)
-        plan = _plan(_length(batch), size, tasks_per_chunk, devices)
+        plan = _plan(_length(tasks), size, tasks_per_chunk, _everywhere(devices))
         like = jax.eval_shape(function, *one)
-        chunks, weights = plan.split(batch), plan.weights()
 
-        def total(shared: PyTree, chunks: PyTree, weights: Array) -> PyTree:
+        def total(common: PyTree, chunks: PyTree, weights: Array) -> PyTree:
+            shared, sampler = common
+
             def part(chunk):
-                found = function(shared, *chunk)
+                tasks, weights = chunk
+                found = function(shared, sampler.make(tasks), weights)
                 return jax.tree.map(lambda x: x.astype(wider(x.dtype)), found)
 
             return _sum(part, (chunks, weights))
 
+        args = (shared, sampler), plan.split(tasks), plan.weights()
+
         if plan.devices > 1:
 
-            def everywhere(shared: PyTree, chunks: PyTree, weights: Array) -> PyTree:
-                return jax.lax.psum(total(shared, chunks, weights), "task")
+            def everywhere(*args: PyTree) -> PyTree:
+                return jax.lax.psum(total(*args), "task")
 
-            found = _sharded(everywhere, plan, P())(shared, chunks, weights)
+            found = _sharded(everywhere, jax.devices()[: plan.devices], P())(*args)
         else:
-            found = total(shared, chunks, weights)
+            found = total(*args)
         return jax.tree.map(lambda x, y: x.astype(y.dtype), found, like)
 
     return run
@@ -109,13 +119,13 @@ def map_over_tasks(
     Args:
       function: `function(shared, batch) -> tree`.
       tasks_per_chunk: see `mean_over_tasks`.
-      devices: see `mean_over_tasks`.
+      devices: at most so many of this process's devices share the tasks.
 
     Returns:
       A function with the same arguments and result.
 
     Raises:
-      InputError: see `mean_over_tasks`.
+      InputError: if `tasks_per_chunk` is none of these, or `devices` is below 1.
     """
     check_chunk(tasks_per_chunk)
     check_count("devices", devices, least=1)
@@ -127,8 +137,9 @@ def map_over_tasks(
         def part(shared: PyTree, chunks: PyTree) -> PyTree:
             return jax.lax.map(partial(function, shared), chunks)
 
-        spread = part if plan.devices == 1 else _sharded(part, plan, P("task"))
-        found = spread(shared, plan.split(batch))
+        if plan.devices > 1:
+            part = _sharded(part, jax.local_devices()[: plan.devices], P("task"))
+        found = part(shared, plan.split(batch))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], found)
 
     return run
@@ -159,7 +170,7 @@ def cut(
       The `Cut`.
     """
     size = partial(allocated_bytes, function, shared, _first(batch))
-    return _plan(_length(batch), size, chunk, devices)
+    return _plan(_length(batch), size, chunk, _here(devices))
 
 
 def allocated_bytes(function: Callable, *args: PyTree) -> int:
@@ -233,19 +244,45 @@ class Cut(NamedTuple):
         return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)
 
 
-def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, devices: int) -> Cut:
+class Pool(NamedTuple):
+    """How many devices may share tasks, and how many must."""
+
+    most: int
+    least: int = 1
+
+
+def _here(devices: int) -> Pool:
+    """At most so many of this process's."""
+    return Pool(min(devices, jax.local_device_count()))
+
+
+def _everywhere(devices: int) -> Pool:
+    """So many of all; of several processes all must share, or this one works alone."""
+    count = jax.device_count()
+    if jax.process_count() == 1 or devices == 1:
+        return _here(devices)
+    if devices < count:
+        raise InputError(
+            f"devices must be all {count} of the {jax.process_count()} processes, or 1 "
+            f"to work alone, got {devices}"
+        )
+    return Pool(count, least=count)
+
+
+def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, pool: Pool) -> Cut:
     """For tasks of `size()` bytes."""
+    devices = pool.most
     if devices > 1 or chunk == "auto":
         one = max(1, size())
-        worth = max(1, tasks * one // WORTH_BYTES)
-        devices = min(devices, worth, jax.local_device_count())
+        worth = max(pool.least, tasks * one // WORTH_BYTES)
+        devices = min(devices, worth)
         most = max(1, _budget() // one) if chunk == "auto" else chunk
     else:
         most = chunk
     each = -(-tasks // devices)
     chunks = -(-each // min(most or each, each))
-    # As even as can be, and no device for repetitions alone.
-    devices = -(-tasks // each)
+    # As even as can be, and no device for repetitions alone if it can be left out.
+    devices = max(pool.least, -(-tasks // each))
     return Cut(tasks, chunks * devices, -(-each // chunks), devices)
 
 
@@ -272,13 +309,10 @@ def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
     return jax.lax.scan(add, zeros, chunks)[0]
 
 
-def _sharded(function: Callable, plan: Cut, out: P) -> Callable:
-    """`function(shared, *chunks)` with the chunks over the plan's devices."""
+def _sharded(function: Callable, devices: Sequence[Any], out: P) -> Callable:
+    """`function(shared, *chunks)` with the chunks over the devices."""
     mesh = jax.make_mesh(
-        (plan.devices,),
-        ("task",),
-        devices=jax.local_devices()[: plan.devices],
-        axis_types=(AxisType.Auto,),
+        (len(devices),), ("task",), devices=devices, axis_types=(AxisType.Auto,)
     )
 
     def run(shared: PyTree, *chunks: PyTree) -> PyTree:

@@ -11,6 +11,8 @@ import optax
 
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
+from metajax.processes import FirstWrites, any_says, place
+from metajax.sampling import Drawn, task_sampler
 from metajax.types import (
     Array,
     Episode,
@@ -19,7 +21,6 @@ from metajax.types import (
     Metrics,
     PyTree,
     Sampler,
-    as_pytree,
     check_count,
     check_episodes,
     check_labels,
@@ -68,7 +69,7 @@ class Checkpointer(Protocol):
         ...
 
 
-Step = Callable[[TrainState, Episode], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Episode | Drawn], tuple[TrainState, Metrics]]
 
 
 def init_state(
@@ -109,8 +110,8 @@ def meta_gradient(
         meta-batch. "auto" takes as many as stay in cache on a CPU and as many as fit in
         memory elsewhere; None takes all, as a meta-batch needs that you have sharded
         yourself.
-      devices: at most so many local devices share the tasks; fewer where they would
-        have too little to do.
+      devices: at most so many devices share the tasks; fewer where they would have too
+        little to do. Of several processes, all of them or 1.
 
     Returns:
       A pure function of the meta-parameters, a meta-batch of B tasks and, for a
@@ -140,7 +141,7 @@ def meta_gradient(
 
     run = mean_over_tasks(one_chunk, tasks_per_chunk=tasks_per_chunk, devices=devices)
 
-    def gradient(meta: PyTree, episodes: Episode, step: Array | int = 0):
+    def gradient(meta: PyTree, episodes: Episode | Drawn, step: Array | int = 0):
         return run((meta, jnp.asarray(step, jnp.int32)), episodes)
 
     return gradient
@@ -183,7 +184,7 @@ def train_step(
     """
     gradient = meta_gradient(learner, tasks_per_chunk=tasks_per_chunk, devices=devices)
 
-    def step(state: TrainState, episodes: Episode):
+    def step(state: TrainState, episodes: Episode | Drawn):
         (loss, metrics), grads = gradient(state.meta, episodes, state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.meta)
         meta = optax.apply_updates(state.meta, updates)
@@ -224,12 +225,17 @@ def fit(
       tasks: tasks a meta-batch.
       seed: of the initial parameters and of every episode.
       tasks_per_chunk: see `meta_gradient`.
-      devices: see `meta_gradient`; all local devices by default.
+      devices: see `meta_gradient`; all of all processes by default.
       steps_per_call: meta-steps a dispatch.
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
       checkpoint_every: meta-steps between checkpoints; the last step is always saved.
       observers: told of the metrics after each dispatch.
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
+
+    Several processes (`jax.distributed.initialize`) call it alike and train as one.
+    Only the first reads and writes checkpoints, and tells the others what it restored;
+    all stop if one is asked to. Each tells its own observers: give what writes files to
+    the first alone (`jax.process_index() == 0`).
 
     Returns:
       The final state.
@@ -256,12 +262,13 @@ def fit(
         learner,
         optimizer,
         tasks_per_chunk=tasks_per_chunk,
-        devices=jax.local_device_count() if devices is None else devices,
+        devices=jax.device_count() if devices is None else devices,
     )
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = init_state(learner, optimizer, init_key)
-    episodes = as_pytree(episodes)
+    episodes = task_sampler(episodes)
     check_task(learner_at(learner, 0), state.meta, episodes, tasks)
+    checkpoints = None if checkpoints is None else FirstWrites(checkpoints)
     if checkpoints is not None and (restored := checkpoints.restore(state)):
         state = restored
         if int(state.step) > steps:
@@ -277,11 +284,11 @@ def fit(
     run = many_steps(step, tasks=tasks, most=steps_per_call)
     dispatch = run.lower(state, episodes, data_key, steps).compile()
     # Where the program wants them, or the first call would differ from all others.
-    state, episodes, data_key = jax.device_put(
+    state, episodes, data_key = place(
         (state, episodes, data_key), dispatch.input_shardings[0][:3]
     )
     while (done := int(state.step)) < steps:
-        if stop():
+        if any_says(stop()):
             if checkpoints is not None:
                 checkpoints.save(state)
             raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
@@ -320,10 +327,11 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
 
     @partial(jax.jit, donate_argnums=0)
     def run(state: TrainState, episodes: Sampler, key: Array, until: Array):
-        start = state.step
+        start, sampler = state.step, task_sampler(episodes)
 
         def one(state: TrainState):
-            return step(state, episodes(jax.random.fold_in(key, state.step), tasks))
+            drawn = sampler.draw(jax.random.fold_in(key, state.step), tasks)
+            return step(state, Drawn(drawn, sampler))
 
         def body(carry):
             state, trace, _ = carry

@@ -126,19 +126,13 @@ class Sampler(Protocol):
 
     It is called inside `jit`. One that holds arrays should be a pytree (see
     `metajax.data.Images`), so that they are passed to the compiled step and are not
-    baked into it.
+    baked into it. One that has the two parts of a `metajax.sampling.TaskSampler` makes
+    each task on the device that trains on it.
     """
 
     def __call__(self, key: Array, tasks: int, /) -> Episode:
         """A meta-batch of `tasks` episodes."""
         ...
-
-
-def as_pytree(episodes: Sampler) -> Sampler:
-    """A sampler that can be an argument of a jitted function."""
-    if jax.tree.structure(episodes) == jax.tree.structure(0):
-        return jax.tree_util.Partial(episodes)
-    return episodes
 
 
 class GradTransform(Protocol):

@@ -1,11 +1,16 @@
+import math
+import re
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import metajax as mj
 from metajax import parallel
 from metajax.parallel import allocated_bytes, map_over_tasks
+from metajax.training import many_steps
 from tests.helpers import KEY, compilations, image_episode, relative, small_conv
 
 LEARNER = mj.maml(
@@ -92,6 +97,37 @@ def test_chunks_of_half_precision_add_up_in_single():
 
     run = parallel.mean_over_tasks(total, tasks_per_chunk=1)
     assert run(None, jnp.ones(1024, jnp.bfloat16)) == 1.0
+
+
+STORE = mj.data.ImageStore(
+    np.zeros((9, 5, 8, 8, 1), np.uint8), np.full(9, 5), tuple("abcdefghi")
+)
+IMAGES = mj.data.image_episodes(STORE, 5, 1, 2, rotations=4)
+SAMPLERS = {
+    "waves": (mj.data.sinusoid(), mj.mse, 1),
+    "images": (IMAGES, mj.cross_entropy, 5),
+    "turned": (mj.data.augmented(IMAGES, mj.data.turn_classes), mj.cross_entropy, 5),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_devices_meet_once_and_make_their_own_tasks(monkeypatch, name):
+    """The whole dispatch: sampling, meta-gradient and update."""
+    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
+    (episodes, loss, outputs), tasks = SAMPLERS[name], 26
+    inputs = jax.eval_shape(lambda: episodes(KEY, 1)).query.inputs.shape[2:]
+    model = mj.mlp(math.prod(inputs), (4,), outputs)
+    flat = mj.Model(model.init, lambda p, x: model.apply(p, x.reshape(x.shape[0], -1)))
+    learner = mj.maml(flat, loss, optax.sgd(0.1), 1)
+    step = mj.train_step(learner, optax.sgd(0.1), devices=2)
+    state = mj.init_state(learner, optax.sgd(0.1), KEY)
+    run = many_steps(step, tasks=tasks, most=2)
+    text = run.lower(state, episodes, KEY, 2).compile().as_text()
+    assert len(re.findall(r" all-reduce(?:-start)?\(", text)) == 1
+    for other in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert other not in text
+    assert f"[{tasks // 2}," in text  # what a device makes
+    assert not re.search(rf"f32\[{tasks},", text)  # and nobody makes all
 
 
 def test_fit_on_two_devices_is_one_program(monkeypatch):

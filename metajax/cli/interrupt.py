@@ -55,8 +55,10 @@ class Signals:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
-        if isinstance(error, StoppedError) and self._seen:
-            raise Stopped(str(error), 128 + self._seen) from error
+        if isinstance(error, StoppedError):
+            # Or another of several processes was told to, and said so.
+            number = self._seen or signal.SIGTERM
+            raise Stopped(str(error), 128 + number) from error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._seen = number

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-import jax
 import tyro
 
 import metajax
 from metajax.cli.interrupt import Stopped
+from metajax.cli.machine import Machine, a_device_for_each_core
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.cli.tasks import Places, Split
 from metajax.errors import InputError, NonFiniteError
@@ -29,6 +29,7 @@ class Run:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     places: Annotated[Places, tyro.conf.arg(name="")]
+    machine: Annotated[Machine, tyro.conf.arg(name="")]
     run_dir: Path
     """The run's directory; a run that is there goes on where it stopped."""
 
@@ -36,7 +37,8 @@ class Run:
         """Trains."""
         from metajax.cli.run import train
 
-        train(self.config, self.run_dir, self.places)
+        self.machine.start()
+        train(self.config, self.run_dir, self.places, devices=self.machine.shared)
 
 
 def _presets(suffix: str) -> Any:
@@ -47,7 +49,7 @@ def _presets(suffix: str) -> Any:
                 Run,
                 tyro.conf.subcommand(
                     name,
-                    default=Run(config, Places(), RUNS / (name + suffix)),
+                    default=Run(config, Places(), Machine(), RUNS / (name + suffix)),
                     description=DESCRIPTIONS[name],
                 ),
             ]
@@ -83,7 +85,9 @@ class Pretrain:
         """Pre-trains."""
         from metajax.cli.pretrain import pretrain
 
-        pretrain(self.preset.config, self.preset.run_dir, self.preset.places)
+        run = self.preset
+        run.machine.start_alone()
+        pretrain(run.config, run.run_dir, run.places, devices=run.machine.shared)
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,7 @@ class Plan:
         from metajax.cli.study import plan_run
 
         check_config(self.preset.config)
+        self.preset.machine.start_alone()
         plan_run(self.preset.config, self.preset.places)
 
 
@@ -271,16 +276,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def console() -> int:
-    """The installed command: `main`, with a device of JAX for every core.
-
-    On a CPU, tasks shared by devices keep the cores busier than threads inside an
-    operation do. It can be set only before JAX has started.
-    """
-    flags = os.environ.get("XLA_FLAGS", "")
-    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in flags
-    if not chosen:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
+    """The installed command: `main`, with a device of JAX for every core."""
+    a_device_for_each_core()
     status = main()
     if status == INTERRUPTED:
         # A computation may still be running; the interpreter's end under it crashes.

@@ -30,7 +30,9 @@ from metajax.training import fit
 EXAMPLES = 64  # a batch
 
 
-def pretrain(config: Config, directory: Path, places: Places) -> None:
+def pretrain(
+    config: Config, directory: Path, places: Places, *, devices: int | None = None
+) -> None:
     """Trains in `directory`, or goes on with what is there, and saves the body.
 
     Raises:
@@ -66,6 +68,7 @@ def pretrain(config: Config, directory: Path, places: Places) -> None:
             steps=config.outer.steps,
             tasks=1,
             seed=config.seed,
+            devices=devices,
             checkpoints=Checkpoints(directory / "checkpoints"),
             observers=(rows, progress),
             stop=signals,

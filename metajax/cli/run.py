@@ -16,9 +16,10 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -45,6 +46,7 @@ from metajax.cli.tasks import (
 from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
 from metajax.parallel import check_chunk
+from metajax.processes import any_says, from_first, in_turn, is_first
 from metajax.reporting import (
     JsonLines,
     Progress,
@@ -68,8 +70,12 @@ CHECKPOINTS = 20  # in a run
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
-def train(config: Config, directory: Path, places: Places) -> None:
+def train(
+    config: Config, directory: Path, places: Places, *, devices: int | None = None
+) -> None:
     """Trains in `directory`, or goes on with what is there; evaluates and draws.
+
+    Of several processes all call it, and the first alone writes.
 
     Raises:
       InputError: for a configuration or data that will not do, or a directory of
@@ -77,25 +83,51 @@ def train(config: Config, directory: Path, places: Places) -> None:
       Stopped: if a signal asked for it; the run is saved.
     """
     check_config(config)
+    job = in_turn(lambda: _job(config, directory, places))
+    with ExitStack() as held:
+        from_first(lambda: _enter(config, directory, held))
+        if any_says(is_first() and _is_finished(directory, config)):
+            if is_first():
+                print((directory / "evaluation.txt").read_text(), end="")
+                print(
+                    f"{directory} is finished; `metajax evaluate` measures it otherwise"
+                )
+            return
+        state = _trained(job, directory, devices)
+        if is_first():
+            rows = read_rows(directory / "metrics.jsonl")
+            figures.learning_curve(rows, job.task.metric_name, directory)
+        meta = averaged(state)
+        _evaluate(
+            job.config, config.evaluation, job.task, meta, directory, split="test"
+        )
+
+
+class Job(NamedTuple):
+    """What is trained, and on what."""
+
+    config: Config
+    task: Task
+    learner: Learner | LearnerSchedule
+    episodes: Sampler
+
+
+def _job(config: Config, directory: Path, places: Places) -> Job:
     task = build_task(config.data, places)
     own = _with_own_body(config, directory)
     learner = build_schedule(own, task)
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
         task.episodes(split, config.evaluation.queries)
+    return Job(own, task, learner, episodes)
+
+
+def _enter(config: Config, directory: Path, held: ExitStack) -> None:
+    """Makes the directory this run's and this process's, as long as it is held."""
     claim(directory, config)
-    with only_writer(directory):
-        if config.inner.backbone is not None:
-            keep_body(Path(config.inner.backbone), directory)
-        if _is_finished(directory, config):
-            print((directory / "evaluation.txt").read_text(), end="")
-            print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
-            return
-        state = _trained(own, task, learner, episodes, directory)
-        name, rows = task.metric_name, read_rows(directory / "metrics.jsonl")
-        figures.learning_curve(rows, name, directory)
-        meta = averaged(state)
-        _evaluate(own, config.evaluation, task, meta, directory, split="test")
+    held.enter_context(only_writer(directory))
+    if config.inner.backbone is not None:
+        keep_body(Path(config.inner.backbone), directory)
 
 
 def _is_finished(directory: Path, config: Config) -> bool:
@@ -104,36 +136,33 @@ def _is_finished(directory: Path, config: Config) -> bool:
     return reached == config.outer.steps and evaluated
 
 
-def _trained(
-    config: Config,
-    task: Task,
-    learner: Learner | LearnerSchedule,
-    episodes: Sampler,
-    directory: Path,
-) -> TrainState:
-    outer = config.outer
+def _trained(job: Job, directory: Path, devices: int | None) -> TrainState:
+    config, task, outer = job.config, job.task, job.config.outer
     rows = JsonLines(directory / "metrics.jsonl")
     bar, board = Progress(outer.steps, outer.tasks), TensorBoard(directory / "events")
     with board as events, bar as progress, Signals() as signals:
+        # Of several processes all validate, so that none waits, and one writes.
+        writers = (rows, events, progress) if is_first() else ()
         validation = Validation(
             build_learner(config, task, steps=config.evaluation.steps),
             task.episodes("validation", config.evaluation.queries),
             task.metric,
             task.metric_name,
             every=max(1, outer.steps // VALIDATIONS),
-            sinks=(rows, events),
+            sinks=(rows, events) if is_first() else (),
         )
         return fit(
-            learner,
+            job.learner,
             build_optimizer(config),
-            episodes,
+            job.episodes,
             steps=outer.steps,
             tasks=outer.tasks,
             seed=config.seed,
             tasks_per_chunk=outer.tasks_per_chunk,
+            devices=devices,
             checkpoints=_checkpoints(directory),
             checkpoint_every=max(100, outer.steps // CHECKPOINTS),
-            observers=(rows, events, progress, validation),
+            observers=(*writers, validation),
             stop=signals,
         )
 
@@ -273,7 +302,8 @@ def _evaluate(
 ) -> None:
     learner = build_learner(config, task, steps=settings.steps)
     episodes = task.episodes(split, settings.queries)
-    print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
+    if is_first():
+        print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
     facts = config.as_dict()["data"] | {
         "queries": settings.queries,
         "norm": getattr(config.model, "norm", None),
@@ -295,6 +325,8 @@ def _evaluate(
             "precision": config.precision,
         },
     )
+    if not is_first():
+        return
     own = settings == config.evaluation and split == "test"
     name = "evaluation" if own else _name(settings, split)
     if own:

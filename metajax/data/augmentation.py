@@ -5,7 +5,8 @@ from typing import Protocol
 
 import jax
 
-from metajax.types import Array, Episode, Sampler, as_pytree
+from metajax.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax.types import Array, Episode, PyTree, Sampler
 
 
 class Transform(Protocol):
@@ -18,17 +19,22 @@ class Transform(Protocol):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Augmented:
+class Augmented(InTwoParts):
     """The sampler that `augmented` makes: `episodes(key, tasks) -> Episode`."""
 
-    episodes: Sampler
+    episodes: TaskSampler
     transforms: tuple[Transform, ...] = field(metadata={"static": True})
 
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` episodes and changes each by a key of its own."""
+    def draw(self, key: Array, tasks: int) -> tuple[PyTree, Array]:
+        """Draws tasks, and a key to change each."""
         draw_key, change_key = jax.random.split(key)
-        episodes = self.episodes(draw_key, tasks)
-        return jax.vmap(self._change)(jax.random.split(change_key, tasks), episodes)
+        keys = jax.random.split(change_key, tasks)
+        return self.episodes.draw(draw_key, tasks), keys
+
+    def make(self, drawn: tuple[PyTree, Array]) -> Episode:
+        """The episodes, changed."""
+        tasks, keys = drawn
+        return jax.vmap(self._change)(keys, self.episodes.make(tasks))
 
     def _change(self, key: Array, episode: Episode) -> Episode:
         keys = jax.random.split(key, len(self.transforms))
@@ -58,4 +64,4 @@ def augmented(episodes: Sampler, *transforms: Transform) -> Augmented:
     >>> episodes(jax.random.key(0), 2).support.inputs.shape
     (2, 5, 28, 28, 1)
     """
-    return Augmented(as_pytree(episodes), transforms)
+    return Augmented(task_sampler(episodes), transforms)

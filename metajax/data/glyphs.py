@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from metajax.data.images import split_by_class
 from metajax.errors import InputError
+from metajax.sampling import OfKeys
 from metajax.types import Array, Episode, check_count
 
 Split = Literal["train", "validation", "test"]
@@ -21,22 +22,18 @@ SOFTNESS = 0.012  # of its edge
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Glyphs:
-    """The sampler that `glyphs` makes: `episodes(key, tasks) -> Episode`."""
+class Glyphs(OfKeys):
+    """The sampler that `glyphs` makes: `episodes(key, tasks) -> Episode`.
+
+    Inputs are `float32[tasks, ways * n, size, size, 1]` in [0, 1], targets
+    `int32[tasks, ways * n]`, grouped by class, with n = `shots` or `queries`.
+    """
 
     ways: int = field(metadata={"static": True})
     shots: int = field(metadata={"static": True})
     queries: int = field(metadata={"static": True})
     split: int = field(metadata={"static": True})
     size: int = field(metadata={"static": True})
-
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` episodes.
-
-        Inputs are `float32[tasks, ways * n, size, size, 1]` in [0, 1], targets
-        `int32[tasks, ways * n]`, grouped by class, with n = `shots` or `queries`.
-        """
-        return jax.vmap(self._episode)(jax.random.split(key, tasks))
 
     def _episode(self, key: Array) -> Episode:
         class_key, *drawing_keys = jax.random.split(key, self.ways + 1)

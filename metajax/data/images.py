@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.errors import InputError
+from metajax.sampling import OfKeys
 from metajax.types import Array, Batch, Episode, check_count
 
 ROTATIONS = (1, 4)
@@ -30,8 +31,11 @@ class ImageStore(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Images:
+class Images(OfKeys):
     """The sampler that `image_episodes` makes: `episodes(key, tasks) -> Episode`.
+
+    Inputs are `float32[tasks, ways * n, height, width, channels]` in [0, 1], targets
+    `int32[tasks, ways * n]`, grouped by class, with n = `shots` or `queries`.
 
     Attributes:
       images: `uint8[classes, per_class, height, width, channels]`, on the device.
@@ -44,15 +48,6 @@ class Images:
     shots: int = field(metadata={"static": True})
     queries: int = field(metadata={"static": True})
     rotations: int = field(metadata={"static": True})
-
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` episodes.
-
-        Inputs are `float32[tasks, ways * n, height, width, channels]` in [0, 1],
-        targets `int32[tasks, ways * n]`, grouped by class, with n = `shots` or
-        `queries`.
-        """
-        return jax.vmap(self._episode)(jax.random.split(key, tasks))
 
     def _episode(self, key: Array) -> Episode:
         class_key, image_key = jax.random.split(key)

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from metajax.data.images import ImageStore, check_store, rotate
+from metajax.sampling import OfKeys
 from metajax.types import Array, Batch, Episode, check_count
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class JointBatches:
+class JointBatches(OfKeys):
     """The sampler that `joint_batches` makes: `episodes(key, tasks) -> Episode`."""
 
     images: Array
@@ -24,11 +25,7 @@ class JointBatches:
         """How many there are, each rotation counted."""
         return self.images.shape[0] * self.rotations
 
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` batches."""
-        return jax.vmap(self._batch)(jax.random.split(key, tasks))
-
-    def _batch(self, key: Array) -> Episode:
+    def _episode(self, key: Array) -> Episode:
         class_key, image_key = jax.random.split(key)
         labels = jax.random.randint(class_key, (self.examples,), 0, self.classes)
         stored, turns = labels % len(self.images), labels // len(self.images)

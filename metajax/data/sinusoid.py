@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from metajax.sampling import OfKeys
 from metajax.types import Array, Batch, Episode, check_count
 
 AMPLITUDE = (0.1, 5.0)
@@ -14,15 +15,14 @@ DOMAIN = (-5.0, 5.0)
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Sinusoid:
-    """The sampler that `sinusoid` makes: `episodes(key, tasks) -> Episode`."""
+class Sinusoid(OfKeys):
+    """The sampler that `sinusoid` makes: `episodes(key, tasks) -> Episode`.
+
+    Inputs and targets are `float32[tasks, n, 1]`.
+    """
 
     shots: int = field(metadata={"static": True})
     queries: int = field(metadata={"static": True})
-
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` episodes of inputs and targets `float32[tasks, n, 1]`."""
-        return jax.vmap(self._episode)(jax.random.split(key, tasks))
 
     def _episode(self, key: Array) -> Episode:
         keys = jax.random.split(key, 3)

@@ -6,23 +6,29 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.types import Array, Batch, Episode, Padded, Sampler, as_pytree, check_count
+from metajax.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax.types import Array, Batch, Episode, Padded, PyTree, Sampler, check_count
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Varied:
+class Varied(InTwoParts):
     """The sampler that `varied` makes: `episodes(key, tasks) -> Episode`."""
 
-    episodes: Sampler
+    episodes: TaskSampler
     ways: tuple[int, int] = field(metadata={"static": True})
     shots: tuple[int, int] = field(metadata={"static": True})
 
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` episodes, whose inputs and targets are `Padded`."""
+    def draw(self, key: Array, tasks: int) -> tuple[PyTree, Array]:
+        """Draws tasks, and a key to vary each."""
         draw_key, vary_key = jax.random.split(key)
-        drawn = self.episodes(draw_key, tasks)
-        return jax.vmap(self._vary)(jax.random.split(vary_key, tasks), drawn)
+        keys = jax.random.split(vary_key, tasks)
+        return self.episodes.draw(draw_key, tasks), keys
+
+    def make(self, drawn: tuple[PyTree, Array]) -> Episode:
+        """Episodes whose inputs and targets are `Padded`."""
+        tasks, keys = drawn
+        return jax.vmap(self._vary)(keys, self.episodes.make(tasks))
 
     def _vary(self, key: Array, episode: Episode) -> Episode:
         ways_key, shots_key = jax.random.split(key)
@@ -98,7 +104,7 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
             f"the most ways times the most shots must be the episodes' {found} support "
             f"examples, got {ways[1]} x {shots[1]} = {expected}"
         )
-    return Varied(as_pytree(episodes), (ways[0], ways[1]), (shots[0], shots[1]))
+    return Varied(task_sampler(episodes), (ways[0], ways[1]), (shots[0], shots[1]))
 
 
 def _labels(targets: jax.ShapeDtypeStruct) -> bool:

@@ -1,0 +1,134 @@
+"""Which devices and processes compute a run: no part of what the run is."""
+
+import os
+from dataclasses import dataclass
+
+import jax
+
+from metajax.errors import InputError
+from metajax.types import check_count
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The devices, and the processes, that share each meta-batch."""
+
+    devices: int | None = None
+    """Devices of each process; all of them by default, which are a CPU's cores."""
+    coordinator: str | None = None
+    """Of several processes, where the first can be reached, HOST:PORT; or auto, where
+    SLURM, MPI, Kubernetes or a TPU pod says it. All are started with the same flags,
+    but for --process."""
+    processes: int | None = None
+    """How many they are."""
+    process: int | None = None
+    """Which one this is, from 0."""
+
+    def start(self) -> None:
+        """Sets JAX up, before it computes anything.
+
+        Raises:
+          InputError: if a flag is missing or out of range, there are too few devices,
+            or the other processes cannot be reached.
+        """
+        if self.devices is not None:
+            check_count("--devices", self.devices, least=1)
+        self._check_processes()
+        if self.devices is not None:
+            _make_cpu_devices(self.devices)
+        if self.coordinator is not None:
+            self._meet(self.coordinator)
+        found = jax.local_device_count()
+        if self.devices is not None and self.devices > found:
+            raise InputError(
+                f"--devices must be at most the number of devices here, {found}, got "
+                f"{self.devices}"
+            )
+
+    def start_alone(self) -> None:
+        """Sets JAX up for what one process does.
+
+        Raises:
+          InputError: see `start`; and if there are to be several.
+        """
+        if self.coordinator is not None:
+            raise InputError(
+                "--coordinator is for metajax train; leave it out, and start this once"
+            )
+        self.start()
+
+    @property
+    def shared(self) -> int | None:
+        """For `fit`: how many devices share the tasks; None for all there are."""
+        return self.devices if jax.process_count() == 1 else None
+
+    def _check_processes(self) -> None:
+        numbers = {"--processes": self.processes, "--process": self.process}
+        given = [name for name, value in numbers.items() if value is not None]
+        if self.coordinator in (None, AUTO):
+            if given:
+                raise InputError(
+                    f"{given[0]} needs --coordinator HOST:PORT, got "
+                    f"{self.coordinator or 'none'}"
+                )
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise InputError(
+                "--coordinator must be HOST:PORT, the first process's, or auto, got "
+                f"{self.coordinator!r}"
+            )
+        if self.processes is None or self.process is None:
+            raise InputError(
+                "--coordinator needs --processes, how many there are, and --process, "
+                "which one this is, from 0"
+            )
+        check_count("--processes", self.processes, least=1)
+        check_count("--process", self.process, least=0)
+        if self.process >= self.processes:
+            raise InputError(
+                f"--process must be below --processes, {self.processes}, got "
+                f"{self.process}"
+            )
+
+    def _meet(self, coordinator: str) -> None:
+        ids = None if self.devices is None else list(range(self.devices))
+        try:
+            if coordinator == AUTO:
+                jax.distributed.initialize(local_device_ids=ids)
+            else:
+                jax.distributed.initialize(
+                    coordinator, self.processes, self.process, local_device_ids=ids
+                )
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the processes did not meet at {coordinator} "
+                f"({str(error).splitlines()[0]}); start all of them, with the same "
+                "--coordinator and --processes"
+            ) from error
+
+
+def a_device_for_each_core() -> None:
+    """On a CPU, unless the environment says otherwise.
+
+    Tasks shared by devices keep the cores busier than threads inside an operation do.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ or _flagged():
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
+
+
+def _make_cpu_devices(count: int) -> None:
+    if _flagged():  # JAX takes one or the other
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX has started, with what it has
+        pass
+
+
+def _flagged() -> bool:
+    return "device_count" in os.environ.get("XLA_FLAGS", "")

@@ -1,0 +1,132 @@
+"""Several processes that train as one: who writes, and what all must agree on.
+
+`jax.distributed.initialize` makes them one. Each then runs the same program, and `fit`
+shares every meta-batch among the devices of all. In one process this costs nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from metajax.errors import InputError
+from metajax.types import PyTree
+
+T = TypeVar("T")
+NOTHING, FOUND, FAILED = range(3)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def any_says(flag: bool) -> bool:
+    """Whether `flag` is true in any process; all must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree | None:
+    """What `call()` returns in the first process, told to all; the others do not call.
+
+    Args:
+      call: returns None, or arrays of the shapes and dtypes of `like`.
+      like: a pytree of arrays.
+
+    Returns:
+      The same in every process, bit for bit.
+
+    Raises:
+      InputError: in the others, if the call raised in the first; there, its own error.
+
+    >>> from_first(lambda: np.arange(3), np.zeros(3, int)).tolist()
+    [0, 1, 2]
+    """
+    if jax.process_count() == 1:
+        return call()
+    found, error = None, None
+    if is_first():
+        try:
+            found = call()
+        except Exception as raised:  # whatever it is, the others must not wait for ever
+            error = raised
+    status = NOTHING if found is None else FOUND
+    status = int(_told(np.array(FAILED if error else status)))
+    if error is not None:
+        raise error
+    if status == FAILED:
+        raise InputError("the first process failed; what it printed says why")
+    if status == NOTHING:
+        return None
+    return _from_bytes(_told(_as_bytes(like if found is None else found)), like)
+
+
+def in_turn(call: Callable[[], T]) -> T:
+    """`call()` in the first process, and then in the others together.
+
+    So the first prepares what all then read.
+
+    Raises:
+      InputError: in the others, if the call raised in the first.
+    """
+    found: list[T] = []
+    from_first(lambda: found.append(call()))
+    return found[0] if found else call()
+
+
+def place(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Puts arrays, the same in every process, where a program of all wants them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    return jax.tree.map(_placed, tree, shardings)
+
+
+class FirstWrites:
+    """Checkpoints that only the first process reads and writes; all know them.
+
+    Args:
+      checkpoints: what `fit` takes; those of the other processes are not asked.
+    """
+
+    def __init__(self, checkpoints: Any):
+        self._checkpoints = checkpoints
+
+    def save(self, state: PyTree) -> None:
+        """Saves in the first process."""
+        from_first(lambda: self._checkpoints.save(state))
+
+    def restore(self, like: PyTree) -> PyTree | None:
+        """Restores in the first process, and tells the others."""
+        return from_first(lambda: self._checkpoints.restore(like), like)
+
+
+def _told(x: np.ndarray) -> np.ndarray:
+    return multihost_utils.broadcast_one_to_all(x)
+
+
+def _as_bytes(tree: PyTree) -> np.ndarray:
+    """As they are: sums, by which arrays travel, would lose the sign of zero."""
+    whole = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
+    return np.frombuffer(whole, np.uint8)
+
+
+def _from_bytes(whole: np.ndarray, like: PyTree) -> PyTree:
+    leaves, form = jax.tree.flatten(like)
+    ends = np.cumsum([x.size * x.dtype.itemsize for x in leaves])
+    parts = np.split(np.asarray(whole), ends[:-1])
+    return form.unflatten(
+        part.view(x.dtype).reshape(x.shape) for part, x in zip(parts, leaves)
+    )
+
+
+def _placed(x: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = _placed(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    values = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda part: values[part])

@@ -1,0 +1,52 @@
+"""Flags of devices and processes; real processes are in tests/test_processes.py."""
+
+import pytest
+
+from metajax.cli.machine import Machine
+from metajax.cli.main import main
+from metajax.errors import InputError
+
+ADDRESS = "localhost:1234"
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (dict(devices=0), "--devices must be a whole number of at least 1, got 0"),
+        (dict(devices=3), "--devices must be at most the number of devices here, 2"),
+        (dict(process=1), "--process needs --coordinator HOST:PORT, got none"),
+        (
+            dict(coordinator="auto", processes=2),
+            "--processes needs --coordinator HOST:PORT, got auto",
+        ),
+        (dict(coordinator="here", processes=2, process=0), "must be HOST:PORT"),
+        (dict(coordinator=":80", processes=2, process=0), "must be HOST:PORT"),
+        (dict(coordinator="a:99999", processes=2, process=0), "must be HOST:PORT"),
+        (dict(coordinator=ADDRESS, processes=2), "needs --processes, how many"),
+        (
+            dict(coordinator=ADDRESS, processes=2, process=2),
+            "--process must be below --processes, 2, got 2",
+        ),
+        (
+            dict(coordinator=ADDRESS, processes=2, process=0),
+            "the processes did not meet at localhost:1234",  # JAX runs already
+        ),
+    ],
+    ids=str,
+)
+def test_refuses(flags, message):
+    with pytest.raises(InputError, match=message):
+        Machine(**flags).start()
+
+
+def test_of_one_process_some_devices_may_share():
+    machine = Machine(devices=1)
+    machine.start()
+    assert machine.shared == 1 and Machine().shared is None
+
+
+@pytest.mark.parametrize("command", ["pretrain", "plan"])
+def test_other_commands_are_one_process(command, capsys):
+    flags = ["--coordinator", ADDRESS, "--processes", "2", "--process", "0"]
+    assert main([command, "glyphs", *flags]) == 1
+    assert "--coordinator is for metajax train" in capsys.readouterr().err
