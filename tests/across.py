@@ -26,8 +26,12 @@ def episodes(key, tasks):
     return jax.tree.map(lambda x: x.astype(float), drawn)
 
 
-def result(devices, folder=None):
-    """The gradient, the parameters after training, and a task's adapted ones."""
+def result(devices, folder=None, before=None):
+    """The gradient, the parameters after training, and a task's adapted ones.
+
+    With a folder, training is stopped on the way, on `before` devices if given, and
+    goes on from its checkpoint.
+    """
     key = jax.random.key(0)
     meta = jax.tree.map(lambda x: np.asarray(x, float), LEARNER.init(key))
     learner = LEARNER._replace(init=lambda key: meta)
@@ -35,7 +39,7 @@ def result(devices, folder=None):
     batch = jax.jit(episodes, static_argnums=1)(key, TASKS)
     gradient = jax.jit(mj.meta_gradient(learner, devices=devices))(meta, batch)
     if folder is not None:
-        _stop_and_save(learner, settings, folder)
+        _stop_and_save(learner, settings | {"devices": before or devices}, folder)
         settings["checkpoints"] = Checkpoints(folder)
     state = jax.device_get(mj.fit(learner, OUTER, episodes, **settings))
     support = jax.tree.map(lambda x: x[0], batch.support)
@@ -78,7 +82,8 @@ def main(folder, address=None, process="0"):
     if address is None:
         jax.config.update("jax_num_cpu_devices", DEVICES)
         for devices in (1, 2, 4, 8):
-            found = result(devices)
+            resumed = (folder / "resumed", 2) if devices == 4 else ()
+            found = result(devices, *resumed)
             np.savez(folder / f"{devices}.npz", **leaves(found))
         return
     jax.config.update("jax_num_cpu_devices", DEVICES // 2)

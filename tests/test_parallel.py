@@ -1,5 +1,7 @@
 import math
 import re
+from functools import partial
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +110,23 @@ SAMPLERS = {
     "images": (IMAGES, mj.cross_entropy, 5),
     "turned": (mj.data.augmented(IMAGES, mj.data.turn_classes), mj.cross_entropy, 5),
 }
+
+
+def test_pmap_takes_the_same_gradient(float64):
+    """README's recipe."""
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    wide = partial(jax.tree.map, lambda x: jnp.asarray(x, float))
+    meta, batch = wide(learner.init(KEY)), wide(mj.data.sinusoid(3, 3)(KEY, 6))
+    gradient = mj.meta_gradient(learner)
+    whole = jax.jit(gradient)(meta, batch)[1]
+
+    def update(meta, episodes):
+        return jax.lax.pmean(gradient(meta, episodes)[1], "task")
+
+    shards = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), batch)
+    found = jax.pmap(update, axis_name="task", in_axes=(None, 0))(meta, shards)
+    for device in (0, 1):
+        assert relative(jax.tree.map(itemgetter(device), found), whole) < 1e-12
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
