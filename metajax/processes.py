@@ -102,7 +102,9 @@ class FirstWrites:
 
     def restore(self, like: PyTree) -> PyTree | None:
         """Restores in the first process, and tells the others."""
-        return from_first(lambda: self._checkpoints.restore(like), like)
+        found = from_first(lambda: self._checkpoints.restore(like), like)
+        # On no device yet: those that wrote it may have been others.
+        return jax.tree.map(jnp.asarray, jax.device_get(found))
 
 
 def _told(x: np.ndarray) -> np.ndarray:
