@@ -10,6 +10,7 @@ import optax
 
 from metajax.errors import InputError
 from metajax.gradients import exact
+from metajax.storing import Stored, recomputed
 from metajax.types import (
     Array,
     Batch,
@@ -47,7 +48,7 @@ def inner_loop(
     The result can be differentiated with respect to the parameters, the batch, and
     whatever `loss_fn` and `optimizer` close over (a learned learning rate). The memory
     of its derivative is flat in `steps` but for the carried θ_k and s_k: each step is
-    computed again on the way back.
+    computed again on the way back, unless `grad` says otherwise.
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
@@ -57,7 +58,8 @@ def inner_loop(
         `metajax.adam` has not.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
-        `first_order`.
+        `first_order`; inside `kept` or `offloaded`, something else of each step is
+        stored for it.
       view: `view(batch, k) -> batch`, what step k sees of it: all, by default; or
         `mini_batches`.
 
@@ -210,6 +212,7 @@ def _scan(
             f"optimizer must be an optax optimizer, got {type(optimizer).__name__}; "
             "metajax.learned_maml takes one that is meta-learned"
         )
+    stored = grad if isinstance(grad, Stored) else recomputed(grad)
     gradient, value = grad(loss_fn), _valued(loss_fn, grad)
     update = optax.with_extra_args_support(optimizer).update
 
@@ -221,11 +224,9 @@ def _scan(
             updates, state = update(grads, state, params, value_fn=told)
             return (optax.apply_updates(params, updates), state), every(params)
 
-        # A scan already keeps XLA from merging the recomputed step with the first.
-        step = jax.checkpoint(step, prevent_cse=False)
         params = jax.tree.map(jnp.asarray, params)
         (last, _), trace = jax.lax.scan(
-            step, (params, optimizer.init(params)), jnp.arange(length)
+            stored.remat(step), (params, optimizer.init(params)), jnp.arange(length)
         )
         return last, trace
 
