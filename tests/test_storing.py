@@ -13,13 +13,9 @@ import metajax as mj
 from metajax.parallel import _equations
 from tests.helpers import INNER, KEY, relative, sine_episode
 
-PRODUCTS = jax.checkpoint_policies.dots_saveable
 STORED = {
     "kept": lambda: mj.kept(mj.reverse),
     "offloaded": lambda: mj.offloaded(mj.exact),
-    "a policy": lambda: mj.Stored(
-        mj.reverse, partial(jax.checkpoint, policy=PRODUCTS, prevent_cse=False)
-    ),
 }
 STEPS, WIDE, HIDDEN = 3, 11, 7
 
@@ -49,10 +45,10 @@ def test_the_gradient_is_exact(float64):
         assert relative(found, oracle) < 1e-12, name
 
 
-def stacked(grad):
+def stacked(**settings):
     """What the steps store of a net of a wide first layer, as JAX writes types."""
     model = mj.mlp(WIDE, (HIDDEN,), 1)
-    learner = mj.maml(model, mj.mse, optax.sgd(0.1), STEPS, grad=grad)
+    learner = mj.maml(model, mj.mse, optax.sgd(0.1), STEPS, **settings)
     x = jnp.ones((2, WIDE))
     episode = mj.Episode(mj.Batch(x, x[:, :1]), mj.Batch(x, x[:, :1]))
     program = jax.make_jaxpr(jax.grad(lambda m: learner.loss(m, episode)[0]))
@@ -63,11 +59,22 @@ def stacked(grad):
 
 def test_what_is_stored():
     first = f"[{STEPS},{WIDE},{HIDDEN}]"
-    assert f"float32{first}" in stacked(mj.exact)
-    assert not [kind for kind in stacked(mj.kept(mj.reverse)) if first in kind]
-    on_the_host = stacked(mj.offloaded(mj.exact))
+    assert f"float32{first}" in stacked()
+    kept = stacked(grad=mj.kept(mj.reverse))
+    assert [kind for kind in kept if kind.endswith(f",2,{HIDDEN}]")]  # activations
+    assert not [kind for kind in kept if first in kind]
+    everything = jax.checkpoint_policies.everything_saveable
+    remat = partial(jax.checkpoint, policy=everything, prevent_cse=False)
+    assert stacked(grad=mj.Stored(mj.reverse, remat)) == kept
+    on_the_host = stacked(grad=mj.offloaded(mj.exact))
     assert f"float32<host>{first}" in on_the_host
     assert all("<host>" in kind for kind in on_the_host if kind.startswith("float"))
+
+
+def test_what_does_not_adapt_is_not_stored():
+    found = stacked(adapts=lambda path: "head" in path)
+    assert f"float32[{STEPS},{HIDDEN},1]" in found
+    assert not [kind for kind in found if f"{WIDE},{HIDDEN}]" in kind]
 
 
 def test_a_backend_without_host_memory_is_told(monkeypatch):

@@ -3,6 +3,9 @@
 from metajax.learners.anil import anil as anil
 from metajax.learners.boil import boil as boil
 from metajax.learners.cavia import cavia as cavia
+from metajax.learners.choice import everything as everything
+from metajax.learners.choice import nothing as nothing
+from metajax.learners.choice import scale_or_offset as scale_or_offset
 from metajax.learners.imaml import imaml as imaml
 from metajax.learners.inner_optimizer import InnerOptimizer as InnerOptimizer
 from metajax.learners.inner_optimizer import curvature as curvature
@@ -15,8 +18,6 @@ from metajax.learners.maml import fomaml as fomaml
 from metajax.learners.maml import maml as maml
 from metajax.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights as multi_step_weights
-from metajax.learners.maml_plus_plus import nothing as nothing
-from metajax.learners.maml_plus_plus import scale_or_offset as scale_or_offset
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
 from metajax.learners.proto_maml import proto_maml as proto_maml

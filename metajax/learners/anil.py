@@ -26,7 +26,8 @@ def anil(
       ψ'_i = ψ - α ∇_ψ L_support(φ, ψ)   (`steps` times)
       min_{φ,ψ} Σ_i L_query(φ, ψ'_i)
 
-    The features of the support set are computed once.
+    The features of the support set are computed once; otherwise it is `metajax.maml`
+    of which the head alone `adapts`.
 
     Args:
       model: the network, of a body φ and a head ψ: `conv4`, `mlp`, or your own, made by

@@ -6,9 +6,9 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, settling, solver
+from metajax.learners.maml import maml
 from metajax.models.headed import parts
-from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, Params
+from metajax.types import GradTransform, Learner, Loss, Model
 
 
 def boil(
@@ -53,17 +53,18 @@ def boil(
     ICLR 2021.
     """
     parts(model, "boil")
-    value = of(model, loss)
+    return maml(
+        model,
+        loss,
+        optimizer,
+        steps,
+        adapts=of_body,
+        grad=grad,
+        view=view,
+        metrics=metrics,
+    )
 
-    def pose(meta: Params, support: Batch) -> Problem:
-        def finish(adapted: Params, step: Array | int) -> Params:
-            return {"body": adapted, "head": meta["head"]}
 
-        def of_body(adapted: Params, batch: Batch) -> Array:
-            return value(finish(adapted, 0), batch)
-
-        return Problem(of_body, optimizer, meta["body"], support, finish)
-
-    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.apply, loss, metrics)
-    return Learner(model.init, adapt, model.apply, outer, trajectory)
+def of_body(path: str) -> bool:
+    """Whether an array is of the body, by its path."""
+    return path.startswith("['body']")

@@ -6,7 +6,15 @@ import optax
 
 from metajax.gradients import exact, first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, settling, solver
+from metajax.learners.choice import Chosen, everything
+from metajax.learners.problem import (
+    Problem,
+    of,
+    of_part,
+    query_loss,
+    settling,
+    solver,
+)
 from metajax.types import Batch, GradTransform, Learner, Loss, Model, Params
 
 
@@ -16,6 +24,7 @@ def maml(
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
+    adapts: Chosen = everything,
     grad: GradTransform = exact,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
@@ -33,7 +42,11 @@ def maml(
       optimizer: the inner optimizer, with its rate α: any of optax whose update needs
         no more than the gradient and the parameters.
       steps: the number of inner steps; evaluation may take more than training did.
-      grad: how the inner gradient is differentiated.
+      adapts: which parameters the inner loop adapts, by their paths as
+        `jax.tree_util.keystr` writes them: all by default. The others are learnt
+        outside alone, and no step stores them.
+      grad: how the inner gradient is differentiated, and what of each step is stored
+        for it; see `metajax.inner_loop`.
       view: what each inner step sees of the support set; all by default.
       metrics: further functions of (outputs, targets) to report by name.
 
@@ -41,7 +54,7 @@ def maml(
       A `Learner` whose metrics are `loss` and those of `metrics`, on the query set.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `steps` is not a whole number of at least 0, or nothing adapts.
 
     >>> import jax, metajax as mj
     >>> learner = maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -49,13 +62,19 @@ def maml(
     >>> meta = learner.init(jax.random.key(1))
     >>> gradient, metrics = jax.grad(learner.loss, has_aux=True)(meta, episode)
 
+    The biases alone adapt:
+
+    >>> learner = maml(
+    ...     mj.mlp(), mj.mse, optax.sgd(0.01), 1, adapts=lambda path: "bias" in path
+    ... )
+
     Source: Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
     Networks", ICML 2017, algorithm 2.
     """
     value = of(model, loss)
 
     def pose(meta: Params, support: Batch) -> Problem:
-        return Problem(value, optimizer, meta, support)
+        return of_part(Problem(value, optimizer, meta, support), adapts)
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
@@ -68,6 +87,7 @@ def fomaml(
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
+    adapts: Chosen = everything,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
@@ -80,6 +100,7 @@ def fomaml(
       loss: see `maml`.
       optimizer: see `maml`.
       steps: see `maml`.
+      adapts: see `maml`.
       view: see `maml`.
       metrics: see `maml`.
 
@@ -87,7 +108,7 @@ def fomaml(
       A `Learner`, as `maml` returns it.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `steps` is not a whole number of at least 0, or nothing adapts.
 
     >>> import metajax as mj
     >>> learner = fomaml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -95,5 +116,12 @@ def fomaml(
     Source: Finn et al., ICML 2017, section 5.2.
     """
     return maml(
-        model, loss, optimizer, steps, grad=first_order, view=view, metrics=metrics
+        model,
+        loss,
+        optimizer,
+        steps,
+        adapts=adapts,
+        grad=first_order,
+        view=view,
+        metrics=metrics,
     )

@@ -1,12 +1,13 @@
 """MAML++: each inner step with rates, batch norm and a loss of its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
+from metajax.learners.choice import Chosen, joined, scale_or_offset, where
 from metajax.learners.inner_optimizer import InnerOptimizer, check_inner
 from metajax.learners.problem import Problem, measured, of, settling, solver
 from metajax.types import (
@@ -23,16 +24,6 @@ from metajax.types import (
 )
 
 
-def scale_or_offset(path: str) -> bool:
-    """Whether an array is batch norm's, by its name in the tree."""
-    return path.endswith(("['scale']", "['offset']"))
-
-
-def nothing(path: str) -> bool:
-    """No array."""
-    return False
-
-
 def maml_plus_plus(
     model: Model,
     loss: Loss,
@@ -40,7 +31,7 @@ def maml_plus_plus(
     steps: int,
     *,
     step_weights: Array | None = None,
-    per_step: Callable[[str], bool] = scale_or_offset,
+    per_step: Chosen = scale_or_offset,
     grad: GradTransform = exact,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
@@ -98,7 +89,7 @@ def maml_plus_plus(
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
         params = model.init(params_key)
-        own = _where(per_step, params)
+        own = where(per_step, params)
         shared = jax.tree.map(lambda x, o: None if o else x, params, own)
         stacked = jax.tree.map(
             lambda x, o: jnp.stack([x] * (steps + 1)) if o else None, params, own
@@ -111,7 +102,7 @@ def maml_plus_plus(
             own = jax.tree.map(
                 lambda x: x[jnp.minimum(step, len(x) - 1)], meta["per_step"]
             )
-            return _merged(params, own)
+            return joined(params, own)
 
         def value_at(params: Params, seen: tuple[Batch, Array]) -> Array:
             batch, step = seen
@@ -165,17 +156,3 @@ def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:
     annealed = jnp.maximum(share * (1.0 - step / until), 0.03 * share)
     others = jnp.where(step < until, annealed, 0.0) * jnp.ones(steps - 1)
     return jnp.append(others, 1.0 - jnp.sum(others))
-
-
-def _where(chosen: Callable[[str], bool], tree: PyTree) -> PyTree:
-    """Whether each leaf is chosen, by its path."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: chosen(jax.tree_util.keystr(path)), tree
-    )
-
-
-def _merged(tree: PyTree, other: PyTree) -> PyTree:
-    """A tree whose missing leaves are another's."""
-    return jax.tree.map(
-        lambda x, y: y if x is None else x, tree, other, is_leaf=lambda x: x is None
-    )

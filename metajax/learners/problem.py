@@ -9,6 +9,7 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
+from metajax.learners.choice import Chosen, joined, split
 from metajax.losses import over_present
 from metajax.types import (
     Array,
@@ -46,6 +47,23 @@ class Problem(NamedTuple):
     params: Params
     batch: Batch
     finish: Callable[[Params, Array | int], PyTree] = unchanged
+
+
+def of_part(problem: Problem, adapts: Chosen) -> Problem:
+    """The problem of some of the parameters; the others stay as they are.
+
+    Raises:
+      InputError: if `adapts` chooses none.
+    """
+    part, rest = split(adapts, problem.params)
+
+    def loss(part: Params, batch: Batch) -> Array:
+        return problem.loss(joined(part, rest), batch)
+
+    def finish(part: Params, step: Array | int) -> PyTree:
+        return problem.finish(joined(part, rest), step)
+
+    return problem._replace(loss=loss, params=part, finish=finish)
 
 
 def solver(

@@ -1,5 +1,7 @@
 """What one learner must have in common with another, or with a loop in Python."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,8 +50,18 @@ def test_no_steps_is_the_plain_gradient(model, episode, factory):
     assert relative(gradient(learner)(meta, episode), expected) < 1e-12
 
 
+def of_head(path):
+    return path.startswith("['head']")
+
+
 @pytest.mark.parametrize(
-    "factory, adapts", [(mj.anil, "head"), (mj.boil, "body")], ids=["anil", "boil"]
+    "factory, adapts",
+    [
+        (mj.anil, "head"),
+        (partial(mj.maml, adapts=of_head), "head"),
+        (mj.boil, "body"),
+    ],
+    ids=["anil", "maml of the head", "boil"],
 )
 def test_a_part_alone_is_maml_with_the_other_frozen(model, episode, factory, adapts):
     kept = {"head": "body", "body": "head"}[adapts]
@@ -69,6 +81,24 @@ def test_a_part_alone_is_maml_with_the_other_frozen(model, episode, factory, ada
         learner.trajectory(meta, episode.support) for learner in (part, whole)
     ]
     assert relative(*trajectories) < 1e-12
+
+
+def test_any_arrays_alone_may_adapt(model, episode):
+    """Biases by an optimizer with a state, as if the others had gradients of zero."""
+    momentum = optax.sgd(RATE, momentum=0.9)
+    part = mj.maml(model, mj.mse, momentum, STEPS, adapts=lambda path: "bias" in path)
+    meta = part.init(KEY)
+    labels = jax.tree.map(lambda x: "kernel" if x.ndim > 1 else "bias", meta)
+    frozen = optax.partition({"bias": momentum, "kernel": optax.set_to_zero()}, labels)
+    whole = mj.maml(model, mj.mse, frozen, STEPS, grad=mj.reverse)
+    ours, theirs = (gradient(learner)(meta, episode) for learner in (part, whole))
+    assert relative(ours, theirs) < 1e-12
+
+
+def test_something_must_adapt(model, episode):
+    learner = mj.maml(model, mj.mse, optax.sgd(RATE), 1, adapts=learners.nothing)
+    with pytest.raises(mj.InputError, match=r"which are \['body'\]\[0\]\['bias'\], "):
+        learner.adapt(learner.init(KEY), episode.support)
 
 
 def test_meta_sgd_at_one_rate_is_maml(model, episode):
