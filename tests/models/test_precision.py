@@ -8,13 +8,16 @@ from jax import lax
 
 import metajax as mj
 from metajax.parallel import _equations
+from metajax.types import Episode
 from tests.helpers import KEY, gradient, image_episode, relative, small_conv
 
 MODELS = {
     "conv4": small_conv,
     "mlp": lambda: mj.mlp(256, (8,), 3),
     "linen": lambda: mj.from_linen(nn.Dense(3), jnp.zeros((1, 256))),
+    "transformer": lambda: mj.transformer(16, 3, width=8, depth=1),
 }
+SHAPES = {"conv4": (16, 16, 1), "transformer": (16, 16)}
 # How JAX writes down the settings that products carry.
 WRITTEN = {
     "highest": {lax.Precision.HIGHEST, "highest"},
@@ -47,14 +50,13 @@ def meta_gradient(model, grad=mj.exact):
 
 
 def episode_for(name):
-    episode = image_episode(KEY)
-    if name == "conv4":
-        return episode
-    flat = [
-        side._replace(inputs=side.inputs.reshape(len(side.inputs), -1))
-        for side in episode
-    ]
-    return episode._replace(support=flat[0], query=flat[1])
+    shape = SHAPES.get(name, (256,))
+    return Episode(
+        *(
+            side._replace(inputs=side.inputs.reshape(-1, *shape))
+            for side in image_episode(KEY)
+        )
+    )
 
 
 def precisions(function, *args):

@@ -1,0 +1,187 @@
+"""A small transformer encoder."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from metajax.errors import InputError
+from metajax.models.dense import dense
+from metajax.models.headed import headed
+from metajax.models.precision import exact_by_default
+from metajax.ops import linear
+from metajax.ops.normalisation import Moments, normalise
+from metajax.ops.precision import wider
+from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
+
+
+class Tokens(NamedTuple):
+    """Sequences of which some tokens are padding: nothing looks at those.
+
+    Attributes:
+      values: `float[n, tokens, features]`.
+      present: `bool[n, tokens]`; the last token is.
+    """
+
+    values: Array
+    present: Array
+
+
+def transformer(
+    features: int,
+    outputs: int,
+    *,
+    tokens: int | None = None,
+    width: int = 64,
+    depth: int = 2,
+    heads: int = 4,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> Model:
+    """A pre-norm encoder, from whose last token a linear head reads the outputs.
+
+      h = x W + p
+      h ← h + attention(norm(h)),  h ← h + mlp(norm(h))   (`depth` times)
+      outputs = norm(h)[last] W' + b'
+
+    Every token looks at every other. The MLP has one hidden layer of 4 `width` with a
+    GELU, which is smooth, as all of it is: its inner loop is differentiated twice.
+
+    Args:
+      features: of a token.
+      outputs: the number of outputs.
+      tokens: the number of tokens of a sequence, each of which has a learnt position p;
+        None for sets of any size, without positions.
+      width: of a token's representation h.
+      depth: the number of blocks.
+      heads: of attention, each of `width / heads` features.
+      dtype: of the parameters.
+
+    Returns:
+      A `headed` `Model` whose `apply` maps `[n, tokens, features]`, or `Tokens`, to
+      `[n, outputs]`. Its blocks are a list, and its norms' arrays "scale" and "offset",
+      for a learner that adapts them alone.
+
+    Raises:
+      InputError: for a number below 1, or a width that the heads do not divide.
+
+    >>> model = transformer(3, 5, width=16)
+    >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 10, 3))).shape
+    (7, 5)
+
+    Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017; Xiong et al., "On
+    Layer Normalization in the Transformer Architecture", ICML 2020, for pre-norm.
+    """
+    check_count("depth", depth, least=0)
+    check_count("heads", heads, least=1)
+    if check_count("width", width, least=1) % heads:
+        raise InputError(f"width must be a multiple of the {heads} heads, got {width}")
+    embedding = dense(features, width, dtype=dtype)
+    length = None if tokens is None else check_count("tokens", tokens, least=1)
+
+    def init(key: Array) -> Params:
+        first, second, *keys = jax.random.split(key, depth + 2)
+        normal = jax.nn.initializers.normal(0.02)
+        return {
+            "embedding": embedding.init(first),
+            "blocks": [_block(k, width, dtype) for k in keys],
+            "norm": _affine(width, dtype),
+            **({"positions": normal(second, (length, width), dtype)} if length else {}),
+        }
+
+    def apply(params: Params, inputs: PyTree) -> Array:
+        x, present = _tokens(inputs, features, length)
+        h = _each(params["embedding"], x)
+        if length:
+            h = h + params["positions"][None]
+        for block, weights in enumerate(params["blocks"]):
+            h = h + _attention(weights["attention"], h, present, heads)
+            h = h + _mlp(weights["mlp"], h)
+            h = checkpoint_name(h, f"block{block}")
+        return _norm(params["norm"], h[:, -1])
+
+    body = exact_by_default(Model(init, apply))
+    return headed(body, dense(width, outputs, dtype=dtype))
+
+
+def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
+    def layers(key: Array, shapes: dict[str, tuple[int, int]]) -> Params:
+        keys = jax.random.split(key, len(shapes))
+        drawn = {
+            name: dense(*shape, dtype=dtype).init(k)
+            for k, (name, shape) in zip(keys, shapes.items())
+        }
+        return {"norm": _affine(width, dtype), **drawn}
+
+    first, second = jax.random.split(key)
+    wide = 4 * width
+    square = dict.fromkeys(("query", "key", "value", "output"), (width, width))
+    return {
+        "attention": layers(first, square),
+        "mlp": layers(second, {"hidden": (width, wide), "output": (wide, width)}),
+    }
+
+
+def _affine(width: int, dtype: jnp.dtype | type) -> Params:
+    return {"scale": jnp.ones(width, dtype), "offset": jnp.zeros(width, dtype)}
+
+
+def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> Array:
+    """What each token takes from all: softmax(q k / √d) v in each head.
+
+    By plain products: fused attention has no second derivative.
+    """
+    x = _norm(weights["norm"], h)
+    q, k, v = (
+        _each(weights[name], x).reshape(*x.shape[:2], heads, -1)
+        for name in ("query", "key", "value")
+    )
+    wide = wider(x.dtype)
+    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=wide)
+    scores = scores / math.sqrt(q.shape[-1])
+    if present is not None:
+        # Not infinity, whose derivative would be NaN.
+        never = jnp.finfo(wide).min / 2
+        scores = jnp.where(present[:, None, None], scores, never)
+    shares = jax.nn.softmax(scores).astype(x.dtype)
+    taken = jnp.einsum("nhqk,nkhd->nqhd", shares, v)
+    return _each(weights["output"], taken.reshape(x.shape))
+
+
+def _mlp(weights: Params, h: Array) -> Array:
+    x = _norm(weights["norm"], h)
+    return _each(weights["output"], jax.nn.gelu(_each(weights["hidden"], x)))
+
+
+def _norm(weights: Params, h: Array) -> Array:
+    """Layer norm: each token by its own mean and variance."""
+    wide = h.astype(wider(h.dtype))
+    mean = jnp.mean(wide, -1, keepdims=True)
+    moments = Moments(mean, jnp.mean((wide - mean) ** 2, -1, keepdims=True))
+    return normalise(h, moments, weights["scale"], weights["offset"])
+
+
+def _each(weights: Params, x: Array) -> Array:
+    """A linear layer of each token."""
+    flat = linear(x.reshape(-1, x.shape[-1]), weights["kernel"])
+    return (flat + weights["bias"][None]).reshape(*x.shape[:-1], -1)
+
+
+def _tokens(
+    inputs: PyTree, features: int, length: int | None
+) -> tuple[Array, Array | None]:
+    """The tokens, and which of them are present; None for all.
+
+    Raises:
+      InputError: if they are of other shapes than the network is for.
+    """
+    x, _ = unpadded(inputs)
+    values, present = x if isinstance(x, Tokens) else (x, None)
+    shape = jnp.shape(values)
+    if len(shape) != 3 or shape[2] != features or length not in (None, shape[1]):
+        raise InputError(
+            f"this transformer takes sequences [n, {length or 'tokens'}, {features}], "
+            f"got {shape}; build it with features=..., and tokens=... or None"
+        )
+    return values, present
