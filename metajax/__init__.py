@@ -27,6 +27,7 @@ from metajax.learners import boil as boil
 from metajax.learners import cavia as cavia
 from metajax.learners import fomaml as fomaml
 from metajax.learners import imaml as imaml
+from metajax.learners import in_context as in_context
 from metajax.learners import learned_maml as learned_maml
 from metajax.learners import maml as maml
 from metajax.learners import maml_plus_plus as maml_plus_plus

@@ -7,6 +7,7 @@ from metajax.learners.choice import everything as everything
 from metajax.learners.choice import nothing as nothing
 from metajax.learners.choice import scale_or_offset as scale_or_offset
 from metajax.learners.imaml import imaml as imaml
+from metajax.learners.in_context import in_context as in_context
 from metajax.learners.inner_optimizer import InnerOptimizer as InnerOptimizer
 from metajax.learners.inner_optimizer import curvature as curvature
 from metajax.learners.inner_optimizer import fixed as fixed

@@ -130,7 +130,8 @@ def _affine(width: int, dtype: jnp.dtype | type) -> Params:
 def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> Array:
     """What each token takes from all: softmax(q k / √d) v in each head.
 
-    By plain products: fused attention has no second derivative.
+    By plain products: fused attention has no second derivative, and jax.nn's takes the
+    softmax of float64 in float32.
     """
     x = _norm(weights["norm"], h)
     q, k, v = (

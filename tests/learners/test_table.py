@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
 from metajax.checkpoint import Checkpoints
+from metajax.models import Tokens
 from metajax.types import Batch, Episode, Padded
 from tests.helpers import KEY, compilations, gradient, lenient, relative
 
@@ -54,6 +55,7 @@ class Row(NamedTuple):
     factory: Callable[..., mj.Learner]
     inner: Any = SGD
     family: Family = WAVES
+    network: Callable[..., mj.Model] = mj.mlp
 
 
 def plus_plus(model, loss, rate, steps, **settings):
@@ -73,6 +75,25 @@ def mtl(model, *args, **settings):
     return mj.mtl(model, *args, backbone=backbone, **settings)
 
 
+def in_context(model, loss, inner, steps, **settings):
+    """It takes no steps."""
+    return mj.in_context(model, loss, **settings)
+
+
+def of_pairs(inputs, hidden, outputs, **settings):
+    """Of sequences of an input, a target and a flag: the mean token, and the last."""
+    network = mj.mlp(2 * (inputs + outputs + 1), hidden, outputs, **settings)
+
+    def apply(params, sequences):
+        plain = not isinstance(sequences, Tokens)
+        x, present = (sequences, None) if plain else sequences
+        weights = jnp.ones_like(x[..., 0]) if plain else present.astype(x.dtype)
+        mean = jnp.einsum("nt,ntf->nf", weights, x) / weights.sum(1)[:, None]
+        return network.apply(params, jnp.concatenate([mean, x[:, -1]], axis=1))
+
+    return mj.Model(network.init, apply)
+
+
 LEARNERS = {
     "maml": Row(mj.maml),
     "fomaml": Row(mj.fomaml),
@@ -88,17 +109,20 @@ LEARNERS = {
     "cavia": Row(cavia),
     "reptile": Row(partial(mj.reptile, view=mj.mini_batches(2))),
     "proto-maml": Row(mj.proto_maml, family=BLOBS),
+    "in-context": Row(in_context, network=of_pairs),
 }
+# Proto-MAML of no steps is a prototypical network; others take none.
+WITHOUT_STEPS = ("proto-maml", "in-context")
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 
 def network(name, hidden=(8, 8), **settings):
-    family = LEARNERS[name].family
-    return mj.mlp(family.inputs, hidden, family.outputs, **settings)
+    _, _, family, build = LEARNERS[name]
+    return build(family.inputs, hidden, family.outputs, **settings)
 
 
 def build(name, model=None, steps=2):
-    factory, inner, family = LEARNERS[name]
+    factory, inner, family, _ = LEARNERS[name]
     model = network(name) if model is None else model
     metrics = {"error": family.loss}
     return factory(model, family.loss, inner, steps, metrics=metrics)
@@ -190,8 +214,7 @@ def test_computes_in_bfloat16(name):
     assert 1e-4 < relative(half, single) < 0.05
 
 
-# Proto-MAML of no steps is a prototypical network.
-@pytest.mark.parametrize("name", [n for n in LEARNERS if n != "proto-maml"])
+@pytest.mark.parametrize("name", [n for n in LEARNERS if n not in WITHOUT_STEPS])
 def test_no_steps_learn_nothing_of_the_support_set(name):
     learner = build(name, steps=0)
     meta, episode = learner.init(KEY), one_episode(name)

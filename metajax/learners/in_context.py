@@ -1,0 +1,132 @@
+"""In-context learning: a sequence model that reads the support set, and no gradient."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.learners.problem import query_loss
+from metajax.models.transformer import Tokens
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    check_model,
+    unpadded,
+)
+
+
+class Context(NamedTuple):
+    """What was learnt from a support set: itself.
+
+    Attributes:
+      params: of the model.
+      pairs: the support set as tokens, `float[shots, features + values + 1]`.
+      present: which of them are, `bool[shots]`; None for all.
+    """
+
+    params: Params
+    pairs: Array
+    present: Array | None
+
+
+def as_values(targets: Array) -> Array:
+    """The targets themselves, which are values, as features of a token.
+
+    Raises:
+      InputError: if they are labels.
+    """
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        raise InputError(
+            f"labels ({targets.dtype}) must be written as features of a token: give "
+            "in_context encode=functools.partial(jax.nn.one_hot, num_classes=ways)"
+        )
+    return targets
+
+
+def in_context(
+    model: Model,
+    loss: Loss,
+    *,
+    encode: Callable[[Array], Array] = as_values,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Learns to learn from the support set as it is read: no inner loop.
+
+      ŷ = f_θ((x_1, y_1, 0), ..., (x_K, y_K, 0), (x, 0, 1))
+      min_θ Σ_i L_query(f_θ of the support set of task i)
+
+    A token is an example, its target, and whether it is a query, whose target is zero.
+    Each query has a sequence of its own, so that queries do not see one another; to a
+    model without positions, as the default of `metajax.transformer`, the support set is
+    a set.
+
+    Args:
+      model: of sequences, from `[n, tokens, features]`, and `Tokens` where tasks are
+        padded, to the outputs `[n, ...]` for the last token: `metajax.transformer` of
+        as many features as an example and its encoded target have, and one more.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
+      encode: `encode(targets) -> float[n, ...]`, targets as features: values as they
+        are by default; `functools.partial(jax.nn.one_hot, num_classes=5)` for labels.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner` whose meta-parameters are the model's and whose `adapt` returns a
+      `Context`.
+
+    Raises:
+      InputError: if the model is no `Model`, or labels are not encoded.
+
+    >>> import metajax as mj
+    >>> learner = in_context(mj.transformer(1 + 1 + 1, 1, depth=1), mj.mse)
+    >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
+    >>> adapted = learner.adapt(learner.init(jax.random.key(1)), episode.support)
+    >>> adapted.pairs.shape, learner.predict(adapted, episode.query.inputs).shape
+    ((10, 3), (10, 1))
+
+    Source: Garg et al., "What Can Transformers Learn In-Context?", NeurIPS 2022; of
+    sequences of examples, Santoro et al., "Meta-Learning with Memory-Augmented Neural
+    Networks", ICML 2016.
+    """
+    check_model(model)
+
+    def adapt(meta: Params, support: Batch) -> Context:
+        x, present = unpadded(support.inputs)
+        y = _rows(encode(unpadded(support.targets)[0]))
+        pairs = jnp.concatenate([_rows(x), y.astype(x.dtype), _flag(x, 0)], axis=1)
+        return Context(meta, pairs, present)
+
+    def predict(adapted: Context, inputs: PyTree) -> PyTree:
+        x, _ = unpadded(inputs)
+        params, pairs, present = adapted
+        rows = _rows(x)
+        unknown = jnp.zeros((len(x), pairs.shape[1] - rows.shape[1] - 1), x.dtype)
+        asked = jnp.concatenate([rows, unknown, _flag(x, 1)], axis=1)
+        context = jnp.broadcast_to(pairs, (len(x), *pairs.shape))
+        tokens = jnp.concatenate([context, asked[:, None]], axis=1)
+        if present is not None:
+            present = jnp.broadcast_to(jnp.append(present, True), tokens.shape[:2])
+            tokens = Tokens(tokens, present)
+        return model.apply(params, tokens)
+
+    def trajectory(meta: Params, support: Batch) -> Context:
+        return jax.tree.map(lambda x: x[None], adapt(meta, support))
+
+    outer = query_loss(adapt, predict, loss, metrics)
+    return Learner(model.init, adapt, predict, outer, trajectory)
+
+
+def _rows(x: Array) -> Array:
+    """The features of each example in a row."""
+    return x.reshape(len(x), -1)
+
+
+def _flag(x: Array, value: int) -> Array:
+    """A feature that says which examples are queries."""
+    return jnp.full((len(x), 1), value, x.dtype)
