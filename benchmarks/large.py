@@ -120,7 +120,7 @@ def measured(
 ) -> tuple[float, float, float]:
     """Temporary MiB on the device and on the host, and milliseconds."""
     gradient = mj.meta_gradient(learner, tasks_per_chunk=None)
-    compiled = jax.jit(gradient).lower(meta, episodes).compile()
+    compiled: Any = jax.jit(gradient).lower(meta, episodes).compile()
     planned = compiled.memory_analysis()
     run = lambda: jax.block_until_ready(compiled(meta, episodes))  # noqa: E731
     run()
@@ -145,8 +145,8 @@ def one_token(model: Model) -> Model:
 
 def sinusoid(settings: Sinusoid) -> None:
     """Prints the table."""
-    size, sgd = {"width": 32, "depth": 2}, optax.sgd(0.01)
-    alone, pairs = (mj.transformer(n, 1, **size) for n in (1, 3))
+    sgd = optax.sgd(0.01)
+    alone, pairs = (mj.transformer(n, 1, width=32, depth=2) for n in (1, 3))
     learners = {
         "MAML, MLP": mj.maml(mj.mlp(), mj.mse, sgd, 5),
         "MAML, transformer": mj.maml(one_token(alone), mj.mse, sgd, 5),

@@ -1,6 +1,7 @@
 """A small transformer encoder."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -106,7 +107,7 @@ def transformer(
 
 
 def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
-    def layers(key: Array, shapes: dict[str, tuple[int, int]]) -> Params:
+    def layers(key: Array, shapes: Mapping[str, tuple[int, int]]) -> Params:
         keys = jax.random.split(key, len(shapes))
         drawn = {
             name: dense(*shape, dtype=dtype).init(k)
@@ -116,7 +117,7 @@ def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
 
     first, second = jax.random.split(key)
     wide = 4 * width
-    square = dict.fromkeys(("query", "key", "value", "output"), (width, width))
+    square = {name: (width, width) for name in ("query", "key", "value", "output")}
     return {
         "attention": layers(first, square),
         "mlp": layers(second, {"hidden": (width, wide), "output": (wide, width)}),
