@@ -100,6 +100,19 @@ def test_its_hessian_is_that_of_central_differences(sequences, of_set):
     assert relative(product(of_set, along)[1], theirs) < 1e-8
 
 
+def test_bfloat16_is_near_to_second_order(sequences, of_set):
+    def product(model):
+        def slope(params):
+            return jax.grad(lambda p: jnp.sum(model.apply(p, sequences) ** 2))(params)
+
+        return jax.jvp(slope, (of_set,), (of_set,))[1]
+
+    models = SET, mj.in_precision(SET, "bfloat16")
+    exact, half = jax.jit(lambda: tuple(map(product, models)))()
+    assert {x.dtype for x in jax.tree.leaves(half)} == {jnp.dtype(jnp.float64)}
+    assert 1e-4 < relative(half, exact) < 0.05
+
+
 def test_maml_through_it_is_exact(sequences, of_set):
     batch = Batch(sequences, jnp.ones((2, 1)))
     ours, oracle = (
