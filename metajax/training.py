@@ -1,6 +1,7 @@
 """The outer loop: one meta-step, and many of them in one dispatch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.types import (
@@ -25,7 +27,6 @@ from metajax.types import (
     check_labels,
     learner_at,
 )
-
 
 class TrainState(NamedTuple):
     """All that training carries from one meta-step to the next.
@@ -60,7 +61,10 @@ class Checkpointer(Protocol):
     """Where `fit` saves; see `metajax.checkpoint.Checkpoints`."""
 
     def save(self, state: TrainState) -> None:
-        """Saves `state`, wholly or not at all."""
+        """Saves `state`, of numpy arrays, wholly or not at all.
+
+        `fit` calls it from a thread of its own, one state at a time.
+        """
         ...
 
     def restore(self, like: TrainState) -> TrainState | None:
@@ -227,6 +231,7 @@ def fit(
       devices: see `meta_gradient`; all local devices by default.
       steps_per_call: meta-steps a dispatch.
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
+        Writing goes on while the next dispatch runs, and is waited for in the end.
       checkpoint_every: meta-steps between checkpoints; the last step is always saved.
       observers: told of the metrics after each dispatch.
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
@@ -280,27 +285,40 @@ def fit(
     state, episodes, data_key = jax.device_put(
         (state, episodes, data_key), dispatch.input_shardings[0][:3]
     )
-    while (done := int(state.step)) < steps:
-        if stop():
-            if checkpoints is not None:
-                checkpoints.save(state)
-            raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
-        until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
-        state, metrics = dispatch(state, episodes, data_key, until)
-        reached = int(state.step)
-        metrics = {name: np.asarray(x) for name, x in metrics.items()}
-        taken = {name: x[: reached - done] for name, x in metrics.items()}
-        if reached > done:
-            for observer in observers:
-                observer.record(state, taken)
-        # After the observers: what they were not told of is done again on resuming.
-        stopped = reached < until
-        due = reached % checkpoint_every == 0 or reached == steps or stopped
-        if checkpoints is not None and due:
-            checkpoints.save(state)
-        if stopped:
-            raise _not_finite(state, {n: x[reached - done] for n, x in metrics.items()})
+    with _saving(checkpoints) as save:
+        while (done := int(state.step)) < steps:
+            if stop():
+                save(state)
+                raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
+            until = min(
+                _next(done, steps_per_call), _next(done, checkpoint_every), steps
+            )
+            state, metrics = dispatch(state, episodes, data_key, until)
+            reached = int(state.step)
+            metrics = {name: np.asarray(x) for name, x in metrics.items()}
+            taken = {name: x[: reached - done] for name, x in metrics.items()}
+            if reached > done:
+                for observer in observers:
+                    observer.record(state, taken)
+            # After the observers: what they were not told of is done again on resuming.
+            stopped = reached < until
+            if reached % checkpoint_every == 0 or reached == steps or stopped:
+                save(state)
+            if stopped:
+                bad = {n: x[reached - done] for n, x in metrics.items()}
+                raise _not_finite(state, bad)
     return state
+
+
+@contextmanager
+def _saving(checkpoints: Checkpointer | None) -> Iterator[Callable[[TrainState], None]]:
+    """A function that saves while the next dispatch runs; the last is waited for."""
+    if checkpoints is None:
+        yield lambda state: None
+        return
+    with in_background(checkpoints.save) as save:
+        # A copy: the next dispatch takes the arrays.
+        yield lambda state: save(jax.tree.map(np.array, state))
 
 
 def many_steps(step: Step, *, tasks: int, most: int) -> Any:
