@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -27,6 +27,9 @@ from metajax.types import (
     check_labels,
     learner_at,
 )
+
+PROGRAMS = 8  # of `fit`, kept compiled
+
 
 class TrainState(NamedTuple):
     """All that training carries from one meta-step to the next.
@@ -198,6 +201,10 @@ def train_step(
     return step
 
 
+# One function for the same arguments, so that to fit once more compiles nothing.
+_train_step = lru_cache(maxsize=PROGRAMS)(train_step)
+
+
 def fit(
     learner: Learner | LearnerSchedule,
     optimizer: optax.GradientTransformation,
@@ -257,7 +264,7 @@ def fit(
     for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
         check_count(name, value, least=1)
     check_chunk(tasks_per_chunk)
-    step = train_step(
+    step = _train_step(
         learner,
         optimizer,
         tasks_per_chunk=tasks_per_chunk,
@@ -321,6 +328,7 @@ def _saving(checkpoints: Checkpointer | None) -> Iterator[Callable[[TrainState],
         yield lambda state: save(jax.tree.map(np.array, state))
 
 
+@lru_cache(maxsize=PROGRAMS)
 def many_steps(step: Step, *, tasks: int, most: int) -> Any:
     """Compiles up to `most` meta-steps, sampling included, into one dispatch.
 

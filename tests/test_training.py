@@ -106,6 +106,13 @@ def test_one_dispatch_and_no_second_compilation():
     assert int(state.step) == 8 and not second
 
 
+def test_a_second_fit_compiles_nothing():
+    mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS)
+    with compilations() as count:
+        mj.fit(LEARNER, ADAM, EPISODES, seed=5, **(SETTINGS | dict(steps=9)))
+    assert not count
+
+
 def test_the_state_is_donated():
     run = many_steps(mj.train_step(LEARNER, ADAM), tasks=4, most=5)
     state = mj.init_state(LEARNER, ADAM, KEY)
