@@ -1,6 +1,5 @@
 """Checkpoints that are written whole or not at all, and checked when they are read."""
 
-import hashlib
 import json
 import tempfile
 import warnings
@@ -13,8 +12,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from metajax.errors import InputError
+from metajax.fingerprint import described, digest
 from metajax.training import TrainState
-from metajax.types import PyTree, check_count
+from metajax.types import check_count
 
 SCHEMA = 1
 
@@ -141,7 +141,7 @@ class Checkpoints:
     def _read(self, step: int, like: TrainState) -> TrainState:
         folder = self._directory / str(step)
         manifest = json.loads((folder / "manifest" / "metadata").read_text())
-        if (found := manifest["arrays"]) != (expected := _arrays(like)):
+        if (found := manifest["arrays"]) != (expected := described(like)):
             differing = [a for a in expected if a not in found] or found
             raise InputError(
                 f"{folder} is a checkpoint of another model or optimizer (expected "
@@ -170,21 +170,12 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 
 def _manifest(state: TrainState) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(state):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
     return {
         "schema": SCHEMA,
         "step": int(state.step),
-        "arrays": _arrays(state),
-        "sha256": digest.hexdigest(),
+        "arrays": described(state),
+        "sha256": digest(state),
     }
-
-
-def _arrays(state: PyTree) -> list[str]:
-    """Path, dtype and shape of every array."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return [f"{jax.tree_util.keystr(p)} {x.dtype}{list(x.shape)}" for p, x in leaves]
 
 
 def _first_line(error: Exception) -> str:

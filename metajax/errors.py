@@ -8,10 +8,11 @@ class InputError(ValueError):
 
 
 class StoppedError(Exception):
-    """Training was asked to stop, and did.
+    """Training, or an evaluation, was asked to stop, and did.
 
     Attributes:
-      state: the `TrainState` that it had reached, saved if there are checkpoints.
+      state: the `TrainState` that training had reached, saved if there are checkpoints;
+        None of an evaluation.
     """
 
     def __init__(self, message: str, state: Any):

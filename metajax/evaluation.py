@@ -1,13 +1,17 @@
 """Evaluation over many tasks, with intervals and the protocol beside the numbers."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.errors import StoppedError
+from metajax.fingerprint import digest
 from metajax.losses import accuracy, over_present
 from metajax.parallel import map_over_tasks
 from metajax.sampling import task_sampler
@@ -21,6 +25,7 @@ from metajax.types import (
     check_count,
     unpadded,
 )
+from metajax.unfinished import Scores, Unfinished
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 
@@ -64,6 +69,8 @@ def evaluate(
     inductive_queries: int | None = None,
     tasks_per_call: int = 50,
     protocol: Mapping[str, Any] | None = None,
+    unfinished: str | Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Scores a learner over tasks, after each of 0..K adaptation steps.
 
@@ -85,6 +92,11 @@ def evaluate(
         set.
       tasks_per_call: tasks a dispatch.
       protocol: facts to keep with the result.
+      unfinished: a file, `.npz`, for the scores of the tasks that are done: the same
+        evaluation, of the same meta-parameters, protocol and devices, goes on from them
+        to the same numbers, bit for bit. A learner is known by what `protocol` says of
+        it. Remove the file once the result is safe.
+      stop: asked before each dispatch whether to stop; a signal's flag, say.
 
     Returns:
       An `Evaluation`.
@@ -92,6 +104,7 @@ def evaluate(
     Raises:
       InputError: for numbers out of range, episodes of the wrong shape, or labels that
         the model has no output for.
+      StoppedError: if `stop` said so; what is done is in `unfinished`.
 
     >>> import optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
@@ -108,33 +121,35 @@ def evaluate(
     episodes = task_sampler(episodes)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
-    support, query = (
-        jax.tree.leaves(batch.inputs)[0].shape[1]
-        for batch in check_task(learner, meta, episodes, 1)
-    )
+    sample = check_task(learner, meta, episodes, 1)
+    support, query = (jax.tree.leaves(batch.inputs)[0].shape[1] for batch in sample)
     alone = query if inductive_queries is None else inductive_queries
     check_count("inductive_queries", alone, least=1)
     chosen = np.linspace(0, query, min(alone, query), endpoint=False).astype(int)
 
     calls = np.arange(-(-tasks // tasks_per_call) * tasks_per_call, dtype=np.uint32)
+    calls = calls.reshape(-1, tasks_per_call)
     shared = _Shared(meta, episodes, jax.random.key(seed), chosen)
-    scores = [
-        _scores(learner, metric, shared, indices)
-        for indices in calls.reshape(-1, tasks_per_call)
-    ]
-    together, apart = (np.concatenate(s).astype(float)[:tasks] for s in zip(*scores))
+    length = _scores.eval_shape(learner, metric, shared, calls[0])[0].shape[1]
     facts = {
         "metric": getattr(metric, "__name__", str(metric)),
         "tasks": tasks,
         "seed": seed,
-        "steps": together.shape[1] - 1,
+        "steps": length - 1,
         "support_examples": support,
         "query_examples": query,
         "inductive_queries": len(chosen),
+        **(protocol or {}),
     }
-    return Evaluation(
-        _summary(together), _summary(apart), {**facts, **(protocol or {})}
-    )
+    arrays = (meta, sample)
+    owner = "" if unfinished is None else _owner(facts, tasks_per_call, arrays)
+    program = partial(_scores, learner, metric, shared)
+    scores = _in_turn(program, calls, Unfinished(unfinished, owner), stop)
+    if len(scores) < len(calls):
+        done = len(scores) * tasks_per_call
+        raise StoppedError(f"stopped after {done} of {tasks} tasks", None)
+    together, apart = (np.concatenate(s).astype(float)[:tasks] for s in zip(*scores))
+    return Evaluation(_summary(together), _summary(apart), facts)
 
 
 def report(evaluation: Evaluation) -> str:
@@ -163,6 +178,33 @@ def report(evaluation: Evaluation) -> str:
     facts = dict(evaluation.protocol)
     facts["metric"] += " (%)" if percent else ""
     return "\n".join([*lines, ", ".join(f"{k} {v}" for k, v in facts.items())])
+
+
+def _owner(facts: Mapping[str, Any], tasks_per_call: int, arrays: PyTree) -> str:
+    """What decides the scores to the last bit."""
+    devices = [device.device_kind for device in jax.local_devices()]
+    return json.dumps(
+        [facts, tasks_per_call, digest(arrays), devices, jax.__version__], default=str
+    )
+
+
+def _in_turn(
+    program: Callable[[np.ndarray], Scores],
+    calls: np.ndarray,
+    kept: Unfinished,
+    stop: Callable[[], bool],
+) -> list[Scores]:
+    """The scores of every call, of which some may be kept; fewer if stopped."""
+    scores = kept.read()
+    for indices in calls[len(scores) :]:
+        if stop():
+            break
+        scores.append(program(indices))
+        # One call ahead of the device, which so is neither idle nor out of reach.
+        jax.block_until_ready(scores[-2:-1])
+        kept.offer(scores)
+    kept.write(scores)
+    return scores
 
 
 class _Shared(NamedTuple):

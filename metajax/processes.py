@@ -87,7 +87,7 @@ def place(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 class FirstWrites:
-    """Checkpoints that only the first process reads and writes; all know them.
+    """Checkpoints that only the first process reads and writes.
 
     Args:
       checkpoints: what `fit` takes; those of the other processes are not asked.
@@ -97,8 +97,9 @@ class FirstWrites:
         self._checkpoints = checkpoints
 
     def save(self, state: PyTree) -> None:
-        """Saves in the first process."""
-        from_first(lambda: self._checkpoints.save(state))
+        """Saves in the first process; the others do not wait."""
+        if is_first():
+            self._checkpoints.save(state)
 
     def restore(self, like: PyTree) -> PyTree | None:
         """Restores in the first process, and tells the others."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metajax.evaluation import Z95
+from metajax.files import write_whole
 from metajax.training import TrainState
 
 
@@ -171,20 +171,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(x) for x in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file wholly or not at all."""
-    content = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:

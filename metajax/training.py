@@ -1,7 +1,8 @@
 """The outer loop: one meta-step, and many of them in one dispatch."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.processes import FirstWrites, any_says, place
@@ -26,6 +28,8 @@ from metajax.types import (
     check_labels,
     learner_at,
 )
+
+PROGRAMS = 8  # of `fit`, kept compiled
 
 
 class TrainState(NamedTuple):
@@ -61,7 +65,10 @@ class Checkpointer(Protocol):
     """Where `fit` saves; see `metajax.checkpoint.Checkpoints`."""
 
     def save(self, state: TrainState) -> None:
-        """Saves `state`, wholly or not at all."""
+        """Saves `state`, of numpy arrays, wholly or not at all.
+
+        `fit` calls it from a thread of its own, one state at a time.
+        """
         ...
 
     def restore(self, like: TrainState) -> TrainState | None:
@@ -195,6 +202,10 @@ def train_step(
     return step
 
 
+# One function for the same arguments, so that to fit once more compiles nothing.
+_train_step = lru_cache(maxsize=PROGRAMS)(train_step)
+
+
 def fit(
     learner: Learner | LearnerSchedule,
     optimizer: optax.GradientTransformation,
@@ -228,6 +239,7 @@ def fit(
       devices: see `meta_gradient`; all of all processes by default.
       steps_per_call: meta-steps a dispatch.
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
+        Writing goes on while the next dispatch runs, and is waited for in the end.
       checkpoint_every: meta-steps between checkpoints; the last step is always saved.
       observers: told of the metrics after each dispatch.
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
@@ -258,7 +270,7 @@ def fit(
     for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
         check_count(name, value, least=1)
     check_chunk(tasks_per_chunk)
-    step = train_step(
+    step = _train_step(
         learner,
         optimizer,
         tasks_per_chunk=tasks_per_chunk,
@@ -287,29 +299,43 @@ def fit(
     state, episodes, data_key = place(
         (state, episodes, data_key), dispatch.input_shardings[0][:3]
     )
-    while (done := int(state.step)) < steps:
-        if any_says(stop()):
-            if checkpoints is not None:
-                checkpoints.save(state)
-            raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
-        until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
-        state, metrics = dispatch(state, episodes, data_key, until)
-        reached = int(state.step)
-        metrics = {name: np.asarray(x) for name, x in metrics.items()}
-        taken = {name: x[: reached - done] for name, x in metrics.items()}
-        if reached > done:
-            for observer in observers:
-                observer.record(state, taken)
-        # After the observers: what they were not told of is done again on resuming.
-        stopped = reached < until
-        due = reached % checkpoint_every == 0 or reached == steps or stopped
-        if checkpoints is not None and due:
-            checkpoints.save(state)
-        if stopped:
-            raise _not_finite(state, {n: x[reached - done] for n, x in metrics.items()})
+    with _saving(checkpoints) as save:
+        while (done := int(state.step)) < steps:
+            if any_says(stop()):
+                save(state)
+                raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
+            until = min(
+                _next(done, steps_per_call), _next(done, checkpoint_every), steps
+            )
+            state, metrics = dispatch(state, episodes, data_key, until)
+            reached = int(state.step)
+            metrics = {name: np.asarray(x) for name, x in metrics.items()}
+            taken = {name: x[: reached - done] for name, x in metrics.items()}
+            if reached > done:
+                for observer in observers:
+                    observer.record(state, taken)
+            # After the observers: what they were not told of is done again on resuming.
+            stopped = reached < until
+            if reached % checkpoint_every == 0 or reached == steps or stopped:
+                save(state)
+            if stopped:
+                bad = {n: x[reached - done] for n, x in metrics.items()}
+                raise _not_finite(state, bad)
     return state
 
 
+@contextmanager
+def _saving(checkpoints: Checkpointer | None) -> Iterator[Callable[[TrainState], None]]:
+    """A function that saves while the next dispatch runs; the last is waited for."""
+    if checkpoints is None:
+        yield lambda state: None
+        return
+    with in_background(checkpoints.save) as save:
+        # A copy: the next dispatch takes the arrays.
+        yield lambda state: save(jax.tree.map(np.array, state))
+
+
+@lru_cache(maxsize=PROGRAMS)
 def many_steps(step: Step, *, tasks: int, most: int) -> Any:
     """Compiles up to `most` meta-steps, sampling included, into one dispatch.
 

@@ -182,3 +182,16 @@ def write_image(path: Path, colour, size=(6, 4)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = (colour,) * 3 if isinstance(colour, int) else colour
     Image.new("RGB", size, colour).save(path)
+
+
+def cut(path):
+    """Damages a file by half of it."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    """Damages a file by a bit in sixteen bytes."""
+    content = bytearray(path.read_bytes())
+    for i in range(0, len(content), 16):
+        content[i] ^= 0x40
+    path.write_bytes(content)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import figure, workloads
+from benchmarks import figure, kills, soak, workloads
 from benchmarks.rivals import RIVALS
 from tests.helpers import relative
 
@@ -80,3 +80,41 @@ def test_a_record_is_drawn(tmp_path):
     (tmp_path / "record.json").write_text(json.dumps({"results": results}))
     figure.main(figure.Figure(tmp_path / "record.json", tmp_path / "speed.png"))
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_soak_tells_growth_from_noise():
+    noise = np.random.default_rng(0).normal(0.0, 50.0, 400)
+
+    def rows(growth):
+        resident = 1e5 + growth * np.arange(400) + noise
+        return [soak.Usage(int(kib), 7, 20, 0, 0) for kib in resident]
+
+    flat, growing = soak.verdict(rows(0.0)), soak.verdict(rows(1.0))
+    assert flat.count(": flat") == len(soak.Usage._fields)
+    assert growing.count("NOT flat") == 1
+    rise, error = soak.slope(np.array([row.resident_kib for row in rows(1.0)]))
+    assert abs(rise - 1.0) < 3 * error < 0.3
+
+
+class Said:
+    """A process that has said something."""
+
+    def __init__(self, text):
+        self._text = text
+
+    def said(self):
+        return self._text
+
+
+def test_what_a_kill_must_not_do():
+    kill = kills.Kill("SIGKILL", "training", True, -9, 200)
+    kills.check(Said("step 100/2000 compiling\n"), kill, 100)
+    for text, wrong, message in (
+        ("step 0/2000 compiling\n", kill, "went on from 0, the newest was 100"),
+        ("", kill._replace(kept=0), "a checkpoint was lost"),
+        ("Traceback", kill, "Traceback"),
+        ("", kill._replace(signal="SIGTERM", status=-15), "training"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            kills.check(Said(text), wrong, 100)
+    assert "| training | 1 | 0 | 1 |" in kills.table([kill])

@@ -7,7 +7,7 @@ import pytest
 import metajax as mj
 from metajax.checkpoint import Checkpoints
 from metajax.training import TrainState
-from tests.helpers import KEY, relative
+from tests.helpers import KEY, cut, flip, relative
 
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)
 
@@ -40,17 +40,6 @@ def test_keeps_the_newest(tmp_path):
 
 def files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    for i in range(0, len(content), 16):
-        content[i] ^= 0x40
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("harm", [cut, flip, lambda path: path.unlink()])

@@ -6,7 +6,7 @@ import pytest
 
 import metajax as mj
 from metajax.types import Learner
-from tests.helpers import KEY, compilations, image_episode, small_conv
+from tests.helpers import KEY, compilations, cut, flip, image_episode, small_conv
 
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 2)
 EPISODES = mj.data.sinusoid(5, 5)
@@ -124,3 +124,83 @@ def test_refuses_bad_numbers():
         mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=1)
     with pytest.raises(mj.InputError, match="inductive_queries must be"):
         mj.evaluate(LEARNER, meta, EPISODES, mj.mse, inductive_queries=0)
+
+
+class Asked:
+    """A `stop` that counts the calls, and says yes at one of them."""
+
+    def __init__(self, at=None):
+        self.times, self._at = 0, at
+
+    def __call__(self):
+        self.times += 1
+        return self.times == self._at
+
+
+TWENTY = dict(tasks=20, tasks_per_call=5, protocol={"split": "test"})
+
+
+def scored(path, stop, meta=None, **changes):
+    meta = LEARNER.init(KEY) if meta is None else meta
+    settings = TWENTY | changes
+    return mj.evaluate(
+        LEARNER, meta, EPISODES, mj.mse, unfinished=path, stop=stop, **settings
+    )
+
+
+@pytest.fixture
+def unfinished(tmp_path):
+    """A file of two of four calls."""
+    path = tmp_path / "scores.npz"
+    with pytest.raises(mj.StoppedError, match="stopped after 10 of 20 tasks"):
+        scored(path, Asked(at=3))
+    assert list(tmp_path.iterdir()) == [path]
+    return path
+
+
+def same_scores(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a[0] + a[1], b[0] + b[1]))
+
+
+def test_an_evaluation_goes_on_to_the_same_bits(unfinished):
+    whole = scored(None, Asked())
+    resumed = scored(unfinished, rest := Asked())
+    assert rest.times == 2 and same_scores(resumed, whole)
+    assert resumed.protocol == whole.protocol
+    # The file is whole until it is removed: the result may not be safe yet.
+    again = scored(unfinished, rest := Asked(at=1))
+    assert rest.times == 0 and same_scores(again, whole)
+
+
+def test_scores_survive_what_gives_no_notice(tmp_path):
+    def pull_the_plug():
+        next(plug)
+        return False
+
+    plug = iter(range(3))
+    with pytest.raises(StopIteration):
+        scored(tmp_path / "scores.npz", pull_the_plug)
+    scored(tmp_path / "scores.npz", rest := Asked())
+    assert 1 <= rest.times < 4
+
+
+def test_unfinished_scores_belong_to_one_evaluation(unfinished):
+    kept = unfinished.read_bytes()
+    other = jax.tree.map(lambda x: x * 1.001, LEARNER.init(KEY))
+    for changes in (
+        dict(meta=other),
+        dict(seed=1),
+        dict(protocol={"split": "validation"}),
+        dict(tasks=18),
+        dict(inductive_queries=2),
+    ):
+        unfinished.write_bytes(kept)
+        scored(unfinished, all_of_them := Asked(), **changes)
+        assert all_of_them.times == 4, changes
+
+
+@pytest.mark.parametrize("harm", [cut, flip, lambda path: path.write_bytes(b"")])
+def test_damaged_scores_are_not_used(unfinished, harm):
+    harm(unfinished)
+    found = scored(unfinished, all_of_them := Asked())
+    assert all_of_them.times == 4 and same_scores(found, scored(None, Asked()))

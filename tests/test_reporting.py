@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows, write_whole
+from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows
 from metajax.training import TrainState
 
 
@@ -79,10 +79,3 @@ def test_plain_lines_where_there_is_no_terminal():
 
 def test_a_bar_on_a_terminal():
     assert "\x1b[" in show(terminal=True) and "tasks/s" in show(terminal=True)
-
-
-def test_write_whole_replaces(tmp_path):
-    path = tmp_path / "file"
-    write_whole(path, "one")
-    write_whole(path, "two")
-    assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]

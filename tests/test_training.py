@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +21,8 @@ from tests.helpers import (
 
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)
 EPISODES = mj.data.sinusoid(5, 5)
+ADAM = lenient(optax.adam(1e-2))
 SETTINGS = dict(steps=12, tasks=4, steps_per_call=5, checkpoint_every=4)
-
-
-def adam():
-    return lenient(optax.adam(1e-2))
 
 
 def same(a, b):
@@ -48,15 +47,15 @@ class Notes:
 
 def test_fit_is_the_python_loop():
     init_key, data_key = jax.random.split(jax.random.key(3))
-    step = mj.train_step(LEARNER, adam())
-    state = mj.init_state(LEARNER, adam(), init_key)
+    step = mj.train_step(LEARNER, ADAM)
+    state = mj.init_state(LEARNER, ADAM, init_key)
     losses = []
     for i in range(12):
         batch = EPISODES(jax.random.fold_in(data_key, i), 4)
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
     notes = Notes()
-    ours = mj.fit(LEARNER, adam(), EPISODES, seed=3, observers=[notes], **SETTINGS)
+    ours = mj.fit(LEARNER, ADAM, EPISODES, seed=3, observers=[notes], **SETTINGS)
     assert int(ours.step) == 12
     assert relative(ours.meta, state.meta) < 1e-5
     np.testing.assert_allclose(notes.losses, losses, rtol=1e-4)
@@ -65,21 +64,21 @@ def test_fit_is_the_python_loop():
 
 def test_the_number_of_steps_a_call_changes_nothing():
     settings = SETTINGS | dict(steps_per_call=1)
-    one = mj.fit(LEARNER, adam(), EPISODES, **settings)
-    assert same(one, mj.fit(LEARNER, adam(), EPISODES, **SETTINGS))
+    one = mj.fit(LEARNER, ADAM, EPISODES, **settings)
+    assert same(one, mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS))
 
 
 def test_resumes_bit_for_bit(tmp_path):
-    whole = mj.fit(LEARNER, adam(), EPISODES, **SETTINGS)
+    whole = mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     mj.fit(
-        LEARNER, adam(), EPISODES, checkpoints=checkpoints, **(SETTINGS | dict(steps=7))
+        LEARNER, ADAM, EPISODES, checkpoints=checkpoints, **(SETTINGS | dict(steps=7))
     )
     assert checkpoints.steps() == [4, 7]
     notes = Notes()
     resumed = mj.fit(
         LEARNER,
-        adam(),
+        ADAM,
         EPISODES,
         checkpoints=checkpoints,
         observers=[notes],
@@ -90,13 +89,13 @@ def test_resumes_bit_for_bit(tmp_path):
 
 
 def test_another_seed_is_another_run():
-    one, two = (mj.fit(LEARNER, adam(), EPISODES, seed=s, **SETTINGS) for s in (0, 1))
+    one, two = (mj.fit(LEARNER, ADAM, EPISODES, seed=s, **SETTINGS) for s in (0, 1))
     assert relative(one.meta, two.meta) > 0.1
 
 
 def test_one_dispatch_and_no_second_compilation():
-    run = many_steps(mj.train_step(LEARNER, adam()), tasks=4, most=5)
-    state = mj.init_state(LEARNER, adam(), KEY)
+    run = many_steps(mj.train_step(LEARNER, ADAM), tasks=4, most=5)
+    state = mj.init_state(LEARNER, ADAM, KEY)
     with compilations() as first:
         state, metrics = run(state, EPISODES, KEY, 5)
     # The whole of five meta-steps, sampling included, is this one program.
@@ -107,9 +106,16 @@ def test_one_dispatch_and_no_second_compilation():
     assert int(state.step) == 8 and not second
 
 
+def test_a_second_fit_compiles_nothing():
+    mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS)
+    with compilations() as count:
+        mj.fit(LEARNER, ADAM, EPISODES, seed=5, **(SETTINGS | dict(steps=9)))
+    assert not count
+
+
 def test_the_state_is_donated():
-    run = many_steps(mj.train_step(LEARNER, adam()), tasks=4, most=5)
-    state = mj.init_state(LEARNER, adam(), KEY)
+    run = many_steps(mj.train_step(LEARNER, ADAM), tasks=4, most=5)
+    state = mj.init_state(LEARNER, ADAM, KEY)
     run(state, EPISODES, KEY, 5)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
@@ -118,8 +124,8 @@ def test_takes_a_plain_function_as_sampler():
     def episodes(key, tasks):
         return EPISODES(key, tasks)
 
-    plain = mj.fit(LEARNER, adam(), episodes, **SETTINGS)
-    assert same(plain, mj.fit(LEARNER, adam(), EPISODES, **SETTINGS))
+    plain = mj.fit(LEARNER, ADAM, episodes, **SETTINGS)
+    assert same(plain, mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS))
 
 
 def test_learns_to_classify():
@@ -135,7 +141,7 @@ def test_learns_to_classify():
     def episodes(key, tasks):
         return jax.vmap(image_episode)(jax.random.split(key, tasks))
 
-    state = mj.fit(learner, adam(), episodes, steps=60, tasks=4, steps_per_call=60)
+    state = mj.fit(learner, ADAM, episodes, steps=60, tasks=4, steps_per_call=60)
     found = mj.evaluate(learner, state.meta, episodes, tasks=50, seed=9)
     assert found.transductive.mean[-1] > 0.45 > 0.4 > found.transductive.mean[0]
 
@@ -158,13 +164,13 @@ def explode(at):
 
 def test_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_good_state(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    good = mj.fit(LEARNER, adam(), explode(at=99), **(SETTINGS | dict(steps=6)))
+    good = mj.fit(LEARNER, ADAM, explode(at=99), **(SETTINGS | dict(steps=6)))
     with pytest.raises(
         mj.NonFiniteError, match=r"meta-step 7 is not finite .*inf"
     ) as caught:
         mj.fit(
             LEARNER,
-            adam(),
+            ADAM,
             explode(at=6),
             checkpoints=checkpoints,
             observers=[notes := Notes()],
@@ -195,29 +201,29 @@ def test_refuses_bad_input_before_compiling():
         return Episode(support, batch.query)
 
     with pytest.raises(mj.InputError, match=r"labels must lie in 0\.\.1 .* got 0\.\.2"):
-        mj.fit(classify, adam(), three_ways, **SETTINGS)
+        mj.fit(classify, ADAM, three_ways, **SETTINGS)
     with pytest.raises(mj.InputError, match="must agree on the number of examples"):
-        mj.fit(LEARNER, adam(), uneven, **SETTINGS)
+        mj.fit(LEARNER, ADAM, uneven, **SETTINGS)
     with pytest.raises(mj.InputError, match="must return an Episode"):
-        mj.fit(LEARNER, adam(), lambda key, tasks: EPISODES(key, tasks)[0], **SETTINGS)
+        mj.fit(LEARNER, ADAM, lambda key, tasks: EPISODES(key, tasks)[0], **SETTINGS)
     with pytest.raises(
         mj.InputError, match="leaf of the support batches must have shape"
     ):
-        mj.fit(LEARNER, adam(), lambda key, tasks: EPISODES(key, tasks + 1), **SETTINGS)
+        mj.fit(LEARNER, ADAM, lambda key, tasks: EPISODES(key, tasks + 1), **SETTINGS)
     with pytest.raises(mj.InputError, match="tasks must be a whole number"):
-        mj.fit(LEARNER, adam(), EPISODES, **(SETTINGS | dict(tasks=0)))
+        mj.fit(LEARNER, ADAM, EPISODES, **(SETTINGS | dict(tasks=0)))
     with pytest.raises(mj.InputError, match="tasks_per_chunk must be a whole"):
-        mj.fit(LEARNER, adam(), EPISODES, tasks_per_chunk=0, **SETTINGS)
+        mj.fit(LEARNER, ADAM, EPISODES, tasks_per_chunk=0, **SETTINGS)
 
 
 def test_a_run_that_is_stopped_is_saved_and_goes_on(tmp_path):
-    whole = mj.fit(LEARNER, adam(), EPISODES, **SETTINGS)
+    whole = mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     asked = iter([False, False, True])
     with pytest.raises(mj.StoppedError, match="after 5 of 12 meta-steps") as stopped:
         mj.fit(
             LEARNER,
-            adam(),
+            ADAM,
             EPISODES,
             checkpoints=checkpoints,
             stop=lambda: next(asked),
@@ -225,11 +231,86 @@ def test_a_run_that_is_stopped_is_saved_and_goes_on(tmp_path):
         )
     assert checkpoints.steps() == [4, 5]
     assert same(checkpoints.restore(whole), stopped.value.state)
-    again = mj.fit(LEARNER, adam(), EPISODES, checkpoints=checkpoints, **SETTINGS)
+    again = mj.fit(LEARNER, ADAM, EPISODES, checkpoints=checkpoints, **SETTINGS)
     assert same(again, whole)
 
 
 def test_a_run_without_checkpoints_stops_too():
     with pytest.raises(mj.StoppedError) as stopped:
-        mj.fit(LEARNER, adam(), EPISODES, stop=lambda: True, **SETTINGS)
+        mj.fit(LEARNER, ADAM, EPISODES, stop=lambda: True, **SETTINGS)
     assert int(stopped.value.state.step) == 0
+
+
+class Simple:
+    """A checkpointer of one's own, which writes nothing and may fail."""
+
+    def __init__(self, before=lambda state: None):
+        self.steps, self._before = [], before
+
+    def save(self, state):
+        self._before(state)
+        self.steps.append(int(state.step))
+
+    def restore(self, like):
+        return None
+
+
+def test_a_save_holds_nothing_up_and_sees_nothing_change():
+    trained_on = threading.Event()
+
+    class Ahead(Notes):
+        def record(self, state, metrics):
+            super().record(state, metrics)
+            if self.steps[-1] > 4:
+                trained_on.set()
+
+    def slow(state):
+        before = jax.tree.map(np.copy, state)
+        assert trained_on.wait(60), "training waited for the save"
+        assert same(state, before)
+
+    checkpoints = Simple(slow)
+    mj.fit(
+        LEARNER,
+        ADAM,
+        EPISODES,
+        checkpoints=checkpoints,
+        observers=[Ahead()],
+        **SETTINGS,
+    )
+    assert checkpoints.steps == [4, 8, 12], "the last was waited for"
+
+
+@pytest.mark.parametrize("bad, told", [(4, 8), (12, 12)])
+def test_a_save_that_fails_ends_training(bad, told):
+    def full(state):
+        if int(state.step) == bad:
+            raise OSError("no space left")
+
+    notes, checkpoints = Notes(), Simple(full)
+    with pytest.raises(OSError, match="no space left"):
+        mj.fit(
+            LEARNER,
+            ADAM,
+            EPISODES,
+            checkpoints=checkpoints,
+            observers=[notes],
+            **SETTINGS,
+        )
+    assert notes.steps[-1] == told
+
+
+def test_a_save_that_fails_is_told_of_rather_than_the_stop():
+    def full(state):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left") as caught:
+        mj.fit(
+            LEARNER,
+            ADAM,
+            EPISODES,
+            checkpoints=Simple(full),
+            stop=lambda: True,
+            **SETTINGS,
+        )
+    assert isinstance(caught.value.__context__, mj.StoppedError)

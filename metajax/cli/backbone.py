@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from metajax.errors import InputError
-from metajax.reporting import write_whole
+from metajax.files import write_whole
 from metajax.types import Model, Params
 
 FILE = "backbone.npz"

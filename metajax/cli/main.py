@@ -92,10 +92,12 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate the newest checkpoint of a run, by its own protocol or another."""
+    """Evaluate a checkpoint of a run, by its own protocol or another."""
 
     run: tyro.conf.Positional[Path]
     """The run's directory."""
+    checkpoint: Literal["last", "best"] = "last"
+    """The newest, or that of the best validation."""
     split: Split = "test"
     """Which classes."""
     tasks: int | None = None
@@ -116,7 +118,7 @@ class Evaluate:
 
         names = Evaluating.__dataclass_fields__
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
-        evaluate_run(self.run, changes, self.split, self.places)
+        evaluate_run(self.run, changes, self.split, self.places, kept=self.checkpoint)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@
 | metrics.jsonl | a row a dispatch of training, and one a validation |
 | events/ | the same for TensorBoard |
 | checkpoints/ | the newest states |
+| best/ | the state of the best validation |
 | evaluation.json, evaluation.txt | the result with its protocol |
+| *.unfinished.npz | the scores so far of an evaluation that was interrupted |
 | backbone.npz | of MTL, the body that was pre-trained |
 | learning_curve.png, adaptation.png | figures |
 | .lock | held by the process that trains |
@@ -15,11 +17,11 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -28,6 +30,7 @@ from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli import figures
 from metajax.cli.backbone import FILE, keep_body
+from metajax.cli.best import Best, best_checkpoint
 from metajax.cli.build import (
     build_learner,
     build_optimizer,
@@ -45,6 +48,7 @@ from metajax.cli.tasks import (
 )
 from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
+from metajax.files import write_whole
 from metajax.parallel import check_chunk
 from metajax.processes import any_says, from_first, in_turn, is_first
 from metajax.reporting import (
@@ -53,7 +57,6 @@ from metajax.reporting import (
     TensorBoard,
     finite,
     read_rows,
-    write_whole,
 )
 from metajax.training import TrainState, fit, init_state
 from metajax.types import (
@@ -65,6 +68,7 @@ from metajax.types import (
     check_count,
 )
 
+Kept = Literal["last", "best"]
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
@@ -84,22 +88,24 @@ def train(
     """
     check_config(config)
     job = in_turn(lambda: _job(config, directory, places))
-    with ExitStack() as held:
+    with ExitStack() as held, Signals() as signals:
         from_first(lambda: _enter(config, directory, held))
         if any_says(is_first() and _is_finished(directory, config)):
             if is_first():
-                print((directory / "evaluation.txt").read_text(), end="")
-                print(
-                    f"{directory} is finished; `metajax evaluate` measures it otherwise"
-                )
+                _say_finished(directory)
             return
-        state = _trained(job, directory, devices)
+        state = _trained(job, directory, devices, stop=signals)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
             figures.learning_curve(rows, job.task.metric_name, directory)
-        meta = averaged(state)
         _evaluate(
-            job.config, config.evaluation, job.task, meta, directory, split="test"
+            job.config,
+            config.evaluation,
+            job.task,
+            averaged(state),
+            directory,
+            split="test",
+            stop=signals,
         )
 
 
@@ -136,13 +142,22 @@ def _is_finished(directory: Path, config: Config) -> bool:
     return reached == config.outer.steps and evaluated
 
 
-def _trained(job: Job, directory: Path, devices: int | None) -> TrainState:
+def _say_finished(directory: Path) -> None:
+    print((directory / "evaluation.txt").read_text(), end="")
+    print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
+    _unfinished(directory, "evaluation").unlink(missing_ok=True)
+
+
+def _trained(
+    job: Job, directory: Path, devices: int | None, *, stop: Callable[[], bool]
+) -> TrainState:
     config, task, outer = job.config, job.task, job.config.outer
     rows = JsonLines(directory / "metrics.jsonl")
     bar, board = Progress(outer.steps, outer.tasks), TensorBoard(directory / "events")
-    with board as events, bar as progress, Signals() as signals:
+    with board as events, bar as progress:
         # Of several processes all validate, so that none waits, and one writes.
         writers = (rows, events, progress) if is_first() else ()
+        best = Best(directory, task.metric_name)
         validation = Validation(
             build_learner(config, task, steps=config.evaluation.steps),
             task.episodes("validation", config.evaluation.queries),
@@ -150,6 +165,7 @@ def _trained(job: Job, directory: Path, devices: int | None) -> TrainState:
             task.metric_name,
             every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events) if is_first() else (),
+            keep=(best.offer,) if is_first() else (),
         )
         return fit(
             job.learner,
@@ -163,32 +179,52 @@ def _trained(job: Job, directory: Path, devices: int | None) -> TrainState:
             checkpoints=_checkpoints(directory),
             checkpoint_every=max(100, outer.steps // CHECKPOINTS),
             observers=(*writers, validation),
-            stop=signals,
+            stop=stop,
         )
 
 
 def evaluate_run(
-    directory: Path, changes: Mapping[str, int], split: Split, places: Places
+    directory: Path,
+    changes: Mapping[str, int],
+    split: Split,
+    places: Places,
+    *,
+    kept: Kept = "last",
 ) -> None:
-    """Evaluates the newest checkpoint of a run, by its own settings but `changes`."""
-    config, task, meta, _ = restored(directory, places)
+    """Evaluates a checkpoint of a run, by the run's own settings but `changes`."""
+    config, task, meta, step = restored(directory, places, kept)
     settings = replace(config.evaluation, **changes)
-    _evaluate(config, settings, task, meta, directory, split=split)
+    best = None if kept == "last" else step
+    with Signals() as signals:
+        _evaluate(
+            config,
+            settings,
+            task,
+            meta,
+            directory,
+            split=split,
+            best=best,
+            stop=signals,
+        )
 
 
-def restored(directory: Path, places: Places) -> tuple[Config, Task, PyTree, int]:
-    """A run's configuration, task, newest meta-parameters and their meta-step.
+def restored(
+    directory: Path, places: Places, kept: Kept = "last"
+) -> tuple[Config, Task, PyTree, int]:
+    """A run's configuration, task, newest or best meta-parameters and their meta-step.
 
     Raises:
-      InputError: if the directory holds no run, or none that has a checkpoint.
+      InputError: if the directory holds no run, or none that has such a checkpoint.
     """
     config = _with_own_body(_read_config(directory), directory)
     task = build_task(config.data, places)
     learner = build_learner(config, task, steps=config.inner.steps)
     like = init_state(learner, build_optimizer(config), jax.random.key(0))
-    state = _checkpoints(directory).restore(like)
+    where = {"last": _checkpoints, "best": best_checkpoint}[kept]
+    state = where(directory).restore(like)
     if state is None:
-        raise InputError(f"{directory} has no checkpoint yet; train it first")
+        of = "checkpoint" if kept == "last" else "checkpoint of a validation"
+        raise InputError(f"{directory} has no {of} yet; train it first")
     return config, task, averaged(state), int(state.step)
 
 
@@ -253,7 +289,10 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Validation:
-    """An observer that scores the learner on held-out tasks now and then."""
+    """An observer that scores the learner on held-out tasks now and then.
+
+    The scores go to the sinks; then `keep` is offered the state.
+    """
 
     learner: Learner
     episodes: Sampler
@@ -261,6 +300,7 @@ class Validation:
     metric_name: str
     every: int
     sinks: Sequence[Sink]
+    keep: Sequence[Callable[[TrainState], None]]
 
     def start(self, state: TrainState) -> None:
         """Nothing to do."""
@@ -289,6 +329,8 @@ class Validation:
         }
         for sink in self.sinks:
             sink.write(row)
+        for keep in self.keep:
+            keep(state)
 
 
 def _evaluate(
@@ -299,6 +341,8 @@ def _evaluate(
     directory: Path,
     *,
     split: Split,
+    best: int | None = None,
+    stop: Callable[[], bool],
 ) -> None:
     learner = build_learner(config, task, steps=settings.steps)
     episodes = task.episodes(split, settings.queries)
@@ -308,7 +352,11 @@ def _evaluate(
         "queries": settings.queries,
         "norm": getattr(config.model, "norm", None),
         "average": config.outer.average,
+        "checkpoint": None if best is None else f"best, after {best} meta-steps",
     }
+    own = settings == config.evaluation and split == "test" and best is None
+    name = "evaluation" if own else _name(settings, split, best)
+    unfinished = _unfinished(directory, name)
     facts = {name: value for name, value in facts.items() if value is not None}
     found = evaluate(
         learner,
@@ -324,25 +372,32 @@ def _evaluate(
             "learner": config.learner,
             "precision": config.precision,
         },
+        unfinished=unfinished if is_first() else None,
+        stop=stop,
     )
     if not is_first():
         return
-    own = settings == config.evaluation and split == "test"
-    name = "evaluation" if own else _name(settings, split)
     if own:
         figures.adaptation(
             config.data, task, learner, meta, queries=settings.queries, to=directory
         )
     write_whole(directory / f"{name}.txt", report(found) + "\n")
     write_whole(directory / f"{name}.json", json.dumps(_plain(found), indent=2) + "\n")
+    unfinished.unlink(missing_ok=True)
     print(report(found))
     print(f"written to {directory / name}.json")
 
 
-def _name(settings: Evaluating, split: Split) -> str:
+def _unfinished(directory: Path, name: str) -> Path:
+    """The scores so far of the evaluation of that name."""
+    return directory / f"{name}.unfinished.npz"
+
+
+def _name(settings: Evaluating, split: Split, best: int | None) -> str:
     """A name of its own for an evaluation that is not the run's own."""
+    of = split if best is None else f"best-{split}"
     return (
-        f"evaluation-{split}-{settings.steps}steps-{settings.tasks}tasks-"
+        f"evaluation-{of}-{settings.steps}steps-{settings.tasks}tasks-"
         f"{settings.queries}queries-{settings.inductive_queries}inductive-"
         f"seed{settings.seed}"
     )
@@ -378,7 +433,10 @@ def claim(directory: Path, config: Config) -> None:
                     "or delete that one"
                 )
         return
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    begun = {"config.json.tmp"}  # killed as it was written
+    if directory.exists() and not (
+        directory.is_dir() and {p.name for p in directory.iterdir()} <= begun
+    ):
         raise InputError(
             f"{directory} exists and is not a run directory; choose another --run-dir"
         )

@@ -22,8 +22,8 @@ from metajax.cli.presets import Config
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places, Task, build_task, build_training_episodes
 from metajax.errors import InputError
+from metajax.files import write_whole
 from metajax.gradients import reverse
-from metajax.reporting import write_whole
 from metajax.study import remarks
 from metajax.study.plots import plot
 from metajax.study.plots.style import rendered

@@ -22,6 +22,7 @@ from metajax.losses import accuracy, cross_entropy, cross_entropy_over_ways, mse
 from metajax.types import Loss, Sampler
 
 Split = Literal["train", "validation", "test"]
+MetricName = Literal["accuracy", "mse"]
 CLASSIFICATION: dict[LossName, Loss] = {
     "mean": cross_entropy,
     "sum-over-ways": cross_entropy_over_ways,
@@ -59,7 +60,7 @@ class Task(NamedTuple):
     outputs: int
     losses: Mapping[LossName, Loss]
     metric: Loss
-    metric_name: Literal["accuracy", "mse"]
+    metric_name: MetricName
     input_shape: tuple[int, ...]
     joint: Callable[[int], data.JointBatches] | None = None
 

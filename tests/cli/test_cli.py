@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from metajax.cli.main import main
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
 from metajax.cli.tasks import Places, build_task, build_training_episodes
 from metajax.data import omniglot_builder
+from metajax.evaluation import evaluate
 from tests.helpers import SMALL, small_parts, write_archives, write_image
 
 FILES = {
@@ -30,6 +32,7 @@ FILES = {
     "metrics.jsonl",
     "events",
     "checkpoints",
+    "best",
     "evaluation.json",
     "evaluation.txt",
     "learning_curve.png",
@@ -137,6 +140,82 @@ def test_sinusoid_run(tmp_path, capsys):
     assert (tmp_path / "run" / "evaluation.json").read_text() == before
     (other,) = (tmp_path / "run").glob("evaluation-test-2steps-3tasks-*.json")
     assert json.loads(other.read_text())["protocol"]["steps"] == 2
+
+
+def test_the_best_checkpoint_is_evaluated(tmp_path, monkeypatch, capsys):
+    folder, scales = tmp_path / "run", iter([1.0, 0.0, 1.0])
+
+    def second_is_best(*args, seed, **settings):
+        found = evaluate(*args, seed=seed, **settings)
+        if seed != run.VALIDATION_SEED:
+            return found
+        scale = next(scales)
+        score = found.transductive
+        return found._replace(transductive=score._replace(mean=scale * score.mean))
+
+    monkeypatch.setattr(run, "evaluate", second_is_best)
+    assert sinusoid(folder, 300) == 0
+    assert newest(folder) == 300
+    assert main(["evaluate", str(folder), "--checkpoint", "best"]) == 0
+    (path,) = folder.glob("evaluation-best-test-*.json")
+    found, own = (
+        json.loads(file.read_text()) for file in (path, folder / "evaluation.json")
+    )
+    assert found["protocol"]["checkpoint"] == "best, after 200 meta-steps"
+    assert "checkpoint" not in own["protocol"]
+    assert found["transductive"] != own["transductive"]
+    shutil.rmtree(folder / "best")
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--checkpoint", "best"]) == 1
+    assert "has no checkpoint of a validation yet" in error(capsys)
+
+
+def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch, capsys):
+    class Plug:
+        """`evaluate`, of two tasks a call, with a signal before the third."""
+
+        def __init__(self, number):
+            self.asked, self._number = 0, number
+
+        def __call__(self, *args, stop=lambda: False, **settings):
+            def asked():
+                self.asked += 1
+                if self.asked == 3 and self._number:
+                    signal.raise_signal(self._number)
+                return stop()
+
+            return evaluate(*args, stop=asked, tasks_per_call=2, **settings)
+
+    def trained(name, number=None, command=None):
+        monkeypatch.setattr(run, "evaluate", plug := Plug(number))
+        monkeypatch.setattr(run.Validation, "record", lambda *_: None)
+        return sinusoid(tmp_path / name, 6, "--evaluation.tasks", "8"), plug.asked
+
+    assert trained("whole") == (0, 4)
+    assert trained("broken", signal.SIGTERM) == (143, 3)
+    said = capsys.readouterr().err
+    assert "stopped after 4 of 8 tasks, and saved; the same command goes on" in said
+    partial = tmp_path / "broken" / "evaluation.unfinished.npz"
+    assert partial.exists() and not (tmp_path / "broken" / "evaluation.json").exists()
+    assert trained("broken", signal.SIGINT) == (0, 2)
+    assert not partial.exists()
+    whole, broken = (
+        (tmp_path / name / "evaluation.json").read_text()
+        for name in ("whole", "broken")
+    )
+    assert whole == broken
+
+    partial.write_bytes(b"")  # killed before it was removed
+    assert trained("broken") == (0, 0) and not partial.exists()
+    monkeypatch.setattr(run, "evaluate", Plug(signal.SIGINT))
+    assert main(["evaluate", str(tmp_path / "broken"), "--seed", "1"]) == 130
+    assert "stopped after 4 of 8 tasks, and saved" in capsys.readouterr().err
+
+
+def test_a_directory_that_was_just_begun_is_taken(tmp_path):
+    (tmp_path / "config.json.tmp").write_text("{")
+    run.claim(tmp_path, PRESETS["sinusoid"])
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_an_augmented_run(tmp_path):
@@ -322,15 +401,6 @@ def test_a_finished_run_is_not_done_again(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert (tmp_path / "run" / "evaluation.txt").read_text() in printed
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
-
-
-def test_an_evaluation_that_was_cut_short_is_done_again(tmp_path):
-    sinusoid(tmp_path / "run")
-    result = tmp_path / "run" / "evaluation.json"
-    before = result.read_text()
-    result.unlink()
-    assert sinusoid(tmp_path / "run") == 0
-    assert result.read_text() == before
 
 
 @pytest.mark.parametrize(
