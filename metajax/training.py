@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from metajax.errors import InputError, NonFiniteError, StoppedError
+from metajax.feeding import at, feed
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.types import (
     Array,
@@ -212,6 +213,8 @@ def fit(
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
+    A `metajax.data.Stream` is read ahead, while the device is busy.
+
     All randomness comes from `fold_in(seed, step)`, so a run that is stopped at any
     moment and started again with the same arguments, checkpoints and devices ends in
     the same parameters, bit for bit.
@@ -241,6 +244,7 @@ def fit(
       NonFiniteError: if a loss, a gradient or a meta-parameter would be infinite or
         NaN. The last good state is saved, and is the error's `state`.
       StoppedError: if `stop` said so. The state is saved, and is the error's `state`.
+      OSError: if images of a stream cannot be read.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -274,32 +278,39 @@ def fit(
 
     if int(state.step) == steps:
         return state
-    run = many_steps(step, tasks=tasks, most=steps_per_call)
-    dispatch = run.lower(state, episodes, data_key, steps).compile()
+    fed = feed(episodes, data_key, tasks=tasks, most=steps_per_call)
+    run = many_steps(step, tasks=tasks, most=fed.most)
+    dispatch = run.lower(state, fed.like, data_key, steps).compile()
     # Where the program wants them, or the first call would differ from all others.
-    state, episodes, data_key = jax.device_put(
-        (state, episodes, data_key), dispatch.input_shardings[0][:3]
-    )
-    while (done := int(state.step)) < steps:
-        if stop():
-            if checkpoints is not None:
+    places = dispatch.input_shardings[0]
+    state, data_key = jax.device_put((state, data_key), (places[0], places[2]))
+
+    def end(done: int) -> int:
+        return min(_next(done, fed.most), _next(done, checkpoint_every), steps)
+
+    with fed.samplers(int(state.step), end, places[1]) as samplers:
+        while (done := int(state.step)) < steps:
+            if stop():
+                if checkpoints is not None:
+                    checkpoints.save(state)
+                raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
+            until = end(done)
+            state, metrics = dispatch(state, next(samplers), data_key, until)
+            reached = int(state.step)
+            metrics = {name: np.asarray(x) for name, x in metrics.items()}
+            taken = {name: x[: reached - done] for name, x in metrics.items()}
+            if reached > done:
+                for observer in observers:
+                    observer.record(state, taken)
+            # After the observers: what they were not told of is done again on resuming.
+            stopped = reached < until
+            due = reached % checkpoint_every == 0 or reached == steps or stopped
+            if checkpoints is not None and due:
                 checkpoints.save(state)
-            raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
-        until = min(_next(done, steps_per_call), _next(done, checkpoint_every), steps)
-        state, metrics = dispatch(state, episodes, data_key, until)
-        reached = int(state.step)
-        metrics = {name: np.asarray(x) for name, x in metrics.items()}
-        taken = {name: x[: reached - done] for name, x in metrics.items()}
-        if reached > done:
-            for observer in observers:
-                observer.record(state, taken)
-        # After the observers: what they were not told of is done again on resuming.
-        stopped = reached < until
-        due = reached % checkpoint_every == 0 or reached == steps or stopped
-        if checkpoints is not None and due:
-            checkpoints.save(state)
-        if stopped:
-            raise _not_finite(state, {n: x[reached - done] for n, x in metrics.items()})
+            if stopped:
+                raise _not_finite(
+                    state, {n: x[reached - done] for n, x in metrics.items()}
+                )
     return state
 
 
@@ -314,8 +325,9 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
     Returns:
       `run(state, episodes, key, until) -> (state, metrics)`, jitted. It takes
       meta-steps until `state.step` is `until`, at most `most` of them, or until one is
-      not finite; that one is not taken. `state` is donated. `metrics` has one entry a
-      meta-step.
+      not finite; that one is not taken. `episodes` is a sampler, or what
+      `metajax.feeding` has of it for these meta-steps. `state` is donated. `metrics`
+      has one entry a meta-step.
     """
 
     @partial(jax.jit, donate_argnums=0)
@@ -323,7 +335,8 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
         start = state.step
 
         def one(state: TrainState):
-            return step(state, episodes(jax.random.fold_in(key, state.step), tasks))
+            sample = at(episodes, state.step)
+            return step(state, sample(jax.random.fold_in(key, state.step), tasks))
 
         def body(carry):
             state, trace, _ = carry
