@@ -12,6 +12,7 @@ import optax
 
 from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
+from metajax.feeding import at, feed
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.processes import FirstWrites, any_says, place
 from metajax.sampling import Drawn, task_sampler
@@ -224,6 +225,8 @@ def fit(
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
+    A `metajax.data.Stream` is read ahead, while the device is busy.
+
     All randomness comes from `fold_in(seed, step)`, so a run that is stopped at any
     moment and started again with the same arguments, checkpoints and devices ends in
     the same parameters, bit for bit.
@@ -259,6 +262,7 @@ def fit(
       NonFiniteError: if a loss, a gradient or a meta-parameter would be infinite or
         NaN. The last good state is saved, and is the error's `state`.
       StoppedError: if `stop` said so. The state is saved, and is the error's `state`.
+      OSError: if images of a stream cannot be read.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -293,21 +297,26 @@ def fit(
 
     if int(state.step) == steps:
         return state
-    run = many_steps(step, tasks=tasks, most=steps_per_call)
-    dispatch = run.lower(state, episodes, data_key, steps).compile()
+    fed = feed(episodes, data_key, tasks=tasks, most=steps_per_call)
+    run = many_steps(step, tasks=tasks, most=fed.most)
+    dispatch = run.lower(state, fed.like, data_key, steps).compile()
     # Where the program wants them, or the first call would differ from all others.
-    state, episodes, data_key = place(
-        (state, episodes, data_key), dispatch.input_shardings[0][:3]
-    )
-    with _saving(checkpoints) as save:
+    places = dispatch.input_shardings[0]
+    state, data_key = place((state, data_key), (places[0], places[2]))
+
+    def end(done: int) -> int:
+        return min(_next(done, fed.most), _next(done, checkpoint_every), steps)
+
+    with (
+        fed.samplers(int(state.step), end, places[1]) as samplers,
+        _saving(checkpoints) as save,
+    ):
         while (done := int(state.step)) < steps:
             if any_says(stop()):
                 save(state)
                 raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
-            until = min(
-                _next(done, steps_per_call), _next(done, checkpoint_every), steps
-            )
-            state, metrics = dispatch(state, episodes, data_key, until)
+            until = end(done)
+            state, metrics = dispatch(state, next(samplers), data_key, until)
             reached = int(state.step)
             metrics = {name: np.asarray(x) for name, x in metrics.items()}
             taken = {name: x[: reached - done] for name, x in metrics.items()}
@@ -347,15 +356,17 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
     Returns:
       `run(state, episodes, key, until) -> (state, metrics)`, jitted. It takes
       meta-steps until `state.step` is `until`, at most `most` of them, or until one is
-      not finite; that one is not taken. `state` is donated. `metrics` has one entry a
-      meta-step.
+      not finite; that one is not taken. `episodes` is a sampler, or what
+      `metajax.feeding` has of it for these meta-steps. `state` is donated. `metrics`
+      has one entry a meta-step.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def run(state: TrainState, episodes: Sampler, key: Array, until: Array):
-        start, sampler = state.step, task_sampler(episodes)
+        start = state.step
 
         def one(state: TrainState):
+            sampler = task_sampler(at(episodes, state.step))
             drawn = sampler.draw(jax.random.fold_in(key, state.step), tasks)
             return step(state, Drawn(drawn, sampler))
 

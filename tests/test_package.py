@@ -7,6 +7,7 @@ import pytest
 
 HEAVY = (
     "tensorflow_datasets",
+    "grain",
     "matplotlib",
     "orbax",
     "flax",

@@ -40,6 +40,9 @@ class Places:
     images: Path | None = None
     """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
     val.csv and test.csv (columns filename, label) with the files in images/."""
+    stream: bool = False
+    """Leave images on the disk and read those that are drawn, for data that the device
+    cannot hold; the episodes are the same. `pretrain` takes all of them."""
 
 
 class Task(NamedTuple):
@@ -90,9 +93,14 @@ def _(family: GlyphsData, places: Places) -> Task:
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
     def store(split: Split) -> data.ImageStore:
-        return data.omniglot(split, archives=places.archives, data_dir=places.data_dir)
+        return data.omniglot(
+            split,
+            archives=places.archives,
+            data_dir=places.data_dir,
+            mapped=places.stream,
+        )
 
-    return _stored(family, store, (28, 28, 1), family.rotations)
+    return _stored(family, store, (28, 28, 1), family.rotations, stream=places.stream)
 
 
 @build_task.register
@@ -107,9 +115,10 @@ def _(family: FolderData, places: Places) -> Task:
     def store(split: Split) -> data.ImageStore:
         print(f"reading the {split} images of {folder}", file=sys.stderr)
         cache = _prepared(places) / "metajax_images"
-        return data.image_folder(folder, size, split=split, cache=cache)
+        mapped = places.stream
+        return data.image_folder(folder, size, split=split, cache=cache, mapped=mapped)
 
-    return _stored(family, store, (*size, 3), 1)
+    return _stored(family, store, (*size, 3), 1, stream=places.stream)
 
 
 def _stored(
@@ -117,14 +126,15 @@ def _stored(
     store: Callable[[Split], data.ImageStore],
     image_shape: tuple[int, ...],
     rotations: int,
+    *,
+    stream: bool,
 ) -> Task:
     """The task of images that are stored."""
+    sampler = data.stream_episodes if stream else data.image_episodes
 
     def episodes(split: Split, queries: int) -> Sampler:
         shots = _shots(family, split)
-        return data.image_episodes(
-            store(split), family.ways, shots, queries, rotations=rotations
-        )
+        return sampler(store(split), family.ways, shots, queries, rotations=rotations)
 
     def joint(examples: int) -> data.JointBatches:
         return data.joint_batches(store("train"), examples, rotations=rotations)

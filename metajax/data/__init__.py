@@ -1,4 +1,4 @@
-"""Episodes: families of tasks, and image data sets that stay on the device.
+"""Episodes: families of tasks, and image data sets on the device or streamed to it.
 
 Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `jit`.
 """
@@ -18,8 +18,11 @@ from metajax.data.joint import joint_batches as joint_batches
 from metajax.data.mixing import metamix as metamix
 from metajax.data.mixing import mixup as mixup
 from metajax.data.omniglot import omniglot as omniglot
+from metajax.data.records import Records as Records
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid
+from metajax.data.streaming import Stream as Stream
+from metajax.data.streaming import stream_episodes as stream_episodes
 from metajax.data.transforms import flip_classes as flip_classes
 from metajax.data.transforms import shuffle_labels as shuffle_labels
 from metajax.data.transforms import turn_classes as turn_classes

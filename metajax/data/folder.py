@@ -3,9 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -25,8 +25,9 @@ def image_folder(
     split: Split | None = None,
     color: bool = True,
     cache: str | Path | None = None,
+    mapped: bool = False,
 ) -> ImageStore:
-    """The images of a folder of yours, for `image_episodes`.
+    """The images of a folder of yours, for `image_episodes` or `stream_episodes`.
 
     A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at
     any depth. What begins with a dot is passed over.
@@ -53,13 +54,16 @@ def image_folder(
       color: three channels; one, grey, if False.
       cache: a folder in which to keep the decoded images. They are decoded again when a
         file's name, size or time of change is another.
+      mapped: leave the images in that folder, for `stream_episodes`: no more than a
+        class at a time is in memory.
 
     Returns:
       An `ImageStore`, classes and files sorted by name; uneven classes are padded.
 
     Raises:
       InputError: if there are no images, no such split, a table with a mistake, an
-        image that cannot be read or has more than 90 million pixels, or no room.
+        image that cannot be read or has more than 90 million pixels, no room, or no
+        folder to map them from.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -81,6 +85,8 @@ def image_folder(
         raise InputError(
             f"split must be None or one of {', '.join(get_args(Split))}, got {split!r}"
         )
+    if mapped and cache is None:
+        raise InputError("mapped=True needs cache=DIR, a folder to keep the images in")
     folder = Path(path)
     mode: Mode = "RGB" if color else "L"
     classes = list_images(folder, split)
@@ -89,16 +95,39 @@ def image_folder(
     else:
         key = _key(folder, classes, [height, width, mode])
         kept = Path(cache) / f"{folder.resolve().name}-{split or 'all'}-{key}.npy"
-        images = _read(kept)
-        if images is None:
-            images = _decode(classes, size, mode)
-            _write(kept, images)
+        images = (_mapped if mapped else _cached)(kept, classes, size, mode)
     counts = np.array([len(files) for files in classes.values()], np.int32)
     return ImageStore(images, counts, tuple(classes))
 
 
 def _decode(classes: Classes, size: tuple[int, int], mode: Mode) -> np.ndarray:
     return decode_classes(list(classes.values()), size, mode)
+
+
+def _cached(
+    kept: Path, classes: Classes, size: tuple[int, int], mode: Mode
+) -> np.ndarray:
+    """The images kept in a file, in memory; decoded into both if it has none."""
+    if (images := _read(kept)) is None:
+        images = _decode(classes, size, mode)
+        _write(kept, images.shape, [images])
+    return images
+
+
+def _mapped(
+    kept: Path, classes: Classes, size: tuple[int, int], mode: Mode
+) -> np.ndarray:
+    """The same, left in the file."""
+    if (images := _read(kept, "r")) is not None:
+        return images
+    most = max(map(len, classes.values()))
+    blocks = (
+        np.pad(images, [(0, most - len(images)), (0, 0), (0, 0), (0, 0)])
+        for files in classes.values()
+        for images in decode_classes([files], size, mode)
+    )
+    _write(kept, (len(classes), most, *size, len(mode)), blocks)
+    return np.load(kept, mmap_mode="r", allow_pickle=False)
 
 
 def _key(folder: Path, classes: Classes, settings: Sequence[int | str]) -> str:
@@ -120,22 +149,26 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns
 
 
-def _read(path: Path) -> np.ndarray | None:
+def _read(path: Path, mode: Literal["r"] | None = None) -> np.ndarray | None:
     """The images kept in a file; None if it is not there or not whole."""
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
 
 
-def _write(path: Path, images: np.ndarray) -> None:
-    """Writes the file wholly or not at all."""
+def _write(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
+    """Writes bytes of a shape, in blocks, to a file: wholly or not at all."""
+    header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.uint8))
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may start
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with beside.open("wb") as file:
-                np.save(file, images, allow_pickle=False)
+                np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+                # Not by a memory map, which a full disk would end the process for.
+                for block in blocks:
+                    file.write(np.ascontiguousarray(block).data)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

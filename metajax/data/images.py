@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.data.drawing import ROTATIONS, Shape, check_shape, draw
+from metajax.data.records import Records
 from metajax.errors import InputError
 from metajax.sampling import OfKeys
-from metajax.types import Array, Batch, Episode, check_count
-
-ROTATIONS = (1, 4)
+from metajax.types import Array, Batch, Episode
 
 
 class ImageStore(NamedTuple):
@@ -19,12 +19,12 @@ class ImageStore(NamedTuple):
 
     Attributes:
       images: `uint8[classes, per_class, height, width, channels]`; classes with fewer
-        images are padded.
+        images are padded. An array, a `np.memmap`, or `Records`.
       counts: the number of images of each class, `int32[classes]`.
       names: the name of each class.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Records
     counts: np.ndarray
     names: tuple[str, ...]
 
@@ -40,32 +40,17 @@ class Images(OfKeys):
     Attributes:
       images: `uint8[classes, per_class, height, width, channels]`, on the device.
       counts: `int32[classes]`.
+      shape: of an episode.
     """
 
     images: Array
     counts: Array
-    ways: int = field(metadata={"static": True})
-    shots: int = field(metadata={"static": True})
-    queries: int = field(metadata={"static": True})
-    rotations: int = field(metadata={"static": True})
+    shape: Shape = field(metadata={"static": True})
 
     def _episode(self, key: Array) -> Episode:
-        class_key, image_key = jax.random.split(key)
-        classes = self.images.shape[0]
-        chosen = _sample(class_key, jnp.ones(classes * self.rotations), self.ways)
-        characters, turns = chosen % classes, chosen // classes
-        stored = (
-            jnp.arange(self.images.shape[1])[None] < self.counts[characters][:, None]
-        )
-        drawn = jax.vmap(_sample, (0, 0, None))(
-            jax.random.split(image_key, self.ways),
-            stored.astype(jnp.float32),
-            self.shots + self.queries,
-        )
-        images = self.images[characters[:, None], drawn]
-        if self.rotations > 1:
-            images = jax.vmap(rotate)(images, turns)
-        return split_by_class(images.astype(jnp.float32) / 255.0, self.shots)
+        drawn = draw(key, self.counts, self.shape)
+        images = self.images[drawn.classes[:, None], drawn.images]
+        return as_episode(images, drawn.turns, self.shape)
 
 
 def image_episodes(
@@ -98,24 +83,35 @@ def image_episodes(
     >>> episodes(jax.random.key(0), 4).query.inputs.shape
     (4, 75, 28, 28, 1)
     """
-    for name, value in dict(ways=ways, shots=shots, queries=queries).items():
-        check_count(name, value, least=1)
-    check_store(store, rotations)
-    classes = len(store.images)
-    if ways > classes * rotations:
-        raise InputError(
-            f"ways must be at most the number of classes, {classes * rotations}, "
-            f"got {ways}"
-        )
-    fewest = int(np.min(store.counts))
-    if shots + queries > fewest:
-        name = store.names[int(np.argmin(store.counts))]
-        raise InputError(
-            f"shots + queries must be at most the images a class, {fewest} (of "
-            f"{name}), got {shots} + {queries} = {shots + queries}"
-        )
+    shape = shape_of(store, ways, shots, queries, rotations=rotations)
     images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
-    return Images(images, counts, ways, shots, queries, rotations)
+    return Images(images, counts, shape)
+
+
+def shape_of(
+    store: ImageStore, ways: int, shots: int, queries: int, *, rotations: int
+) -> Shape:
+    """The shape of episodes from a store.
+
+    Args:
+      store: the images.
+      ways: see `image_episodes`.
+      shots: see there.
+      queries: see there.
+      rotations: see there.
+
+    Returns:
+      A `Shape`.
+
+    Raises:
+      InputError: see there.
+    """
+    check_store(store, rotations)
+    classes, per_class = store.images.shape[:2]
+    shape = Shape(ways, shots, queries, rotations, per_class)
+    smallest = int(np.argmin(store.counts))
+    check_shape(shape, classes, int(store.counts[smallest]), store.names[smallest])
+    return shape
 
 
 def check_store(store: ImageStore, rotations: int) -> None:
@@ -150,6 +146,13 @@ def check_store(store: ImageStore, rotations: int) -> None:
         )
 
 
+def as_episode(images: Array, turns: Array, shape: Shape) -> Episode:
+    """ONE episode of images `uint8[ways, shots + queries, ...]`, turned as drawn."""
+    if shape.rotations > 1:
+        images = jax.vmap(rotate)(images, turns)
+    return split_by_class(images.astype(jnp.float32) / 255.0, shape.shots)
+
+
 def split_by_class(images: Array, shots: int) -> Episode:
     """Splits images `[ways, shots + queries, ...]` into support and query."""
 
@@ -159,12 +162,6 @@ def split_by_class(images: Array, shots: int) -> Episode:
         return Batch(images.reshape(ways * n, *images.shape[2:]), labels)
 
     return Episode(batch(images[:, :shots]), batch(images[:, shots:]))
-
-
-def _sample(key: Array, allowed: Array, n: int) -> Array:
-    """Draws `n` distinct indices of those where `allowed` is 1 (0 elsewhere)."""
-    # The order of uniform numbers is a random order; top_k beats a permutation.
-    return jax.lax.top_k(jax.random.uniform(key, allowed.shape) - (1.0 - allowed), n)[1]
 
 
 def rotate(images: Array, turns: Array) -> Array:

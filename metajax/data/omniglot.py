@@ -1,12 +1,14 @@
 """Omniglot as an image store, prepared once through TFDS."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from metajax.data.images import ImageStore
+from metajax.data.records import Records
 from metajax.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def omniglot(
     *,
     archives: str | Path | None = None,
     data_dir: str | Path | None = None,
+    mapped: bool = False,
 ) -> ImageStore:
     """Omniglot at 28x28: 20 drawings of each of 1,623 characters.
 
@@ -44,6 +47,7 @@ def omniglot(
       archives: a folder with `images_background.zip` and `images_evaluation.zip`;
         without it they are downloaded.
       data_dir: where the prepared data are kept; TFDS's own folder by default.
+      mapped: leave the images there, for `stream_episodes`.
 
     Returns:
       An `ImageStore` in the order of alphabets and characters, for `image_episodes`.
@@ -59,15 +63,23 @@ def omniglot(
         raise InputError(
             f"split must be one of {', '.join(get_args(Split))}, got {split!r}"
         )
-    builder = prepare_omniglot(archives=archives, data_dir=data_dir)
-    source: Any = builder.as_data_source(split)  # pyright: ignore (a decorator hides it)
-    records = [source[i] for i in range(len(source))]
-    images = np.stack([record["images"] for record in records])
+    builder: Any = prepare_omniglot(archives=archives, data_dir=data_dir)
+    shape = builder.info.features["images"].shape
+    classes = builder.info.splits[split].num_examples
+    opened = partial(_source, split, builder.data_path.parent.parent)
+    images = Records(opened, "images", (classes, *shape))
     names = tuple(
         f"{record['alphabet'].decode()}/{record['character'].decode()}"
-        for record in records
+        for record in images.source
     )
-    return ImageStore(images, np.full(len(images), images.shape[1]), names)
+    counts = np.full(classes, shape[0])
+    return ImageStore(images if mapped else np.asarray(images), counts, names)
+
+
+def _source(split: Split, data_dir: Path) -> Any:
+    """The records of a split that is prepared."""
+    builder: Any = prepare_omniglot(data_dir=data_dir)
+    return builder.as_data_source(split)
 
 
 def prepare_omniglot(

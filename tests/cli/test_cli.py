@@ -245,8 +245,9 @@ def test_omniglot_run(tmp_path, monkeypatch, capsys):
     arguments = ["train", "omniglot-5w1s-small", "--run-dir", str(tmp_path / "run")]
     small = ["--model.filters", "4", "--outer.steps", "2", "--data.queries", "2"]
     small += ["--data.ways", "4", "--evaluation.queries", "2", *QUICK, *places]
-    assert main([*arguments, *small]) == 0
+    assert main([*arguments, *small, "--stream"]) == 0
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert "stream" not in json.dumps(found), "it is no part of what a run is"
     assert found["protocol"]["ways"] == 4 and found["protocol"]["split"] == "test"
 
 
@@ -291,7 +292,12 @@ def test_a_folder_of_images(tmp_path, capsys):
 
     assert main(["evaluate", str(run), "--tasks", "3"]) == 1
     assert "expected --images DIR" in error(capsys)
-    assert main(["evaluate", str(run), "--tasks", "3", *places]) == 0
+    results = []
+    for more in ([], ["--stream"]):
+        assert main(["evaluate", str(run), "--tasks", "3", *places, *more]) == 0
+        (written,) = run.glob("evaluation-test-2steps-3tasks-*.json")
+        results.append(json.loads(written.read_text()))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize(

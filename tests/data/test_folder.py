@@ -333,6 +333,38 @@ def test_kept_images_that_are_damaged_are_decoded_again(tmp_path, decoded, end):
     np.testing.assert_array_equal(first.images, again.images)
 
 
+def test_mapped_images_stay_in_their_file(tmp_path, decoded):
+    folder = fill(tmp_path / "set", "a/1.png", "a/2.png", "b/1.png")
+    cache = tmp_path / "cache"
+    first, again, loaded = (
+        image_folder(folder, SIZE, cache=cache, mapped=mapped)
+        for mapped in (True, True, False)
+    )
+    assert len(decoded) == 3, "once, in whichever way"
+    plain = image_folder(folder, SIZE)
+    for store in (first, again, loaded):
+        np.testing.assert_array_equal(store.images, plain.images)
+    assert isinstance(first.images, np.memmap) and isinstance(again.images, np.memmap)
+    assert not isinstance(loaded.images, np.memmap)
+    (kept,) = cache.iterdir()
+    assert kept == first.images.filename
+    assert "needs cache=DIR" in refused(folder, SIZE, mapped=True)
+
+
+def test_mapped_images_are_kept_wholly_or_not_at_all(tmp_path, small_disk):
+    folder, cache = fill(tmp_path / "set", "a/1.png", "b/1.png"), tmp_path / "cache"
+    HARMS["text"](folder / "b" / "1.png")
+    assert "cannot be read as an image" in refused(
+        folder, SIZE, cache=cache, mapped=True
+    )
+    assert not list(cache.iterdir())
+    (folder / "b" / "1.png").unlink()
+    disk = small_disk(8)
+    large = dict(size=(84, 84), cache=disk, mapped=True)
+    assert "choose another folder" in refused(folder, **large)
+    assert not list(disk.iterdir())
+
+
 def test_nowhere_to_keep(tmp_path, small_disk):
     folder = fill(tmp_path / "set", "a/1.png")
     (tmp_path / "file").write_text("")

@@ -1,4 +1,5 @@
 import io
+import pickle
 import urllib.error
 import zipfile
 
@@ -8,7 +9,7 @@ import pytest
 pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
-from metajax.data import omniglot, omniglot_builder
+from metajax.data import Records, omniglot, omniglot_builder
 from metajax.data.omniglot import prepare_omniglot, vinyals_split
 from tests.helpers import ARCHIVES, SMALL, small_parts, write_archives
 
@@ -60,6 +61,17 @@ def test_prepared_data_need_no_archives(small, tmp_path):
     first = omniglot("test", archives=small, data_dir=tmp_path / "data")
     again = omniglot("test", data_dir=tmp_path / "data")
     np.testing.assert_array_equal(first.images, again.images)
+
+
+def test_mapped_drawings_are_read_when_asked_for(small, tmp_path):
+    places = dict(archives=small, data_dir=tmp_path / "data")
+    whole, mapped = omniglot(**places), omniglot(**places, mapped=True)
+    assert isinstance(mapped.images, Records) and mapped.names == whole.names
+    some = np.array([[3], [0]]), np.array([[0, 19], [7, 7]])
+    np.testing.assert_array_equal(mapped.images[some], whole.images[some])
+    # As a worker process has it.
+    sent = pickle.loads(pickle.dumps(mapped.images))
+    np.testing.assert_array_equal(sent, whole.images)
 
 
 @pytest.mark.parametrize(

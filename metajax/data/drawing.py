@@ -1,0 +1,111 @@
+"""Which classes, turns and images an episode shows: small integers from a key."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.types import Array, check_count
+
+ROTATIONS = (1, 4)
+
+
+class Shape(NamedTuple):
+    """The shape of an episode, and of the store that it is drawn from.
+
+    Attributes:
+      ways: classes an episode.
+      shots: support images a class.
+      queries: query images a class.
+      rotations: 1, or 4 to count each class turned as four classes.
+      per_class: images stored a class, padding included.
+    """
+
+    ways: int
+    shots: int
+    queries: int
+    rotations: int
+    per_class: int
+
+
+class Drawn(NamedTuple):
+    """What an episode shows.
+
+    Attributes:
+      classes: places of classes in the store, `int32[ways]`.
+      turns: by how many times 90 degrees each is turned, `int32[ways]`.
+      images: places of images in their class, `int32[ways, shots + queries]`.
+    """
+
+    classes: Array
+    turns: Array
+    images: Array
+
+
+def draw(key: Array, counts: Array, shape: Shape) -> Drawn:
+    """Draws what ONE episode shows.
+
+    The same key draws the same integers on any backend. The uniform numbers are random
+    bits (threefry's, JAX's default, are the same everywhere) as multiples of a power of
+    two, so nothing is rounded; of equal ones, `top_k` takes the first.
+
+    Args:
+      key: a PRNG key.
+      counts: the number of images of each class, `int32[classes]`.
+      shape: the shape of the episode.
+
+    Returns:
+      A `Drawn`: distinct classes, or turned classes, and distinct images of each.
+    """
+    class_key, image_key = jax.random.split(key)
+    classes = len(counts)
+    chosen = _sample(class_key, jnp.ones(classes * shape.rotations), shape.ways)
+    characters, turns = chosen % classes, chosen // classes
+    stored = jnp.arange(shape.per_class)[None] < counts[characters][:, None]
+    images = jax.vmap(_sample, (0, 0, None))(
+        jax.random.split(image_key, shape.ways),
+        stored.astype(jnp.float32),
+        shape.shots + shape.queries,
+    )
+    return Drawn(characters, turns, images)
+
+
+def draw_batch(key: Array, tasks: int, counts: Array, shape: Shape) -> Drawn:
+    """Draws what each of `tasks` episodes shows, with a leading task axis."""
+    keys = jax.random.split(key, tasks)
+    return jax.vmap(draw, (0, None, None))(keys, counts, shape)
+
+
+def check_shape(shape: Shape, classes: int, fewest: int, name: str) -> None:
+    """Checks that a store of so many classes has enough for an episode.
+
+    Args:
+      shape: the shape of the episode.
+      classes: how many classes the store has.
+      fewest: how many images the smallest of them has.
+      name: its name.
+
+    Raises:
+      InputError: if there are fewer classes than `ways`, or fewer images than
+        `shots + queries`.
+    """
+    ways, shots, queries, rotations, _ = shape
+    for what, value in dict(ways=ways, shots=shots, queries=queries).items():
+        check_count(what, value, least=1)
+    if ways > classes * rotations:
+        raise InputError(
+            f"ways must be at most the number of classes, {classes * rotations}, "
+            f"got {ways}"
+        )
+    if shots + queries > fewest:
+        raise InputError(
+            f"shots + queries must be at most the images a class, {fewest} (of "
+            f"{name}), got {shots} + {queries} = {shots + queries}"
+        )
+
+
+def _sample(key: Array, allowed: Array, n: int) -> Array:
+    """Draws `n` distinct indices of those where `allowed` is 1 (0 elsewhere)."""
+    # The order of uniform numbers is a random order; top_k beats a permutation.
+    return jax.lax.top_k(jax.random.uniform(key, allowed.shape) - (1.0 - allowed), n)[1]
