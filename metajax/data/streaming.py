@@ -125,6 +125,7 @@ def stream_episodes(
       InputError: as `image_episodes`, or if `workers` is below 0, or JAX has no CPU
         beside the accelerator.
 
+    >>> import numpy as np
     >>> store = ImageStore(
     ...     np.zeros((6, 20, 28, 28, 1), np.uint8), np.full(6, 20), tuple("abcdef")
     ... )

@@ -29,7 +29,7 @@ RATE, STEPS = 0.05, 3
 
 @pytest.fixture
 def model(float64):
-    return mj.mlp(hidden=(8, 8), activation=jnp.tanh, dtype=jnp.float64)
+    return mj.mlp(hidden=(8,), activation=jnp.tanh, dtype=jnp.float64)
 
 
 @pytest.fixture

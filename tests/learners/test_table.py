@@ -116,7 +116,7 @@ WITHOUT_STEPS = ("proto-maml", "in-context")
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 
-def network(name, hidden=(8, 8), **settings):
+def network(name, hidden=(8,), **settings):
     _, _, family, build = LEARNERS[name]
     return build(family.inputs, hidden, family.outputs, **settings)
 
