@@ -19,6 +19,7 @@ from metajax.types import (
     Sampler,
     as_pytree,
     check_count,
+    check_seed,
     unpadded,
 )
 
@@ -105,6 +106,7 @@ def evaluate(
     """
     check_count("tasks", tasks, least=2)
     check_count("tasks_per_call", tasks_per_call, least=1)
+    check_seed("seed", seed)
     episodes = as_pytree(episodes)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
