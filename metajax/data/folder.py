@@ -15,6 +15,8 @@ from metajax.data.listing import Classes, Split, list_images
 from metajax.errors import InputError
 from metajax.types import check_count
 
+LARGEST_SIDE = 9486  # pixels; its square is what an image may have
+SHOWN = 40  # characters of a folder's name, in its cache's
 CACHE_FORM = 1  # to be raised when a file would decode otherwise
 
 
@@ -74,9 +76,10 @@ def image_folder(
     Source: Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR
     2017, for the form of the tables.
     """
-    height, width = size
-    check_count("height", height, least=1)
-    check_count("width", width, least=1)
+    if not hasattr(size, "__len__") or len(size) != 2:
+        raise InputError(f"size must be (height, width), got {size!r}")
+    for name, value in zip(("height", "width"), size):
+        check_count(name, value, least=1, most=LARGEST_SIDE)
     if split not in (None, *get_args(Split)):
         raise InputError(
             f"split must be None or one of {', '.join(get_args(Split))}, got {split!r}"
@@ -87,10 +90,12 @@ def image_folder(
     if cache is None:
         images = _decode(classes, size, mode)
     else:
-        key = _key(folder, classes, [height, width, mode])
-        kept = Path(cache) / f"{folder.resolve().name}-{split or 'all'}-{key}.npy"
+        key = _key(folder, classes, [*size, mode])
+        name = folder.resolve().name[:SHOWN]
+        kept = Path(cache) / f"{name}-{split or 'all'}-{key}.npy"
         images = _read(kept)
-        if images is None:
+        most = max(map(len, classes.values()))
+        if images is None or images.shape != (len(classes), most, *size, len(mode)):
             images = _decode(classes, size, mode)
             _write(kept, images)
     counts = np.array([len(files) for files in classes.values()], np.int32)
@@ -123,9 +128,12 @@ def _stamp(path: Path) -> tuple[int, ...]:
 def _read(path: Path) -> np.ndarray | None:
     """The images kept in a file; None if it is not there or not whole."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with path.open("rb") as file:
+            images = np.lib.format.read_array(file, allow_pickle=False)
+            whole = not file.read(1)
+    except Exception:  # of a damaged file numpy may raise almost anything
         return None
+    return images if whole and images.dtype == np.uint8 else None
 
 
 def _write(path: Path, images: np.ndarray) -> None:

@@ -129,24 +129,29 @@ def check_store(store: ImageStore, rotations: int) -> None:
     Raises:
       InputError: if they are not as `ImageStore` has them, or cannot.
     """
-    if rotations not in ROTATIONS:
+    if check_count("rotations", rotations, least=1) not in ROTATIONS:
         raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
     images, counts, names = store
-    if images.ndim != 5 or images.dtype != np.uint8:
+    images, counts = np.asarray(images), np.asarray(counts)
+    if images.ndim != 5 or images.dtype != np.uint8 or not images.size:
         raise InputError(
-            "images must be uint8[classes, per_class, height, width, channels], got "
-            f"{images.dtype}{list(images.shape)}"
+            "images must be uint8[classes, per_class, height, width, channels], none "
+            f"of them 0, got {images.dtype}{list(images.shape)}"
         )
     classes, per_class = images.shape[:2]
-    if np.shape(counts) != (classes,) or len(names) != classes:
+    if counts.shape != (classes,) or len(names) != classes:
         raise InputError(
             f"counts and names must have one entry for each of {classes} classes, got "
-            f"{np.shape(counts)} and {len(names)}"
+            f"{counts.shape} and {len(names)}"
         )
-    if np.max(counts) > per_class:
+    if (
+        counts.dtype.kind not in "iu"
+        or not 1 <= counts.min() <= counts.max() <= per_class
+    ):
         raise InputError(
-            f"counts must be at most the {per_class} images stored a class, got "
-            f"{np.max(counts)}"
+            f"counts must be at most the {per_class} images stored a class, and whole "
+            f"numbers of at least 1, got {counts.dtype} of {counts.min()} to "
+            f"{counts.max()}"
         )
     height, width = images.shape[2:4]
     if rotations > 1 and height != width:
