@@ -61,7 +61,8 @@ def image_folder(
 
     Raises:
       InputError: if there are no images, no such split, a table with a mistake, an
-        image that cannot be read or has more than 90 million pixels, or no room.
+        image that cannot be read or has more than 90 million pixels, a side of more
+        than 9,486, or no room.
 
     >>> import tempfile
     >>> from PIL import Image
