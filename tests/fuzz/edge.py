@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 import hypothesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 
 from metajax.errors import InputError
+
+# Not in the tree, whatever it keeps there.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
 
 TAKEN, REFUSED = "taken", "refused"
 HANGS = 60  # seconds
