@@ -49,7 +49,9 @@ class Checkpoints:
         if not self._directory.is_dir():
             return []
         return sorted(
-            int(path.name) for path in self._directory.iterdir() if path.name.isdigit()
+            int(path.name)
+            for path in self._directory.iterdir()
+            if path.name.isdecimal() and path.name == str(int(path.name))
         )
 
     def save(self, state: TrainState) -> None:
@@ -104,28 +106,37 @@ class Checkpoints:
                     f"state{jax.tree_util.keystr(path)} is a PRNG key, which a "
                     "checkpoint cannot hold; keep jax.random.key_data of it"
                 )
-        reason = ""
+        failed: dict[int, Exception] = {}
         for step in reversed(self.steps()):
             try:
                 state = self._read(step, like)
-            except (InputError, PermissionError, MemoryError):
+            except (PermissionError, MemoryError):
                 raise
             except Exception as error:  # orbax raises many kinds for a damaged file
-                reason = _first_line(error)
-                self._damaged.add(step)
-                warnings.warn(
-                    f"checkpoint {step} in {self._directory} is damaged ({reason}); "
-                    "the one before it is used",
-                    stacklevel=2,
-                )
+                failed[step] = error
             else:
+                self._pass_over(failed)
                 return jax.tree.map(jnp.asarray, state)
-        if reason:
+        for error in failed.values():
+            if isinstance(error, InputError):  # and none before it is of this model
+                raise error
+        self._pass_over(failed)
+        if failed:
             raise InputError(
-                f"no checkpoint in {self._directory} can be read ({reason}); move the "
-                "folder away to begin anew"
+                f"no checkpoint in {self._directory} can be read "
+                f"({_first_line(error)}); move the folder away to begin anew"
             )
         return None
+
+    def _pass_over(self, failed: dict[int, Exception]) -> None:
+        """Warns of damaged checkpoints, which the next save moves aside."""
+        for step, error in failed.items():
+            self._damaged.add(step)
+            warnings.warn(
+                f"checkpoint {step} in {self._directory} is damaged "
+                f"({_first_line(error)}); the one before it is used",
+                stacklevel=3,
+            )
 
     def _manager(self) -> ocp.CheckpointManager:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -150,7 +161,7 @@ class Checkpoints:
         with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
             state = checkpointer.restore(folder / "state", template)
-        if _manifest(state) != manifest:
+        if _manifest(state) != manifest or manifest["step"] != step:
             raise OSError("its arrays are not those that were saved")
         return state
 

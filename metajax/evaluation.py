@@ -23,6 +23,7 @@ from metajax.types import (
     PyTree,
     Sampler,
     check_count,
+    check_seed,
     unpadded,
 )
 from metajax.unfinished import Scores, Unfinished
@@ -118,6 +119,7 @@ def evaluate(
     """
     check_count("tasks", tasks, least=2)
     check_count("tasks_per_call", tasks_per_call, least=1)
+    check_seed("seed", seed)
     episodes = task_sampler(episodes)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))

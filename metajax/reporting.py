@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from metajax.errors import InputError
 from metajax.evaluation import Z95
 from metajax.files import write_whole
 from metajax.training import TrainState
+from metajax.types import check_count
 
 
 class JsonLines:
@@ -157,11 +159,27 @@ class Progress:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last row that was cut short is left out."""
+    """The rows of a JSON-lines file; a last row that was cut short is left out.
+
+    Raises:
+      InputError: if a line is not a row: an object with a step.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    lines = path.read_bytes().split(b"\n")
+    return [_row(path, i, line) for i, line in enumerate(lines[:-1], start=1)]
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        check_count("its step", row["step"], least=0)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"line {number} of {path} is not a row of metrics ({error}); delete it, or "
+            "move the file away"
+        ) from error
+    return row
 
 
 def finite(value: Any) -> Any:

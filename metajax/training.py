@@ -27,6 +27,7 @@ from metajax.types import (
     check_count,
     check_episodes,
     check_labels,
+    check_seed,
     learner_at,
 )
 
@@ -273,6 +274,7 @@ def fit(
     counts = dict(steps=steps, tasks=tasks, steps_per_call=steps_per_call)
     for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
         check_count(name, value, least=1)
+    check_seed("seed", seed)
     check_chunk(tasks_per_chunk)
     step = _train_step(
         learner,

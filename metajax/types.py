@@ -1,10 +1,12 @@
 """The nouns: `Batch`, `Episode`, `Model`, `Learner`; and the checks at their edge."""
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.errors import InputError
 
@@ -154,17 +156,34 @@ def unpadded(inputs: PyTree) -> tuple[PyTree, Array | None]:
     return inputs, None
 
 
-def check_count(name: str, value: int, *, least: int) -> int:
+def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
     """Returns `value` if it is a whole number of at least `least`.
+
+    At most it may be `most`: what JAX's own whole numbers hold, by default.
 
     Raises:
       InputError: if it is not.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
         raise InputError(
             f"{name} must be a whole number of at least {least}, got {value!r}"
         )
-    return int(value)
+    if number > most:
+        raise InputError(f"{name} must be at most {most}, got {value!r}")
+    return number
+
+
+def check_seed(name: str, value: Any) -> int:
+    """Returns `value` if it is a seed.
+
+    Raises:
+      InputError: if it is not one of the 2³² that JAX tells apart.
+    """
+    return check_count(name, value, least=0, most=2**32 - 1)
 
 
 def check_model(model: Model) -> None:
@@ -185,17 +204,21 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
     """Checks the shapes of a meta-batch, arrays or abstract ones.
 
     Raises:
-      InputError: if a leaf lacks the leading task axis, or if inputs and targets
-        disagree on the number of examples.
+      InputError: if a leaf lacks the leading task axis, if inputs or targets have no
+        leaf, or if they disagree on the number of examples.
     """
-    if not isinstance(episodes, Episode):
+    parts = (episodes, *episodes) if isinstance(episodes, Episode) else (episodes,)
+    if (kinds := [type(part) for part in parts]) != [Episode, Batch, Batch]:
         raise InputError(
             "a sampler must return an Episode(support, query) of Batch(inputs, "
-            f"targets), got {type(episodes).__name__}"
+            f"targets), got {', '.join(kind.__name__ for kind in kinds)}"
         )
     for side, batch in episodes._asdict().items():
-        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-        if any(shape[:1] != (tasks,) or len(shape) < 2 for shape in shapes):
+        shapes: list[tuple[int, ...]] = [
+            getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)
+        ]
+        empty = not all(map(jax.tree.leaves, batch))
+        if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
             raise InputError(
                 f"every leaf of the {side} batches must have shape [tasks, examples, "
                 f"...] with {tasks} tasks, got {shapes}"
@@ -224,11 +247,12 @@ def check_labels(targets: PyTree, outputs: PyTree) -> None:
         hasattr(targets, "dtype")
         and hasattr(outputs, "shape")
         and jnp.issubdtype(targets.dtype, jnp.integer)
-        and len(outputs.shape) == targets.ndim
+        and len(outputs.shape) == len(targets.shape) > 0
+        and targets.size
     )
     if not labelled:
         return
-    ways, low, high = outputs.shape[-1], int(jnp.min(targets)), int(jnp.max(targets))
+    ways, low, high = outputs.shape[-1], int(np.min(targets)), int(np.max(targets))
     if low < 0 or high >= ways:
         raise InputError(
             f"labels must lie in 0..{ways - 1} for a model of {ways} outputs, got "

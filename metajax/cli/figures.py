@@ -28,14 +28,14 @@ def learning_curve(
     rows: Sequence[Mapping[str, Any]], metric: str, directory: Path
 ) -> None:
     """Draws the metric against meta-steps, training and validation, with intervals."""
-    percent = metric == "accuracy"
+    percent, named = metric == "accuracy", {metric, f"{metric}_interval"}
     scale = 100.0 if percent else 1.0
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for split, colour in (("train", BLUE), ("validation", RED)):
-        chosen = [r for r in rows if r["split"] == split and f"{metric}_interval" in r]
+        chosen = [r for r in rows if r.get("split") == split and named <= {*r}]
         steps = np.array([row["step"] for row in chosen])
         mean, half = (
-            scale * np.array([row[name] for row in chosen], float)  # None becomes NaN
+            scale * np.array([_number(row[name]) for row in chosen])
             for name in (metric, f"{metric}_interval")
         )
         axes.plot(
@@ -50,6 +50,11 @@ def learning_curve(
     axes.grid(alpha=0.3)
     axes.legend(title="95 % interval shaded")
     _save(figure, directory / "learning_curve.png")
+
+
+def _number(value: Any) -> float:
+    """NaN for what was not finite when it was written."""
+    return value if isinstance(value, float) else np.nan
 
 
 @singledispatch

@@ -16,7 +16,7 @@ from metajax.cli.machine import Machine, a_device_for_each_core
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.cli.tasks import Places, Split
 from metajax.errors import InputError, NonFiniteError
-from metajax.types import check_count
+from metajax.types import check_count, check_seed
 
 RUNS = Path("runs")
 TAKES_PRESET = ("train", "pretrain", "plan")
@@ -187,6 +187,7 @@ class Study:
         from metajax.cli.study import study_run
 
         check_count("--tasks", self.tasks, least=2)
+        check_seed("--seed", self.seed)
         study_run(
             self.run, self.places, tasks=self.tasks, seed=self.seed, only=self.only
         )

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from metajax.cli.plain import from_plain, object_at
+from metajax.errors import InputError
 from metajax.models.conv4 import Head, Pooling
 from metajax.models.norms import NormName
 from metajax.models.precision import Precision
@@ -231,20 +233,25 @@ class Config:
         return plain | {name: kinds[name] | plain[name] for name in kinds}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Config":
-        """The inverse of `as_dict`, also after a trip through JSON."""
-        plain = {"augment": {}} | plain  # older runs have none
+    def from_dict(cls, plain: Any) -> "Config":
+        """The inverse of `as_dict`, also after a trip through JSON.
+
+        Raises:
+          InputError: if a part is missing, or a value unknown or of another type.
+        """
+        whole = {"augment": {}, **object_at("a configuration", plain)}  # older: none
         parts: dict[str, Any] = {}
         for name, kinds in _KINDS.items():
-            values = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in plain[name].items()
-            }
-            kind = kinds[str(values.pop("kind"))]
-            parts[name] = kind(**values)
+            values = dict(object_at(name, whole.get(name)))
+            kind = str(values.pop("kind", None))
+            if kind not in kinds:
+                raise InputError(
+                    f"the kind of {name} must be {' or '.join(kinds)}, got {kind}"
+                )
+            parts[name] = from_plain(kinds[kind], values, name)
         for name, part in _PARTS.items():
-            parts[name] = part(**plain[name])
-        return cls(**(plain | parts))
+            parts[name] = from_plain(part, whole.get(name), name)
+        return from_plain(cls, whole | parts, "a configuration")
 
 
 _KINDS: dict[str, dict[str, Any]] = {

@@ -66,6 +66,7 @@ from metajax.types import (
     PyTree,
     Sampler,
     check_count,
+    check_seed,
 )
 
 Kept = Literal["last", "best"]
@@ -143,7 +144,7 @@ def _is_finished(directory: Path, config: Config) -> bool:
 
 
 def _say_finished(directory: Path) -> None:
-    print((directory / "evaluation.txt").read_text(), end="")
+    print((directory / "evaluation.txt").read_text(errors="replace"), end="")
     print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
     _unfinished(directory, "evaluation").unlink(missing_ok=True)
 
@@ -194,6 +195,7 @@ def evaluate_run(
     """Evaluates a checkpoint of a run, by the run's own settings but `changes`."""
     config, task, meta, step = restored(directory, places, kept)
     settings = replace(config.evaluation, **changes)
+    check_config(replace(config, evaluation=settings))
     best = None if kept == "last" else step
     with Signals() as signals:
         _evaluate(
@@ -257,6 +259,8 @@ def check_config(config: Config) -> None:
         ("augment.fewest-shots", config.augment.fewest_shots),
     ):
         check_count(f"--{name}", 1 if value is None else value, least=1)
+    for name, value in (("seed", config.seed), ("evaluation.seed", evaluation.seed)):
+        check_seed(f"--{name}", value)
     for name, value in (
         ("augment.alpha", config.augment.alpha),
         ("inner.rate", inner.rate),
@@ -421,6 +425,12 @@ def claim(directory: Path, config: Config) -> None:
     Raises:
       InputError: if it holds another configuration's run, or something else.
     """
+    name = str(directory.absolute())
+    if "\0" in name or name.encode(errors="replace").decode() != name:
+        raise InputError(  # orbax would, after the first steps
+            f"{directory} cannot be a run directory, as its name is not UTF-8 text; "
+            "choose another --run-dir"
+        )
     path = directory / "config.json"
     if path.exists():
         theirs, ours = _flat(_read_config(directory).as_dict()), _flat(config.as_dict())
@@ -455,12 +465,14 @@ def _read_config(directory: Path) -> Config:
     if not path.is_file():
         raise InputError(f"{directory} is not a run directory: it has no config.json")
     try:
-        return Config.from_dict(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
+        config = Config.from_dict(json.loads(path.read_text()))
+        check_config(config)
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not a configuration of this version of metajax ({error}); "
             "choose another --run-dir"
         ) from error
+    return config
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -49,6 +49,8 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
     """One image, `uint8[height, width, channels]`, upright, on white where clear."""
     height, width = size
     try:
+        if not path.is_file():  # to read a pipe is to wait
+            raise OSError("it is not a file")
         with Image.open(path, formats=FORMATS) as image:
             flat = _flat(ImageOps.exif_transpose(image), mode)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

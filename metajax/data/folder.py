@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from metajax.data.listing import Classes, Split, list_images
 from metajax.errors import InputError
 from metajax.types import check_count
 
+LARGEST_SIDE = 9486  # pixels; its square is what an image may have
+SHOWN = 40  # characters of a folder's name, in its cache's
 CACHE_FORM = 1  # to be raised when a file would decode otherwise
 
 
@@ -62,8 +64,8 @@ def image_folder(
 
     Raises:
       InputError: if there are no images, no such split, a table with a mistake, an
-        image that cannot be read or has more than 90 million pixels, no room, or no
-        folder to map them from.
+        image that cannot be read or has more than 90 million pixels, a side of more
+        than 9,486, no room, or no folder to map them from.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -78,23 +80,25 @@ def image_folder(
     Source: Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR
     2017, for the form of the tables.
     """
-    height, width = size
-    check_count("height", height, least=1)
-    check_count("width", width, least=1)
+    if not hasattr(size, "__len__") or len(size) != 2:
+        raise InputError(f"size must be (height, width), got {size!r}")
+    height = check_count("height", size[0], least=1, most=LARGEST_SIDE)
+    width = check_count("width", size[1], least=1, most=LARGEST_SIDE)
     if split not in (None, *get_args(Split)):
         raise InputError(
             f"split must be None or one of {', '.join(get_args(Split))}, got {split!r}"
         )
     if mapped and cache is None:
         raise InputError("mapped=True needs cache=DIR, a folder to keep the images in")
-    folder = Path(path)
+    folder, size = Path(path), (height, width)
     mode: Mode = "RGB" if color else "L"
     classes = list_images(folder, split)
     if cache is None:
         images = _decode(classes, size, mode)
     else:
-        key = _key(folder, classes, [height, width, mode])
-        kept = Path(cache) / f"{folder.resolve().name}-{split or 'all'}-{key}.npy"
+        key = _key(folder, classes, [*size, mode])
+        name = folder.resolve().name[:SHOWN]
+        kept = Path(cache) / f"{name}-{split or 'all'}-{key}.npy"
         images = (_mapped if mapped else _cached)(kept, classes, size, mode)
     counts = np.array([len(files) for files in classes.values()], np.int32)
     return ImageStore(images, counts, tuple(classes))
@@ -108,9 +112,10 @@ def _cached(
     kept: Path, classes: Classes, size: tuple[int, int], mode: Mode
 ) -> np.ndarray:
     """The images kept in a file, in memory; decoded into both if it has none."""
-    if (images := _read(kept)) is None:
-        images = _decode(classes, size, mode)
-        _write(kept, images.shape, [images])
+    if (images := _read(kept, _shape(classes, size, mode))) is not None:
+        return np.array(images)
+    images = _decode(classes, size, mode)
+    _write(kept, images.shape, [images])
     return images
 
 
@@ -118,16 +123,20 @@ def _mapped(
     kept: Path, classes: Classes, size: tuple[int, int], mode: Mode
 ) -> np.ndarray:
     """The same, left in the file."""
-    if (images := _read(kept, "r")) is not None:
+    shape = _shape(classes, size, mode)
+    if (images := _read(kept, shape)) is not None:
         return images
-    most = max(map(len, classes.values()))
     blocks = (
-        np.pad(images, [(0, most - len(images)), (0, 0), (0, 0), (0, 0)])
+        np.pad(images, [(0, shape[1] - len(images)), (0, 0), (0, 0), (0, 0)])
         for files in classes.values()
         for images in decode_classes([files], size, mode)
     )
-    _write(kept, (len(classes), most, *size, len(mode)), blocks)
-    return np.load(kept, mmap_mode="r", allow_pickle=False)
+    _write(kept, shape, blocks)
+    return np.lib.format.open_memmap(kept, mode="r")
+
+
+def _shape(classes: Classes, size: tuple[int, int], mode: Mode) -> tuple[int, ...]:
+    return len(classes), max(map(len, classes.values())), *size, len(mode)
 
 
 def _key(folder: Path, classes: Classes, settings: Sequence[int | str]) -> str:
@@ -149,12 +158,15 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns
 
 
-def _read(path: Path, mode: Literal["r"] | None = None) -> np.ndarray | None:
-    """The images kept in a file; None if it is not there or not whole."""
+def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The images kept in a file, mapped; None if there are not just bytes so shaped."""
     try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        images = np.lib.format.open_memmap(path, mode="r")
+        whole = path.stat().st_size == images.offset + images.nbytes
+    except Exception:  # of a damaged file numpy may raise almost anything
         return None
+    whole = whole and images.shape == shape and images.dtype == np.uint8
+    return images if whole else None
 
 
 def _write(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:

@@ -11,7 +11,7 @@ from metajax.data.drawing import ROTATIONS, Shape, check_shape, draw
 from metajax.data.records import Records
 from metajax.errors import InputError
 from metajax.sampling import OfKeys
-from metajax.types import Array, Batch, Episode
+from metajax.types import Array, Batch, Episode, check_count
 
 
 class ImageStore(NamedTuple):
@@ -120,26 +120,31 @@ def check_store(store: ImageStore, rotations: int) -> None:
     Raises:
       InputError: if they are not as `ImageStore` has them, or cannot.
     """
-    if rotations not in ROTATIONS:
+    if check_count("rotations", rotations, least=1) not in ROTATIONS:
         raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
     images, counts, names = store
-    if images.ndim != 5 or images.dtype != np.uint8:
+    shape, counts = getattr(images, "shape", ()), np.asarray(counts)
+    if len(shape) != 5 or images.dtype != np.uint8 or 0 in shape:
+        kind = getattr(images, "dtype", type(images).__name__)
         raise InputError(
-            "images must be uint8[classes, per_class, height, width, channels], got "
-            f"{images.dtype}{list(images.shape)}"
+            "images must be uint8[classes, per_class, height, width, channels], none "
+            f"of them 0, got {kind}{list(shape)}"
         )
-    classes, per_class = images.shape[:2]
-    if np.shape(counts) != (classes,) or len(names) != classes:
+    classes, per_class, height, width, _ = shape
+    if counts.shape != (classes,) or len(names) != classes:
         raise InputError(
             f"counts and names must have one entry for each of {classes} classes, got "
-            f"{np.shape(counts)} and {len(names)}"
+            f"{counts.shape} and {len(names)}"
         )
-    if np.max(counts) > per_class:
+    if (
+        counts.dtype.kind not in "iu"
+        or not 1 <= counts.min() <= counts.max() <= per_class
+    ):
         raise InputError(
-            f"counts must be at most the {per_class} images stored a class, got "
-            f"{np.max(counts)}"
+            f"counts must be at most the {per_class} images stored a class, and whole "
+            f"numbers of at least 1, got {counts.dtype} of {counts.min()} to "
+            f"{counts.max()}"
         )
-    height, width = images.shape[2:4]
     if rotations > 1 and height != width:
         raise InputError(
             f"rotations need square images, got {height}x{width}; use rotations=1"

@@ -1,6 +1,7 @@
 """The image files of a user's folder by class: which layouts are read, and how."""
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -63,7 +64,7 @@ def _tree(root: Path) -> Classes:
     """A class is a folder below `root` that directly holds images."""
     classes = {
         folder.relative_to(root).as_posix(): images
-        for folder in _folders(root, above=())
+        for folder in _folders(root)
         if folder != root and (images := _images(folder))
     }
     if not classes:
@@ -76,14 +77,22 @@ def _tree(root: Path) -> Classes:
     return classes
 
 
-def _folders(folder: Path, *, above: tuple[Path, ...]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:  # a link that leads back up
-        return
-    yield folder
-    for child in folder.iterdir():
-        if child.is_dir() and not child.name.startswith("."):
-            yield from _folders(child, above=(*above, real))
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and those below it, each once, however many links lead to it."""
+    seen: set[tuple[int, int]] = set()
+    waiting = deque([root])
+    while waiting:
+        folder = waiting.popleft()
+        found = folder.stat()
+        if (found.st_dev, found.st_ino) in seen:
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        yield folder
+        waiting += (
+            child
+            for child in sorted(folder.iterdir())
+            if child.is_dir() and not child.name.startswith(".")
+        )
 
 
 def _images(folder: Path) -> list[Path]:
@@ -103,8 +112,9 @@ def _table(table: Path) -> Classes:
     classes: Classes = {}
     seen: set[Path] = set()
     for line, filename, label in _rows(table):
-        path = root / filename
-        if not path.is_file():
+        given, path = Path(filename), root / filename
+        outside = given.is_absolute() or ".." in given.parts
+        if outside or not path.is_file():
             raise InputError(
                 f"line {line} of {table} names {filename}, which is not in {root}: put "
                 "it there, or delete the line"

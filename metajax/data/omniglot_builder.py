@@ -5,7 +5,6 @@ import io
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,10 +17,12 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.units import Size
 
+from metajax.archives import read_member
 from metajax.data.omniglot import vinyals_split
 from metajax.errors import InputError
 
 SIZE, DRAWINGS, ORIGINAL_SIZE = 28, 20, 105
+LARGEST = 2**16  # bytes; the drawings have a few hundred
 NETWORK_TIMEOUT = 10.0  # seconds; TFDS itself retries for minutes
 
 
@@ -151,7 +152,7 @@ def read_archive(path: Path, part: str) -> list[Character]:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _members(archive)
+            members = _members(archive, f"images_{part}")
             wrong = _mistake(members, part)
             if wrong:
                 raise InputError(
@@ -161,16 +162,20 @@ def read_archive(path: Path, part: str) -> list[Character]:
                 Character(part, *name, np.stack([_decode(archive, f) for f in files]))
                 for name, files in sorted(members.items())
             ]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and Pillow raise almost anything
         raise InputError(f"{path} is truncated or damaged ({error}); {mend}") from error
 
 
-def _members(archive: zipfile.ZipFile) -> dict[tuple[str, str], list[str]]:
-    """File names by (alphabet, character), sorted."""
+def _members(archive: zipfile.ZipFile, top: str) -> dict[tuple[str, str], list[str]]:
+    """File names by (alphabet, character), sorted; others are passed over."""
     members = defaultdict(list)
     for name in sorted(archive.namelist()):
-        if name.endswith(".png") and len(parts := name.split("/")) == 4:
-            members[parts[1], parts[2]].append(name)
+        first, *inner = name.split("/")
+        whole = first == top and len(inner) == 3 and not {*inner} & {"", ".", ".."}
+        if whole and name.endswith(".png"):
+            members[inner[0], inner[1]].append(name)
     return members
 
 
@@ -188,7 +193,8 @@ def _mistake(members: dict[tuple[str, str], list[str]], part: str) -> str | None
 
 def _decode(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One drawing, `uint8[28, 28, 1]`, ink bright."""
-    with Image.open(io.BytesIO(archive.read(name))) as image:
+    file = io.BytesIO(read_member(archive, name, most=LARGEST))
+    with Image.open(file, formats=("PNG",)) as image:
         if image.size != (ORIGINAL_SIZE, ORIGINAL_SIZE):
             raise OSError(f"{name} is {image.size}, not 105x105")
         # The files hold one bit a pixel; "L" makes paper 255 and ink 0.

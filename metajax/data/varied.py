@@ -85,7 +85,8 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
     for name, given in dict(ways=ways, shots=shots).items():
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise InputError(f"{name} must be (fewest, most), got {given!r}")
-        check_count(f"the fewest {name}", given[0], least=1)
+        for end, value in zip(("fewest", "most"), given):
+            check_count(f"the {end} {name}", value, least=1)
         if not given[0] <= given[1]:
             raise InputError(
                 f"the fewest {name} must be at most the most, got {given!r}"

@@ -24,6 +24,7 @@ from metajax.cli.main import main
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
 from metajax.cli.tasks import Places, build_task, build_training_episodes
 from metajax.data import omniglot_builder
+from metajax.errors import InputError
 from metajax.evaluation import evaluate
 from tests.helpers import SMALL, small_parts, write_archives, write_image
 
@@ -78,7 +79,7 @@ def test_a_configuration_from_before_augmentation_is_read():
     del plain["augment"]
     assert Config.from_dict(plain) == PRESETS["glyphs"]
     del plain["inner"]
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="inner must be an object"):
         Config.from_dict(plain)
 
 

@@ -1,0 +1,61 @@
+"""Bad input at scale: every edge of tests/fuzz, many more cases of each.
+
+    python -m benchmarks.fuzz [--share 0.1] [--seed 1] [--edges "command lines"]
+
+A case that breaks the promise is shrunk, printed and ends the run with its traceback.
+"""
+
+import resource
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import tyro
+
+from tests.fuzz import runs, sources
+from tests.fuzz.edge import REFUSED, TAKEN, drive
+
+EDGES = runs.EDGES | sources.EDGES
+ROUND = 1000  # cases; Hypothesis remembers those of a round
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much of it."""
+
+    edges: tuple[str, ...] = ()
+    """Some of the edges, by name; all by default."""
+    share: float = 1.0
+    """Of the cases of each edge."""
+    seed: int = 0
+    """Of the cases."""
+
+
+def main(settings: Settings) -> None:
+    """Prints a row an edge."""
+    print("| edge | cases | taken | refused | s | peak MB |\n|---|---|---|---|---|---|")
+    total: Counter[str] = Counter()
+    for name in settings.edges or EDGES:
+        began = time.monotonic()
+        wanted = round(settings.share * EDGES[name].many)
+        found: Counter[str] = Counter()
+        for start in range(0, wanted, ROUND):
+            cases = min(ROUND, wanted - start)
+            found += drive(EDGES[name], cases, seed=settings.seed * 10**6 + start)
+        _print(name, found, f"{time.monotonic() - began:.0f} | {_peak():.0f}")
+        total += found
+    _print("all", total, " | ")
+
+
+def _print(name: str, found: Counter[str], rest: str) -> None:
+    cells = name, found.total(), found[TAKEN], found[REFUSED], rest
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def _peak() -> float:
+    """Largest memory that the process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,57 @@
+"""Dataclasses from plain values, such as JSON's, each held to its field's type."""
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from metajax.errors import InputError
+
+T = TypeVar("T")
+
+
+def object_at(name: str, plain: Any) -> Mapping[str, Any]:
+    """Returns `plain` if it is an object of JSON.
+
+    Raises:
+      InputError: if it is not.
+    """
+    if not isinstance(plain, Mapping):
+        raise InputError(f"{name} must be an object of names and values, got {plain!r}")
+    return plain
+
+
+def from_plain(kind: type[T], plain: Any, name: str) -> T:
+    """A dataclass of values by name; a list stands for a tuple.
+
+    What is missing has its default.
+
+    Raises:
+      InputError: if a name is unknown, or a value is not of its field's type.
+    """
+    hints, values = get_type_hints(kind), {}
+    for key, value in object_at(name, plain).items():
+        if key not in hints:
+            raise InputError(f"{name} has an unknown {key!r}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+        if not _fits(values[key], hints[key]):
+            raise InputError(
+                f"{key} of {name} must be {_words(hints[key])}, got {value!r}"
+            )
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is Literal:  # and 1 is neither True nor 1.0
+        return any(type(value) is type(x) and value == x for x in options)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(x, options[0]) for x in value)
+    if hint is float and type(value) is int:
+        return abs(value) < 2**53  # so that a float can hold it
+    return type(value) is hint
+
+
+def _words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -1,0 +1,423 @@
+"""The edges of runs: configurations, the command, metrics, checkpoints, backbones."""
+
+import contextlib
+import functools
+import io
+import json
+import shutil
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+from hypothesis import strategies as st
+
+import metajax as mj
+from metajax.checkpoint import Checkpoints
+from metajax.cli import run
+from metajax.cli.backbone import read_body, write_body
+from metajax.cli.main import main
+from metajax.cli.presets import PRESETS, Config
+from metajax.reporting import JsonLines, read_rows
+from metajax.training import TrainState
+from tests.fuzz import hostile
+from tests.fuzz.edge import REFUSED, TAKEN, Edge, attempt
+
+PLAIN = [json.loads(json.dumps(config.as_dict())) for config in PRESETS.values()]
+
+
+def _dumped(plain) -> bytes:
+    return json.dumps(plain, indent=1).encode()
+
+
+DOCUMENTS = st.one_of(
+    st.sampled_from(PLAIN).flatmap(hostile.changed).map(_dumped),
+    st.sampled_from(PLAIN).flatmap(hostile.changed).map(_dumped),
+    hostile.JSON.map(_dumped),
+    st.builds(
+        lambda plain, harm: harm(_dumped(plain)),
+        st.sampled_from(PLAIN),
+        hostile.harms(),
+    ),
+    st.sampled_from([b"[" * 100_000, b"9" * 5000, b'{"data": {}}', b""]),
+)
+
+
+def configuration(folder: Path, document: bytes) -> str:
+    """A run's config.json is read whole and will do, or is refused."""
+    path = folder / "config.json"
+    path.write_bytes(document)
+    found, config = attempt(lambda: run._read_config(folder))
+    if found == TAKEN:
+        run.check_config(config)
+        plain = json.loads(json.dumps(config.as_dict()))
+        assert Config.from_dict(plain) == config
+    assert path.read_bytes() == document
+    return found
+
+
+def _a_run(path: Path, document: bytes):
+    path.mkdir()
+    (path / "config.json").write_bytes(document)
+
+
+def _a_link(path: Path, document: bytes):
+    path.symlink_to(path)
+
+
+def _precious(path: Path, document: bytes):
+    path.mkdir()
+    (path / "config.json.tmp").write_bytes(document)
+
+
+PLACES = (
+    lambda path, document: None,
+    lambda path, document: path.mkdir(),
+    lambda path, document: path.write_bytes(document),
+    lambda path, document: (path / "config.json").mkdir(parents=True),
+    _a_link,
+    _precious,
+    _a_run,
+    _a_run,
+)
+
+
+def claiming(folder: Path, case) -> str:
+    """A directory becomes a run's wholly; or it stays as it was."""
+    name, place, document = case
+    directory = folder / name
+    with contextlib.suppress(OSError):  # a name too long
+        place(directory, document)
+    before = hostile.snapshot(folder)
+    found, _ = attempt(lambda: run.claim(directory, PRESETS["sinusoid"]))
+    after = hostile.snapshot(folder)
+    if found == REFUSED:
+        assert after == before
+    else:
+        assert before.items() <= after.items()
+        assert {Path(path).name for path in after} == {name, "config.json"}
+        assert run._read_config(directory) == PRESETS["sinusoid"]
+    return found
+
+
+PLACES_FLAGS = ["--images", "--archives", "--data-dir"]
+WORDS = st.one_of(
+    hostile.NUMBERS.map(str),
+    hostile.TEXTS.filter(lambda text: "\0" not in text),  # no process can be given one
+    st.sampled_from(["none", "auto", "adam", "mtl", "thesis", "nowhere", "--", "-h"]),
+)
+# What ends before it trains: the directory is another's, and there is no network.
+FIXED = ["--archives", "nowhere", "--data-dir", "data"]
+
+
+def _flags(name: str) -> list[str]:
+    names = run._flat(PRESETS[name].as_dict())
+    own = ["--" + n.replace("_", "-") for n in names if not n.endswith(".kind")]
+    return own + PLACES_FLAGS
+
+
+def _pairs(flags: list[str]):
+    """Words of flags and values; most numbers are such as a person would give."""
+    values = st.one_of(st.integers(0, 9).map(str), st.integers(0, 9).map(str), WORDS)
+    pair = st.tuples(st.sampled_from(flags), values)
+    return st.lists(pair, max_size=4).map(lambda pairs: [w for p in pairs for w in p])
+
+
+def _training(name: str):
+    return st.tuples(
+        st.sampled_from(["train", "train", "train", "pretrain"]),
+        st.just(name),
+        _pairs(_flags(name)),
+        st.just([*FIXED, "--run-dir", "thesis"]),
+    )
+
+
+PRESET_LINES = st.sampled_from(sorted(PRESETS)).flatmap(_training)
+EVALUATE = ["--tasks", "--steps", "--split", "--queries", "--seed", *PLACES_FLAGS]
+COMMANDS = st.one_of(
+    *[PRESET_LINES] * 10,
+    *[
+        st.tuples(
+            st.just(name),
+            st.one_of(WORDS, st.just("thesis")),
+            _pairs(flags),
+            st.just(FIXED),
+        )
+        for name, flags in (
+            ("evaluate", EVALUATE),
+            ("study", ["--tasks", "--seed", "--only", *PLACES_FLAGS]),
+        )
+    ],
+    st.tuples(WORDS, WORDS, _pairs(["--outer.rate", "--x"]), st.just(FIXED)),
+).map(lambda line: [line[0], line[1], *line[2], *line[3]])
+
+
+def command(folder: Path, argv: list[str]) -> str:
+    """The command ends with a status and a line, and changes nothing."""
+    (folder / "thesis").mkdir()
+    (folder / "thesis" / "thesis.tex").write_text("precious")
+    before = hostile.snapshot(folder)
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            status = main(argv)
+        except SystemExit as stop:
+            status = stop.code
+    err.seek(0)
+    said = err.read().splitlines()
+    assert status in (0, 1, 2) and not any("Traceback" in line for line in said)
+    if status == 1:
+        assert len([line for line in said if line.startswith("error: ")]) == 1
+    assert hostile.snapshot(folder) == before
+    return REFUSED if status else TAKEN
+
+
+ROWS = [
+    {"step": 10 * i, "split": split, "loss": 1.5 / (i + 1), "loss_interval": None}
+    for i in range(4)
+    for split in ("train", "validation")
+]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+METRICS = st.one_of(
+    hostile.harms().map(lambda harm: harm(LINES)),
+    st.lists(
+        st.one_of(hostile.JSON, st.sampled_from(ROWS).flatmap(hostile.changed)),
+        max_size=3,
+    ).map(lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode()),
+    st.binary(max_size=20),
+    st.sampled_from([b"[" * 100_000 + b"\n", b"9" * 5000 + b"\n"]),
+)
+
+
+def metrics(folder: Path, content: bytes) -> str:
+    """The rows that are read are rows; what cannot be read is left as it is."""
+    path = folder / "metrics.jsonl"
+    path.write_bytes(content)
+    state = TrainState((), (), np.int32(20))
+    found, _ = attempt(lambda: JsonLines(path).start(state))
+    if found == REFUSED:
+        assert path.read_bytes() == content
+    else:
+        rows = read_rows(path)
+        assert all(0 <= row["step"] <= 20 for row in rows)
+        assert len(rows) <= content.count(b"\n") == content.count(b"\n")
+    assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
+    return found
+
+
+def _state(step: int) -> TrainState:
+    meta = {"w": np.full((3, 2), step, np.float32), "b": np.arange(4, dtype="i4")}
+    return TrainState(meta, (np.full((), step, "f4"),), np.asarray(step, np.int32))
+
+
+STEPS = (1, 2, 3)
+
+
+@functools.cache
+def _saved() -> Path:
+    """A folder of checkpoints that is kept as it is."""
+    folder = tempfile.TemporaryDirectory()
+    _keep.append(folder)
+    checkpoints = Checkpoints(Path(folder.name) / "checkpoints")
+    for step in STEPS:
+        checkpoints.save(_state(step))
+    return Path(folder.name) / "checkpoints"
+
+
+_keep: list[tempfile.TemporaryDirectory] = []
+
+
+def _harmed(path: Path, harm, folder: Path):
+    if path.is_file():
+        path.write_bytes(harm(path.read_bytes()))
+
+
+def _removed(path: Path, harm, folder: Path):
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+def _emptied(path: Path, harm, folder: Path):
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.mkdir()
+    else:
+        path.write_bytes(b"")
+
+
+def _foreign(path: Path, harm, folder: Path):
+    (path if path.is_dir() else path.parent).joinpath("thesis.tex").write_bytes(b"x")
+
+
+def _numbered(path: Path, harm, folder: Path):
+    for name in ("²", "٣", "007", "4", "9" * 200):
+        (folder / name).mkdir(exist_ok=True)
+
+
+def _moved(path: Path, harm, folder: Path):
+    path.rename(folder / "5")
+
+
+def _linked(path: Path, harm, folder: Path):
+    _removed(path, harm, folder)
+    path.symlink_to(path)
+
+
+ACTS = (_harmed,) * 5 + (_removed, _emptied, _foreign, _numbered, _moved, _linked)
+CHECKPOINTS = st.lists(
+    st.tuples(st.sampled_from(ACTS), st.integers(0, 2**20 - 1), hostile.harms()),
+    min_size=1,
+    max_size=3,
+)
+
+
+def checkpoints(folder: Path, acts) -> str:
+    """The newest whole checkpoint is restored, bit for bit, whatever else is there."""
+    kept = folder / "checkpoints"
+    shutil.copytree(_saved(), kept)
+    for act, share, harm in acts:
+        if paths := sorted(kept.rglob("*")):
+            with contextlib.suppress(OSError):
+                act(paths[share * len(paths) >> 20], harm, kept)
+    before = hostile.snapshot(folder)
+    whole = [step for step in STEPS if _same(kept / str(step), _saved() / str(step))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, state = attempt(lambda: Checkpoints(kept).restore(_state(0)))
+    assert hostile.snapshot(folder) == before, "reading changes nothing"
+    if state is None:
+        assert not whole
+        return REFUSED
+    assert int(state.step) >= max(whole, default=0)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(_state(int(state.step)))):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    return found
+
+
+def _same(folder: Path, other: Path) -> bool:
+    def relative(root):
+        return {p.removeprefix(str(root)): x for p, x in hostile.snapshot(root).items()}
+
+    return folder.is_dir() and relative(folder) == relative(other)
+
+
+BODY = mj.mlp(2, (3,), 1).parts[0]
+
+
+@functools.cache
+def _backbone() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_body(Path(folder) / "backbone.npz", BODY.init(jax.random.key(0)))
+        return (Path(folder) / "backbone.npz").read_bytes()
+
+
+KEYS = "[0]['bias'].npy", "[0]['kernel'].npy"
+HEADERS = st.builds(
+    lambda descr, order, shape, more: repr(
+        {"descr": descr, "fortran_order": order, "shape": shape, **more}
+    ).encode(),
+    st.sampled_from(["<f4", "|O", ">f8", "<U9", "V3", "x", "<f4,", [("a", "<f4")], 1]),
+    st.sampled_from([False, True, None, "x"]),
+    st.one_of(
+        st.sampled_from([(3,), (2, 3), (2**40,), (2**62, 2**62), (-1,), (3.0,), [3]]),
+        hostile.JSON,
+    ),
+    st.sampled_from([{}, {}, {"x": 1}]),
+)
+ARRAYS = st.one_of(
+    st.builds(
+        lambda version, header, data: (
+            b"\x93NUMPY"
+            + bytes([version, 0])
+            + len(header).to_bytes(2 if version == 1 else 4, "little")
+            + header
+            + data
+        ),
+        st.integers(1, 3),
+        st.one_of(HEADERS, st.binary(max_size=20), st.just(b"(" * 5000)),
+        st.binary(max_size=30),
+    ),
+    st.binary(max_size=30),
+)
+
+
+def _archive(members, method: int) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+METHODS = st.sampled_from(
+    [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+BACKBONES = st.one_of(
+    hostile.harms().map(lambda harm: harm(_backbone())),
+    st.builds(
+        _archive,
+        st.lists(st.tuples(st.sampled_from((*KEYS, "x.npy")), ARRAYS), max_size=3),
+        METHODS,
+    ),
+    st.builds(lambda content, harm: harm(content), ARRAYS, hostile.harms()),
+)
+
+
+def backbone(folder: Path, content: bytes) -> str:
+    """A backbone has the shapes of its body, or is refused."""
+    path = folder / "backbone.npz"
+    path.write_bytes(content)
+    found, body = attempt(lambda: read_body(path, BODY))
+    if found == TAKEN:
+        like = jax.eval_shape(BODY.init, jax.random.key(0))
+        given = jax.tree.map(lambda x: (x.shape, str(x.dtype)), body)
+        assert given == jax.tree.map(lambda x: (x.shape, str(x.dtype)), like)
+    assert hostile.snapshot(folder) == {str(path): content}
+    return found
+
+
+def counts(folder: Path, case) -> str:
+    """A count is a whole number that JAX can hold."""
+    value, least = case
+    found, number = attempt(lambda: mj.types.check_count("n", value, least=least))
+    if found == TAKEN:
+        assert type(number) is int and least <= number < 2**31 and number == value
+    return found
+
+
+COUNTS = st.tuples(
+    st.one_of(
+        hostile.JSON,
+        st.floats(width=32).map(np.float32),
+        st.sampled_from(
+            [np.array([1, 2]), np.array(2.5), np.int64(3), np.bool_(True), 1j, object()]
+        ),
+    ),
+    st.integers(0, 2),
+)
+
+EDGES = {
+    "configurations": Edge(DOCUMENTS, configuration, 100, 14_000),
+    "run directories": Edge(
+        st.tuples(
+            st.one_of(hostile.NAMES, st.just("a" * 300)),
+            st.sampled_from(PLACES),
+            DOCUMENTS,
+        ),
+        claiming,
+        60,
+        6_000,
+    ),
+    "command lines": Edge(COMMANDS, command, 8, 600),
+    "metrics": Edge(METRICS, metrics, 100, 14_000),
+    "checkpoints": Edge(CHECKPOINTS, checkpoints, 15, 600),
+    "backbones": Edge(BACKBONES, backbone, 60, 8_000),
+    "counts": Edge(COUNTS, counts, 100, 10_000),
+}
