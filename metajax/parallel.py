@@ -1,17 +1,17 @@
 """How the tasks of a meta-batch run: how many at a time, and on which devices."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metajax.errors import InputError
+from metajax.estimate import allocated_bytes
 from metajax.ops.precision import wider
 from metajax.sampling import as_drawn
 from metajax.types import Array, PyTree, check_count
@@ -23,8 +23,6 @@ CACHE_BYTES = 8 * 2**20
 MEMORY_SHARE = 0.5
 # Devices that share tasks meet in each meta-step, so each must have so much to do.
 WORTH_BYTES = 2 * 2**20
-# Operations that rarely make an array of their own.
-VIEWS = ("reshape", "broadcast_in_dim", "squeeze", "name")
 
 
 def check_chunk(chunk: Chunk) -> None:
@@ -171,42 +169,6 @@ def cut(
     """
     size = partial(allocated_bytes, function, shared, _first(batch))
     return _plan(_length(batch), size, chunk, _here(devices))
-
-
-def allocated_bytes(function: Callable, *args: PyTree) -> int:
-    """The bytes of every array that a function computes, found by tracing alone.
-
-    The body of a loop counts once, and what the loop stacks counts whole. It is an
-    estimate for choosing chunks: the compiler keeps fewer arrays alive at a time, and
-    what it makes inside an operation is not seen.
-
-    Args:
-      function: a function of arrays.
-      *args: its arguments, arrays or abstract ones.
-
-    Returns:
-      A number of bytes.
-
-    >>> allocated_bytes(lambda x: jnp.sin(x) + 1.0, jnp.zeros(10))
-    80
-    """
-    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    return sum(
-        int(np.prod(var.aval.shape)) * var.aval.dtype.itemsize
-        for equation in _equations(jaxpr)
-        if equation.primitive.name not in VIEWS
-        for var in equation.outvars
-        if hasattr(var.aval, "dtype")
-    )
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr, and of those that they hold."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(equation.params):
-            if isinstance(value, Jaxpr | ClosedJaxpr):
-                yield from _equations(getattr(value, "jaxpr", value))
 
 
 def _length(tree: PyTree) -> int:

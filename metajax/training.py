@@ -1,5 +1,6 @@
 """The outer loop: one meta-step, and many of them in one dispatch."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -12,10 +13,11 @@ import optax
 
 from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
+from metajax.estimate import written_bytes
 from metajax.feeding import at, feed
 from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
 from metajax.processes import FirstWrites, any_says, place
-from metajax.sampling import Drawn, task_sampler
+from metajax.sampling import Drawn, TaskSampler, task_sampler
 from metajax.types import (
     Array,
     Episode,
@@ -32,6 +34,11 @@ from metajax.types import (
 )
 
 PROGRAMS = 8  # of `fit`, kept compiled
+# Meta-steps of a dispatch by default, and what it writes, which takes seconds: nothing
+# stops it. Round numbers, as other devices should cut a run into the same dispatches.
+STEPS = (100, 50, 20, 10, 5, 2)
+CPU_BYTES, OTHER_BYTES = 4e10, 4e12
+SAVED_WITHIN = 600.0  # seconds, and a dispatch
 
 
 class TrainState(NamedTuple):
@@ -218,7 +225,7 @@ def fit(
     seed: int = 0,
     tasks_per_chunk: Chunk = "auto",
     devices: int | None = None,
-    steps_per_call: int = 100,
+    steps_per_call: int | None = None,
     checkpoints: Checkpointer | None = None,
     checkpoint_every: int = 500,
     observers: Sequence[Observer] = (),
@@ -241,10 +248,12 @@ def fit(
       seed: of the initial parameters and of every episode.
       tasks_per_chunk: see `meta_gradient`.
       devices: see `meta_gradient`; all of all processes by default.
-      steps_per_call: meta-steps a dispatch.
+      steps_per_call: meta-steps a dispatch, which nothing interrupts; by default as
+        many as should take seconds, at most 100.
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
         Writing goes on while the next dispatch runs, and is waited for in the end.
-      checkpoint_every: meta-steps between checkpoints; the last step is always saved.
+      checkpoint_every: meta-steps between checkpoints, of which one more is saved where
+        they take over ten minutes; the last step is always saved.
       observers: told of the metrics after each dispatch.
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
 
@@ -271,9 +280,11 @@ def fit(
     >>> int(state.step)
     20
     """
-    counts = dict(steps=steps, tasks=tasks, steps_per_call=steps_per_call)
-    for name, value in (counts | dict(checkpoint_every=checkpoint_every)).items():
+    counts = dict(steps=steps, tasks=tasks, checkpoint_every=checkpoint_every)
+    for name, value in counts.items():
         check_count(name, value, least=1)
+    if steps_per_call is not None:
+        check_count("steps_per_call", steps_per_call, least=1)
     check_seed("seed", seed)
     check_chunk(tasks_per_chunk)
     step = _train_step(
@@ -299,7 +310,8 @@ def fit(
 
     if int(state.step) == steps:
         return state
-    fed = feed(episodes, data_key, tasks=tasks, most=steps_per_call)
+    most = steps_per_call or _steps_per_call(step, state, episodes, tasks)
+    fed = feed(episodes, data_key, tasks=tasks, most=most)
     run = many_steps(step, tasks=tasks, most=fed.most)
     dispatch = run.lower(state, fed.like, data_key, steps).compile()
     # Where the program wants them, or the first call would differ from all others.
@@ -313,6 +325,7 @@ def fit(
         fed.samplers(int(state.step), end, places[1]) as samplers,
         _saving(checkpoints) as save,
     ):
+        saved = time.monotonic()
         while (done := int(state.step)) < steps:
             if any_says(stop()):
                 save(state)
@@ -327,8 +340,10 @@ def fit(
                     observer.record(state, taken)
             # After the observers: what they were not told of is done again on resuming.
             stopped = reached < until
-            if reached % checkpoint_every == 0 or reached == steps or stopped:
+            late = time.monotonic() - saved > SAVED_WITHIN
+            if reached % checkpoint_every == 0 or reached == steps or stopped or late:
                 save(state)
+                saved = time.monotonic()
             if stopped:
                 bad = {n: x[reached - done] for n, x in metrics.items()}
                 raise _not_finite(state, bad)
@@ -434,6 +449,17 @@ def check_task(
     check_labels(sample.support.targets, predicted)
     check_labels(sample.query.targets, predicted)
     return sample
+
+
+def _steps_per_call(
+    step: Step, state: TrainState, episodes: TaskSampler, tasks: int
+) -> int:
+    def one(state: TrainState, key: Array):
+        return step(state, Drawn(episodes.draw(key, tasks), episodes))
+
+    work = written_bytes(one, state, jax.random.key(0))
+    budget = CPU_BYTES if jax.default_backend() == "cpu" else OTHER_BYTES
+    return next((steps for steps in STEPS if steps * work <= budget), 1)
 
 
 def _next(step: int, multiple: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
-from metajax.parallel import _equations
+from metajax.estimate import equations
 from tests.helpers import INNER, KEY, relative, sine_episode
 
 STORED = {
@@ -51,9 +51,9 @@ def stacked(**settings):
     learner = mj.maml(model, mj.mse, optax.sgd(0.1), STEPS, **settings)
     x = jnp.ones((2, WIDE))
     episode = mj.Episode(mj.Batch(x, x[:, :1]), mj.Batch(x, x[:, :1]))
-    program = jax.make_jaxpr(jax.grad(lambda m: learner.loss(m, episode)[0]))
-    jaxpr = program(model.init(KEY)).jaxpr
-    scans = [e for e in _equations(jaxpr) if e.primitive.name == "scan"]
+    gradient = jax.grad(lambda m: learner.loss(m, episode)[0])
+    every = [each for each, _ in equations(gradient, model.init(KEY))]
+    scans = [each for each in every if each.primitive.name == "scan"]
     return {str(v.aval) for e in scans for v in e.outvars[e.params["num_carry"] :]}
 
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import metajax as mj
+from metajax import training
 from metajax.checkpoint import Checkpoints
 from metajax.training import many_steps
 from metajax.types import Batch, Episode
@@ -66,6 +67,23 @@ def test_the_number_of_steps_a_call_changes_nothing():
     settings = SETTINGS | dict(steps_per_call=1)
     one = mj.fit(LEARNER, ADAM, EPISODES, **settings)
     assert same(one, mj.fit(LEARNER, ADAM, EPISODES, **SETTINGS))
+
+
+def test_heavier_steps_make_shorter_calls(monkeypatch):
+    settings = dict(steps=12, tasks=4, checkpoint_every=100)
+    for budget, expected in ((1e12, [12]), (2.5e5, [5, 10, 12]), (1.0, range(1, 13))):
+        monkeypatch.setattr(training, "CPU_BYTES", budget)
+        notes = Notes()
+        mj.fit(LEARNER, ADAM, EPISODES, observers=[notes], **settings)
+        assert notes.steps == list(expected)
+
+
+def test_saves_when_the_next_checkpoint_is_far(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVED_WITHIN", 0.0)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    settings = SETTINGS | dict(checkpoint_every=100)
+    mj.fit(LEARNER, ADAM, EPISODES, checkpoints=checkpoints, **settings)
+    assert checkpoints.steps() == [5, 10, 12]
 
 
 def test_resumes_bit_for_bit(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import metajax as mj
-from metajax.parallel import _equations
+from metajax.estimate import equations
 from metajax.types import Episode
 from tests.helpers import KEY, gradient, image_episode, relative, small_conv
 
@@ -61,7 +61,7 @@ def episode_for(name):
 
 def precisions(function, *args):
     """Of every product that a function and its derivatives take."""
-    for equation in _equations(jax.make_jaxpr(function)(*args).jaxpr):
+    for equation, _ in equations(function, *args):
         if equation.primitive.name == "dot_general":
             found = equation.params["precision"]
             yield from found if isinstance(found, tuple) else [found]
