@@ -2,14 +2,17 @@
 
 import importlib
 import json
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import figure, kills, soak, workloads
+from benchmarks import figure, kills, roofline, soak, workloads
 from benchmarks.rivals import RIVALS
+from metajax.estimate import equations
 from tests.helpers import relative
 
 WORK = workloads.workload("w3-2steps-3tasks")
@@ -80,6 +83,36 @@ def test_a_record_is_drawn(tmp_path):
     (tmp_path / "record.json").write_text(json.dumps({"results": results}))
     figure.main(figure.Figure(tmp_path / "record.json", tmp_path / "speed.png"))
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_products_are_counted():
+    x, kernel = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 5))
+
+    def net(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=layout
+        )
+        return jax.lax.map(lambda row: row @ jnp.ones((5, 7)), y.reshape(-1, 16, 5))
+
+    found = [n * roofline.operations(each) for each, n in equations(net, x, kernel)]
+    forward = 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
+    assert [n for n in found if n] == [forward, 2 * (2 * 16 * 7) * 5]
+
+
+def test_a_roofline_is_measured_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(roofline, "rates", partial(roofline.rates, 64, 2**12))
+    paths = tmp_path / "record.json", tmp_path / "roofline.png"
+    roofline.main(roofline.Settings("w3", (1, 2), (1, 4), 0.01, *paths))
+    record = json.loads(paths[0].read_text())
+    one, two = record["costs"]["1"], record["costs"]["2"]
+    forward = 2 * (40 + 40 * 40 + 40)  # of an example, of 10 + 10
+    assert two["products"] > one["products"] > 20 * forward
+    assert two["written"] > one["written"]
+    assert all(rate > 0 for rate in record["tasks_per_second"]["2"].values())
+    roofs = roofline.roofs(record, "1")
+    assert roofs["products"] == record["rates"]["products"] / one["products"]
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_soak_tells_growth_from_noise():
