@@ -22,6 +22,7 @@ from metajax.cli.main import main
 from metajax.cli.presets import PRESETS, Config
 from metajax.reporting import JsonLines, read_rows
 from metajax.training import TrainState
+from metajax.unfinished import Unfinished
 from tests.fuzz import hostile
 from tests.fuzz.edge import REFUSED, TAKEN, Edge, attempt
 
@@ -383,6 +384,37 @@ def backbone(folder: Path, content: bytes) -> str:
     return found
 
 
+SCORES = [(np.full((2, 3), float(i)), np.full((2, 3), -float(i))) for i in range(4)]
+
+
+@functools.cache
+def _unfinished() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        Unfinished(Path(folder) / "scores.npz", "ours").write(SCORES)
+        return (Path(folder) / "scores.npz").read_bytes()
+
+
+MEMBERS = st.sampled_from(("owner.npy", "together.npy", "apart.npy"))
+UNFINISHED = st.one_of(
+    hostile.harms().map(lambda harm: harm(_unfinished())),
+    st.builds(_archive, st.lists(st.tuples(MEMBERS, ARRAYS), max_size=3), METHODS),
+)
+
+
+def unfinished(folder: Path, content: bytes) -> str:
+    """Scores are those that were kept, or none: the evaluation begins anew."""
+    path = folder / "scores.npz"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        scores = Unfinished(path, "ours").read()
+    assert hostile.snapshot(folder) == {str(path): content}
+    for (a, b), (c, d) in zip(scores, SCORES):
+        assert np.array_equal(a, c) and np.array_equal(b, d)
+    assert len(scores) in (0, len(SCORES))
+    return TAKEN if scores else REFUSED
+
+
 def counts(folder: Path, case) -> str:
     """A count is a whole number that JAX can hold."""
     value, least = case
@@ -419,5 +451,6 @@ EDGES = {
     "metrics": Edge(METRICS, metrics, 100, 14_000),
     "checkpoints": Edge(CHECKPOINTS, checkpoints, 15, 600),
     "backbones": Edge(BACKBONES, backbone, 60, 8_000),
+    "unfinished evaluations": Edge(UNFINISHED, unfinished, 60, 8_000),
     "counts": Edge(COUNTS, counts, 100, 10_000),
 }
