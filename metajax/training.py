@@ -37,7 +37,7 @@ PROGRAMS = 8  # of `fit`, kept compiled
 # Meta-steps of a dispatch by default, and what it writes, which takes seconds: nothing
 # stops it. Round numbers, as other devices should cut a run into the same dispatches.
 STEPS = (100, 50, 20, 10, 5, 2)
-CPU_BYTES, OTHER_BYTES = 4e10, 4e12
+CPU_BYTES, OTHER_BYTES = 1e11, 1e13
 SAVED_WITHIN = 600.0  # seconds, and a dispatch
 
 
