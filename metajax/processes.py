@@ -4,7 +4,9 @@
 shares every meta-batch among the devices of all. In one process this costs nothing.
 """
 
+import hashlib
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, TypeVar
 
 import jax
@@ -12,11 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from metajax.errors import InputError
+from metajax.errors import InputError, StoppedError
 from metajax.types import PyTree
 
 T = TypeVar("T")
-NOTHING, FOUND, FAILED = range(3)
+
+
+class Told(IntEnum):
+    """What the first process says before what it found."""
+
+    NOTHING = 0
+    FOUND = 1
+    STOPPED = 2
+    FAILED = 3
 
 
 def is_first() -> bool:
@@ -25,10 +35,26 @@ def is_first() -> bool:
 
 
 def any_says(flag: bool) -> bool:
-    """Whether `flag` is true in any process; all must ask."""
+    """Whether `flag` is true in any process; all must ask.
+
+    Raises:
+      ConnectionError: if one of them has ended.
+    """
     if jax.process_count() == 1:
         return flag
-    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+    return bool(np.any(_together(multihost_utils.process_allgather, np.array(flag))))
+
+
+def alike(told: str) -> bool:
+    """Whether all processes give the same text; all must ask.
+
+    Raises:
+      ConnectionError: if one of them has ended.
+    """
+    if jax.process_count() == 1:
+        return True
+    own = np.frombuffer(hashlib.sha256(told.encode()).digest(), np.uint8)
+    return not any_says(not np.array_equal(_told(own), own))
 
 
 def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree | None:
@@ -43,25 +69,31 @@ def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree
 
     Raises:
       InputError: in the others, if the call raised in the first; there, its own error.
+      StoppedError: in all, if the call raised it in the first.
+      ConnectionError: if one of them has ended.
 
     >>> from_first(lambda: np.arange(3), np.zeros(3, int)).tolist()
     [0, 1, 2]
     """
     if jax.process_count() == 1:
         return call()
+    # Connections are opened by what all do first, and within half a minute or not at
+    # all; open ones wait as long as the call takes.
+    any_says(False)
     found, error = None, None
     if is_first():
         try:
             found = call()
         except Exception as raised:  # whatever it is, the others must not wait for ever
             error = raised
-    status = NOTHING if found is None else FOUND
-    status = int(_told(np.array(FAILED if error else status)))
+    status = Told(int(_told(np.array(_status(found, error)))))
     if error is not None:
         raise error
-    if status == FAILED:
+    if status is Told.STOPPED:
+        raise StoppedError("stopped with the first process", None)
+    if status is Told.FAILED:
         raise InputError("the first process failed; what it printed says why")
-    if status == NOTHING:
+    if status is Told.NOTHING:
         return None
     return _from_bytes(_told(_as_bytes(like if found is None else found)), like)
 
@@ -108,8 +140,25 @@ class FirstWrites:
         return jax.tree.map(jnp.asarray, jax.device_get(found))
 
 
+def _status(found: PyTree | None, error: Exception | None) -> Told:
+    if error is not None:
+        return Told.STOPPED if isinstance(error, StoppedError) else Told.FAILED
+    return Told.NOTHING if found is None else Told.FOUND
+
+
 def _told(x: np.ndarray) -> np.ndarray:
-    return multihost_utils.broadcast_one_to_all(x)
+    return _together(multihost_utils.broadcast_one_to_all, x)
+
+
+def _together(call: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    try:
+        return call(x)
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise ConnectionError(
+            f"another process failed, or is out of reach ({first}); what it printed "
+            "says why"
+        ) from error
 
 
 def _as_bytes(tree: PyTree) -> np.ndarray:

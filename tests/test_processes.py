@@ -60,7 +60,8 @@ def test_what_fails_in_the_first_fails_everywhere(monkeypatch):
     """As the second process sees it, for which another answers."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    told = {"status": processes.FAILED}
+    told = {"status": processes.Told.FAILED}
+    monkeypatch.setattr(processes, "any_says", lambda flag: flag)
     monkeypatch.setattr(processes, "_told", lambda x: np.array(told["status"]))
 
     def never():
@@ -68,7 +69,10 @@ def test_what_fails_in_the_first_fails_everywhere(monkeypatch):
 
     with pytest.raises(mj.InputError, match="the first process failed"):
         processes.from_first(never)
-    told["status"] = processes.NOTHING
+    told["status"] = processes.Told.STOPPED
+    with pytest.raises(mj.StoppedError, match="with the first"):
+        processes.from_first(never)
+    told["status"] = processes.Told.NOTHING
     assert processes.from_first(never) is None
 
 

@@ -1,14 +1,18 @@
 """Which devices and processes compute a run: no part of what the run is."""
 
 import os
+import sys
 from dataclasses import dataclass
+from typing import NoReturn
 
 import jax
 
+from metajax.cli.interrupt import interrupted_at_once
 from metajax.errors import InputError
 from metajax.types import check_count
 
 AUTO = "auto"
+STOPPED = (130, 143)  # statuses after a signal
 
 
 @dataclass(frozen=True)
@@ -95,19 +99,40 @@ class Machine:
 
     def _meet(self, coordinator: str) -> None:
         ids = None if self.devices is None else list(range(self.devices))
+        who = "the other processes" if self.processes is None else self.processes
+        print(f"waiting for {who} at {coordinator}", file=sys.stderr)
         try:
-            if coordinator == AUTO:
-                jax.distributed.initialize(local_device_ids=ids)
-            else:
-                jax.distributed.initialize(
-                    coordinator, self.processes, self.process, local_device_ids=ids
-                )
+            with interrupted_at_once():
+                if coordinator == AUTO:
+                    jax.distributed.initialize(local_device_ids=ids)
+                else:
+                    jax.distributed.initialize(
+                        coordinator, self.processes, self.process, local_device_ids=ids
+                    )
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"the processes did not meet at {coordinator} "
                 f"({str(error).splitlines()[0]}); start all of them, with the same "
                 "--coordinator and --processes"
             ) from error
+
+
+def several() -> bool:
+    """Whether this is one of several processes."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def end_now(status: int) -> NoReturn:
+    """Ends the process, without what the interpreter does at its end.
+
+    A computation may still be running, under which that crashes; and of several
+    processes, one that failed would wait minutes for the others, which wait for it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status in STOPPED and several():  # all of them end
+        jax.distributed.shutdown()
+    os._exit(status)
 
 
 def a_device_for_each_core() -> None:

@@ -3,6 +3,8 @@
 import difflib
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import tyro
 
 import metajax
 from metajax.cli.interrupt import Stopped
-from metajax.cli.machine import Machine, a_device_for_each_core
+from metajax.cli.machine import Machine, a_device_for_each_core, end_now, several
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.cli.tasks import Places, Split
 from metajax.errors import InputError, NonFiniteError
@@ -281,13 +283,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> int:
     """The installed command: `main`, with a device of JAX for every core."""
     a_device_for_each_core()
-    status = main()
-    if status == INTERRUPTED:
-        # A computation may still be running; the interpreter's end under it crashes.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    warnings.showwarning = _warn
+    try:
+        status = main()
+    except Exception:
+        if not several():
+            raise
+        traceback.print_exc()
+        status = 1
+    if status == INTERRUPTED or (status and several()):
+        end_now(status)
     return status
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _unknown_preset(argv: Sequence[str]) -> str | None:

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -50,7 +51,7 @@ from metajax.errors import InputError
 from metajax.evaluation import Evaluation, evaluate, report
 from metajax.files import write_whole
 from metajax.parallel import check_chunk
-from metajax.processes import any_says, from_first, in_turn, is_first
+from metajax.processes import alike, any_says, from_first, in_turn, is_first
 from metajax.reporting import (
     JsonLines,
     Progress,
@@ -88,6 +89,11 @@ def train(
       Stopped: if a signal asked for it; the run is saved.
     """
     check_config(config)
+    if not alike(json.dumps(config.as_dict())):
+        raise InputError(
+            "the processes were started with different flags; start all of them with "
+            "the same ones, but for --process"
+        )
     job = in_turn(lambda: _job(config, directory, places))
     with ExitStack() as held, Signals() as signals:
         from_first(lambda: _enter(config, directory, held))
@@ -99,15 +105,9 @@ def train(
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
             figures.learning_curve(rows, job.task.metric_name, directory)
-        _evaluate(
-            job.config,
-            config.evaluation,
-            job.task,
-            averaged(state),
-            directory,
-            split="test",
-            stop=signals,
-        )
+        test = partial(_evaluate, job.config, config.evaluation, job.task)
+        meta = averaged(state)
+        from_first(lambda: test(meta, directory, split="test", stop=signals))
 
 
 class Job(NamedTuple):
@@ -350,8 +350,7 @@ def _evaluate(
 ) -> None:
     learner = build_learner(config, task, steps=settings.steps)
     episodes = task.episodes(split, settings.queries)
-    if is_first():
-        print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
+    print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
     facts = config.as_dict()["data"] | {
         "queries": settings.queries,
         "norm": getattr(config.model, "norm", None),
@@ -376,11 +375,9 @@ def _evaluate(
             "learner": config.learner,
             "precision": config.precision,
         },
-        unfinished=unfinished if is_first() else None,
+        unfinished=unfinished,
         stop=stop,
     )
-    if not is_first():
-        return
     if own:
         figures.adaptation(
             config.data, task, learner, meta, queries=settings.queries, to=directory
@@ -443,9 +440,9 @@ def claim(directory: Path, config: Config) -> None:
                     "or delete that one"
                 )
         return
-    begun = {"config.json.tmp"}  # killed as it was written
+    begun = "config.json.*.tmp"  # what a kill leaves as it is written
     if directory.exists() and not (
-        directory.is_dir() and {p.name for p in directory.iterdir()} <= begun
+        directory.is_dir() and all(p.match(begun) for p in directory.iterdir())
     ):
         raise InputError(
             f"{directory} exists and is not a run directory; choose another --run-dir"
