@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from metajax.data.reading import read_ahead
 from metajax.data.streaming import Given, Stream
 from metajax.processes import place
-from metajax.sampling import InTwoParts, task_sampler
-from metajax.types import Array, Episode, PyTree, Sampler
+from metajax.sampling import task_sampler
+from metajax.types import Array, PyTree, Sampler
 
 MOST_BYTES = 2**28  # read for one dispatch; those of two are on the device at a time
 WAITED = "/metajax/waited_for_data"  # an event of `jax.monitoring`, in seconds
@@ -198,25 +199,44 @@ def _read(batches: Iterator, step: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _asked(episodes: Sampler, tasks: int, key: Array) -> list[Array]:
     """The key that the stream in a sampler is called with, if it is called once."""
-    calls: list[tuple[Array, int]] = []
-    task_sampler(_swap(episodes, partial(_Noting, calls))).draw(key, tasks)
-    return [key for key, _ in calls] if [n for _, n in calls] == [tasks] else []
+    calls = _Calls(tasks)
+
+    def noting(stream: Stream) -> _Noting:
+        return _Noting(**vars(stream), calls=calls)
+
+    task_sampler(_swap(episodes, noting)).draw(key, tasks)
+    return calls.keys if calls.plain else []
 
 
-class _Noting(InTwoParts):
+class _Calls:
+    """The keys that a stream is called with, and whether as it would be by itself."""
+
+    def __init__(self, tasks: int):
+        self.keys: list[Array] = []
+        self.plain = True
+        self._expected = tasks, _trace()
+
+    def note(self, key: Array, tasks: int) -> None:
+        # A key inside a jit or a vmap of the sampler's own means nothing out here.
+        self.plain &= (tasks, _trace()) == self._expected
+        self.keys.append(key)
+
+
+_trace = partial(get_opaque_trace_state, convention="flax")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class _Noting(Stream):
     """Notes how a stream is called, and gives nothing."""
 
-    def __init__(self, calls: list[tuple[Array, int]], stream: Stream):
-        self._calls, self._stream = calls, stream
+    calls: _Calls = field(metadata={"static": True})
 
     def draw(self, key: Array, tasks: int) -> PyTree:
-        self._calls.append((key, tasks))
-        like = self._stream.like(tasks)
+        self.calls.note(key, tasks)
+        like = self.like(tasks)
         blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
         return blank.draw(key, tasks)
-
-    def make(self, drawn: PyTree) -> Episode:
-        return self._stream.make(drawn)
 
 
 def _swap(episodes: Sampler, change: Callable[[Stream], Any]) -> Sampler:

@@ -1,7 +1,7 @@
 """Meta-batches that are made task by task, each on the device that needs it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -31,7 +31,7 @@ class TaskSampler(Protocol):
 
 
 class InTwoParts:
-    """A sampler of `draw` and `make`."""
+    """A sampler of `draw` and `make`, which a sampler of yours may inherit."""
 
     draw: Callable[[Array, int], PyTree]
     make: Callable[[PyTree], Episode]
@@ -73,6 +73,22 @@ class Whole:
         return drawn
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Parts(InTwoParts):
+    """A sampler in two parts that holds no arrays and is no pytree."""
+
+    episodes: TaskSampler = field(metadata={"static": True})
+
+    def draw(self, key: Array, tasks: int) -> PyTree:
+        """As the sampler has it."""
+        return self.episodes.draw(key, tasks)
+
+    def make(self, drawn: PyTree) -> Episode:
+        """As the sampler has it."""
+        return self.episodes.make(drawn)
+
+
 def task_sampler(episodes: Sampler) -> TaskSampler:
     """A sampler in two parts that can be an argument of a jitted function.
 
@@ -84,11 +100,14 @@ def task_sampler(episodes: Sampler) -> TaskSampler:
     >>> bool((joined == episodes(jax.random.key(0), 3).query.inputs).all())
     True
     """
-    if hasattr(episodes, "draw") and hasattr(episodes, "make"):
-        return episodes  # pyright: ignore (it has them)
-    if jax.tree.structure(episodes) == jax.tree.structure(0):
-        return Whole(jax.tree_util.Partial(episodes))
-    return Whole(episodes)
+    leaf = jax.tree.structure(episodes) == jax.tree.structure(0)
+    if isinstance(episodes, Whole | Parts):
+        return episodes
+    # One that samples otherwise than by its parts is taken at its word.
+    by_parts = isinstance(episodes, InTwoParts)
+    if by_parts and type(episodes).__call__ is InTwoParts.__call__:
+        return Parts(episodes) if leaf else episodes  # pyright: ignore (it has them)
+    return Whole(jax.tree_util.Partial(episodes) if leaf else episodes)
 
 
 class Drawn(NamedTuple):

@@ -14,16 +14,19 @@ import metajax as mj
 from metajax import parallel
 from metajax.checkpoint import Checkpoints
 from metajax.processes import any_says, in_turn, is_first
+from metajax.sampling import OfKeys
 
 TASKS, STEPS, DEVICES = 12, 50, 8
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 2)
 OUTER = optax.sgd(0.01)
 
 
-def episodes(key, tasks):
-    """Of float64."""
-    drawn = mj.data.sinusoid(5, 5)(key, tasks)
-    return jax.tree.map(lambda x: x.astype(float), drawn)
+class Waves(OfKeys):
+    """Sine waves of float64, which each device makes for itself."""
+
+    def _episode(self, key):
+        one = jax.tree.map(lambda x: x[0], mj.data.sinusoid(5, 5)(key, 1))
+        return jax.tree.map(lambda x: x.astype(float), one)
 
 
 def result(devices, folder=None, before=None):
@@ -36,10 +39,13 @@ def result(devices, folder=None, before=None):
     meta = jax.tree.map(lambda x: np.asarray(x, float), LEARNER.init(key))
     learner = LEARNER._replace(init=lambda key: meta)
     settings = dict(steps=STEPS, tasks=TASKS, devices=devices, steps_per_call=10)
+    episodes = Waves()
     batch = jax.jit(episodes, static_argnums=1)(key, TASKS)
     gradient = jax.jit(mj.meta_gradient(learner, devices=devices))(meta, batch)
     if folder is not None:
-        _stop_and_save(learner, settings | {"devices": before or devices}, folder)
+        _stop_and_save(
+            learner, episodes, settings | {"devices": before or devices}, folder
+        )
         settings["checkpoints"] = Checkpoints(folder)
     state = jax.device_get(mj.fit(learner, OUTER, episodes, **settings))
     support = jax.tree.map(lambda x: x[0], batch.support)
@@ -47,7 +53,7 @@ def result(devices, folder=None, before=None):
     return {"gradient": gradient, "trained": state.meta, "adapted": adapted}
 
 
-def _stop_and_save(learner, settings, folder):
+def _stop_and_save(learner, episodes, settings, folder):
     """Training that the last process is told to stop after two dispatches."""
     asked = []
 

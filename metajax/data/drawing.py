@@ -29,7 +29,7 @@ class Shape(NamedTuple):
     per_class: int
 
 
-class Drawn(NamedTuple):
+class Shown(NamedTuple):
     """What an episode shows.
 
     Attributes:
@@ -43,12 +43,13 @@ class Drawn(NamedTuple):
     images: Array
 
 
-def draw(key: Array, counts: Array, shape: Shape) -> Drawn:
+def draw(key: Array, counts: Array, shape: Shape) -> Shown:
     """Draws what ONE episode shows.
 
-    The same key draws the same integers on any backend. The uniform numbers are random
-    bits (threefry's, JAX's default, are the same everywhere) as multiples of a power of
-    two, so nothing is rounded; of equal ones, `top_k` takes the first.
+    The same key draws the same integers on any backend, with 64-bit numbers on too. The
+    uniform numbers are random bits (threefry's, JAX's default, are the same everywhere)
+    as multiples of a power of two, so nothing is rounded; of equal ones, `top_k` takes
+    the first.
 
     Args:
       key: a PRNG key.
@@ -56,22 +57,25 @@ def draw(key: Array, counts: Array, shape: Shape) -> Drawn:
       shape: the shape of the episode.
 
     Returns:
-      A `Drawn`: distinct classes, or turned classes, and distinct images of each.
+      A `Shown`: distinct classes, or turned classes, and distinct images of each.
     """
     class_key, image_key = jax.random.split(key)
     classes = len(counts)
-    chosen = _sample(class_key, jnp.ones(classes * shape.rotations), shape.ways)
+    every = jnp.ones(classes * shape.rotations, jnp.float32)
+    chosen = _sample(class_key, every, shape.ways)
     characters, turns = chosen % classes, chosen // classes
-    stored = jnp.arange(shape.per_class)[None] < counts[characters][:, None]
+    stored = (
+        jnp.arange(shape.per_class, dtype=jnp.int32)[None] < counts[characters][:, None]
+    )
     images = jax.vmap(_sample, (0, 0, None))(
         jax.random.split(image_key, shape.ways),
         stored.astype(jnp.float32),
         shape.shots + shape.queries,
     )
-    return Drawn(characters, turns, images)
+    return Shown(characters, turns, images)
 
 
-def draw_batch(key: Array, tasks: int, counts: Array, shape: Shape) -> Drawn:
+def draw_batch(key: Array, tasks: int, counts: Array, shape: Shape) -> Shown:
     """Draws what each of `tasks` episodes shows, with a leading task axis."""
     keys = jax.random.split(key, tasks)
     return jax.vmap(draw, (0, None, None))(keys, counts, shape)
@@ -108,4 +112,5 @@ def check_shape(shape: Shape, classes: int, fewest: int, name: str) -> None:
 def _sample(key: Array, allowed: Array, n: int) -> Array:
     """Draws `n` distinct indices of those where `allowed` is 1 (0 elsewhere)."""
     # The order of uniform numbers is a random order; top_k beats a permutation.
-    return jax.lax.top_k(jax.random.uniform(key, allowed.shape) - (1.0 - allowed), n)[1]
+    order = jax.random.uniform(key, allowed.shape, jnp.float32)
+    return jax.lax.top_k(order - (1.0 - allowed), n)[1]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metajax.data.drawing import Drawn, Shape, draw_batch
+from metajax.data.drawing import Shape, Shown, draw_batch
 from metajax.data.records import Shelf
 from metajax.data.streaming import Stream, host_device
 from metajax.errors import InputError
@@ -33,8 +33,7 @@ class Read(NamedTuple):
       shape: of an episode.
       tasks: episodes a meta-batch.
       kind: of the key.
-      wide: whether 64-bit numbers are on, which changes what is drawn.
-      partitionable: whether threefry is, likewise.
+      partitionable: whether threefry is, which changes what is drawn.
     """
 
     shelf: Shelf
@@ -42,7 +41,6 @@ class Read(NamedTuple):
     shape: Shape
     tasks: int
     kind: Any
-    wide: bool
     partitionable: bool
 
     def __call__(self, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +49,6 @@ class Read(NamedTuple):
         with (
             _drawing,  # one thread compiles, and drawing is too short to be shared
             jax.default_device(host_device()),
-            jax.enable_x64(self.wide),
             jax.threefry_partitionable(self.partitionable),
         ):
             drawn = jax.tree.map(np.asarray, _draw(*how, key, self.counts))
@@ -59,7 +56,7 @@ class Read(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(kind: Any, tasks: int, shape: Shape, key: Array, counts: Array) -> Drawn:
+def _draw(kind: Any, tasks: int, shape: Shape, key: Array, counts: Array) -> Shown:
     return draw_batch(jax.random.wrap_key_data(key, impl=kind), tasks, counts, shape)
 
 
@@ -89,7 +86,6 @@ def read_ahead(
         stream.shape,
         tasks,
         jax.random.key_impl(keys),
-        config.jax_enable_x64,
         config.jax_threefry_partitionable,
     )
     bits = np.asarray(jax.random.key_data(keys))

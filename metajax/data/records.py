@@ -1,10 +1,13 @@
 """Images on the host that are read where and when they are asked for."""
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+_opening = threading.Lock()  # several threads read
 
 
 class Records:
@@ -32,9 +35,14 @@ class Records:
     ):
         self.opened, self.field, self.shape = opened, field, shape
 
-    @cached_property
+    @property
     def source(self) -> Sequence[Any]:
         """The data source of this process."""
+        with _opening:
+            return self._source
+
+    @cached_property
+    def _source(self) -> Sequence[Any]:
         return self.opened()
 
     def __len__(self) -> int:
@@ -54,7 +62,7 @@ class Records:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process opens the source for itself.
-        return {k: v for k, v in self.__dict__.items() if k != "source"}
+        return {k: v for k, v in self.__dict__.items() if k != "_source"}
 
 
 class Shelf:
