@@ -1,9 +1,10 @@
 """A user's folder of images as an image store."""
 
 import hashlib
+import itertools
 import json
-import os
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from metajax.data.decoding import Mode, decode_classes
 from metajax.data.images import ImageStore
 from metajax.data.listing import Classes, Split, list_images
 from metajax.errors import InputError
+from metajax.files import write_blocks
 from metajax.types import check_count
 
 LARGEST_SIDE = 9486  # pixels; its square is what an image may have
@@ -172,20 +174,13 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _write(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
     """Writes bytes of a shape, in blocks, to a file: wholly or not at all."""
     header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.uint8))
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may start
+    begin = BytesIO()
+    np.lib.format.write_array_header_1_0(begin, {**header, "shape": shape})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
-                # Not by a memory map, which a full disk would end the process for.
-                for block in blocks:
-                    file.write(np.ascontiguousarray(block).data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        # Not by a memory map, which a full disk would end the process for.
+        rest = (np.ascontiguousarray(block).data for block in blocks)
+        write_blocks(path, itertools.chain([begin.getvalue()], rest))
     except OSError as error:
         raise InputError(
             f"cannot keep the decoded images in {path} ({error}); choose another folder"
