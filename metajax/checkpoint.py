@@ -120,7 +120,7 @@ class Checkpoints:
         for error in failed.values():
             if isinstance(error, InputError):  # and none before it is of this model
                 raise error
-        self._pass_over(failed)
+        self._damaged.update(failed)
         if failed:
             raise InputError(
                 f"no checkpoint in {self._directory} can be read "

@@ -204,7 +204,7 @@ def _in_turn(
         scores.append(program(indices))
         # One call ahead of the device, which so is neither idle nor out of reach.
         jax.block_until_ready(scores[-2:-1])
-        kept.offer(scores)
+        kept.offer(scores[:-1])
     kept.write(scores)
     return scores
 

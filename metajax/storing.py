@@ -72,7 +72,8 @@ def offloaded(grad: GradTransform) -> Stored:
     """Stores what each step starts from in the host's memory, and computes it again.
 
     Device memory then does not grow with the number of steps. On a CPU, where both
-    memories are one, nothing changes.
+    memories are one, that changes nothing. What results cannot be differentiated once
+    more, as JAX has it.
 
     Args:
       grad: how the inner gradient is differentiated.

@@ -87,10 +87,7 @@ def test_does_not_begin_anew_when_all_are_damaged(tmp_path):
     checkpoints.save(state_at(1))
     for path in files(tmp_path / "checkpoints" / "1" / "state"):
         cut(path)
-    with (
-        pytest.warns(UserWarning, match="checkpoint 1 in .* is damaged"),
-        pytest.raises(mj.InputError, match="move the folder away to begin anew"),
-    ):
+    with pytest.raises(mj.InputError, match="move the folder away to begin anew"):
         checkpoints.restore(state_at(0))
     assert checkpoints.steps() == [1]
 

@@ -9,6 +9,7 @@ from metajax.cli.tasks import MetricName
 from metajax.reporting import read_rows
 from metajax.training import TrainState
 
+SPLIT = "validation"
 BETTER = {"accuracy": operator.gt, "mse": operator.lt}
 
 
@@ -30,12 +31,12 @@ class Best:
     def offer(self, state: TrainState) -> None:
         """Saves `state`, whose validation is the newest row, if it is the best."""
         rows = read_rows(self.directory / "metrics.jsonl")
-        scores = [row[self.metric] for row in rows if row["split"] == "validation"]
-        *before, score = scores
-        if score is None:  # it is not a number
+        found = [row.get(self.metric) for row in rows if row.get("split") == SPLIT]
+        *before, score = found
+        if not isinstance(score, float):  # not finite
             return
         better = BETTER[self.metric]
-        if all(other is None or better(score, other) for other in before):
+        if all(better(score, other) for other in before if isinstance(other, float)):
             best_checkpoint(self.directory).save(state)
 
 

@@ -359,3 +359,5 @@ def plan_run(config: Config, places: Places) -> None:
         tasks_per_chunk=config.outer.tasks_per_chunk,
     )
     print(found)
+    hours, meta_steps = found.seconds * config.outer.steps / 3600, config.outer.steps
+    print(f"{f'time, {meta_steps} meta-steps':31}about {hours:.2g} h")

@@ -70,12 +70,29 @@ class Task(NamedTuple):
 
 @singledispatch
 def build_task(family: Any, places: Places) -> Task:
-    """The task of a data configuration."""
+    """The task of a data configuration.
+
+    Raises:
+      InputError: if a place is given that these data do not come from, or one is
+        wanting.
+    """
     raise NotImplementedError(type(family))
+
+
+def _take(places: Places, what: str, *taken: str) -> None:
+    """Refuses what would be ignored."""
+    for name, value in vars(places).items():
+        if value and name not in taken:
+            raise InputError(
+                f"--{name.replace('_', '-')} is not for {what}; leave it out, or "
+                "choose a preset of other data"
+            )
 
 
 @build_task.register
 def _(family: SinusoidData, places: Places) -> Task:
+    _take(places, "sine waves, which are computed")
+
     def episodes(split: Split, queries: int) -> Sampler:
         return data.sinusoid(_shots(family, split), queries)
 
@@ -84,6 +101,8 @@ def _(family: SinusoidData, places: Places) -> Task:
 
 @build_task.register
 def _(family: GlyphsData, places: Places) -> Task:
+    _take(places, "glyphs, which are computed")
+
     def episodes(split: Split, queries: int) -> Sampler:
         return data.glyphs(family.ways, _shots(family, split), queries, split=split)
 
@@ -92,6 +111,8 @@ def _(family: GlyphsData, places: Places) -> Task:
 
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
+    _take(places, "Omniglot", "archives", "data_dir", "stream")
+
     def store(split: Split) -> data.ImageStore:
         return data.omniglot(
             split,
@@ -105,6 +126,7 @@ def _(family: OmniglotData, places: Places) -> Task:
 
 @build_task.register
 def _(family: FolderData, places: Places) -> Task:
+    _take(places, "a folder of images", "images", "data_dir", "stream")
     folder, size = places.images, (family.size, family.size)
     if folder is None:
         raise InputError(

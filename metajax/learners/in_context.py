@@ -81,7 +81,8 @@ def in_context(
       `Context`.
 
     Raises:
-      InputError: if the model is no `Model`, or labels are not encoded.
+      InputError: if the model is no `Model`, labels are not encoded, or examples are
+        not of floating point.
 
     >>> import metajax as mj
     >>> learner = in_context(mj.transformer(1 + 1 + 1, 1, depth=1), mj.mse)
@@ -124,6 +125,11 @@ def in_context(
 
 def _rows(x: Array) -> Array:
     """The features of each example in a row."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            "examples and encoded targets must be of floating point, got "
+            f"{x.dtype}; convert them, or encode labels"
+        )
     return x.reshape(len(x), -1)
 
 

@@ -54,7 +54,8 @@ def maml(
       A `Learner` whose metrics are `loss` and those of `metrics`, on the query set.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0, or nothing adapts.
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, if
+        `adapts` picks nothing.
 
     >>> import jax, metajax as mj
     >>> learner = maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -108,7 +109,8 @@ def fomaml(
       A `Learner`, as `maml` returns it.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0, or nothing adapts.
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, if
+        `adapts` picks nothing.
 
     >>> import metajax as mj
     >>> learner = fomaml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)

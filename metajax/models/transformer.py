@@ -65,7 +65,8 @@ def transformer(
       for a learner that adapts them alone.
 
     Raises:
-      InputError: for a number below 1, or a width that the heads do not divide.
+      InputError: for a depth below 0, another number below 1, or a width that the
+        heads do not divide.
 
     >>> model = transformer(3, 5, width=16)
     >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 10, 3))).shape

@@ -61,7 +61,7 @@ def instability(found: Spectrum, rate: float) -> str:
         f"The inner rate {rate:.3g} is above 2 / λ_max in {unstable} of {len(lowest)} "
         f"tasks (after {places} steps): steps grow there along the sharpest direction, "
         "and so may the meta-gradient. Nine tasks of ten would be stable at a rate of "
-        f"{bound:.2g}, as far as their largest eigenvalue goes: along directions of "
+        f"{bound:.3g}, as far as their largest eigenvalue goes: along directions of "
         "negative curvature every rate grows."
     )
 
