@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from metajax.types import Array, Params, PyTree
@@ -74,7 +75,7 @@ def _hoist(fun: Callable[..., Array], *args: PyTree) -> tuple[Callable, list[Arr
     """
     traced, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
     consts, treedef = traced.consts, jax.tree.structure(shape)
-    free = [isinstance(x, jax.core.Tracer) and _is_smooth(x) for x in consts]
+    free = [isinstance(x, Tracer) and _is_smooth(x) for x in consts]
 
     def closed(*values: PyTree) -> Array:
         leaves, now = jax.tree.leaves(values[: len(args)]), iter(values[len(args) :])
