@@ -158,9 +158,7 @@ class Checkpoints:
                 f"{folder} is a checkpoint of another model or optimizer (expected "
                 f"{differing[0]}, not found); use another run directory"
             )
-        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
-            template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            state = checkpointer.restore(folder / "state", template)
+        state = _on_host(folder / "state", like)
         if _manifest(state) != manifest or manifest["step"] != step:
             raise OSError("its arrays are not those that were saved")
         return state
@@ -170,6 +168,19 @@ class Checkpoints:
         folder.mkdir(exist_ok=True)
         target = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=folder)) / str(step)
         (self._directory / str(step)).rename(target)
+
+
+def _on_host(folder: Path, like: TrainState) -> TrainState:
+    """The arrays of a folder as numpy's: they are to be checked before they are used.
+
+    Onto a device orbax would count bytes too, at which tensorstore 0.1 leaks 11 KiB.
+    """
+    template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+    with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
+        args = ocp.args.PyTreeRestore(template, restore_args=numpy)
+        return checkpointer.restore(folder, args=args)
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

@@ -10,6 +10,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from metajax.types import Array, Params, PyTree
 
@@ -59,10 +61,33 @@ def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
     """
 
     def gradient(params: Params, *args: PyTree) -> Params:
-        closed, hoisted = jax.closure_convert(fun, params, *args)
+        closed, hoisted = _hoist(fun, params, *args)
         return _mixed(closed, params, (*args, *hoisted))
 
     return gradient
+
+
+def _hoist(fun: Callable[..., Array], *args: PyTree) -> tuple[Callable, list[Array]]:
+    """`fun` of what it closes over too, and what that is, where it has a derivative.
+
+    As `jax.closure_convert`, which keeps all it has ever traced in a cache of thousands
+    that nothing frees, not even the end of `fun`.
+    """
+    traced, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
+    consts, treedef = traced.consts, jax.tree.structure(shape)
+    free = [isinstance(x, Tracer) and _is_smooth(x) for x in consts]
+
+    def closed(*values: PyTree) -> Array:
+        leaves, now = jax.tree.leaves(values[: len(args)]), iter(values[len(args) :])
+        merged = [next(now) if f else x for f, x in zip(free, consts)]
+        found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, merged))(*leaves)
+        return jax.tree.unflatten(treedef, found)
+
+    return closed, [x for f, x in zip(free, consts) if f]
+
+
+def _is_smooth(x: Array) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -79,7 +104,7 @@ def _mixed_forward(fun: Callable[..., Array], params: Params, args: tuple):
 def _mixed_backward(fun: Callable[..., Array], residuals: tuple, cotangent: Params):
     params, args = residuals
     leaves, treedef = jax.tree.flatten(args)
-    smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    smooth = [_is_smooth(leaf) for leaf in leaves]
 
     def gradients(params: Params):
         def loss(params: Params, inexact: list):

@@ -1,3 +1,5 @@
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,21 @@ def test_round_trip_is_exact(tmp_path):
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state)):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def test_restoring_leaves_no_object_behind(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state := state_at(1))
+
+    def objects(restored):
+        for _ in range(restored):
+            checkpoints.restore(state)
+        gc.collect()
+        return len(gc.get_objects())
+
+    objects(restored=2)  # warm up
+    before = objects(restored=0)
+    assert objects(restored=5) < before + 10
 
 
 def test_keeps_the_newest(tmp_path):

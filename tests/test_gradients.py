@@ -1,5 +1,8 @@
 """Every way to differentiate the inner gradient against the others and the truth."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,3 +160,19 @@ def test_mixed_takes_integer_and_key_arguments():
 def test_mixed_says_no_to_forward_mode():
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(mj.mixed(lambda x: x**3), (2.0,), (1.0,))
+
+
+@pytest.mark.parametrize("grad", [mj.exact, mj.first_order, mj.reverse])
+def test_what_was_differentiated_is_freed(grad):
+    alive = []
+
+    def value(params, rate):
+        def loss(params):
+            return rate * params**3
+
+        alive.append(weakref.ref(loss))
+        return grad(loss)(params)
+
+    jax.eval_shape(jax.grad(value, (0, 1)), 2.0, 3.0)
+    gc.collect()
+    assert [loss() for loss in alive] == [None]
