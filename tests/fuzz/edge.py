@@ -19,6 +19,7 @@ from metajax.errors import InputError
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
 
 TAKEN, REFUSED = "taken", "refused"
+ONLY_REFUSED, BOTH = frozenset({REFUSED}), frozenset({TAKEN, REFUSED})
 HANGS = 60  # seconds
 
 
@@ -31,12 +32,14 @@ class Edge(NamedTuple):
         what the promise does not allow.
       few: cases in a test.
       many: cases at scale.
+      seen: the outcomes that a test's few cases are sure to have.
     """
 
     cases: SearchStrategy[Any]
     check: Callable[[Path, Any], str]
     few: int
     many: int
+    seen: frozenset[str] = ONLY_REFUSED
 
 
 def attempt(call: Callable[[], Any]) -> tuple[str, Any]:

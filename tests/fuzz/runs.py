@@ -24,7 +24,7 @@ from metajax.reporting import JsonLines, read_rows
 from metajax.training import TrainState
 from metajax.unfinished import Unfinished
 from tests.fuzz import hostile
-from tests.fuzz.edge import REFUSED, TAKEN, Edge, attempt
+from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 
 UNWRITTEN = "config.json.12-34.tmp"  # what a kill leaves
 PLAIN = [json.loads(json.dumps(config.as_dict())) for config in PRESETS.values()]
@@ -456,10 +456,11 @@ EDGES = {
         claiming,
         60,
         6_000,
+        BOTH,
     ),
     "command lines": Edge(COMMANDS, command, 8, 600),
-    "metrics": Edge(METRICS, metrics, 100, 14_000),
-    "checkpoints": Edge(CHECKPOINTS, checkpoints, 15, 600),
+    "metrics": Edge(METRICS, metrics, 100, 14_000, BOTH),
+    "checkpoints": Edge(CHECKPOINTS, checkpoints, 15, 600, frozenset({TAKEN})),
     "backbones": Edge(BACKBONES, backbone, 60, 8_000),
     "unfinished evaluations": Edge(UNFINISHED, unfinished, 60, 8_000),
     "counts": Edge(COUNTS, counts, 100, 10_000),

@@ -23,7 +23,7 @@ from metajax.data.listing import list_images
 from metajax.parallel import check_chunk
 from metajax.types import Batch, Episode, Padded, check_episodes, check_labels
 from tests.fuzz import hostile
-from tests.fuzz.edge import REFUSED, TAKEN, Edge, attempt
+from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 from tests.fuzz.runs import METHODS
 from tests.helpers import drawing, small_parts, write_image
 
@@ -429,8 +429,8 @@ def labels(folder: Path, case) -> str:
 EDGES = {
     "Omniglot archives": Edge(ARCHIVES, omniglot, 40, 2_000),
     "tables": Edge(tables(), tabled, 60, 8_000),
-    "folders": Edge(st.tuples(ENTRIES, SPLITS, st.booleans()), trees, 60, 5_000),
-    "images": Edge(IMAGES, images, 80, 9_000),
+    "folders": Edge(st.tuples(ENTRIES, SPLITS, st.booleans()), trees, 60, 5_000, BOTH),
+    "images": Edge(IMAGES, images, 80, 9_000, BOTH),
     "kept images": Edge(KEPT, kept, 60, 3_000),
     "image stores": Edge(
         st.tuples(STORES, *[ARGUMENTS] * 3, st.sampled_from([1, 1, 4, True, 1.0, 2])),
@@ -438,7 +438,7 @@ EDGES = {
         60,
         4_000,
     ),
-    "samplers": Edge(SAMPLED, sampled, 60, 5_000),
+    "samplers": Edge(SAMPLED, sampled, 60, 5_000, BOTH),
     "episodes": Edge(st.tuples(EPISODES, st.just(2) | ARGUMENTS), episodes, 80, 6_000),
-    "labels": Edge(LABELS, labels, 80, 8_000),
+    "labels": Edge(LABELS, labels, 80, 8_000, BOTH),
 }

@@ -18,4 +18,4 @@ EDGES = runs.EDGES | sources.EDGES
 def test_bad_input_is_refused(name):
     edge = EDGES[name]
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        assert drive(edge, edge.few).total() > 0
+        assert edge.seen <= drive(edge, edge.few).keys()
