@@ -58,7 +58,8 @@ class Checkpoints:
         """Saves `state` under its step, wholly or not at all.
 
         Checkpoints that `restore` found damaged are first moved into a folder beside
-        this one: they would stand in the way.
+        this one: they would stand in the way. One that is there under this step is left
+        as it is.
 
         Raises:
           OSError: if it cannot be written; what was there before is untouched.

@@ -146,7 +146,7 @@ def evaluate(
     arrays = (meta, sample)
     owner = "" if unfinished is None else _owner(facts, tasks_per_call, arrays)
     program = partial(_scores, learner, metric, shared)
-    scores = _in_turn(program, calls, Unfinished(unfinished, owner), stop)
+    scores = _score_calls(program, calls, Unfinished(unfinished, owner), stop)
     if len(scores) < len(calls):
         done = len(scores) * tasks_per_call
         raise StoppedError(f"stopped after {done} of {tasks} tasks", None)
@@ -190,7 +190,7 @@ def _owner(facts: Mapping[str, Any], tasks_per_call: int, arrays: PyTree) -> str
     )
 
 
-def _in_turn(
+def _score_calls(
     program: Callable[[np.ndarray], Scores],
     calls: np.ndarray,
     kept: Unfinished,

@@ -32,8 +32,8 @@ class Unfinished:
         """The scores that are kept, a pair a call."""
         if self._path is None or not self._path.exists():
             return []
+        content = BytesIO(self._path.read_bytes())
         try:
-            content = BytesIO(self._path.read_bytes())
             with np.load(content, allow_pickle=False) as file:
                 if str(file["owner"]) != self._owner:
                     return []

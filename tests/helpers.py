@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -195,3 +196,10 @@ def flip(path):
     for i in range(0, len(content), 16):
         content[i] ^= 0x40
     path.write_bytes(content)
+
+
+def free_address():
+    """Where processes on this machine may meet."""
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return f"localhost:{server.getsockname()[1]}"

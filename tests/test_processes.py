@@ -1,6 +1,5 @@
 """One, two, four or eight devices, and two real processes, train the same."""
 
-import socket
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 
 import metajax as mj
 from metajax import processes
+from tests.helpers import free_address
 
 
 def start(*arguments):
@@ -23,14 +23,8 @@ def finish(process):
     assert process.returncode == 0, said
 
 
-@pytest.fixture
-def address():
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        return f"localhost:{server.getsockname()[1]}"
-
-
-def test_however_many_devices_and_processes(tmp_path, address):
+def test_however_many_devices_and_processes(tmp_path):
+    address = free_address()
     finish(start(tmp_path))
     both = [start(tmp_path, address, process) for process in (0, 1)]
     for process in both:
