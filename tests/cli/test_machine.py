@@ -1,5 +1,9 @@
 """Flags of devices and processes; real processes are in tests/test_processes.py."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from metajax.cli.machine import Machine
@@ -50,3 +54,15 @@ def test_other_commands_are_one_process(command, capsys):
     flags = ["--coordinator", ADDRESS, "--processes", "2", "--process", "0"]
     assert main([command, "glyphs", *flags]) == 1
     assert "--coordinator is for metajax train" in capsys.readouterr().err
+
+
+def test_a_thread_is_left_over():
+    """The pool has more of them than there are devices, which hold one each."""
+    program = (
+        "import jax, os; from metajax.cli.machine import a_device_for_each_core as go;"
+        "go(); print(int(os.environ['NPROC']) - jax.device_count())"
+    )
+    alone = {k: v for k, v in os.environ.items() if k not in ("NPROC", "XLA_FLAGS")}
+    run = [sys.executable, "-c", program]
+    found = subprocess.run(run, env=alone, capture_output=True, text=True, check=True)
+    assert int(found.stdout) >= 1
