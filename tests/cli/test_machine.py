@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from metajax.cli.machine import Machine
@@ -33,12 +34,13 @@ ADDRESS = "localhost:1234"
         ),
         (
             dict(coordinator=ADDRESS, processes=2, process=0),
-            "the processes did not meet at localhost:1234",  # JAX runs already
+            "the processes did not meet at localhost:1234",
         ),
     ],
     ids=str,
 )
 def test_refuses(flags, message):
+    jax.devices()  # JAX runs already
     with pytest.raises(InputError, match=message):
         Machine(**flags).start()
 
