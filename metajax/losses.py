@@ -90,6 +90,60 @@ def mse(outputs: Array, targets: Array) -> Array:
     return jnp.mean((outputs - targets) ** 2)
 
 
+def score_mse(outputs: Array, targets: Array) -> Array:
+    """Mean squared error of scores, each the sigmoid of a logit.
+
+      L = 1/(n ways) Σ_i Σ_k (σ(z_ik) - [y_i = k])²
+
+    Args:
+      outputs: logits z, `float[n, ways]`.
+      targets: labels y, `int[n]`, or probabilities `float[n, ways]`.
+
+    Returns:
+      The loss, a scalar.
+
+    Raises:
+      InputError: if the targets are neither.
+
+    >>> print(score_mse(jnp.zeros((3, 5)), jnp.array([0, 1, 2])))
+    0.25
+
+    Source: Sung et al., "Learning to Compare: Relation Network for Few-Shot Learning",
+    CVPR 2018, equation 2.
+    """
+    return jnp.mean((jax.nn.sigmoid(outputs) - _classes(outputs, targets)) ** 2)
+
+
+def pair_cross_entropy(outputs: Array, targets: Array) -> Array:
+    """Binary cross-entropy of pairs of an example and a class: is it of that class?
+
+      L = -1/(2n) Σ_i Σ_k (y_ik log σ(z_ik) + (1 - y_ik)/(ways - 1) log σ(-z_ik))
+
+    so that pairs alike weigh as much as pairs that differ.
+
+    Args:
+      outputs: logits z, `float[n, ways]`.
+      targets: labels, `int[n]`, or probabilities y, `float[n, ways]`.
+
+    Returns:
+      The loss, a scalar in nats.
+
+    Raises:
+      InputError: if the targets are neither.
+
+    >>> print(f"{pair_cross_entropy(jnp.zeros((3, 5)), jnp.array([0, 1, 2])):.4f}")
+    0.6931
+
+    Source: Koch et al., "Siamese Neural Networks for One-shot Image Recognition", ICML
+    Deep Learning Workshop 2015, section 3.2.
+    """
+    alike = _classes(outputs, targets)
+    others = max(1, outputs.shape[-1] - 1)
+    terms = alike * jax.nn.softplus(-outputs)
+    terms = terms + (1 - alike) / others * jax.nn.softplus(outputs)
+    return jnp.mean(jnp.sum(terms, axis=-1)) / 2
+
+
 def accuracy(outputs: Array, targets: Array) -> Array:
     """The share of examples whose largest logit is that of their label.
 
@@ -167,6 +221,12 @@ def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
         raise InputError(
             f"targets must have shape {expected} for these outputs, got {targets.shape}"
         )
+
+
+def _classes(outputs: Array, targets: Array) -> Array:
+    """Checked targets, as probabilities of the classes."""
+    _are_probabilities(outputs, targets)
+    return probabilities(targets, outputs.shape[-1], outputs.dtype)
 
 
 def _are_probabilities(outputs: Array, targets: Array) -> bool:

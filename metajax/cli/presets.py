@@ -7,7 +7,8 @@ import tyro
 
 from metajax.cli.plain import from_plain, object_at
 from metajax.errors import InputError
-from metajax.models.conv4 import Head, Pooling
+from metajax.models.blocks import Pooling
+from metajax.models.conv4 import Head
 from metajax.models.norms import NormName
 from metajax.models.precision import Precision
 

@@ -25,6 +25,7 @@ from metajax.data.streaming import Stream as Stream
 from metajax.data.streaming import stream_episodes as stream_episodes
 from metajax.data.transforms import flip_classes as flip_classes
 from metajax.data.transforms import shuffle_labels as shuffle_labels
+from metajax.data.transforms import shuffle_support as shuffle_support
 from metajax.data.transforms import turn_classes as turn_classes
 from metajax.data.varied import Varied as Varied
 from metajax.data.varied import varied as varied

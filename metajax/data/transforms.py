@@ -77,6 +77,31 @@ def flip_classes(key: Array, episode: Episode) -> Episode:
     return Episode(*map(flip, episode))
 
 
+def shuffle_support(key: Array, episode: Episode) -> Episode:
+    """Puts the support set in a random order.
+
+      S ← (S_π(1), ..., S_π(n)),  π a random permutation
+
+    For learners that read it in its order, which samplers group by class: they would
+    learn that order, and a support set of yours has another.
+
+    Args:
+      key: of the permutation.
+      episode: any.
+
+    Returns:
+      The episode, its support set shuffled.
+
+    >>> support = Batch(jnp.arange(3.0)[:, None], jnp.arange(3))
+    >>> shuffled = shuffle_support(jax.random.key(1), Episode(support, support))
+    >>> shuffled.support.targets.tolist(), shuffled.support.inputs[:, 0].tolist()
+    ([2, 1, 0], [2.0, 1.0, 0.0])
+    """
+    examples = len(jax.tree.leaves(episode.support)[0])
+    order = jax.random.permutation(key, examples)
+    return episode._replace(support=jax.tree.map(lambda x: x[order], episode.support))
+
+
 def shuffle_labels(ways: int) -> Transform:
     """Renames the classes of an episode by one random permutation, π.
 

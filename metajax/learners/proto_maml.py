@@ -3,24 +3,21 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
+from metajax.learners.at_once import embedded, rows
 from metajax.learners.problem import Problem, of, query_loss, settling, solver
-from metajax.losses import probabilities
+from metajax.learners.prototypical import means, nearest
 from metajax.models.headed import parts
 from metajax.types import (
-    Array,
     Batch,
     GradTransform,
     Learner,
     Loss,
     Model,
     Params,
-    PyTree,
-    unpadded,
 )
 
 
@@ -68,36 +65,11 @@ def proto_maml(
     ways = jax.eval_shape(head.init, jax.random.key(0))["bias"].shape[0]
 
     def pose(meta: Params, support: Batch) -> Problem:
-        features = body.apply(meta, support.inputs)
-        features = features.reshape(features.shape[0], -1)
-        start = {"body": meta, "head": prototype_head(features, support.targets, ways)}
-        return Problem(value, optimizer, start, support)
+        features = rows(body.apply(meta, support.inputs))
+        examples = embedded(features, support.targets, ways)
+        head = nearest(means(examples.features, examples.members))
+        return Problem(value, optimizer, {"body": meta, "head": head}, support)
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
     outer = query_loss(adapt, model.apply, loss, metrics)
     return Learner(body.init, adapt, model.apply, outer, trajectory)
-
-
-def prototype_head(features: Array, labels: PyTree, ways: int) -> Params:
-    """The linear head of nearest prototypes, as above.
-
-    Args:
-      features: φ(x), `float[n, features]`.
-      labels: `int[n]`, or probabilities `float[n, ways]`, which weight the mean, or
-        `Padded` of them; a class without examples has the prototype zero.
-      ways: the number of classes.
-
-    Returns:
-      `{"kernel": float[features, ways], "bias": float[ways]}`.
-
-    >>> head = prototype_head(jnp.array([[1.0], [3.0], [5.0]]), jnp.array([0, 0, 1]), 2)
-    >>> head["kernel"].tolist(), head["bias"].tolist()
-    ([[4.0, 10.0]], [-4.0, -25.0])
-    """
-    labels, present = unpadded(labels)
-    members = probabilities(labels, ways, features.dtype)
-    if present is not None:
-        members = members * present[:, None].astype(members.dtype)
-    sums, counts = jnp.matmul(members.T, features, precision="highest"), members.sum(0)
-    prototypes = sums / jnp.where(counts > 0, counts, 1)[:, None]
-    return {"kernel": 2 * prototypes.T, "bias": -jnp.sum(prototypes**2, 1)}

@@ -3,6 +3,7 @@
 from metajax.models.adapters import from_equinox as from_equinox
 from metajax.models.adapters import from_linen as from_linen
 from metajax.models.adapters import from_nnx as from_nnx
+from metajax.models.comparator import comparator as comparator
 from metajax.models.conv4 import conv4 as conv4
 from metajax.models.dense import dense as dense
 from metajax.models.headed import headed as headed

@@ -11,7 +11,8 @@ from jax.test_util import check_grads
 
 import metajax as mj
 from metajax import learners
-from metajax.learners.proto_maml import prototype_head
+from metajax.learners.at_once import embedded
+from metajax.learners.prototypical import means, nearest
 from metajax.types import Batch, Episode
 from tests.helpers import (
     KEY,
@@ -249,13 +250,17 @@ def test_proto_maml_of_no_steps_is_the_nearest_prototype(float64):
 def test_prototypes_of_probabilities_are_weighted_means(float64):
     keys, labels = jax.random.split(KEY), jnp.array([0, 1, 1, 2])
     features = jax.random.normal(keys[0], (4, 6), jnp.float64)
-    plain = prototype_head(features, labels, 4)
-    for name, value in prototype_head(features, jnp.eye(4)[labels], 4).items():
+
+    def head(targets, ways):
+        return nearest(means(features, embedded(features, targets, ways).members))
+
+    plain = head(labels, 4)
+    for name, value in head(jnp.eye(4)[labels], 4).items():
         np.testing.assert_array_equal(value, plain[name])
     weights = 0.2 * jax.random.uniform(keys[1], (4, 3), jnp.float64)  # few of each
-    head = prototype_head(features, weights, 3)
-    means = [np.average(features, axis=0, weights=weights[:, k]) for k in range(3)]
-    np.testing.assert_allclose(head["kernel"].T, 2 * np.stack(means), rtol=1e-12)
+    averages = [np.average(features, axis=0, weights=weights[:, k]) for k in range(3)]
+    kernel = head(weights, 3)["kernel"]
+    np.testing.assert_allclose(kernel.T, 2 * np.stack(averages), rtol=1e-12)
 
 
 def test_cavia_adapts_the_context_alone(float64, episode):

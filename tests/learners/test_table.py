@@ -47,6 +47,20 @@ class Family(NamedTuple):
 
 WAVES = Family(mj.data.sinusoid(5, 5), mj.mse, 1, 1)
 BLOBS = Family(blobs, mj.cross_entropy, 2, 2)
+SCORES, PAIRS = (BLOBS._replace(loss=f) for f in (mj.score_mse, mj.pair_cross_entropy))
+
+
+def half_labelled(key, tasks):
+    """Blobs of whose support set every third example has no label."""
+    support, query = blobs(key, tasks)
+    labelled = jnp.arange(support.targets.shape[1]) % 3 > 0
+    labelled = labelled.astype(jnp.float32)[None, :, None]
+    targets = jax.nn.one_hot(support.targets, 2, dtype=jnp.float32) * labelled
+    return Episode(support._replace(targets=targets), query)
+
+
+HALF_LABELLED = BLOBS._replace(episodes=half_labelled)
+WIDTH = 4  # of the body
 
 
 class Row(NamedTuple):
@@ -94,6 +108,29 @@ def of_pairs(inputs, hidden, outputs, **settings):
     return mj.Model(network.init, apply)
 
 
+def of_body(factory, **more):
+    """A factory that takes a body and the number of ways, and no steps."""
+
+    def build(model, loss, inner, steps, metrics=None):
+        del inner, steps
+        body = model.parts[0] if isinstance(model, mj.Model) else model
+        return factory(body, 2, loss=loss, metrics=metrics, **more)
+
+    return build
+
+
+def compared(factory, comparator):
+    """Likewise, with a comparator, which the model's parameters do not include."""
+
+    def build(model, loss, inner, steps, metrics=None):
+        is_model = isinstance(model, mj.Model)
+        body = model.parts[0] if is_model else model
+        dtype = model.init(KEY)["head"]["bias"].dtype if is_model else jnp.float32
+        return factory(body, comparator(dtype), 2, loss, metrics=metrics)
+
+    return build
+
+
 LEARNERS = {
     "maml": Row(mj.maml),
     "fomaml": Row(mj.fomaml),
@@ -110,13 +147,44 @@ LEARNERS = {
     "reptile": Row(partial(mj.reptile, view=mj.mini_batches(2))),
     "proto-maml": Row(mj.proto_maml, family=BLOBS),
     "in-context": Row(in_context, network=of_pairs),
+    "prototypical": Row(of_body(mj.prototypical), family=BLOBS),
+    "soft-k-means": Row(
+        of_body(mj.prototypical, refinements=1, distractors=True), family=HALF_LABELLED
+    ),
+    "matching": Row(of_body(mj.matching), family=BLOBS),
+    "full-context": Row(
+        of_body(mj.matching, context=mj.learners.full_context(WIDTH, 2)), family=BLOBS
+    ),
+    "relation": Row(
+        compared(mj.relation, lambda dtype: mj.mlp(2 * WIDTH, (4,), 1, dtype=dtype)),
+        family=SCORES,
+    ),
+    "siamese": Row(
+        compared(mj.siamese, lambda dtype: mj.dense(WIDTH, 1, dtype=dtype)),
+        family=PAIRS,
+    ),
+    "r2d2": Row(of_body(mj.r2d2), family=BLOBS),
+    "lr-d2": Row(of_body(mj.lr_d2, steps=2), family=BLOBS),
+    "meta-opt-net": Row(of_body(mj.meta_opt_net), family=BLOBS),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
-WITHOUT_STEPS = ("proto-maml", "in-context")
+WITHOUT_STEPS = (
+    "proto-maml",
+    "in-context",
+    "prototypical",
+    "soft-k-means",
+    "matching",
+    "full-context",
+    "relation",
+    "siamese",
+    "r2d2",
+    "lr-d2",
+    "meta-opt-net",
+)
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 
-def network(name, hidden=(8,), **settings):
+def network(name, hidden=(WIDTH,), **settings):
     _, _, family, build = LEARNERS[name]
     return build(family.inputs, hidden, family.outputs, **settings)
 
@@ -195,7 +263,7 @@ def test_jit_and_vmap_change_nothing(name):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_keeps_the_dtype(name, dtype):
     with jax.enable_x64(True):
-        learner = build(name, network(name, (8,), dtype=dtype))
+        learner = build(name, network(name, (WIDTH,), dtype=dtype))
         meta, episode = learner.init(KEY), one_episode(name, dtype)
         value, metrics = learner.loss(meta, episode)
         leaves = jax.tree.leaves((gradient(learner)(meta, episode), value, metrics))
@@ -204,7 +272,7 @@ def test_keeps_the_dtype(name, dtype):
 
 @every_learner
 def test_computes_in_bfloat16(name):
-    model = network(name, (8,), activation=jnp.tanh)
+    model = network(name, (WIDTH,), activation=jnp.tanh)
     episode, meta = one_episode(name), build(name, model).init(KEY)
     single, half = (
         gradient(build(name, m))(meta, episode)
@@ -268,7 +336,7 @@ def test_chunks_change_nothing(name):
 
 @every_learner
 def test_computing_steps_again_changes_nothing(name, float64, monkeypatch):
-    learner = build(name, network(name, (4,), dtype=jnp.float64))
+    learner = build(name, network(name, (WIDTH,), dtype=jnp.float64))
     meta, episode = learner.init(KEY), one_episode(name, jnp.float64)
     again = gradient(learner)(meta, episode)
     monkeypatch.setattr(jax, "checkpoint", lambda f, **_: f)
@@ -292,7 +360,7 @@ def padded(batch, n):
 
 @every_learner
 def test_padding_changes_nothing(name, float64):
-    learner = build(name, network(name, (4,), dtype=jnp.float64))
+    learner = build(name, network(name, (WIDTH,), dtype=jnp.float64))
     meta, episode = learner.init(KEY), one_episode(name, jnp.float64)
     wide = Episode(padded(episode.support, 2), padded(episode.query, 1))
     (loss, metrics), grads = jax.value_and_grad(learner.loss, has_aux=True)(meta, wide)

@@ -1,0 +1,83 @@
+"""Learners whose linear head is found from the support set in closed form."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
+from metajax.ops import linear
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_model,
+)
+
+
+class HeadRule(NamedTuple):
+    """How a linear head is made of a support set, by learnt settings.
+
+    Attributes:
+      init: `init(dtype) -> settings`, where they start: any pytree.
+      solve: `solve(settings, examples) -> head`, which is
+        `{"kernel": float[d, ways], "bias": float[ways]}`.
+    """
+
+    init: Callable[[Any], PyTree]
+    solve: Callable[[PyTree, Embedded], Params]
+
+
+def closed_form(
+    body: Model,
+    ways: int,
+    loss: Loss,
+    rule: HeadRule,
+    *,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """A linear head, solved for each task, on an embedding that all tasks share.
+
+      ψ_i = rule(φ(support set of task i)),   ŷ = head_ψ_i(φ(x))
+      min_φ Σ_i L_query(φ, ψ_i)
+
+    The gradient passes through the rule. `ways` shapes no meta-parameter: train with
+    many, test with few.
+
+    Args:
+      body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`, or
+        any network of yours.
+      ways: the number of classes.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
+      rule: how the head is found.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"body": φ, "rule": settings}`, and whose
+      `adapt` returns `{"body": φ, "head": ψ}`, as `metajax.headed` has them.
+
+    Raises:
+      InputError: if the body is no `Model`, or `ways` no whole number of at least 1.
+    """
+    check_model(body)
+    check_count("ways", ways, least=1)
+
+    def init(key: Array) -> PyTree:
+        params = body.init(key)
+        return {"body": params, "rule": rule.init(jax.tree.leaves(params)[0].dtype)}
+
+    def adapt(meta: PyTree, support: Batch) -> Params:
+        params, features = settled(body, meta["body"], support)
+        examples = embedded(rows(features), support.targets, ways)
+        return {"body": params, "head": rule.solve(meta["rule"], examples)}
+
+    def predict(adapted: Params, inputs: PyTree) -> Array:
+        features, head = body.apply(adapted["body"], inputs), adapted["head"]
+        return linear(rows(features), head["kernel"]) + head["bias"][None]
+
+    return at_once(init, adapt, predict, loss, metrics)

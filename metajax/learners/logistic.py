@@ -1,0 +1,90 @@
+"""LR-D2: logistic regression as the head."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.at_once import Embedded
+from metajax.learners.closed_form import HeadRule, closed_form
+from metajax.learners.ridge import log_of
+from metajax.losses import cross_entropy
+from metajax.ops.positive import product, solve_positive
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_count
+
+LEAST = 1e-4  # of μ(1 - μ): an example that is certain keeps some weight
+
+
+def lr_d2(
+    body: Model,
+    ways: int,
+    loss: Loss = cross_entropy,
+    *,
+    strength: float = 1.0,
+    steps: int = 5,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Logistic regression of each class against the rest, by Newton's method.
+
+    For each class, with y its labels in {0, 1} and K = X Xᵀ, `steps` times from u = 0:
+
+      μ = σ(K u),  s = μ(1 - μ),  z = K u + (y - μ) / s
+      u ← (K + λ diag(s)⁻¹)⁻¹ z,      and then  w = Xᵀ u,  logit = α φ(x)·w
+
+    which is iteratively reweighted least squares for the loss with λ/2 |w|². λ and α
+    are learnt by their logarithms.
+
+    Args:
+      body: the embedding φ, see `metajax.prototypical`.
+      ways: the number of classes, see there.
+      loss: see `metajax.maml`.
+      strength: where λ starts.
+      steps: of Newton's method; the paper has 1 and 5.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner`, as `metajax.learners.closed_form` returns it.
+
+    Raises:
+      InputError: if the body is no `Model`, a number is not a whole one of at least 1,
+        or the strength is not a positive number.
+
+    >>> import metajax as mj
+    >>> body, _ = mj.conv4(5, filters=4).parts
+    >>> learner = lr_d2(body, ways=5)
+
+    Source: Bertinetto et al., "Meta-learning with Differentiable Closed-form Solvers",
+    ICLR 2019, section 3.3.
+    """
+    start = log_of("strength", strength)
+    check_count("steps", steps, least=1)
+
+    def init(dtype: Any) -> PyTree:
+        settings = {"log_strength": start, "log_scale": 0.0}
+        return {name: jnp.asarray(value, dtype) for name, value in settings.items()}
+
+    def solve(settings: PyTree, examples: Embedded) -> Params:
+        x, labels = examples.features, examples.members
+        gram, strength = product(x, x.T), jnp.exp(settings["log_strength"])
+
+        def of_class(y: Array) -> Array:
+            u = jnp.zeros_like(y)
+            for _ in range(steps):
+                u = _newton(gram, y, strength, u)
+            return u
+
+        weights = product(x.T, jax.vmap(of_class, 1, 1)(labels))
+        bias = jnp.zeros_like(labels[0])
+        return {"kernel": jnp.exp(settings["log_scale"]) * weights, "bias": bias}
+
+    return closed_form(body, ways, loss, HeadRule(init, solve), metrics=metrics)
+
+
+def _newton(gram: Array, y: Array, strength: Array, u: Array) -> Array:
+    """One step for the coefficients u, `float[n]`, of one class."""
+    logits = product(gram, u)
+    chance = jax.nn.sigmoid(logits)
+    spread = jnp.maximum(chance * (1 - chance), LEAST)
+    system = gram + jnp.diag(strength / spread)
+    return solve_positive(system, (logits + (y - chance) / spread)[:, None])[:, 0]

@@ -1,0 +1,139 @@
+"""Prototypical networks: an example belongs to the class whose mean is nearest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.at_once import Embedded
+from metajax.learners.closed_form import HeadRule, closed_form
+from metajax.losses import cross_entropy
+from metajax.ops.positive import product
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_count
+
+
+def prototypical(
+    body: Model,
+    ways: int,
+    loss: Loss = cross_entropy,
+    *,
+    refinements: int = 0,
+    distractors: bool = False,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Classifies by the distance to the mean of each class.
+
+      c_k = mean of φ(x) over the support examples of class k
+      p(y = k | x) = softmax_k(-|φ(x) - c_k|²)
+
+    As logits it returns 2 c_k·φ(x) - |c_k|², which differs by |φ(x)|², the same for
+    every class.
+
+    Support examples without a label, whose target is a row of zeros, refine the
+    prototypes by soft k-means: z_j is their softmax at the current prototypes, and
+
+      c_k ← (Σ_labelled φ(x_i) y_ik + Σ_unlabelled φ(x_j) z_jk) / (Σ_i y_ik + Σ_j z_jk)
+
+    Args:
+      body: the embedding φ: `metajax.conv4(5).parts[0]`, or any network of yours.
+      ways: the number of classes. It shapes no meta-parameter: train with many (the
+        paper has 60), test with few.
+      loss: see `metajax.maml`.
+      refinements: steps of soft k-means; the paper has 1.
+      distractors: unlabelled examples may be of none of the classes: one more cluster,
+        at the origin, takes them, and its learnt scale r says how far it reaches.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner`, as `metajax.learners.closed_form` returns it.
+
+    Raises:
+      InputError: if the body is no `Model`, or a number is not a whole one in range.
+
+    >>> import metajax as mj
+    >>> body, _ = mj.conv4(5, filters=4).parts
+    >>> training, testing = prototypical(body, ways=60), prototypical(body, ways=5)
+
+    Source: Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017;
+    Ren et al., "Meta-Learning for Semi-Supervised Few-Shot Classification", ICLR 2018.
+    """
+    check_count("refinements", refinements, least=0)
+    rule = prototypes(refinements, distractors=distractors)
+    return closed_form(body, ways, loss, rule, metrics=metrics)
+
+
+def prototypes(refinements: int = 0, *, distractors: bool = False) -> HeadRule:
+    """The rule of `prototypical`: see there.
+
+    Args:
+      refinements: steps of soft k-means.
+      distractors: whether a cluster of none of the classes takes part.
+
+    Returns:
+      A `HeadRule`; its one setting, with distractors, is log r, which starts at 0.
+    """
+
+    def init(dtype: Any) -> PyTree:
+        return {"log_scale": jnp.zeros((), dtype)} if distractors else {}
+
+    def solve(settings: PyTree, examples: Embedded) -> Params:
+        features, members, present = examples
+        centres = means(features, members)
+        free = present * (jnp.sum(members, 1) == 0).astype(present.dtype)
+        for _ in range(refinements):
+            shares = _shares(settings, features, centres) * free[:, None]
+            centres = means(features, members + shares)
+        return nearest(centres)
+
+    return HeadRule(init, solve)
+
+
+def _shares(settings: PyTree, features: Array, centres: Array) -> Array:
+    """Of each example in each class, by their distances: `float[n, ways]`."""
+    head = nearest(centres)
+    logits = (
+        jnp.matmul(features, head["kernel"], precision="highest") + head["bias"][None]
+    )
+    if not settings:
+        return jax.nn.softmax(logits, 1)
+    size, scale = jnp.sum(features**2, 1, keepdims=True), settings["log_scale"]
+    # A Gaussian of scale r at the origin; those of the classes have scale 1.
+    none = size * (1 - jnp.exp(-2 * scale)) - scale
+    return jax.nn.softmax(jnp.concatenate([logits, none], 1), 1)[:, :-1]
+
+
+def means(features: Array, members: Array) -> Array:
+    """The prototype c_k of each class.
+
+    Args:
+      features: φ(x), `float[n, d]`.
+      members: how much of each is in each class, `float[n, ways]`.
+
+    Returns:
+      `float[ways, d]`; of a class without examples, zero.
+
+    >>> means(jnp.array([[1.0], [3.0], [5.0]]), jnp.eye(2)[jnp.array([0, 0, 1])])
+    Array([[2.],
+           [5.]], dtype=float32)
+    """
+    sums, counts = product(members.T, features), jnp.sum(members, 0)
+    return sums / jnp.where(counts > 0, counts, jnp.ones_like(counts))[:, None]
+
+
+def nearest(centres: Array) -> Params:
+    """The linear head whose softmax is that of the distances to prototypes.
+
+      W_k = 2 c_k,  b_k = -|c_k|²,  so that  W_k·φ + b_k = |φ|² - |φ - c_k|²
+
+    Args:
+      centres: c, `float[ways, d]`.
+
+    Returns:
+      `{"kernel": float[d, ways], "bias": float[ways]}`.
+
+    >>> head = nearest(jnp.array([[2.0], [5.0]]))
+    >>> head["kernel"].tolist(), head["bias"].tolist()
+    ([[4.0, 10.0]], [-4.0, -25.0])
+    """
+    return {"kernel": 2 * centres.T, "bias": -jnp.sum(centres**2, 1)}

@@ -1,0 +1,109 @@
+"""Relation networks: a learnt comparator of each query with each class."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.at_once import at_once, embedded, rows, settled
+from metajax.learners.prototypical import means
+from metajax.losses import score_mse
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Padded,
+    Params,
+    PyTree,
+    check_count,
+    check_model,
+    unpadded,
+)
+
+
+class Compared(NamedTuple):
+    """What was learnt from a support set: its classes' mean features.
+
+    Attributes:
+      body: the body's parameters.
+      comparator: the comparator's.
+      classes: `float[ways, ...]`, of the shape of the body's features.
+    """
+
+    body: Params
+    comparator: Params
+    classes: Array
+
+
+def relation(
+    body: Model,
+    comparator: Model,
+    ways: int,
+    loss: Loss = score_mse,
+    *,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Classifies by learnt relation scores.
+
+      r_k(x) = σ(g([c_k, f(x)])),   c_k = mean of f over the support examples of class k
+      min Σ (r_k(x) - [y = k])²
+
+    [·, ·] joins along the last axis, channels. The paper sums where this takes the
+    mean, so that classes may have uneven shots. Its outputs are the logits of r.
+
+    Args:
+      body: f, from inputs to maps of features, `[n, ..., channels]`:
+        `metajax.conv4(5, halvings=2).parts[0]`.
+      comparator: g, from joined maps `[n, ..., 2 channels]` to `[n, 1]`:
+        `metajax.models.comparator((7, 7, 128))`.
+      ways: the number of classes, see `metajax.prototypical`.
+      loss: `loss(outputs, targets) -> scalar` of the query set, of logits.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"body": ..., "comparator": ...}`.
+
+    Raises:
+      InputError: if body or comparator is no `Model`, or `ways` is not a whole number
+        of at least 1.
+
+    >>> import metajax as mj
+    >>> body, _ = mj.conv4(5, filters=4, halvings=2).parts
+    >>> learner = relation(body, mj.models.comparator((7, 7, 8)), ways=5)
+
+    Source: Sung et al., "Learning to Compare: Relation Network for Few-Shot Learning",
+    CVPR 2018.
+    """
+    check_model(body)
+    check_model(comparator)
+    check_count("ways", ways, least=1)
+
+    def init(key: Array) -> PyTree:
+        first, second = jax.random.split(key)
+        return {"body": body.init(first), "comparator": comparator.init(second)}
+
+    def adapt(meta: PyTree, support: Batch) -> Compared:
+        params, features = settled(body, meta["body"], support)
+        examples = embedded(rows(features), support.targets, ways)
+        classes = means(examples.features, examples.members)
+        classes = classes.reshape(ways, *features.shape[1:])
+        return Compared(params, meta["comparator"], classes)
+
+    def predict(adapted: Compared, inputs: PyTree) -> Array:
+        pairs = _pairs(body.apply(adapted.body, inputs), adapted.classes)
+        if (present := unpadded(inputs)[1]) is not None:
+            pairs = Padded(pairs, jnp.repeat(present, ways))
+        return comparator.apply(adapted.comparator, pairs).reshape(-1, ways)
+
+    return at_once(init, adapt, predict, loss, metrics)
+
+
+def _pairs(queries: Array, classes: Array) -> Array:
+    """Every query with every class: `[m * ways, ..., 2 channels]`."""
+    shape = len(queries), *classes.shape
+    each = jnp.broadcast_to(queries[:, None], shape)
+    pairs = jnp.concatenate([jnp.broadcast_to(classes[None], shape), each], -1)
+    return pairs.reshape(-1, *pairs.shape[2:])

@@ -1,0 +1,131 @@
+"""Siamese networks: are two examples of the same class?"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
+from metajax.losses import pair_cross_entropy
+from metajax.ops.positive import product
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_model,
+)
+
+
+class Twins(NamedTuple):
+    """What was learnt from a support set: itself, embedded.
+
+    Attributes:
+      body: the body's parameters.
+      comparator: the comparator's.
+      examples: the support set.
+    """
+
+    body: Params
+    comparator: Params
+    examples: Embedded
+
+
+def siamese(
+    body: Model,
+    comparator: Model,
+    ways: int,
+    loss: Loss = pair_cross_entropy,
+    *,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Classifies by how likely a query and the support examples are of one class.
+
+      p(x, x') = σ(g(|f(x) - f(x')|)),    g linear: Σ_j α_j |f_j(x) - f_j(x')| + β
+
+    The output for a class is the mean logit over its support examples, and the loss is
+    that of pairs of a query and a class, as many alike as not.
+
+    Args:
+      body: f, the twins' network, see `metajax.prototypical`.
+      comparator: g, from `[n, features]` to `[n, 1]`, of each pair by itself:
+        `metajax.dense(features, 1)`.
+      ways: the number of classes, see `metajax.prototypical`.
+      loss: `loss(outputs, targets) -> scalar` of the query set, of logits.
+      metrics: see `metajax.maml`.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"body": ..., "comparator": ...}`.
+      `metajax.learners.verification` asks them of two examples.
+
+    Raises:
+      InputError: if body or comparator is no `Model`, or `ways` is not a whole number
+        of at least 1.
+
+    >>> import metajax as mj
+    >>> body, _ = mj.conv4(5, filters=4).parts
+    >>> learner = siamese(body, mj.dense(4, 1), ways=5)
+
+    Source: Koch et al., "Siamese Neural Networks for One-shot Image Recognition", ICML
+    Deep Learning Workshop 2015.
+    """
+    check_model(body)
+    check_model(comparator)
+    check_count("ways", ways, least=1)
+
+    def init(key: Array) -> PyTree:
+        first, second = jax.random.split(key)
+        return {"body": body.init(first), "comparator": comparator.init(second)}
+
+    def adapt(meta: PyTree, support: Batch) -> Twins:
+        params, features = settled(body, meta["body"], support)
+        examples = embedded(rows(features), support.targets, ways)
+        return Twins(params, meta["comparator"], examples)
+
+    def predict(adapted: Twins, inputs: PyTree) -> Array:
+        features, members = adapted.examples.features, adapted.examples.members
+        queries = rows(body.apply(adapted.body, inputs))
+        apart = jnp.abs(queries[:, None] - features[None])
+        pairs = apart.reshape(-1, apart.shape[-1])
+        logits = comparator.apply(adapted.comparator, pairs)
+        counts = jnp.sum(members, 0)
+        counts = jnp.where(counts > 0, counts, jnp.ones_like(counts))
+        return product(logits.reshape(apart.shape[:2]), members) / counts[None]
+
+    return at_once(init, adapt, predict, loss, metrics)
+
+
+def verification(
+    body: Model, comparator: Model
+) -> Callable[[PyTree, PyTree, PyTree], Array]:
+    """How likely pairs of examples are of one class, by what `siamese` learnt.
+
+    Args:
+      body: as in `siamese`.
+      comparator: likewise.
+
+    Returns:
+      `same(meta, a, b) -> float[n]`, the probability that a_i and b_i, of n examples
+      each, are of one class.
+
+    >>> import metajax as mj
+    >>> body, comparator = mj.mlp(2, (8,), 1).parts[0], mj.dense(8, 1)
+    >>> same = verification(body, comparator)
+    >>> meta = siamese(body, comparator, ways=5).init(jax.random.key(0))
+    >>> same(meta, jnp.ones((3, 2)), jnp.ones((3, 2))).tolist()
+    [0.5, 0.5, 0.5]
+    """
+    check_model(body)
+    check_model(comparator)
+
+    def same(meta: PyTree, a: PyTree, b: PyTree) -> Array:
+        f, g = (rows(body.apply(meta["body"], x)) for x in (a, b))
+        logits = comparator.apply(meta["comparator"], jnp.abs(f - g))
+        return jax.nn.sigmoid(logits[:, 0])
+
+    return same

@@ -1,0 +1,59 @@
+"""Small positive definite systems, solved without a library's kernels."""
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.types import Array
+
+
+def product(a: Array, b: Array) -> Array:
+    """A matrix product in the full precision of its factors."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def solve_positive(a: Array, b: Array) -> Array:
+    """Solves a x = b for a symmetric positive definite matrix.
+
+    By Gauss and Jordan's elimination, which needs no pivots there: n rank-one updates
+    of all tasks' systems at once, under vmap, where LAPACK would be called for each. It
+    is for systems of some hundred unknowns, such as a support set's. Derivatives of any
+    order, in both modes, are solutions of the same systems.
+
+    Args:
+      a: `float[n, n]`.
+      b: `float[n, m]`.
+
+    Returns:
+      x, `float[n, m]`.
+
+    Raises:
+      InputError: if the shapes are not of this form.
+
+    >>> solve_positive(jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([[3.0], [3.0]]))
+    Array([[1.],
+           [1.]], dtype=float32)
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape != (len(b), len(b)):
+        raise InputError(
+            f"solve_positive takes [n, n] and [n, m], got {a.shape} and {b.shape}"
+        )
+
+    def apply(x: Array) -> Array:
+        return product(a, x)
+
+    def solve(_, b: Array) -> Array:
+        return _eliminate(a, b)
+
+    return jax.lax.custom_linear_solve(apply, b, solve, symmetric=True)
+
+
+def _eliminate(a: Array, b: Array) -> Array:
+    def clear(k: Array, rows: Array) -> Array:
+        """Column k becomes the k-th of the identity."""
+        pivot = rows[k] / rows[k, k]
+        others = rows - rows[:, k][:, None] * pivot[None]
+        return others.at[k].set(pivot)
+
+    both = jnp.concatenate([a, b], 1)
+    return jax.lax.fori_loop(0, len(a), clear, both)[:, len(a) :]
