@@ -1,10 +1,13 @@
 """From a configuration to models, learners and optimizers."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from metajax import learners
@@ -15,14 +18,16 @@ from metajax.cli.presets import (
     Conv4Model,
     Inner,
     LearnerName,
+    LossName,
     MLPModel,
 )
 from metajax.cli.tasks import Task
 from metajax.errors import InputError
 from metajax.gradients import first_order
-from metajax.inner import adam, mini_batches, whole
+from metajax.inner import View, adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
-from metajax.models import conv4, in_precision, mlp
+from metajax.losses import pair_cross_entropy, score_mse
+from metajax.models import comparator, conv4, dense, in_precision, mlp
 from metajax.models.headed import parts
 from metajax.types import Array, Learner, LearnerSchedule, Loss, Model
 
@@ -62,14 +67,27 @@ def _(model: Conv4Model, task: Task, context: int) -> Model:
         image_shape=(height, width, channels + context),
         head=model.head,
         norm=model.norm,
+        halvings=model.halvings,
     )
 
 
-def by_optimizer(factory: Callable[..., Learner]) -> Callable[..., Learner]:
-    """A factory that takes an inner optimizer, as one that takes its configuration."""
+class Terms(NamedTuple):
+    """What a learner is built on, beside its network.
 
-    def build(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
-        optimizer = INNER[inner.optimizer](inner.rate)
+    Attributes:
+      inner: of the configuration.
+      input_shape: of an input.
+    """
+
+    inner: Inner
+    input_shape: tuple[int, ...]
+
+
+def by_optimizer(factory: Callable[..., Learner]) -> Callable[..., Learner]:
+    """A factory that takes an inner optimizer, as one that takes a configuration."""
+
+    def build(model: Model, loss: Loss, terms: Terms, *args, **settings) -> Learner:
+        optimizer = INNER[terms.inner.optimizer](terms.inner.rate)
         return factory(model, loss, optimizer, *args, **settings)
 
     return build
@@ -81,8 +99,9 @@ def by_rule(
     """A factory that takes a learnt inner optimizer `rule(rate, steps)`, likewise."""
 
     def build(
-        model: Model, loss: Loss, inner: Inner, steps: int, **settings
+        model: Model, loss: Loss, terms: Terms, steps: int, **settings
     ) -> Learner:
+        inner = terms.inner
         if inner.optimizer != "sgd":
             raise InputError(
                 "--inner.optimizer must be sgd for a learner that learns its own, got "
@@ -93,34 +112,99 @@ def by_rule(
     return build
 
 
-def imaml(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
+def imaml(model: Model, loss: Loss, terms: Terms, *args, **settings) -> Learner:
     """IMAML of a configuration."""
-    build = by_optimizer(
-        partial(learners.imaml, strength=inner.strength, damping=inner.damping)
-    )
-    return build(model, loss, inner, *args, **settings)
+    strength, damping = terms.inner.strength, terms.inner.damping
+    build = by_optimizer(partial(learners.imaml, strength=strength, damping=damping))
+    return build(model, loss, terms, *args, **settings)
 
 
-def mtl(model: Model, loss: Loss, inner: Inner, *args, **settings) -> Learner:
+def mtl(model: Model, loss: Loss, terms: Terms, *args, **settings) -> Learner:
     """Meta-transfer learning of a configuration."""
-    path = None if inner.backbone is None else Path(inner.backbone)
+    backbone = terms.inner.backbone
+    path = None if backbone is None else Path(backbone)
     body, _ = parts(model, "mtl")
     build = by_optimizer(partial(learners.mtl, backbone=read_body(path, body)))
-    return build(model, loss, inner, *args, **settings)
+    return build(model, loss, terms, *args, **settings)
+
+
+def of_body(
+    factory: Callable[..., Learner],
+    compare: Callable[[tuple[int, ...]], Model] | None = None,
+) -> Callable[..., Learner]:
+    """A factory of a body and a number of ways, and of no inner loop, likewise.
+
+    Some take a comparator too, made for the shape of the body's features.
+    """
+
+    def build(
+        model: Model,
+        loss: Loss,
+        terms: Terms,
+        steps: int,
+        *,
+        view: View,
+        metrics: Mapping[str, Loss],
+    ) -> Learner:
+        del steps, view
+        body, head = parts(model, "this learner")
+        features, ways = _shapes(body, head, terms.input_shape)
+        more = () if compare is None else (compare(features),)
+        return factory(body, *more, ways, loss=loss, metrics=metrics)
+
+    return build
+
+
+def _shapes(
+    body: Model, head: Model, input_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], int]:
+    """The shape of an input's features, and the number of outputs."""
+
+    def run(key: Array, x: Array) -> tuple[Array, Array]:
+        features = body.apply(body.init(key), x)
+        return features, head.apply(head.init(key), features)
+
+    one = jnp.zeros((1, *input_shape))
+    features, outputs = jax.eval_shape(run, jax.random.key(0), one)
+    return features.shape[1:], outputs.shape[1]
+
+
+def of_pair(shape: tuple[int, ...]) -> Model:
+    """A relation network's comparator: convolutions of maps, or layers of features."""
+    if len(shape) == 3:
+        height, width, channels = shape
+        return comparator((height, width, 2 * channels), filters=channels)
+    return mlp(2 * shape[-1], (8,), 1)
 
 
 class Choice(NamedTuple):
     """How a learner is built.
 
     Attributes:
-      build: `build(model, loss, inner, steps, view=..., metrics=...) -> learner`.
+      build: `build(model, loss, terms, steps, view=..., metrics=...) -> learner`.
       context: features, or channels, that it adds to the model's inputs.
       changes: what of it may be changed: in training, by a file, or to study it.
+      loss: what takes the place of the mean cross-entropy.
+      any_ways: whether it may be trained at other ways than it is tested at.
+      steps: whether it has an inner loop.
     """
 
     build: Callable[..., Learner]
     context: int = 0
     changes: tuple[str, ...] = ("grad", "rate")
+    loss: Loss | None = None
+    any_ways: bool = False
+    steps: bool = True
+
+
+def at_once(
+    factory: Callable[..., Learner],
+    loss: Loss | None = None,
+    compare: Callable[[tuple[int, ...]], Model] | None = None,
+) -> Choice:
+    """The choice of a learner without an inner loop."""
+    build = of_body(factory, compare)
+    return Choice(build, changes=(), loss=loss, any_ways=True, steps=False)
 
 
 CONTEXT = 5  # CAVIA's parameters, as in its paper's sine waves
@@ -131,7 +215,7 @@ LEARNERS: dict[LearnerName, Choice] = {
     "anil": Choice(by_optimizer(learners.anil)),
     "boil": Choice(by_optimizer(learners.boil)),
     "reptile": Choice(by_optimizer(learners.reptile), changes=("rate",)),
-    "proto-maml": Choice(by_optimizer(learners.proto_maml)),
+    "proto-maml": Choice(by_optimizer(learners.proto_maml), any_ways=True),
     "imaml": Choice(imaml, changes=("rate",)),
     "cavia": Choice(by_optimizer(partial(learners.cavia, context=CONTEXT)), CONTEXT),
     "meta-sgd": Choice(
@@ -157,6 +241,15 @@ LEARNERS: dict[LearnerName, Choice] = {
         changes=("grad", "step_weights"),
     ),
     "mtl": Choice(mtl, changes=("grad", "rate", "backbone")),
+    "prototypical": at_once(learners.prototypical),
+    "matching": at_once(learners.matching),
+    "relation": at_once(learners.relation, score_mse, of_pair),
+    "siamese": at_once(
+        learners.siamese, pair_cross_entropy, lambda shape: dense(math.prod(shape), 1)
+    ),
+    "r2d2": at_once(learners.r2d2),
+    "lr-d2": at_once(learners.lr_d2),
+    "meta-opt-net": at_once(learners.meta_opt_net),
 }
 
 
@@ -178,14 +271,22 @@ def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
                 f"--learner {other}"
             )
 
+    ways = task.train_outputs
+    if ways != task.outputs and not LEARNERS[config.learner].any_ways:
+        raise InputError(
+            f"--data.train-ways is not for {config.learner}, whose head has as many "
+            "outputs as it is trained with; leave it out, or take --learner "
+            "prototypical"
+        )
+
     def phases(**settings: Any) -> Learner | LearnerSchedule:
         def weighted(done: Array) -> Learner:
             weights = learners.multi_step_weights(done, steps, outer.multi_step)
             return build_learner(
-                config, task, steps=steps, step_weights=weights, **settings
+                config, task, steps=steps, step_weights=weights, ways=ways, **settings
             )
 
-        final = build_learner(config, task, steps=steps, **settings)
+        final = build_learner(config, task, steps=steps, ways=ways, **settings)
         if not outer.multi_step:
             return final
         return learners.switch(outer.multi_step, weighted, final)
@@ -196,25 +297,53 @@ def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
 
 
 def build_learner(
-    config: Config, task: Task, *, steps: int, **settings: Any
+    config: Config, task: Task, *, steps: int, ways: int | None = None, **settings: Any
 ) -> Learner:
-    """The learner of a configuration, taking `steps` inner steps."""
+    """The learner of a configuration, taking `steps` inner steps.
+
+    Args:
+      config: the configuration.
+      task: what its data ask for.
+      steps: of the inner loop.
+      ways: outputs; as many as in testing by default.
+      **settings: of the learner's own.
+
+    Returns:
+      The learner.
+
+    Raises:
+      InputError: if the configuration asks for what these data or this learner have
+        not.
+    """
     choice, batch = LEARNERS[config.learner], config.inner.batch
+    task = task if ways is None else task._replace(outputs=ways)
     model = build_model(config.model, task, choice.context)
-    if config.loss not in task.losses:
+    losses = _losses(config.learner, task)
+    if config.loss not in losses:
         raise InputError(
-            f"--loss must be {' or '.join(task.losses)} for these data, got "
-            f"{config.loss}"
+            f"--loss must be {' or '.join(losses)} for these data and this learner, "
+            f"got {config.loss}"
         )
     return choice.build(
         in_precision(model, config.precision),
-        task.losses[config.loss],
-        config.inner,
+        losses[config.loss],
+        Terms(config.inner, task.input_shape),
         steps,
         view=whole if batch is None else mini_batches(batch),
         metrics={task.metric_name: task.metric},
         **settings,
     )
+
+
+def _losses(learner: LearnerName, task: Task) -> Mapping[LossName, Loss]:
+    """By name; a learner that has its own needs classes to have it."""
+    choice = LEARNERS[learner]
+    if not choice.steps and task.metric_name != "accuracy":
+        raise InputError(
+            f"--learner {learner} is for classes, not for regression; take another, or "
+            "a preset of images"
+        )
+    return task.losses if choice.loss is None else {"mean": choice.loss}
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:

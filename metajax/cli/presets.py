@@ -27,6 +27,13 @@ LearnerName = Literal[
     "learned-optimizer",
     "maml++",
     "mtl",
+    "prototypical",
+    "matching",
+    "relation",
+    "siamese",
+    "r2d2",
+    "lr-d2",
+    "meta-opt-net",
 ]
 LossName = Literal["mean", "sum-over-ways"]
 
@@ -55,6 +62,9 @@ class GlyphsData:
     """The same, in training; as many by default. Reptile wants more."""
     queries: int = 5
     """Query images a class, in training."""
+    train_ways: int | None = None
+    """Classes a task in training; as many by default. For learners that take any number
+    (prototypical networks want more)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,9 @@ class OmniglotData:
     """The same, in training; as many by default. Reptile wants more."""
     queries: int = 5
     """Query images a class, in training."""
+    train_ways: int | None = None
+    """Classes a task in training; as many by default. For learners that take any number
+    (prototypical networks want more)."""
     rotations: Literal[1, 4] = 4
     """4 counts each character turned by 0, 90, 180 and 270 degrees as four classes."""
 
@@ -87,6 +100,9 @@ class FolderData:
     """Query images a class, in training."""
     size: int = 84
     """Height and width that images are resized to, in pixels."""
+    train_ways: int | None = None
+    """Classes a task in training; as many by default. For learners that take any number
+    (prototypical networks want more)."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,8 @@ class Conv4Model:
     norm: NormName = "transductive"
     """What batch norm goes by: the current batch, the support set, or that and each
     image itself (TaskNorm-I), in a share that is learnt and adapts with the rest."""
+    halvings: int = 4
+    """How many blocks halve their images; relation networks want 2."""
 
 
 @dataclass(frozen=True)

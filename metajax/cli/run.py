@@ -255,6 +255,7 @@ def check_config(config: Config) -> None:
     for name, value in (
         ("inner.batch", inner.batch),
         ("data.train-shots", config.data.train_shots),
+        ("data.train-ways", getattr(config.data, "train_ways", None)),
         ("augment.fewest-ways", config.augment.fewest_ways),
         ("augment.fewest-shots", config.augment.fewest_shots),
     ):

@@ -51,6 +51,7 @@ class Task(NamedTuple):
     Attributes:
       episodes: `episodes(split, queries) -> sampler`.
       outputs: the number of outputs.
+      train_outputs: the same in training, of learners that take any number.
       losses: the losses it may take.
       metric: the metric it is judged by.
       metric_name: its name.
@@ -61,6 +62,7 @@ class Task(NamedTuple):
 
     episodes: Callable[[Split, int], Sampler]
     outputs: int
+    train_outputs: int
     losses: Mapping[LossName, Loss]
     metric: Loss
     metric_name: MetricName
@@ -96,7 +98,7 @@ def _(family: SinusoidData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.sinusoid(_shots(family, split), queries)
 
-    return Task(episodes, 1, {"mean": mse}, mse, "mse", (1,))
+    return Task(episodes, 1, 1, {"mean": mse}, mse, "mse", (1,))
 
 
 @build_task.register
@@ -104,9 +106,10 @@ def _(family: GlyphsData, places: Places) -> Task:
     _take(places, "glyphs, which are computed")
 
     def episodes(split: Split, queries: int) -> Sampler:
-        return data.glyphs(family.ways, _shots(family, split), queries, split=split)
+        ways, shots = _ways(family, split), _shots(family, split)
+        return data.glyphs(ways, shots, queries, split=split)
 
-    return _classification(episodes, family.ways, (28, 28, 1))
+    return _classification(episodes, family, (28, 28, 1))
 
 
 @build_task.register
@@ -155,19 +158,27 @@ def _stored(
     sampler = data.stream_episodes if stream else data.image_episodes
 
     def episodes(split: Split, queries: int) -> Sampler:
-        shots = _shots(family, split)
-        return sampler(store(split), family.ways, shots, queries, rotations=rotations)
+        ways, shots = _ways(family, split), _shots(family, split)
+        return sampler(store(split), ways, shots, queries, rotations=rotations)
 
     def joint(examples: int) -> data.JointBatches:
         return data.joint_batches(store("train"), examples, rotations=rotations)
 
-    return _classification(episodes, family.ways, image_shape)._replace(joint=joint)
+    return _classification(episodes, family, image_shape)._replace(joint=joint)
 
 
 def _classification(
-    episodes: Callable[[Split, int], Sampler], ways: int, image_shape: tuple[int, ...]
+    episodes: Callable[[Split, int], Sampler], family: Any, image_shape: tuple[int, ...]
 ) -> Task:
-    return Task(episodes, ways, CLASSIFICATION, accuracy, "accuracy", image_shape)
+    return Task(
+        episodes,
+        family.ways,
+        _ways(family, "train"),
+        CLASSIFICATION,
+        accuracy,
+        "accuracy",
+        image_shape,
+    )
 
 
 def _prepared(places: Places) -> Path:
@@ -201,7 +212,7 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
     transforms = (
         *CLASSES[augment.classes],
         *((jitter,) if size else ()),
-        *MIXES[augment.mix](augment.alpha, task.outputs),
+        *MIXES[augment.mix](augment.alpha, task.train_outputs),
     )
     fewest = augment.fewest_ways, augment.fewest_shots
     if not transforms and fewest == (None, None):
@@ -224,9 +235,14 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
             "tasks of fewer ways or shots (--augment.fewest-...) need --loss mean, got "
             f"{config.loss}"
         )
-    ways, shots = task.outputs, _shots(family, "train")
+    ways, shots = task.train_outputs, _shots(family, "train")
     ranges = (fewest[0] or ways, ways), (fewest[1] or shots, shots)
     return data.varied(episodes, *ranges)
+
+
+def _ways(family: Any, split: Split) -> int:
+    """Classes a task."""
+    return (split == "train" and family.train_ways) or family.ways
 
 
 def _shots(family: Any, split: Split) -> int:
