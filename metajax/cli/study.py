@@ -297,8 +297,8 @@ def study_run(
     config, task, meta, step = restored(directory, places)
     if not LEARNERS[config.learner].steps:
         raise InputError(
-            f"{directory} is a run of {config.learner}, which has no inner loop to look "
-            "into; study one of maml or its kin"
+            f"{directory} is a run of {config.learner}, which has no inner loop to "
+            "look into; study one of maml or its kin"
         )
     # Not the test's classes: what is seen here may decide what is tested.
     sampler = task.episodes("validation", config.evaluation.queries)
