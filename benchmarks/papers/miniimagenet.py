@@ -30,6 +30,19 @@ PUBLISHED = {
     "meta-sgd": ("50.47 ± 1.87", "64.03 ± 0.94"),
     "maml++": ("52.15 ± 0.26", "68.32 ± 0.44"),
     "imaml": ("49.30 ± 1.88", ""),
+    "prototypical": ("49.42 ± 0.78 (64)", "68.20 ± 0.66 (64)"),
+    "matching": ("43.56 ± 0.84 (64)", "55.31 ± 0.73 (64)"),
+    "relation": ("50.44 ± 0.82 (64)", "65.32 ± 0.70 (64)"),
+    "r2d2": ("51.8 ± 0.2 (96 to 512)", "68.4 ± 0.2 (96 to 512)"),
+    "meta-opt-net": ("52.87 ± 0.57 (64)", "68.76 (64)"),
+}
+# An episode a meta-step, and Adam at a rate that falls.
+EPISODES = {
+    "loss": "mean",
+    "model.filters": 64,
+    "outer.tasks": 1,
+    "outer.clip_each": None,
+    "outer.schedule": "cosine",
 }
 ROWS: dict[str, dict[str, Any]] = {
     "maml": {},
@@ -83,6 +96,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "inner.damping": 10.0,
         "model.head": "glorot",
     },
+    "prototypical": EPISODES | {"data.train_ways": 20},
+    "matching": EPISODES,
+    "relation": EPISODES | {"model.halvings": 2},
+    "r2d2": EPISODES,
+    "meta-opt-net": EPISODES,
 }
 SMALL = {"outer.steps": 2_000, "outer.multi_step": 0}
 

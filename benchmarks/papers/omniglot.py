@@ -33,6 +33,13 @@ PUBLISHED = {
     "maml++": ("99.47", "99.93", "97.65", "99.33"),
     "imaml": ("99.50 ± 0.26", "99.74 ± 0.11", "96.18 ± 0.36", "99.14 ± 0.1"),
     "proto-maml": ("", "", "", ""),
+    "prototypical": ("98.8", "99.7", "96.0", "98.9"),
+    "matching": ("98.1", "98.9", "93.8", "98.5"),
+    "relation": ("99.6 ± 0.2", "99.8 ± 0.1", "97.6 ± 0.2", "99.1 ± 0.1"),
+    "siamese": ("97.3", "98.4", "88.2", "97.0"),
+    "r2d2": ("98.6", "99.7", "94.7", "98.9"),
+    "lr-d2": ("", "", "", ""),
+    "meta-opt-net": ("", "", "", ""),
 }
 
 # What differs from MAML's preset: it has the paper's, with Finn's loss over the ways.
@@ -51,6 +58,9 @@ REPTILE = {
     "outer.steps": 100_000,
     "evaluation.steps": 5,
 }
+# An episode a meta-step, and Adam at a rate that falls; at the cosine's end, not in
+# halves.
+EPISODES = {"loss": "mean", "outer.tasks": 1, "outer.schedule": "cosine"}
 FULL: dict[str, dict[str, Any]] = {
     "maml": {},
     "fomaml": {},
@@ -90,6 +100,14 @@ FULL: dict[str, dict[str, Any]] = {
         "inner.steps": 5,
         "evaluation.steps": 5,
     },
+    "prototypical": EPISODES | {"data.train_ways": 60, "model.pooling": "max"},
+    "matching": EPISODES | {"model.pooling": "max"},
+    "relation": EPISODES
+    | {"model.halvings": 2, "model.pooling": "max", "data.queries": 10},
+    "siamese": EPISODES | {"model.pooling": "max"},
+    "r2d2": EPISODES | {"model.pooling": "max"},
+    "lr-d2": EPISODES | {"model.pooling": "max"},
+    "meta-opt-net": EPISODES | {"model.pooling": "max"},
 }
 
 # Of a few, what a trial of 500 meta-steps liked best, by 200 of the test tasks.
@@ -118,6 +136,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "evaluation.steps": 5,
     },
     "proto-maml": {},
+    "prototypical": {},
+    "matching": {},
+    "relation": {"model.halvings": 2},
+    "siamese": {},
+    "r2d2": {},
+    "lr-d2": {},
+    "meta-opt-net": {},
 }
 BUDGET = {"model.filters": 32, "outer.steps": 2_000}
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 import jax
@@ -17,7 +18,7 @@ from PIL import Image
 
 from metajax.checkpoint import Checkpoints
 from metajax.cli import run
-from metajax.cli.build import LEARNERS
+from metajax.cli.build import LEARNERS, build_learner, build_schedule
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.main import main
@@ -104,6 +105,69 @@ def test_other_learners_run(tmp_path, learner):
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert result["protocol"]["learner"] == learner
     assert result["protocol"]["support_examples"] == 10
+
+
+AT_ONCE = [name for name, choice in LEARNERS.items() if not choice.steps]
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_learners_without_an_inner_loop_build(name):
+    """For more ways in training than in testing, with the same meta-parameters."""
+    glyphs = PRESETS["glyphs"]
+    model = replace(glyphs.model, filters=4, halvings=2)
+    family = replace(glyphs.data, train_ways=7)
+    config = replace(glyphs, learner=name, data=family, model=model)
+    task = build_task(config.data, Places())
+
+    def meta_and_loss(learner, split, key):
+        one = jax.tree.map(lambda x: x[0], task.episodes(split, 2)(key, 1))
+        meta = learner.init(key)
+        return meta, learner.loss(meta, one), learner.adapt(meta, one.support)
+
+    training = build_schedule(config, task)
+    testing = build_learner(config, task, steps=3)
+    shapes = [
+        jax.eval_shape(partial(meta_and_loss, learner, split), jax.random.key(0))
+        for learner, split in ((training, "train"), (testing, "test"))
+    ]
+    assert shapes[0][0] == shapes[1][0] and shapes[0][2] != shapes[1][2]
+    assert shapes[0][1] == shapes[1][1]
+
+
+def glyphs(folder, *more, learner="prototypical"):
+    small = "--model.filters", "2", "--outer.steps", "2", *QUICK
+    arguments = ["train", "glyphs", "--learner", learner, "--run-dir", str(folder)]
+    return main([*arguments, *small, *more])
+
+
+def test_a_run_without_an_inner_loop(tmp_path, capsys):
+    flags = "--data.ways", "3", "--data.train-ways", "6"
+    assert glyphs(tmp_path / "run", *flags) == 0
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert len(result["transductive"]["mean"]) == 1
+    assert result["protocol"]["support_examples"] == 3
+    assert main(["study", str(tmp_path / "run")]) == 1
+    assert "prototypical, which has no inner loop" in error(capsys)
+
+
+@pytest.mark.parametrize(
+    "learner, flags, message",
+    [
+        ("maml", ["--data.train-ways", "6"], "--data.train-ways is not for maml"),
+        ("r2d2", ["--data.train-ways", "0"], "--data.train-ways must be a whole"),
+        ("relation", ["--loss", "sum-over-ways"], "--loss must be mean for these"),
+        ("siamese", ["--model.halvings", "5"], "halvings must be at most 4, got 5"),
+    ],
+)
+def test_what_a_learner_does_not_take(tmp_path, capsys, learner, flags, message):
+    assert glyphs(tmp_path / "run", *flags, learner=learner) == 1
+    assert message in error(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_regression_has_no_classes(tmp_path, capsys):
+    assert sinusoid(tmp_path / "run", 2, "--learner", "r2d2") == 1
+    assert "--learner r2d2 is for classes" in error(capsys)
 
 
 def test_a_learner_that_changes_in_training(tmp_path, capsys):
