@@ -152,7 +152,7 @@ def dual(gram, y, penalty):
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 10.0])
-@pytest.mark.parametrize("dtype, precision", [("float64", 2e-3), ("float32", 3e-3)])
+@pytest.mark.parametrize("dtype, precision", [("float64", 1e-5), ("float32", 2e-5)])
 def test_the_dual_of_the_svm(float64, scale, dtype, precision):
     rng = np.random.default_rng(0)
     x, y = scale * rng.normal(size=(12, 5)), np.eye(WAYS)[np.arange(12) % WAYS]
@@ -178,7 +178,7 @@ def test_meta_opt_net_is_the_svm(body, episode):
     learner = mj.meta_opt_net(body, WAYS, penalty=0.3, smoothing=0.5)
     meta, x, y, q = inside(learner, body, episode)
     weights = x.T @ dual(x @ x.T + 0.5 * np.eye(len(x)), y, 0.3)
-    np.testing.assert_allclose(logits(learner, meta, episode), q @ weights, atol=2e-3)
+    np.testing.assert_allclose(logits(learner, meta, episode), q @ weights, atol=1e-5)
 
 
 @every_factory
