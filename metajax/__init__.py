@@ -45,7 +45,9 @@ from metajax.learners import siamese as siamese
 from metajax.losses import accuracy as accuracy
 from metajax.losses import cross_entropy as cross_entropy
 from metajax.losses import cross_entropy_over_ways as cross_entropy_over_ways
+from metajax.losses import gaussian as gaussian
 from metajax.losses import mse as mse
+from metajax.losses import of_mean as of_mean
 from metajax.losses import pair_cross_entropy as pair_cross_entropy
 from metajax.losses import score_mse as score_mse
 from metajax.models import conv4 as conv4
