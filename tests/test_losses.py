@@ -79,3 +79,24 @@ def test_labels_are_whole_numbers(measure):
         measure(jnp.zeros((2, 4)), jnp.array([0.5, 3.5]))
     with pytest.raises(mj.InputError, match="targets must have shape"):
         measure(jnp.zeros((2, 4)), jnp.zeros((2, 3)))
+
+
+def test_gaussian_is_the_density(float64):
+    outputs = jax.random.normal(KEY, (6, 4), jnp.float64)
+    targets = jnp.linspace(-3.0, 3.0, 12).reshape(6, 2)
+    total = 0.0
+    for (m1, m2, s1, s2), row in zip(np.asarray(outputs), np.asarray(targets)):
+        for mean, raw, y in ((m1, s1, row[0]), (m2, s2, row[1])):
+            scale = 0.1 + 0.9 * np.log(1 + np.exp(raw))
+            density = np.exp(-0.5 * ((y - mean) / scale) ** 2)
+            total -= np.log(density / np.sqrt(2 * np.pi * scale**2))
+    np.testing.assert_allclose(mj.gaussian(outputs, targets), total / 12, rtol=1e-12)
+    means = mj.of_mean(mj.mse)(outputs, targets)
+    np.testing.assert_allclose(means, np.mean((outputs[:, :2] - targets) ** 2))
+
+
+def test_gaussian_refuses_other_shapes():
+    with pytest.raises(mj.InputError, match="twice as many outputs as values"):
+        mj.gaussian(jnp.zeros((5, 3)), jnp.zeros((5, 1)))
+    with pytest.raises(mj.InputError, match=r"targets must have shape \(5, 1\)"):
+        mj.gaussian(jnp.zeros((5, 2)), jnp.zeros((5, 2)))

@@ -22,10 +22,12 @@ from metajax.learners.maml import fomaml as fomaml
 from metajax.learners.maml import maml as maml
 from metajax.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights as multi_step_weights
+from metajax.learners.mann import mann as mann
 from metajax.learners.matching import full_context as full_context
 from metajax.learners.matching import matching as matching
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
+from metajax.learners.neural_process import neural_process as neural_process
 from metajax.learners.proto_maml import proto_maml as proto_maml
 from metajax.learners.prototypical import prototypical as prototypical
 from metajax.learners.recurrent import learned_optimizer as learned_optimizer
@@ -36,4 +38,5 @@ from metajax.learners.ridge import r2d2 as r2d2
 from metajax.learners.schedules import switch as switch
 from metajax.learners.siamese import siamese as siamese
 from metajax.learners.siamese import verification as verification
+from metajax.learners.snail import snail as snail
 from metajax.learners.svm import meta_opt_net as meta_opt_net

@@ -62,6 +62,11 @@ def settled(body: Model, params: Params, support: Batch) -> tuple[Params, Array]
     return after, body.apply(after, support.inputs)
 
 
+def as_they_are() -> Model:
+    """The embedding of inputs that are features already: no parameters."""
+    return Model(lambda key: {}, lambda params, inputs: unpadded(inputs)[0])
+
+
 def rows(features: Array) -> Array:
     """The features of each example in a row, `float[n, features]`."""
     return features.reshape(len(features), -1)

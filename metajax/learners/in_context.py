@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.learners.problem import query_loss
+from metajax.learners.at_once import as_they_are, at_once, settled
 from metajax.models.transformer import Tokens
 from metajax.types import (
     Array,
@@ -29,11 +29,13 @@ class Context(NamedTuple):
       params: of the model.
       pairs: the support set as tokens, `float[shots, features + values + 1]`.
       present: which of them are, `bool[shots]`; None for all.
+      body: the body's parameters.
     """
 
     params: Params
     pairs: Array
     present: Array | None
+    body: Params
 
 
 def as_values(targets: Array) -> Array:
@@ -55,6 +57,7 @@ def in_context(
     loss: Loss,
     *,
     encode: Callable[[Array], Array] = as_values,
+    body: Model | None = None,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """Learns to learn from the support set as it is read: no inner loop.
@@ -74,15 +77,17 @@ def in_context(
       loss: `loss(outputs, targets) -> scalar` of the query set.
       encode: `encode(targets) -> float[n, ...]`, targets as features: values as they
         are by default; `functools.partial(jax.nn.one_hot, num_classes=5)` for labels.
+      body: an embedding of the examples, which are then tokens of as many features as
+        it has; none by default. Support examples are embedded once, not once a query.
       metrics: see `metajax.maml`.
 
     Returns:
-      A `Learner` whose meta-parameters are the model's and whose `adapt` returns a
-      `Context`.
+      A `Learner` whose meta-parameters are the model's, or with a body `{"body": ...,
+      "model": ...}`, and whose `adapt` returns a `Context`.
 
     Raises:
-      InputError: if the model is no `Model`, labels are not encoded, or examples are
-        not of floating point.
+      InputError: if the model or the body is no `Model`, labels are not encoded, or
+        examples are not of floating point.
 
     >>> import metajax as mj
     >>> learner = in_context(mj.transformer(1 + 1 + 1, 1, depth=1), mj.mse)
@@ -96,16 +101,25 @@ def in_context(
     Networks", ICML 2016.
     """
     check_model(model)
+    embedding = as_they_are() if body is None else body
+    check_model(embedding)
 
-    def adapt(meta: Params, support: Batch) -> Context:
-        x, present = unpadded(support.inputs)
+    def init(key: Array) -> PyTree:
+        if body is None:
+            return model.init(key)
+        first, second = jax.random.split(key)
+        return {"body": body.init(first), "model": model.init(second)}
+
+    def adapt(meta: PyTree, support: Batch) -> Context:
+        before, network = ({}, meta) if body is None else (meta["body"], meta["model"])
+        params, x = settled(embedding, before, support)
         y = _rows(encode(unpadded(support.targets)[0]))
         pairs = jnp.concatenate([_rows(x), y.astype(x.dtype), _flag(x, 0)], axis=1)
-        return Context(meta, pairs, present)
+        return Context(network, pairs, unpadded(support.inputs)[1], params)
 
     def predict(adapted: Context, inputs: PyTree) -> PyTree:
-        x, _ = unpadded(inputs)
-        params, pairs, present = adapted
+        params, pairs, present, embedder = adapted
+        x = embedding.apply(embedder, inputs)
         rows = _rows(x)
         unknown = jnp.zeros((len(x), pairs.shape[1] - rows.shape[1] - 1), x.dtype)
         asked = jnp.concatenate([rows, unknown, _flag(x, 1)], axis=1)
@@ -116,11 +130,7 @@ def in_context(
             tokens = Tokens(tokens, present)
         return model.apply(params, tokens)
 
-    def trajectory(meta: Params, support: Batch) -> Context:
-        return jax.tree.map(lambda x: x[None], adapt(meta, support))
-
-    outer = query_loss(adapt, predict, loss, metrics)
-    return Learner(model.init, adapt, predict, outer, trajectory)
+    return at_once(init, adapt, predict, loss, metrics)
 
 
 def _rows(x: Array) -> Array:

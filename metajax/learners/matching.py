@@ -142,12 +142,12 @@ def attention(queries: Array, examples: Embedded, scale: float = 1.0) -> Array:
     Array([[0.5, 0.5]], dtype=float32)
     """
     labelled = jnp.sum(examples.members, 1) > 0
-    cosines = scale * product(_unit(queries), _unit(examples.features).T)
+    cosines = scale * product(unit(queries), unit(examples.features).T)
     never = jnp.finfo(cosines.dtype).min
     return jax.nn.softmax(jnp.where(labelled[None], cosines, never), 1)
 
 
-def _unit(x: Array) -> Array:
+def unit(x: Array) -> Array:
     """Rows of length one; of a row of zeros, zeros, whose derivative is finite."""
     square = jnp.sum(x**2, 1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))

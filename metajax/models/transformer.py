@@ -93,8 +93,8 @@ def transformer(
         }
 
     def apply(params: Params, inputs: PyTree) -> Array:
-        x, present = _tokens(inputs, features, length)
-        h = _each(params["embedding"], x)
+        x, present = sequences(inputs, features, length)
+        h = each(params["embedding"], x)
         if length:
             h = h + params["positions"][None]
         for block, weights in enumerate(params["blocks"]):
@@ -137,7 +137,7 @@ def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> 
     """
     x = _norm(weights["norm"], h)
     q, k, v = (
-        _each(weights[name], x).reshape(*x.shape[:2], heads, -1)
+        each(weights[name], x).reshape(*x.shape[:2], heads, -1)
         for name in ("query", "key", "value")
     )
     wide = wider(x.dtype)
@@ -149,12 +149,12 @@ def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> 
         scores = jnp.where(present[:, None, None], scores, never)
     shares = jax.nn.softmax(scores).astype(x.dtype)
     taken = jnp.einsum("nhqk,nkhd->nqhd", shares, v)
-    return _each(weights["output"], taken.reshape(x.shape))
+    return each(weights["output"], taken.reshape(x.shape))
 
 
 def _mlp(weights: Params, h: Array) -> Array:
     x = _norm(weights["norm"], h)
-    return _each(weights["output"], jax.nn.gelu(_each(weights["hidden"], x)))
+    return each(weights["output"], jax.nn.gelu(each(weights["hidden"], x)))
 
 
 def _norm(weights: Params, h: Array) -> Array:
@@ -165,16 +165,24 @@ def _norm(weights: Params, h: Array) -> Array:
     return normalise(h, moments, weights["scale"], weights["offset"])
 
 
-def _each(weights: Params, x: Array) -> Array:
+def each(weights: Params, x: Array) -> Array:
     """A linear layer of each token."""
     flat = linear(x.reshape(-1, x.shape[-1]), weights["kernel"])
     return (flat + weights["bias"][None]).reshape(*x.shape[:-1], -1)
 
 
-def _tokens(
-    inputs: PyTree, features: int, length: int | None
+def sequences(
+    inputs: PyTree, features: int, length: int | None = None
 ) -> tuple[Array, Array | None]:
     """The tokens, and which of them are present; None for all.
+
+    Args:
+      inputs: `[n, tokens, features]`, or `Tokens`.
+      features: that a token must have.
+      length: the number of tokens that there must be; None for any.
+
+    Returns:
+      `float[n, tokens, features]`, and `bool[n, tokens]` or None.
 
     Raises:
       InputError: if they are of other shapes than the network is for.
@@ -184,7 +192,7 @@ def _tokens(
     shape = jnp.shape(values)
     if len(shape) != 3 or shape[2] != features or length not in (None, shape[1]):
         raise InputError(
-            f"this transformer takes sequences [n, {length or 'tokens'}, {features}], "
-            f"got {shape}; build it with features=..., and tokens=... or None"
+            f"this network takes sequences [n, {length or 'tokens'}, {features}], got "
+            f"{shape}; build it for as many features, and for as many tokens or any"
         )
     return values, present

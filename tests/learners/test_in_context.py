@@ -1,5 +1,6 @@
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,3 +68,18 @@ def test_labels_are_encoded():
     learner = mj.in_context(MODEL, mj.cross_entropy, encode=one_hot)
     pairs = learner.adapt({}, batch).pairs
     np.testing.assert_array_equal(pairs[1], [1, 1, 0, 0, 1, 0, 0])
+
+
+def test_a_body_embeds_examples(float64):
+    body = mj.mlp(2, (1,), 1, activation=jnp.tanh, dtype=jnp.float64).parts[0]
+    learner = mj.in_context(MODEL, mj.mse, body=body)
+    meta = learner.init(KEY)
+    support, queries = (jax.random.normal(KEY, (n, 2), jnp.float64) for n in (5, 3))
+    targets = jnp.sin(support[:, :1])
+    adapted = learner.adapt(meta, Batch(support, targets))
+    embed = partial(body.apply, meta["body"])
+    expected = predicted(meta["model"], Batch(embed(support), targets), embed(queries))
+    ours = learner.predict(adapted, queries)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    with pytest.raises(mj.InputError, match="from_linen"):
+        mj.in_context(MODEL, mj.mse, body=nn.Dense(1))

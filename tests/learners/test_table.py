@@ -59,8 +59,10 @@ def half_labelled(key, tasks):
     return Episode(support._replace(targets=targets), query)
 
 
+GAUSSIAN = WAVES._replace(loss=mj.gaussian, inputs=2)  # an input and its target
 HALF_LABELLED = BLOBS._replace(episodes=half_labelled)
 WIDTH = 4  # of the body
+CODES = 3  # numbers of a neural process's representation
 
 
 class Row(NamedTuple):
@@ -119,16 +121,45 @@ def of_body(factory, **more):
     return build
 
 
+def dtype_of(model):
+    """That of a model's parameters, and float32 of what is no model."""
+    is_model = isinstance(model, mj.Model)
+    return model.init(KEY)["head"]["bias"].dtype if is_model else jnp.float32
+
+
 def compared(factory, comparator):
     """Likewise, with a comparator, which the model's parameters do not include."""
 
     def build(model, loss, inner, steps, metrics=None):
-        is_model = isinstance(model, mj.Model)
-        body = model.parts[0] if is_model else model
-        dtype = model.init(KEY)["head"]["bias"].dtype if is_model else jnp.float32
-        return factory(body, comparator(dtype), 2, loss, metrics=metrics)
+        body = model.parts[0] if isinstance(model, mj.Model) else model
+        return factory(body, comparator(dtype_of(model)), 2, loss, metrics=metrics)
 
     return build
+
+
+def attentive(model, loss, inner, steps, metrics=None):
+    """SNAIL on the model's body, of blobs and the query."""
+    dtype = dtype_of(model)
+    sizes = {"length": 7, "filters": 3, "attention": [(3, 2), (3, 2)]}
+    build = of_body(mj.snail, features=WIDTH, dtype=dtype, **sizes)
+    return build(model, loss, inner, steps, metrics=metrics)
+
+
+def process(inputs, outputs, ways=None):
+    """The model is the encoder."""
+
+    def build(model, loss, inner, steps, metrics=None):
+        del inner, steps
+        dtype = dtype_of(model)
+        decoder = mj.mlp(inputs + CODES * (ways or 1), (4,), outputs, dtype=dtype)
+        return mj.neural_process(model, decoder, loss, ways=ways, metrics=metrics)
+
+    return build
+
+
+def of_codes(inputs, hidden, outputs, **settings):
+    """To the numbers of a process's representation, or of a class of it."""
+    return mj.mlp(inputs, hidden, CODES, **settings)
 
 
 LEARNERS = {
@@ -166,6 +197,12 @@ LEARNERS = {
     "r2d2": Row(of_body(mj.r2d2), family=BLOBS),
     "lr-d2": Row(of_body(mj.lr_d2, steps=2), family=BLOBS),
     "meta-opt-net": Row(of_body(mj.meta_opt_net), family=BLOBS),
+    "mann": Row(
+        of_body(mj.mann, features=WIDTH, memory=(5, 3), hidden=6, heads=2), family=BLOBS
+    ),
+    "snail": Row(attentive, family=BLOBS),
+    "neural-process": Row(process(1, 2), family=GAUSSIAN, network=of_codes),
+    "neural-process-of-classes": Row(process(2, 2, 2), family=BLOBS, network=of_codes),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
 WITHOUT_STEPS = (
@@ -180,6 +217,10 @@ WITHOUT_STEPS = (
     "r2d2",
     "lr-d2",
     "meta-opt-net",
+    "mann",
+    "snail",
+    "neural-process",
+    "neural-process-of-classes",
 )
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 

@@ -1,0 +1,137 @@
+"""Conditional neural processes: the support set as one vector, a mean."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.learners.at_once import as_they_are, at_once, embedded, rows, settled
+from metajax.learners.prototypical import means
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Padded,
+    Params,
+    PyTree,
+    check_count,
+    check_model,
+    unpadded,
+)
+
+
+class Process(NamedTuple):
+    """What was learnt from a support set.
+
+    Attributes:
+      body: the body's parameters.
+      decoder: the decoder's.
+      representation: r, `float[d]`.
+    """
+
+    body: Params
+    decoder: Params
+    representation: Array
+
+
+def neural_process(
+    encoder: Model,
+    decoder: Model,
+    loss: Loss,
+    *,
+    ways: int | None = None,
+    body: Model | None = None,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Predicts from a query and a mean over the support set.
+
+      r = (1/K) Σ_i h([x_i, y_i]),   ŷ = g([x, r])
+
+    or, to classify, r = [r_1, ..., r_ways], where r_k is the mean of h(x_i) over the
+    support examples of class k. The support set is a set, and costs one pass.
+
+    Args:
+      encoder: h, from `[n, features]` to `[n, d]`: of examples joined to their targets,
+        or, to classify, of examples alone.
+      decoder: g, of examples joined to r, which has d numbers, or `ways` times d.
+      loss: `loss(outputs, targets) -> scalar` of the query set: with
+        `metajax.gaussian`, g returns a mean and a scale for each target.
+      ways: the number of classes; None if targets are values.
+      body: an embedding of the examples, before they are flattened; none by default.
+      metrics: see `metajax.maml`; `metajax.of_mean(metajax.mse)` for `gaussian`.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"body": ..., "encoder": ..., "decoder":
+      ...}` and whose `adapt` returns r, in a `Process`.
+
+    Raises:
+      InputError: if one of the networks is no `Model`, `ways` is not a whole number of
+        at least 1, or labels come without `ways`.
+
+    >>> import metajax as mj
+    >>> encoder, decoder = mj.mlp(1 + 1, (16,), 8), mj.mlp(1 + 8, (16,), 2)
+    >>> learner = neural_process(encoder, decoder, mj.gaussian)
+    >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
+    >>> adapted = learner.adapt(learner.init(jax.random.key(1)), episode.support)
+    >>> adapted.representation.shape, learner.predict(adapted, jnp.ones((3, 1))).shape
+    ((8,), (3, 2))
+
+    Source: Garnelo et al., "Conditional Neural Processes", ICML 2018.
+    """
+    embedding = as_they_are() if body is None else body
+    networks = {"body": embedding, "encoder": encoder, "decoder": decoder}
+    for model in networks.values():
+        check_model(model)
+    if ways is not None:
+        check_count("ways", ways, least=1)
+
+    def init(key: Array) -> PyTree:
+        keys = jax.random.split(key, len(networks))
+        return {name: networks[name].init(k) for name, k in zip(networks, keys)}
+
+    def adapt(meta: PyTree, support: Batch) -> Process:
+        params, features = settled(embedding, meta["body"], support)
+        targets, present = unpadded(support.targets)
+        x = rows(features)
+        if ways is None:
+            examples, members = _pairs(x, targets), _all_of_one(x, present)
+        else:
+            examples, members = x, embedded(x, support.targets, ways).members
+        codes = encoder.apply(meta["encoder"], _like(support.inputs, examples))
+        # Of values, all are of one class.
+        return Process(params, meta["decoder"], means(rows(codes), members).ravel())
+
+    def predict(adapted: Process, inputs: PyTree) -> PyTree:
+        x = rows(embedding.apply(adapted.body, inputs))
+        r = adapted.representation
+        r = jnp.broadcast_to(r, (len(x), len(r)))
+        joined = jnp.concatenate([x, r], 1)
+        return decoder.apply(adapted.decoder, _like(inputs, joined))
+
+    return at_once(init, adapt, predict, loss, metrics)
+
+
+def _pairs(x: Array, targets: Array) -> Array:
+    """Examples joined to their targets, which are values."""
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        raise InputError(
+            f"labels ({targets.dtype}) need the number of classes: give neural_process "
+            "ways=..., and an encoder of examples alone"
+        )
+    return jnp.concatenate([x, rows(targets).astype(x.dtype)], 1)
+
+
+def _all_of_one(x: Array, present: Array | None) -> Array:
+    """Every example in one class, `float[n, 1]`; padding in none."""
+    there = jnp.ones(len(x), bool) if present is None else present
+    return there[:, None].astype(x.dtype)
+
+
+def _like(inputs: PyTree, examples: Array) -> PyTree:
+    """Examples, `Padded` if the inputs that they were made of are."""
+    present = unpadded(inputs)[1]
+    return examples if present is None else Padded(examples, present)
