@@ -70,6 +70,6 @@ def test_every_row_is_a_run_that_can_be(budget):
         check_config(config)
         shape = (1,) if isinstance(config.data, SinusoidData) else (28, 28, 1)
         metric = "mse" if shape == (1,) else "accuracy"
-        task = Task(no_episodes, 5, 5, LOSSES, mse, metric, shape)
+        task = Task(no_episodes, 5, 5, 5, LOSSES, mse, metric, shape)
         build_schedule(config, task)
     assert omniglot.rows("5w1s", "full")["maml"].config.loss == "sum-over-ways"

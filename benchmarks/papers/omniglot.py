@@ -40,6 +40,8 @@ PUBLISHED = {
     "r2d2": ("98.6", "99.7", "94.7", "98.9"),
     "lr-d2": ("", "", "", ""),
     "meta-opt-net": ("", "", "", ""),
+    "mann": ("82.8", "94.9", "", ""),
+    "snail": ("99.07 ± 0.16", "99.78 ± 0.09", "97.64 ± 0.30", "99.36 ± 0.18"),
 }
 
 # What differs from MAML's preset: it has the paper's, with Finn's loss over the ways.
@@ -108,6 +110,8 @@ FULL: dict[str, dict[str, Any]] = {
     "r2d2": EPISODES | {"model.pooling": "max"},
     "lr-d2": EPISODES | {"model.pooling": "max"},
     "meta-opt-net": EPISODES | {"model.pooling": "max"},
+    "mann": {"loss": "mean", "outer.tasks": 16},
+    "snail": {"loss": "mean", "outer.tasks": 32, "model.pooling": "max"},
 }
 
 # Of a few, what a trial of 500 meta-steps liked best, by 200 of the test tasks.
@@ -143,6 +147,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "r2d2": {},
     "lr-d2": {},
     "meta-opt-net": {},
+    "mann": {},
+    "snail": {},
 }
 BUDGET = {"model.filters": 32, "outer.steps": 2_000}
 

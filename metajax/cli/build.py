@@ -21,7 +21,8 @@ from metajax.cli.presets import (
     LossName,
     MLPModel,
 )
-from metajax.cli.tasks import Task
+from metajax.cli.tasks import Places, Split, Task, build_task
+from metajax.data import augmented, shuffle_support
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import View, adam, mini_batches, whole
@@ -29,7 +30,7 @@ from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_ra
 from metajax.losses import pair_cross_entropy, score_mse
 from metajax.models import comparator, conv4, dense, in_precision, mlp
 from metajax.models.headed import parts
-from metajax.types import Array, Learner, LearnerSchedule, Loss, Model
+from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
 
 INNER = {
     "sgd": optax.sgd,
@@ -77,10 +78,12 @@ class Terms(NamedTuple):
     Attributes:
       inner: of the configuration.
       input_shape: of an input.
+      support: the most examples of a support set.
     """
 
     inner: Inner
     input_shape: tuple[int, ...]
+    support: int
 
 
 def by_optimizer(factory: Callable[..., Learner]) -> Callable[..., Learner]:
@@ -128,13 +131,33 @@ def mtl(model: Model, loss: Loss, terms: Terms, *args, **settings) -> Learner:
     return build(model, loss, terms, *args, **settings)
 
 
+class Shapes(NamedTuple):
+    """What a learner without an inner loop is built for.
+
+    Attributes:
+      features: the shape of the body's features.
+      ways: the number of classes.
+      support: the most examples of a support set.
+    """
+
+    features: tuple[int, ...]
+    ways: int
+    support: int
+
+
+def nothing_more(shapes: Shapes) -> dict[str, Any]:
+    """A body and ways are enough."""
+    del shapes
+    return {}
+
+
 def of_body(
     factory: Callable[..., Learner],
-    compare: Callable[[tuple[int, ...]], Model] | None = None,
+    more: Callable[[Shapes], Mapping[str, Any]] = nothing_more,
 ) -> Callable[..., Learner]:
     """A factory of a body and a number of ways, and of no inner loop, likewise.
 
-    Some take a comparator too, made for the shape of the body's features.
+    Some take `more(shapes)` too.
     """
 
     def build(
@@ -148,33 +171,70 @@ def of_body(
     ) -> Learner:
         del steps, view
         body, head = parts(model, "this learner")
-        features, ways = _shapes(body, head, terms.input_shape)
-        more = () if compare is None else (compare(features),)
-        return factory(body, *more, ways, loss=loss, metrics=metrics)
+        shapes = _shapes(body, head, terms)
+        settings = more(shapes)
+        return factory(
+            body=body, ways=shapes.ways, loss=loss, metrics=metrics, **settings
+        )
 
     return build
 
 
-def _shapes(
-    body: Model, head: Model, input_shape: tuple[int, ...]
-) -> tuple[tuple[int, ...], int]:
-    """The shape of an input's features, and the number of outputs."""
-
+def _shapes(body: Model, head: Model, terms: Terms) -> Shapes:
     def run(key: Array, x: Array) -> tuple[Array, Array]:
         features = body.apply(body.init(key), x)
         return features, head.apply(head.init(key), features)
 
-    one = jnp.zeros((1, *input_shape))
+    one = jnp.zeros((1, *terms.input_shape))
     features, outputs = jax.eval_shape(run, jax.random.key(0), one)
-    return features.shape[1:], outputs.shape[1]
+    return Shapes(features.shape[1:], outputs.shape[1], terms.support)
 
 
-def of_pair(shape: tuple[int, ...]) -> Model:
-    """A relation network's comparator: convolutions of maps, or layers of features."""
-    if len(shape) == 3:
-        height, width, channels = shape
-        return comparator((height, width, 2 * channels), filters=channels)
-    return mlp(2 * shape[-1], (8,), 1)
+def with_comparator(shapes: Shapes) -> dict[str, Any]:
+    """A relation network's: convolutions of maps, or layers of features."""
+    *size, channels = shapes.features
+    if len(size) == 2:
+        height, width = size
+        compare = comparator((height, width, 2 * channels), filters=channels)
+    else:
+        compare = mlp(2 * channels, (8,), 1)
+    return {"comparator": compare}
+
+
+def with_layer(shapes: Shapes) -> dict[str, Any]:
+    """A siamese network's comparator."""
+    return {"comparator": dense(math.prod(shapes.features), 1)}
+
+
+def with_features(shapes: Shapes) -> dict[str, Any]:
+    """How many there are."""
+    return {"features": math.prod(shapes.features)}
+
+
+def with_length(shapes: Shapes) -> dict[str, Any]:
+    """How many there are, and how long a sequence is: the support set and a query."""
+    return with_features(shapes) | {"length": shapes.support + 1}
+
+
+def with_networks(shapes: Shapes) -> dict[str, Any]:
+    """A neural process's, with as many codes a class as there are features, at most."""
+    features = math.prod(shapes.features)
+    codes = min(features, CODES)
+    joined = features + shapes.ways * codes
+    return {
+        "encoder": mlp(features, (CODES,), codes),
+        "decoder": mlp(joined, (CODES,), shapes.ways),
+    }
+
+
+def as_drawn(episodes: Sampler) -> Sampler:
+    """Episodes as they are."""
+    return episodes
+
+
+def shuffled(episodes: Sampler) -> Sampler:
+    """Episodes for learners that read the support set in its order."""
+    return augmented(episodes, shuffle_support)
 
 
 class Choice(NamedTuple):
@@ -187,6 +247,7 @@ class Choice(NamedTuple):
       loss: what takes the place of the mean cross-entropy.
       any_ways: whether it may be trained at other ways than it is tested at.
       steps: whether it has an inner loop.
+      episodes: `episodes(sampler) -> sampler`, what it is trained and tested on.
     """
 
     build: Callable[..., Learner]
@@ -195,18 +256,27 @@ class Choice(NamedTuple):
     loss: Loss | None = None
     any_ways: bool = False
     steps: bool = True
+    episodes: Callable[[Sampler], Sampler] = as_drawn
 
 
 def at_once(
     factory: Callable[..., Learner],
+    more: Callable[[Shapes], Mapping[str, Any]] = nothing_more,
     loss: Loss | None = None,
-    compare: Callable[[tuple[int, ...]], Model] | None = None,
 ) -> Choice:
-    """The choice of a learner without an inner loop."""
-    build = of_body(factory, compare)
+    """The choice of a learner without an inner loop, of any ways."""
+    build = of_body(factory, more)
     return Choice(build, changes=(), loss=loss, any_ways=True, steps=False)
 
 
+def in_order(
+    factory: Callable[..., Learner], more: Callable[[Shapes], Mapping[str, Any]]
+) -> Choice:
+    """The choice of one that reads the support set in its order, of its own ways."""
+    return at_once(factory, more)._replace(any_ways=False, episodes=shuffled)
+
+
+CODES = 128  # of a neural process
 CONTEXT = 5  # CAVIA's parameters, as in its paper's sine waves
 first_order_rule = partial(learners.learned_maml, grad=first_order)
 LEARNERS: dict[LearnerName, Choice] = {
@@ -243,14 +313,32 @@ LEARNERS: dict[LearnerName, Choice] = {
     "mtl": Choice(mtl, changes=("grad", "rate", "backbone")),
     "prototypical": at_once(learners.prototypical),
     "matching": at_once(learners.matching),
-    "relation": at_once(learners.relation, score_mse, of_pair),
-    "siamese": at_once(
-        learners.siamese, pair_cross_entropy, lambda shape: dense(math.prod(shape), 1)
-    ),
+    "relation": at_once(learners.relation, with_comparator, score_mse),
+    "siamese": at_once(learners.siamese, with_layer, pair_cross_entropy),
     "r2d2": at_once(learners.r2d2),
     "lr-d2": at_once(learners.lr_d2),
     "meta-opt-net": at_once(learners.meta_opt_net),
+    "neural-process": at_once(learners.neural_process, with_networks)._replace(
+        any_ways=False
+    ),
+    "mann": in_order(learners.mann, with_features),
+    "snail": in_order(learners.snail, with_length),
 }
+
+
+def task_of(config: Config, places: Places) -> Task:
+    """The task of a configuration, its episodes as its learner takes them.
+
+    Raises:
+      InputError: see `metajax.cli.tasks.build_task`.
+    """
+    task = build_task(config.data, places)
+    prepare = LEARNERS[config.learner].episodes
+
+    def episodes(split: Split, queries: int) -> Sampler:
+        return prepare(task.episodes(split, queries))
+
+    return task._replace(episodes=episodes)
 
 
 def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
@@ -327,7 +415,7 @@ def build_learner(
     return choice.build(
         in_precision(model, config.precision),
         losses[config.loss],
-        Terms(config.inner, task.input_shape),
+        Terms(config.inner, task.input_shape, task.support),
         steps,
         view=whole if batch is None else mini_batches(batch),
         metrics={task.metric_name: task.metric},

@@ -34,6 +34,9 @@ LearnerName = Literal[
     "r2d2",
     "lr-d2",
     "meta-opt-net",
+    "neural-process",
+    "mann",
+    "snail",
 ]
 LossName = Literal["mean", "sum-over-ways"]
 

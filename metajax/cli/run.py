@@ -36,6 +36,7 @@ from metajax.cli.build import (
     build_learner,
     build_optimizer,
     build_schedule,
+    task_of,
 )
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
@@ -44,7 +45,6 @@ from metajax.cli.tasks import (
     Places,
     Split,
     Task,
-    build_task,
     build_training_episodes,
 )
 from metajax.errors import InputError
@@ -120,7 +120,7 @@ class Job(NamedTuple):
 
 
 def _job(config: Config, directory: Path, places: Places) -> Job:
-    task = build_task(config.data, places)
+    task = task_of(config, places)
     own = _with_own_body(config, directory)
     learner = build_schedule(own, task)
     episodes = build_training_episodes(config, task)
@@ -219,7 +219,7 @@ def restored(
       InputError: if the directory holds no run, or none that has such a checkpoint.
     """
     config = _with_own_body(_read_config(directory), directory)
-    task = build_task(config.data, places)
+    task = task_of(config, places)
     learner = build_learner(config, task, steps=config.inner.steps)
     like = init_state(learner, build_optimizer(config), jax.random.key(0))
     where = {"last": _checkpoints, "best": best_checkpoint}[kept]

@@ -17,10 +17,11 @@ from metajax.cli.build import (
     build_learner,
     build_optimizer,
     build_schedule,
+    task_of,
 )
 from metajax.cli.presets import Config
 from metajax.cli.run import restored
-from metajax.cli.tasks import Places, Task, build_task, build_training_episodes
+from metajax.cli.tasks import Places, Task, build_training_episodes
 from metajax.errors import InputError
 from metajax.files import write_whole
 from metajax.gradients import reverse
@@ -351,7 +352,7 @@ def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
 
 def plan_run(config: Config, places: Places) -> None:
     """Prints what a configuration will cost on this device, and what fits."""
-    task = build_task(config.data, places)
+    task = task_of(config, places)
     sampler = build_training_episodes(config, task)
     episodes = _drawn(sampler, config.seed, config.outer.tasks)
     found = study.plan(

@@ -52,6 +52,7 @@ class Task(NamedTuple):
       episodes: `episodes(split, queries) -> sampler`.
       outputs: the number of outputs.
       train_outputs: the same in training, of learners that take any number.
+      support: the most examples of a support set.
       losses: the losses it may take.
       metric: the metric it is judged by.
       metric_name: its name.
@@ -63,6 +64,7 @@ class Task(NamedTuple):
     episodes: Callable[[Split, int], Sampler]
     outputs: int
     train_outputs: int
+    support: int
     losses: Mapping[LossName, Loss]
     metric: Loss
     metric_name: MetricName
@@ -98,7 +100,8 @@ def _(family: SinusoidData, places: Places) -> Task:
     def episodes(split: Split, queries: int) -> Sampler:
         return data.sinusoid(_shots(family, split), queries)
 
-    return Task(episodes, 1, 1, {"mean": mse}, mse, "mse", (1,))
+    support = max(_shots(family, split) for split in ("train", "test"))
+    return Task(episodes, 1, 1, support, {"mean": mse}, mse, "mse", (1,))
 
 
 @build_task.register
@@ -174,6 +177,7 @@ def _classification(
         episodes,
         family.ways,
         _ways(family, "train"),
+        max(_ways(family, s) * _shots(family, s) for s in ("train", "test")),
         CLASSIFICATION,
         accuracy,
         "accuracy",

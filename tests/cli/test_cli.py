@@ -18,7 +18,7 @@ from PIL import Image
 
 from metajax.checkpoint import Checkpoints
 from metajax.cli import run
-from metajax.cli.build import LEARNERS, build_learner, build_schedule
+from metajax.cli.build import LEARNERS, build_learner, build_schedule, task_of
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.main import main
@@ -113,11 +113,11 @@ AT_ONCE = [name for name, choice in LEARNERS.items() if not choice.steps]
 @pytest.mark.parametrize("name", AT_ONCE)
 def test_learners_without_an_inner_loop_build(name):
     """For more ways in training than in testing, with the same meta-parameters."""
-    glyphs = PRESETS["glyphs"]
+    glyphs, any_ways = PRESETS["glyphs"], LEARNERS[name].any_ways
     model = replace(glyphs.model, filters=4, halvings=2)
-    family = replace(glyphs.data, train_ways=7)
+    family = replace(glyphs.data, train_ways=7 if any_ways else None)
     config = replace(glyphs, learner=name, data=family, model=model)
-    task = build_task(config.data, Places())
+    task = task_of(config, Places())
 
     def meta_and_loss(learner, split, key):
         one = jax.tree.map(lambda x: x[0], task.episodes(split, 2)(key, 1))
@@ -130,7 +130,8 @@ def test_learners_without_an_inner_loop_build(name):
         jax.eval_shape(partial(meta_and_loss, learner, split), jax.random.key(0))
         for learner, split in ((training, "train"), (testing, "test"))
     ]
-    assert shapes[0][0] == shapes[1][0] and shapes[0][2] != shapes[1][2]
+    assert shapes[0][0] == shapes[1][0]
+    assert (shapes[0][2] != shapes[1][2]) == any_ways
     assert shapes[0][1] == shapes[1][1]
 
 
@@ -148,6 +149,16 @@ def test_a_run_without_an_inner_loop(tmp_path, capsys):
     assert result["protocol"]["support_examples"] == 3
     assert main(["study", str(tmp_path / "run")]) == 1
     assert "prototypical, which has no inner loop" in error(capsys)
+
+
+def test_what_is_read_in_order_is_shuffled():
+    """A sampler groups by class, which would be learnt."""
+    config = replace(PRESETS["glyphs"], learner="mann")
+    for split in ("train", "test"):
+        episodes = task_of(config, Places()).episodes(split, 2)
+        labels = episodes(jax.random.key(0), 20).support.targets
+        assert len({tuple(row) for row in labels.tolist()}) > 10
+        np.testing.assert_array_equal(np.sort(labels), np.arange(5)[None].repeat(20, 0))
 
 
 @pytest.mark.parametrize(
