@@ -1,0 +1,147 @@
+"""Closed-form heads: our small systems and our SVM against libraries', on one work.
+
+    python -m benchmarks.heads [--tasks 8] [--rounds 9]
+
+The gradient of a scalar of the head with respect to the support set's features, of all
+tasks under vmap: ridge regression by elimination and by LAPACK, and the multi-class SVM
+by our interior point and by qpax's (`pip install qpax`; left out if it is not there).
+Errors are in float64, the SVM's against a barrier of 1e-10.
+"""
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from metajax.learners import svm
+from metajax.learners.ridge import ridge
+from metajax.learners.svm import crammer_singer
+from metajax.types import Array
+
+Head = Callable[[Array, Array], Array]
+FEATURES, STRENGTH, PENALTY = 64, 1.0, 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many."""
+
+    tasks: int = 8
+    """Tasks at a time."""
+    rounds: int = 9
+    """Of timing, in turn."""
+
+
+def by_elimination(x: Array, y: Array) -> Array:
+    """Ridge regression as `metajax.r2d2` has it."""
+    return ridge(x, y, jnp.asarray(STRENGTH, x.dtype))
+
+
+def by_lapack(x: Array, y: Array) -> Array:
+    """The same by Cholesky's decomposition of a library."""
+    gram = x @ x.T + STRENGTH * jnp.eye(len(x), dtype=x.dtype)
+    return x.T @ jax.scipy.linalg.solve(gram, y, assume_a="pos")
+
+
+def by_interior_point(x: Array, y: Array) -> Array:
+    """The SVM's weights as `metajax.meta_opt_net` has them."""
+    gram = x @ x.T + jnp.eye(len(x), dtype=x.dtype)
+    return x.T @ crammer_singer(gram, y, PENALTY)
+
+
+def by_qpax(x: Array, y: Array) -> Array:
+    """The same by a solver of quadratic programs, in its n times ways unknowns."""
+    import qpax  # pyright: ignore
+
+    (n, ways), kind = y.shape, x.dtype
+    gram = x @ x.T + jnp.eye(n, dtype=kind)
+    duals = qpax.solve_qp_primal(
+        jnp.kron(gram, jnp.eye(ways, dtype=kind)),
+        -y.ravel(),
+        jnp.kron(jnp.eye(n, dtype=kind), jnp.ones((1, ways), kind)),
+        jnp.zeros(n, kind),
+        jnp.eye(n * ways, dtype=kind),
+        (PENALTY * y).ravel(),
+    )
+    return x.T @ duals.reshape(n, ways)
+
+
+HEADS: dict[str, dict[str, Head]] = {
+    "ridge": {"ours": by_elimination, "LAPACK": by_lapack},
+    "SVM": {"ours": by_interior_point, "qpax": by_qpax},
+}
+
+
+def gradient(head: Head) -> Callable[[Array, Array], Array]:
+    """Of the squares of all tasks' weights, with respect to their features."""
+
+    def value(x: Array, y: Array) -> Array:
+        return jnp.sum(jax.vmap(head)(x, y) ** 2)
+
+    return jax.jit(jax.grad(value))
+
+
+def work(ways: int, shots: int, tasks: int, dtype: type) -> tuple[Array, Array]:
+    """Features about the size of a batch-normed body's, and labels."""
+    n = ways * shots
+    x = jax.random.normal(jax.random.key(0), (tasks, n, FEATURES)) / 4
+    y = jnp.broadcast_to(jnp.eye(ways)[jnp.arange(n) % ways], (tasks, n, ways))
+    return x.astype(dtype), y.astype(dtype)
+
+
+def errors(heads: Mapping[str, Head], exact: Head, *args: int) -> dict[str, float]:
+    """The relative distances of gradients from the exact one, in float64."""
+    with jax.enable_x64(True):
+        x, y = work(*args, np.float64)
+        with (
+            mock.patch.object(svm, "BARRIER", 1e-10),
+            mock.patch.object(svm, "STEPS", 60),
+        ):
+            right = gradient(exact)(x, y)
+        jax.clear_caches()
+        return {
+            name: float(
+                jnp.linalg.norm(gradient(head)(x, y) - right) / jnp.linalg.norm(right)
+            )
+            for name, head in heads.items()
+        }
+
+
+def times(heads: Mapping[str, Head], rounds: int, *args: int) -> dict[str, float]:
+    """Median milliseconds a gradient in float32, in turn."""
+    x, y = work(*args, np.float32)
+    run = {name: gradient(head) for name, head in heads.items()}
+    found: dict[str, list[float]] = {name: [] for name in heads}
+    for turn in range(rounds + 1):
+        for name in heads:
+            began = time.perf_counter()
+            jax.block_until_ready(run[name](x, y))
+            if turn:  # the first one compiles
+                found[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def main(settings: Settings) -> None:
+    """Prints the table."""
+    print("| head, ways x shots | by | ms a gradient | its error |\n|---|---|---|---|")
+    for kind, heads in HEADS.items():
+        there = dict(heads)
+        if not importlib.util.find_spec("qpax"):
+            there.pop("qpax", None)
+        for ways, shots in ((5, 1), (5, 5), (20, 5)):
+            args = ways, shots, settings.tasks
+            off = errors(there, there["ours"], *args)
+            for name, ms in times(there, settings.rounds, *args).items():
+                row = f"{kind}, {ways} x {shots} | {name} | {ms:.2f} | {off[name]:.1e}"
+                print(f"| {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
