@@ -16,13 +16,14 @@ from metajax.cli.presets import (
     Inner,
     LearnerName,
     MLPModel,
+    ResNet12Model,
 )
 from metajax.cli.tasks import Task
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
-from metajax.models import conv4, in_precision, mlp
+from metajax.models import conv4, in_precision, mlp, resnet12
 from metajax.models.headed import parts
 from metajax.types import Array, Learner, LearnerSchedule, Loss, Model
 
@@ -59,6 +60,19 @@ def _(model: Conv4Model, task: Task, context: int) -> Model:
         task.outputs,
         model.filters,
         model.pooling,
+        image_shape=(height, width, channels + context),
+        head=model.head,
+        norm=model.norm,
+    )
+
+
+@build_model.register
+def _(model: ResNet12Model, task: Task, context: int) -> Model:
+    height, width, channels = task.input_shape
+    return resnet12(
+        task.outputs,
+        model.widths,
+        model.pool,
         image_shape=(height, width, channels + context),
         head=model.head,
         norm=model.norm,

@@ -8,9 +8,10 @@ import tyro
 from metajax.cli.plain import from_plain, object_at
 from metajax.errors import InputError
 from metajax.models.blocks import Pooling
-from metajax.models.conv4 import Head
+from metajax.models.dense import Head
 from metajax.models.norms import NormName
 from metajax.models.precision import Precision
+from metajax.models.resnet12 import Pool
 
 LearnerName = Literal[
     "maml",
@@ -113,6 +114,20 @@ class Conv4Model:
 
 
 @dataclass(frozen=True)
+class ResNet12Model:
+    """Four residual blocks of three convolutions."""
+
+    widths: tuple[int, int, int, int] = (64, 160, 320, 640)
+    """Features of each block."""
+    pool: Pool = "mean"
+    """What the head takes of the last block's maps: their averages, or all of them."""
+    head: Head = "zero"
+    """Where the linear head starts."""
+    norm: NormName = "transductive"
+    """What batch norm goes by; see Conv4Model."""
+
+
+@dataclass(frozen=True)
 class Augment:
     """Changes of the training episodes, of images."""
 
@@ -212,7 +227,7 @@ class Config:
         SinusoidData | GlyphsData | OmniglotData | FolderData,
         tyro.conf.AvoidSubcommands,
     ]
-    model: Annotated[MLPModel | Conv4Model, tyro.conf.AvoidSubcommands]
+    model: Annotated[MLPModel | Conv4Model | ResNet12Model, tyro.conf.AvoidSubcommands]
     learner: LearnerName = "maml"
     """The algorithm."""
     loss: LossName = "mean"
@@ -260,7 +275,7 @@ _KINDS: dict[str, dict[str, Any]] = {
         kind.__name__: kind
         for kind in (SinusoidData, GlyphsData, OmniglotData, FolderData)
     },
-    "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model)},
+    "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model, ResNet12Model)},
 }
 _PARTS: dict[str, Any] = {
     "augment": Augment,

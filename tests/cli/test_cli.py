@@ -17,11 +17,18 @@ from PIL import Image
 
 from metajax.checkpoint import Checkpoints
 from metajax.cli import run
-from metajax.cli.build import LEARNERS
+from metajax.cli.build import LEARNERS, build_learner
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.main import main
-from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
+from metajax.cli.presets import (
+    DESCRIPTIONS,
+    PRESETS,
+    Augment,
+    Config,
+    LearnerName,
+    ResNet12Model,
+)
 from metajax.cli.tasks import Places, build_task, build_training_episodes
 from metajax.data import omniglot_builder
 from metajax.errors import InputError
@@ -72,6 +79,18 @@ def test_presets_describe_themselves():
     assert set(PRESETS) == set(DESCRIPTIONS)
     for config in PRESETS.values():
         assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+@pytest.mark.parametrize("learner, channels", [("maml", 1), ("cavia", 6)])
+def test_a_configuration_of_resnet12(learner, channels):
+    model = ResNet12Model((2, 3, 3, 4), pool="flat", norm="task")
+    config = replace(PRESETS["glyphs"], model=model, learner=learner)
+    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    built = build_learner(config, build_task(config.data, Places()), steps=1)
+    body = jax.eval_shape(built.init, jax.random.key(0))["body"]
+    first = body[0]["convolutions"][0]
+    assert first["kernel"].shape == (3, 3, channels, 2) and "slope" in first
+    assert len(body) == 4
 
 
 def test_a_configuration_from_before_augmentation_is_read():
