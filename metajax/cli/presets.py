@@ -91,6 +91,22 @@ class FolderData:
 
 
 @dataclass(frozen=True)
+class CifarData:
+    """CIFAR-100, 32x32, in a split of few-shot learning."""
+
+    ways: int = 5
+    """Classes a task."""
+    shots: int = 1
+    """Support images a class."""
+    train_shots: int | None = None
+    """The same, in training; as many by default. Reptile wants more."""
+    queries: int = 15
+    """Query images a class, in training."""
+    splits: Literal["cifar-fs", "fc100"] = "cifar-fs"
+    """By class, at random (CIFAR-FS), or by superclass (FC100)."""
+
+
+@dataclass(frozen=True)
 class MLPModel:
     """A multilayer perceptron."""
 
@@ -224,7 +240,7 @@ class Config:
     """A run, wholly: the same configuration gives the same numbers."""
 
     data: Annotated[
-        SinusoidData | GlyphsData | OmniglotData | FolderData,
+        SinusoidData | GlyphsData | OmniglotData | FolderData | CifarData,
         tyro.conf.AvoidSubcommands,
     ]
     model: Annotated[MLPModel | Conv4Model | ResNet12Model, tyro.conf.AvoidSubcommands]
@@ -273,7 +289,7 @@ class Config:
 _KINDS: dict[str, dict[str, Any]] = {
     "data": {
         kind.__name__: kind
-        for kind in (SinusoidData, GlyphsData, OmniglotData, FolderData)
+        for kind in (SinusoidData, GlyphsData, OmniglotData, FolderData, CifarData)
     },
     "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model, ResNet12Model)},
 }
@@ -323,6 +339,13 @@ def _small_mini_imagenet(config: Config) -> Config:
     return replace(config, data=data, outer=outer)
 
 
+def _cifar(splits: Literal["cifar-fs", "fc100"], shots: int, tasks: int) -> Config:
+    """MiniImageNet's protocol, with 64 filters."""
+    data = CifarData(shots=shots, splits=splits)
+    model = Conv4Model(filters=64, pooling="max")
+    return replace(_mini_imagenet(shots, tasks), data=data, model=model)
+
+
 _PAPER_5_WAY = Inner(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Inner(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -356,6 +379,10 @@ PRESETS: dict[str, Config] = {
     **{f"{name}-small": _small(config) for name, config in _PAPER.items()},
     **_MINI_IMAGENET,
     **{f"{n}-small": _small_mini_imagenet(c) for n, c in _MINI_IMAGENET.items()},
+    "cifar-fs-5w1s": _cifar("cifar-fs", shots=1, tasks=4),
+    "cifar-fs-5w5s": _cifar("cifar-fs", shots=5, tasks=2),
+    "fc100-5w1s": _cifar("fc100", shots=1, tasks=4),
+    "fc100-5w5s": _cifar("fc100", shots=5, tasks=2),
 }
 
 DESCRIPTIONS = {
@@ -381,5 +408,12 @@ DESCRIPTIONS = {
             ("", "the MAML paper's budget, for an accelerator"),
             ("-small", "a laptop's budget, at half the size"),
         )
+    },
+    **{
+        f"{splits}-5w{shots}s": (
+            f"5-way {shots}-shot {name}, miniImageNet's budget, for an accelerator"
+        )
+        for splits, name in (("cifar-fs", "CIFAR-FS"), ("fc100", "FC100"))
+        for shots in (1, 5)
     },
 }

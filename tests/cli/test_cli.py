@@ -30,10 +30,17 @@ from metajax.cli.presets import (
     ResNet12Model,
 )
 from metajax.cli.tasks import Places, build_task, build_training_episodes
-from metajax.data import omniglot_builder
+from metajax.data import cifar_builder, omniglot_builder
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
-from tests.helpers import SMALL, small_parts, write_archives, write_image
+from tests.helpers import (
+    SMALL,
+    cifar_files,
+    small_parts,
+    write_archives,
+    write_image,
+    write_tar,
+)
 
 FILES = {
     "config.json",
@@ -269,6 +276,28 @@ def test_omniglot_run(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert "stream" not in json.dumps(found), "it is no part of what a run is"
     assert found["protocol"]["ways"] == 4 and found["protocol"]["split"] == "test"
+
+
+def test_cifar(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorflow_datasets")
+    small = dict(zip(cifar_builder.IMAGES, (4, 2)))
+    monkeypatch.setattr(cifar_builder, "IMAGES", small)
+    path = write_tar(tmp_path / "archives" / cifar_builder.FILE, cifar_files(small))
+    prepare = ["data", "prepare", "cifar100", "--archives", str(path.parent)]
+    assert main([*prepare, "--data-dir", str(tmp_path / "data")]) == 0
+    assert "cifar100 classes: 100 classes" in capsys.readouterr().out
+    for name, classes in (("cifar-fs-5w5s", 64), ("fc100-5w5s", 60)):
+        places = Places(data_dir=tmp_path / "data")
+        task = build_task(PRESETS[name].data, places)
+        assert task.input_shape == (32, 32, 3) and task.outputs == 5
+        assert task.joint(8).classes == classes
+        drawn = task.episodes("test", 1)(jax.random.key(0), 2)
+        assert drawn.support.inputs.shape == (2, 25, 32, 32, 3)
+        streamed = build_task(PRESETS[name].data, replace(places, stream=True))
+        again = streamed.episodes("test", 1)(jax.random.key(0), 2)
+        np.testing.assert_array_equal(drawn.query.inputs, again.query.inputs)
+    with pytest.raises(InputError, match="--images is not for CIFAR-100"):
+        build_task(PRESETS["fc100-5w1s"].data, replace(places, images=tmp_path))
 
 
 COLOURS = {"teal": (0, 128, 128), "plum": (160, 0, 120), "gold": (230, 190, 0)}
