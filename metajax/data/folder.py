@@ -19,7 +19,7 @@ from metajax.types import check_count
 
 LARGEST_SIDE = 9486  # pixels; its square is what an image may have
 SHOWN = 40  # characters of a folder's name, in its cache's
-CACHE_FORM = 1  # to be raised when a file would decode otherwise
+CACHE_FORM = 2  # to be raised when a file would decode otherwise
 
 
 def image_folder(
