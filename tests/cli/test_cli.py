@@ -354,7 +354,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     [
         ([], "expected --images DIR"),
         (["--images", "nowhere"], "a folder of images at nowhere, which is not there"),
-        (["--images", "IMAGES", "--data.size", "8"], "needs images of at least 16x16"),
+        (["--images", "IMAGES", "--data.size", "8"], "need images of at least 16x16"),
         (["--images", "IMAGES"], "no test split in"),
         (["--images", "IMAGES", "--data.shots", "3"], "shots + queries must be at"),
     ],
