@@ -61,6 +61,7 @@ from metajax.models import from_nnx as from_nnx
 from metajax.models import headed as headed
 from metajax.models import in_precision as in_precision
 from metajax.models import mlp as mlp
+from metajax.models import resnet12 as resnet12
 from metajax.models import transformer as transformer
 from metajax.storing import Stored as Stored
 from metajax.storing import kept as kept

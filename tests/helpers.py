@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import tarfile
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,7 @@ import optax
 from PIL import Image
 
 import metajax as mj
-from metajax.data import omniglot_builder
+from metajax.data import cifar, omniglot_builder
 from metajax.types import Batch, Episode
 
 KEY = jax.random.key(0)
@@ -176,6 +177,30 @@ def write_archives(folder: Path, characters=SMALL, drawings=20) -> Path:
                     path = f"images_{part}/{alphabet}/{character}/{i:04}_{j + 1:02}.png"
                     archive.writestr(path, drawing(i))
     return folder
+
+
+def cifar_files(images):
+    """Files of CIFAR-100's binary form, `images` of each class in each, shuffled."""
+    alphabetical = sorted(name for _, name in cifar.PAIRS)
+    groups, of = list(cifar.CLASSES), {name: group for group, name in cifar.PAIRS}
+    random, files = np.random.default_rng(0), {}
+    for name, count in images.items():
+        records = random.integers(0, 256, (100 * count, 3074), np.uint8)
+        records[:, 1] = random.permutation(np.arange(100 * count) % 100)
+        records[:, 0] = [groups.index(of[alphabetical[c]]) for c in records[:, 1]]
+        files[name] = records.tobytes()
+    return files
+
+
+def write_tar(path: Path, files) -> Path:
+    """A .tar.gz of bytes by name; of (name, bytes), also of one name twice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for name, content in files.items() if isinstance(files, dict) else files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+    return path
 
 
 def write_image(path: Path, colour, size=(6, 4)) -> None:

@@ -20,6 +20,7 @@ from metajax.cli.presets import (
     LearnerName,
     LossName,
     MLPModel,
+    ResNet12Model,
 )
 from metajax.cli.tasks import Places, Split, Task, build_task
 from metajax.data import augmented, shuffle_support
@@ -28,7 +29,7 @@ from metajax.gradients import first_order
 from metajax.inner import View, adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
 from metajax.losses import pair_cross_entropy, score_mse
-from metajax.models import comparator, conv4, dense, in_precision, mlp
+from metajax.models import comparator, conv4, dense, in_precision, mlp, resnet12
 from metajax.models.headed import parts
 from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
 
@@ -69,6 +70,19 @@ def _(model: Conv4Model, task: Task, context: int) -> Model:
         head=model.head,
         norm=model.norm,
         halvings=model.halvings,
+    )
+
+
+@build_model.register
+def _(model: ResNet12Model, task: Task, context: int) -> Model:
+    height, width, channels = task.input_shape
+    return resnet12(
+        task.outputs,
+        model.widths,
+        model.pool,
+        image_shape=(height, width, channels + context),
+        head=model.head,
+        norm=model.norm,
     )
 
 

@@ -127,19 +127,22 @@ class Evaluate:
 class Prepare:
     """Prepare a data set once, from the network or from local archives."""
 
-    name: tyro.conf.Positional[Literal["omniglot"]]
+    name: tyro.conf.Positional[Literal["omniglot", "cifar100"]]
     """Which data set."""
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
 
     def __call__(self) -> None:
         """Prepares."""
+        from metajax.data.cifar import prepare_cifar100
         from metajax.data.omniglot import prepare_omniglot
 
-        builder = prepare_omniglot(
-            archives=self.places.archives, data_dir=self.places.data_dir
-        )
+        prepare, what = {
+            "omniglot": (prepare_omniglot, "characters"),
+            "cifar100": (prepare_cifar100, "classes"),
+        }[self.name]
+        builder = prepare(archives=self.places.archives, data_dir=self.places.data_dir)
         for split, info in builder.info.splits.items():
-            print(f"{self.name} {split}: {info.num_examples} characters")
+            print(f"{self.name} {split}: {info.num_examples} {what}")
         print(f"prepared in {builder.data_dir}")
 
 
@@ -152,6 +155,7 @@ class List:
         print("sinusoid  generated as it is asked for")
         print("glyphs    drawn as it is asked for")
         print("omniglot  prepared once: metajax data prepare omniglot [--archives DIR]")
+        print("cifar100  prepared once: metajax data prepare cifar100 [--archives DIR]")
         print("a folder  of your images: metajax train miniimagenet-5w1s --images DIR")
 
 

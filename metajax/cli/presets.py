@@ -8,9 +8,10 @@ import tyro
 from metajax.cli.plain import from_plain, object_at
 from metajax.errors import InputError
 from metajax.models.blocks import Pooling
-from metajax.models.conv4 import Head
+from metajax.models.dense import Head
 from metajax.models.norms import NormName
 from metajax.models.precision import Precision
+from metajax.models.resnet12 import Pool
 
 LearnerName = Literal[
     "maml",
@@ -109,6 +110,25 @@ class FolderData:
 
 
 @dataclass(frozen=True)
+class CifarData:
+    """CIFAR-100, 32x32, in a split of few-shot learning."""
+
+    ways: int = 5
+    """Classes a task."""
+    shots: int = 1
+    """Support images a class."""
+    train_shots: int | None = None
+    """The same, in training; as many by default. Reptile wants more."""
+    queries: int = 15
+    """Query images a class, in training."""
+    splits: Literal["cifar-fs", "fc100"] = "cifar-fs"
+    """By class, at random (CIFAR-FS), or by superclass (FC100)."""
+    train_ways: int | None = None
+    """Classes a task in training; as many by default. For learners that take any number
+    (prototypical networks want more)."""
+
+
+@dataclass(frozen=True)
 class MLPModel:
     """A multilayer perceptron."""
 
@@ -131,6 +151,20 @@ class Conv4Model:
     image itself (TaskNorm-I), in a share that is learnt and adapts with the rest."""
     halvings: int = 4
     """How many blocks halve their images; relation networks want 2."""
+
+
+@dataclass(frozen=True)
+class ResNet12Model:
+    """Four residual blocks of three convolutions."""
+
+    widths: tuple[int, int, int, int] = (64, 160, 320, 640)
+    """Features of each block."""
+    pool: Pool = "mean"
+    """What the head takes of the last block's maps: their averages, or all of them."""
+    head: Head = "zero"
+    """Where the linear head starts."""
+    norm: NormName = "transductive"
+    """What batch norm goes by; see Conv4Model."""
 
 
 @dataclass(frozen=True)
@@ -230,10 +264,10 @@ class Config:
     """A run, wholly: the same configuration gives the same numbers."""
 
     data: Annotated[
-        SinusoidData | GlyphsData | OmniglotData | FolderData,
+        SinusoidData | GlyphsData | OmniglotData | FolderData | CifarData,
         tyro.conf.AvoidSubcommands,
     ]
-    model: Annotated[MLPModel | Conv4Model, tyro.conf.AvoidSubcommands]
+    model: Annotated[MLPModel | Conv4Model | ResNet12Model, tyro.conf.AvoidSubcommands]
     learner: LearnerName = "maml"
     """The algorithm."""
     loss: LossName = "mean"
@@ -279,9 +313,9 @@ class Config:
 _KINDS: dict[str, dict[str, Any]] = {
     "data": {
         kind.__name__: kind
-        for kind in (SinusoidData, GlyphsData, OmniglotData, FolderData)
+        for kind in (SinusoidData, GlyphsData, OmniglotData, FolderData, CifarData)
     },
-    "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model)},
+    "model": {kind.__name__: kind for kind in (MLPModel, Conv4Model, ResNet12Model)},
 }
 _PARTS: dict[str, Any] = {
     "augment": Augment,
@@ -329,6 +363,37 @@ def _small_mini_imagenet(config: Config) -> Config:
     return replace(config, data=data, outer=outer)
 
 
+def _cifar(splits: Literal["cifar-fs", "fc100"], shots: int, tasks: int) -> Config:
+    """MiniImageNet's protocol, with 64 filters."""
+    data = CifarData(shots=shots, splits=splits)
+    model = Conv4Model(filters=64, pooling="max")
+    return replace(_mini_imagenet(shots, tasks), data=data, model=model)
+
+
+def _prototypical(config: Config) -> Config:
+    """Prototypical networks' protocol: an episode of 60 ways a meta-step."""
+    data = replace(config.data, train_ways=60)
+    model, outer = Conv4Model(pooling="max"), Outer(tasks=1, schedule="cosine")
+    return replace(
+        config, data=data, model=model, outer=outer, learner="prototypical", loss="mean"
+    )
+
+
+def _meta_opt_net(config: Config) -> Config:
+    """MetaOptNet's protocol, but for its label smoothing and DropBlock."""
+    return replace(
+        config,
+        data=replace(config.data, train_shots=15, queries=6),
+        model=ResNet12Model(pool="flat"),
+        learner="meta-opt-net",
+        loss="mean",
+        augment=Augment(classes="none", jitter=0.1),
+        outer=Outer(
+            tasks=8, optimizer="sgd", rate=0.1, schedule="cosine", weight_decay=5e-4
+        ),
+    )
+
+
 _PAPER_5_WAY = Inner(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Inner(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -341,6 +406,13 @@ _PAPER = {
 _MINI_IMAGENET = {
     "miniimagenet-5w1s": _mini_imagenet(shots=1, tasks=4),
     "miniimagenet-5w5s": _mini_imagenet(shots=5, tasks=2),
+}
+
+_CIFAR = {
+    "cifar-fs-5w1s": _cifar("cifar-fs", shots=1, tasks=4),
+    "cifar-fs-5w5s": _cifar("cifar-fs", shots=5, tasks=2),
+    "fc100-5w1s": _cifar("fc100", shots=1, tasks=4),
+    "fc100-5w5s": _cifar("fc100", shots=5, tasks=2),
 }
 
 PRESETS: dict[str, Config] = {
@@ -362,6 +434,9 @@ PRESETS: dict[str, Config] = {
     **{f"{name}-small": _small(config) for name, config in _PAPER.items()},
     **_MINI_IMAGENET,
     **{f"{n}-small": _small_mini_imagenet(c) for n, c in _MINI_IMAGENET.items()},
+    **_CIFAR,
+    **{f"{n}-prototypical": _prototypical(c) for n, c in _PAPER.items()},
+    **{f"{n}-resnet12": _meta_opt_net(c) for n, c in (_MINI_IMAGENET | _CIFAR).items()},
 }
 
 DESCRIPTIONS = {
@@ -387,5 +462,20 @@ DESCRIPTIONS = {
             ("", "the MAML paper's budget, for an accelerator"),
             ("-small", "a laptop's budget, at half the size"),
         )
+    },
+    **{
+        f"{splits}-5w{shots}s": (
+            f"5-way {shots}-shot {name}, miniImageNet's budget, for an accelerator"
+        )
+        for splits, name in (("cifar-fs", "CIFAR-FS"), ("fc100", "FC100"))
+        for shots in (1, 5)
+    },
+    **{
+        f"{name}-prototypical": "prototypical networks' protocol: 60-way training"
+        for name in _PAPER
+    },
+    **{
+        f"{name}-resnet12": "MetaOptNet's protocol: ResNet-12 and a linear SVM"
+        for name in _MINI_IMAGENET | _CIFAR
     },
 }

@@ -45,7 +45,7 @@ def pretrain(
     if task.joint is None:
         raise InputError(
             "these data have no classes that stay, so there is nothing to pre-train "
-            "on; take Omniglot or a folder of images"
+            "on; take Omniglot, CIFAR-FS or a folder of images"
         )
     batches = task.joint(EXAMPLES)
     model = build_model(config.model, task._replace(outputs=batches.classes), 0)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from metajax import data
 from metajax.cli.presets import (
+    CifarData,
     Config,
     FolderData,
     GlyphsData,
@@ -34,7 +35,8 @@ class Places:
     """Where data are on this machine: no part of what a run is."""
 
     archives: Path | None = None
-    """Folder of images_background.zip and images_evaluation.zip (Omniglot)."""
+    """Folder of images_background.zip and images_evaluation.zip (Omniglot), or of
+    cifar-100-binary.tar.gz (CIFAR-FS, FC100)."""
     data_dir: Path | None = None
     """Folder of prepared data; TFDS's own by default."""
     images: Path | None = None
@@ -131,6 +133,22 @@ def _(family: OmniglotData, places: Places) -> Task:
 
 
 @build_task.register
+def _(family: CifarData, places: Places) -> Task:
+    _take(places, "CIFAR-100", "archives", "data_dir", "stream")
+    load = {"cifar-fs": data.cifar_fs, "fc100": data.fc100}[family.splits]
+
+    def store(split: Split) -> data.ImageStore:
+        return load(
+            split,
+            archives=places.archives,
+            data_dir=places.data_dir,
+            mapped=places.stream,
+        )
+
+    return _stored(family, store, (32, 32, 3), 1, stream=places.stream)
+
+
+@build_task.register
 def _(family: FolderData, places: Places) -> Task:
     _take(places, "a folder of images", "images", "data_dir", "stream")
     folder, size = places.images, (family.size, family.size)
@@ -150,7 +168,7 @@ def _(family: FolderData, places: Places) -> Task:
 
 
 def _stored(
-    family: OmniglotData | FolderData,
+    family: OmniglotData | FolderData | CifarData,
     store: Callable[[Split], data.ImageStore],
     image_shape: tuple[int, ...],
     rotations: int,

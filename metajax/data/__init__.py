@@ -6,6 +6,8 @@ Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `j
 from metajax.data.augmentation import Augmented as Augmented
 from metajax.data.augmentation import Transform as Transform
 from metajax.data.augmentation import augmented as augmented
+from metajax.data.cifar import cifar_fs as cifar_fs
+from metajax.data.cifar import fc100 as fc100
 from metajax.data.folder import image_folder as image_folder
 from metajax.data.glyphs import Glyphs as Glyphs
 from metajax.data.glyphs import glyphs as glyphs

@@ -51,7 +51,8 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
     try:
         if not path.is_file():  # to read a pipe is to wait
             raise OSError("it is not a file")
-        with Image.open(path, formats=FORMATS) as image:
+        # Not by its name: Pillow then maps the file, and garbles a TIFF that it turns.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             flat = _flat(ImageOps.exif_transpose(image), mode)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(

@@ -19,7 +19,7 @@ from metajax.types import check_count
 
 LARGEST_SIDE = 9486  # pixels; its square is what an image may have
 SHOWN = 40  # characters of a folder's name, in its cache's
-CACHE_FORM = 1  # to be raised when a file would decode otherwise
+CACHE_FORM = 2  # to be raised when a file would decode otherwise
 
 
 def image_folder(
@@ -39,20 +39,22 @@ def image_folder(
     | `split` | what is read |
     |---|---|
     | None | `path/CLASS/*` |
+    | None, and `path` is a table, or a folder with one and no classes | the table |
     | "train", "validation", "test" | `path/SPLIT/CLASS/*` |
-    | the same, if there is no such folder | `path/SPLIT.csv` |
+    | the same, if there is no such folder | `path/SPLIT.csv`, `path/split/SPLIT.csv` |
 
-    A table has columns `filename` and `label` (Ravi and Larochelle's form); its files
-    are in `path/images/`, or in `path` if there is no such folder. Validation may be
-    called `val`. The splits of few-shot learning share no classes: see that yours do
-    not.
+    A table is a CSV file with columns `filename` and `label` (Ravi and Larochelle's
+    form); its files are in `images/` in the folder, or in the folder itself. Validation
+    may be called `val`. The splits of few-shot learning share no classes: see that
+    yours do not. These are the forms in which miniImageNet, tieredImageNet and CUB are
+    passed on as image files; other files, such as pickles, are not read.
 
     Images are turned upright as their EXIF data say, laid on white where they are
     transparent, and resized to `size`, whatever their proportions, with Lanczos'
     filter.
 
     Args:
-      path: the folder.
+      path: the folder, or a table.
       size: (height, width) of the result in pixels.
       split: which part of the folder.
       color: three channels; one, grey, if False.
@@ -92,9 +94,10 @@ def image_folder(
         )
     if mapped and cache is None:
         raise InputError("mapped=True needs cache=DIR, a folder to keep the images in")
-    folder, size = Path(path), (height, width)
+    path, size = Path(path), (height, width)
     mode: Mode = "RGB" if color else "L"
-    classes = list_images(folder, split)
+    classes = list_images(path, split)
+    folder = path if path.is_dir() else path.parent
     if cache is None:
         images = _decode(classes, size, mode)
     else:

@@ -1,8 +1,9 @@
 """The image files of a user's folder by class: which layouts are read, and how."""
 
 import csv
+import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,36 +15,50 @@ Classes = dict[str, list[Path]]
 NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 COLUMNS = ("filename", "label")
+TABLE = ".csv"
+IMAGES = "images"  # the folder of a table's files
 SHOWN = 5  # entries of a folder, in an error
 
 
-def list_images(folder: Path, split: Split | None) -> Classes:
+def list_images(path: Path, split: Split | None) -> Classes:
     """The files of each class, both sorted by name; see `metajax.data.image_folder`.
 
     Raises:
       InputError: if the folder, the split or an image is not there, or a table is
         not as expected.
     """
-    if not folder.is_dir():
-        what = "a file, not a folder; unpack it" if folder.exists() else "not there"
-        raise InputError(f"expected a folder of images at {folder}, which is {what}")
-    classes = _whole(folder) if split is None else _split(folder, split)
+    if path.is_file() and path.suffix.lower() == TABLE:
+        if split is not None:
+            raise InputError(
+                f"{path} is one table, without splits: leave split={split!r} out, or "
+                "pass the folder of train.csv, val.csv and test.csv"
+            )
+        classes = _table(path, path.parent)
+    elif path.is_dir():
+        classes = _whole(path) if split is None else _split(path, split)
+    else:
+        what = "a file, not a folder; unpack it" if path.exists() else "not there"
+        raise InputError(f"expected a folder of images at {path}, which is {what}")
     return {name: sorted(files) for name, files in sorted(classes.items())}
 
 
 def _whole(folder: Path) -> Classes:
-    classes = _tree(folder)
+    classes = _classes(folder)
     every = [name for names in NAMES.values() for name in names]
     nested = {name.split("/")[0] for name in classes if "/" in name}
     splits = sorted(nested & set(every))
-    tables = [f"{name}.csv" for name in every if (folder / f"{name}.csv").is_file()]
+    tables = [table.relative_to(folder).as_posix() for table in _tables(folder, every)]
     # One folder of that name may be a class; two are splits, not to be mixed.
     if tables or len(splits) > 1:
         raise InputError(
             f'{folder} is split ({", ".join(tables + splits)}): pass split="train", '
             '"validation" or "test"'
         )
-    return classes
+    # No classes by folder, so a table that is there must say them.
+    others = [p for p in sorted(folder.iterdir()) if p.suffix.lower() == TABLE]
+    if len(others) == 1 and classes.keys() <= {IMAGES}:
+        return _table(others[0], folder)
+    return classes or _tree(folder)
 
 
 def _split(folder: Path, split: Split) -> Classes:
@@ -51,23 +66,34 @@ def _split(folder: Path, split: Split) -> Classes:
     for inner in (folder / name for name in names):
         if inner.is_dir():
             return _tree(inner)
-    for table in (folder / f"{name}.csv" for name in names):
-        if table.is_file():
-            return _table(table)
+    for table in _tables(folder, names):
+        return _table(table, folder)
     looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
     raise InputError(
         f"no {split} split in {folder}: looked for {looked}; found {_entries(folder)}"
     )
 
 
-def _tree(root: Path) -> Classes:
+def _tables(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The tables of splits, in a folder or in its `split/`."""
+    places = [
+        folder / f"{inside}{name}.csv" for inside in ("", "split/") for name in names
+    ]
+    return [table for table in places if table.is_file()]
+
+
+def _classes(root: Path) -> Classes:
     """A class is a folder below `root` that directly holds images."""
-    classes = {
+    return {
         folder.relative_to(root).as_posix(): images
         for folder in _folders(root)
         if folder != root and (images := _images(folder))
     }
-    if not classes:
+
+
+def _tree(root: Path) -> Classes:
+    """The classes below `root`, of which there must be some."""
+    if not (classes := _classes(root)):
         loose = len(_images(root))
         raise InputError(
             f"no folders of images in {root}: put the images of each class "
@@ -105,19 +131,20 @@ def _images(folder: Path) -> list[Path]:
     ]
 
 
-def _table(table: Path) -> Classes:
-    """The classes of a table in Ravi and Larochelle's form."""
-    beside = table.parent / "images"
-    root = beside if beside.is_dir() else table.parent
+def _table(table: Path, folder: Path) -> Classes:
+    """The classes of a table in Ravi and Larochelle's form, of files in a folder."""
+    roots = [root for root in (folder / IMAGES, folder) if root.is_dir()]
     classes: Classes = {}
     seen: set[Path] = set()
     for line, filename, label in _rows(table):
-        given, path = Path(filename), root / filename
+        given = Path(filename)
         outside = given.is_absolute() or ".." in given.parts
-        if outside or not path.is_file():
+        places = [] if outside else [root / filename for root in roots]
+        path = next(filter(os.path.isfile, places), None)
+        if path is None:
             raise InputError(
-                f"line {line} of {table} names {filename}, which is not in {root}: put "
-                "it there, or delete the line"
+                f"line {line} of {table} names {filename}, which is not in {roots[0]}: "
+                "put it there, or delete the line"
             )
         if path in seen:
             raise InputError(
@@ -133,7 +160,7 @@ def _table(table: Path) -> Classes:
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, skipinitialspace=True)
             columns = reader.fieldnames or ()
             if not set(COLUMNS) <= set(columns):
                 raise InputError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from metajax.data.images import ImageStore
+from metajax.data.preparing import prepare
 from metajax.data.records import Records
 from metajax.errors import InputError
 
@@ -97,18 +98,13 @@ def prepare_omniglot(
     Raises:
       InputError: see `omniglot`.
     """
-    try:
-        from metajax.data.omniglot_builder import OmniglotCharacters
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"Omniglot needs {error.name}, which is not installed: "
-            "pip install tensorflow-datasets array_record importlib_resources"
-        ) from error
-    builder = OmniglotCharacters(data_dir=data_dir and str(data_dir), archives=archives)
-    if not builder.is_prepared():
-        builder.check_source()
-    builder.download_and_prepare(file_format="array_record")
-    return builder
+    return prepare("Omniglot", _builder, archives=archives, data_dir=data_dir)
+
+
+def _builder() -> "type[OmniglotCharacters]":
+    from metajax.data.omniglot_builder import OmniglotCharacters
+
+    return OmniglotCharacters
 
 
 def vinyals_split(characters: Sequence[tuple[str, str, str]]) -> dict[str, list[int]]:

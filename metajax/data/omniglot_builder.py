@@ -2,8 +2,6 @@
 
 import functools
 import io
-import urllib.error
-import urllib.request
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,16 +12,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download import checksums
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.units import Size
 
 from metajax.archives import read_member
+from metajax.data.downloads import by_hand, download, reach
 from metajax.data.omniglot import vinyals_split
 from metajax.errors import InputError
 
 SIZE, DRAWINGS, ORIGINAL_SIZE = 28, 20, 105
 LARGEST = 2**16  # bytes; the drawings have a few hundred
-NETWORK_TIMEOUT = 10.0  # seconds; TFDS itself retries for minutes
 
 
 class Part(NamedTuple):
@@ -88,7 +85,7 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
           InputError: if they cannot be read, or it is not.
         """
         if self._local is None:
-            _reach()
+            reach([part.url for part in PARTS.values()], _by_hand())
 
     @functools.cached_property
     def _local(self) -> list[Character] | None:
@@ -119,7 +116,8 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         characters = self._local
         if characters is None:
-            characters = _read(_download(dl_manager))
+            urls = {name: part.url for name, part in PARTS.items()}
+            characters = _read(download(dl_manager, "Omniglot", urls, _by_hand()))
         splits = {
             name: [i for i, c in enumerate(characters) if c.part == name]
             for name in PARTS
@@ -203,26 +201,4 @@ def _decode(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _by_hand() -> str:
-    files = " and ".join(part.file for part in PARTS.values())
-    return f"put {files} in a folder and pass archives=DIR (--archives DIR)"
-
-
-def _reach() -> None:
-    for part in PARTS.values():
-        try:
-            request = urllib.request.Request(part.url, method="HEAD")
-            urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT).close()
-        except (urllib.error.URLError, OSError) as error:
-            raise InputError(
-                f"cannot download {part.url} ({error}); without a network, {_by_hand()}"
-            ) from error
-
-
-def _download(dl_manager: Any) -> dict[str, Path]:
-    try:
-        paths = dl_manager.download({name: part.url for name, part in PARTS.items()})
-    except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
-        raise InputError(
-            f"the download of Omniglot failed ({error}); try again, or {_by_hand()}"
-        ) from error
-    return {name: Path(path) for name, path in paths.items()}
+    return by_hand(part.file for part in PARTS.values())

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from metajax.errors import InputError
-from metajax.models.norms import NORMS, NormName, Settle, as_it_is
+from metajax.models.norms import NormName, Settle, as_it_is, norm_of
 from metajax.ops import conv2d, max_pool
 from metajax.types import Array, Model, Params, PyTree, check_count, keep, unpadded
 
@@ -54,12 +54,9 @@ def blocks(
     check_count("filters", filters, least=1)
     if pooling not in get_args(Pooling):
         raise InputError(f'pooling must be "max" or "stride", got {pooling!r}')
-    if norm not in get_args(NormName):
-        names = ", ".join(f'"{name}"' for name in get_args(NormName))
-        raise InputError(f"norm must be one of {names}, got {norm!r}")
+    by = norm_of(norm)
     map_shape(image_shape, filters, halve, pooling=pooling)
     forms = [_HALVE[pooling] if halves else _KEEP for halves in halve]
-    by = NORMS[norm]
 
     def init(key: Array) -> Params:
         keys = jax.random.split(key, len(forms))
@@ -76,12 +73,7 @@ def blocks(
     def run(params: Params, inputs: PyTree, settle: Settle) -> tuple[Array, Params]:
         """The features, and the parameters after these inputs."""
         x, present = unpadded(inputs)
-        if jnp.shape(x)[1:] != tuple(image_shape):
-            raise InputError(
-                f"this network takes images [n, {', '.join(map(str, image_shape))}], "
-                f"got {jnp.shape(x)}; build it with image_shape=(height, width, "
-                "channels)"
-            )
+        check_images(x, image_shape)
         after = []
         for block, (weights, (stride, shrink)) in enumerate(zip(params, forms)):
             x = conv2d(x, weights["kernel"], stride=stride)
@@ -98,6 +90,19 @@ def blocks(
         return run(params, inputs, by.settle)[1]
 
     return Model(init, apply, settle=keep if by.settle is as_it_is else settle)
+
+
+def check_images(x: Array, image_shape: tuple[int, ...]) -> None:
+    """Checks that images are of the shape a network is for.
+
+    Raises:
+      InputError: if they are not.
+    """
+    if jnp.shape(x)[1:] != tuple(image_shape):
+        raise InputError(
+            f"this network takes images [n, {', '.join(map(str, image_shape))}], "
+            f"got {jnp.shape(x)}; build it with image_shape=(height, width, channels)"
+        )
 
 
 def map_shape(

@@ -1,19 +1,15 @@
 """The four-block convolutional network of the few-shot literature."""
 
 import math
-from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 
-from metajax.errors import InputError
 from metajax.models.blocks import Pooling, blocks, map_shape
-from metajax.models.dense import dense
+from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
 from metajax.models.norms import NormName
 from metajax.types import Model, check_count
 
-Head = Literal["zero", "glorot"]
 BLOCKS = 4
 
 
@@ -59,6 +55,7 @@ def conv4(
       InputError: for a number out of range, an unknown `pooling`, `head` or `norm`, or
         images of fewer than 16 rows or columns with max pooling.
 
+    >>> import jax
     >>> model = conv4(ways=5, filters=8)
     >>> params = model.init(jax.random.key(0))
     >>> model.apply(params, jnp.zeros((3, 28, 28, 1))).shape
@@ -69,13 +66,7 @@ def conv4(
     """
     check_count("ways", ways, least=1)
     check_count("halvings", halvings, least=0, most=BLOCKS)
-    if head not in get_args(Head):
-        raise InputError(f'head must be "zero" or "glorot", got {head!r}')
     halve = [block < halvings for block in range(BLOCKS)]
     body = blocks(image_shape, filters, halve, pooling=pooling, norm=norm, dtype=dtype)
     features = math.prod(map_shape(image_shape, filters, halve, pooling=pooling))
-    starts = {
-        "zero": jax.nn.initializers.zeros,
-        "glorot": jax.nn.initializers.glorot_uniform(),
-    }
-    return headed(body, dense(features, ways, initializer=starts[head], dtype=dtype))
+    return headed(body, linear_head(features, ways, head, dtype=dtype))

@@ -1,12 +1,16 @@
 """One linear layer."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from metajax.errors import InputError
 from metajax.ops import linear
 from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
+
+Head = Literal["zero", "glorot"]
 
 
 def dense(
@@ -49,3 +53,30 @@ def dense(
         return linear(x, params["kernel"]) + params["bias"][None]
 
     return Model(init, apply)
+
+
+def linear_head(
+    features: int, ways: int, start: Head, *, dtype: jnp.dtype | type = jnp.float32
+) -> Model:
+    """A `dense` head of a classifier, whose kernel starts at zero or by Glorot.
+
+    Args:
+      features: the number of features.
+      ways: the number of outputs.
+      start: see `metajax.conv4`.
+      dtype: of the parameters.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      InputError: for an unknown `start`, or a number below 1.
+
+    >>> model = linear_head(12, 3, "zero")
+    >>> float(jnp.abs(model.init(jax.random.key(0))["kernel"]).max())
+    0.0
+    """
+    if start not in get_args(Head):
+        raise InputError(f'head must be "zero" or "glorot", got {start!r}')
+    zero = jax.nn.initializers.zeros if start == "zero" else None
+    return dense(features, ways, initializer=zero, dtype=dtype)

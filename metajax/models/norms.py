@@ -1,11 +1,12 @@
 """What a convolutional block normalises by: the named forms of batch norm."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from metajax.errors import InputError
 from metajax.ops.normalisation import (
     batch_moments,
     batch_norm,
@@ -99,3 +100,15 @@ NORMS: dict[NormName, Norm] = {
     "support": _support(),
     "task": _task(),
 }
+
+
+def norm_of(name: NormName) -> Norm:
+    """The normalisation of a name.
+
+    Raises:
+      InputError: if there is none.
+    """
+    if name not in get_args(NormName):
+        names = ", ".join(f'"{each}"' for each in get_args(NormName))
+        raise InputError(f"norm must be one of {names}, got {name!r}")
+    return NORMS[name]

@@ -22,12 +22,26 @@ from metajax.cli.build import LEARNERS, build_learner, build_schedule, task_of
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.main import main
-from metajax.cli.presets import DESCRIPTIONS, PRESETS, Augment, Config, LearnerName
+from metajax.cli.presets import (
+    DESCRIPTIONS,
+    PRESETS,
+    Augment,
+    Config,
+    LearnerName,
+    ResNet12Model,
+)
 from metajax.cli.tasks import Places, build_task, build_training_episodes
-from metajax.data import omniglot_builder
+from metajax.data import cifar_builder, omniglot_builder
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
-from tests.helpers import SMALL, small_parts, write_archives, write_image
+from tests.helpers import (
+    SMALL,
+    cifar_files,
+    small_parts,
+    write_archives,
+    write_image,
+    write_tar,
+)
 
 FILES = {
     "config.json",
@@ -73,6 +87,18 @@ def test_presets_describe_themselves():
     assert set(PRESETS) == set(DESCRIPTIONS)
     for config in PRESETS.values():
         assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+@pytest.mark.parametrize("learner, channels", [("maml", 1), ("cavia", 6)])
+def test_a_configuration_of_resnet12(learner, channels):
+    model = ResNet12Model((2, 3, 3, 4), pool="flat", norm="task")
+    config = replace(PRESETS["glyphs"], model=model, learner=learner)
+    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    built = build_learner(config, build_task(config.data, Places()), steps=1)
+    body = jax.eval_shape(built.init, jax.random.key(0))["body"]
+    first = body[0]["convolutions"][0]
+    assert first["kernel"].shape == (3, 3, channels, 2) and "slope" in first
+    assert len(body) == 4
 
 
 def test_a_configuration_from_before_augmentation_is_read():
@@ -327,6 +353,28 @@ def test_omniglot_run(tmp_path, monkeypatch, capsys):
     assert found["protocol"]["ways"] == 4 and found["protocol"]["split"] == "test"
 
 
+def test_cifar(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorflow_datasets")
+    small = dict(zip(cifar_builder.IMAGES, (4, 2)))
+    monkeypatch.setattr(cifar_builder, "IMAGES", small)
+    path = write_tar(tmp_path / "archives" / cifar_builder.FILE, cifar_files(small))
+    prepare = ["data", "prepare", "cifar100", "--archives", str(path.parent)]
+    assert main([*prepare, "--data-dir", str(tmp_path / "data")]) == 0
+    assert "cifar100 classes: 100 classes" in capsys.readouterr().out
+    for name, classes in (("cifar-fs-5w5s", 64), ("fc100-5w5s", 60)):
+        places = Places(data_dir=tmp_path / "data")
+        task = build_task(PRESETS[name].data, places)
+        assert task.input_shape == (32, 32, 3) and task.outputs == 5
+        assert task.joint(8).classes == classes
+        drawn = task.episodes("test", 1)(jax.random.key(0), 2)
+        assert drawn.support.inputs.shape == (2, 25, 32, 32, 3)
+        streamed = build_task(PRESETS[name].data, replace(places, stream=True))
+        again = streamed.episodes("test", 1)(jax.random.key(0), 2)
+        np.testing.assert_array_equal(drawn.query.inputs, again.query.inputs)
+    with pytest.raises(InputError, match="--images is not for CIFAR-100"):
+        build_task(PRESETS["fc100-5w1s"].data, replace(places, images=tmp_path))
+
+
 COLOURS = {"teal": (0, 128, 128), "plum": (160, 0, 120), "gold": (230, 190, 0)}
 
 
@@ -381,7 +429,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     [
         ([], "expected --images DIR"),
         (["--images", "nowhere"], "a folder of images at nowhere, which is not there"),
-        (["--images", "IMAGES", "--data.size", "8"], "needs images of at least 16x16"),
+        (["--images", "IMAGES", "--data.size", "8"], "need images of at least 16x16"),
         (["--images", "IMAGES"], "no test split in"),
         (["--images", "IMAGES", "--data.shots", "3"], "shots + queries must be at"),
     ],

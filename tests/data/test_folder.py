@@ -1,6 +1,8 @@
 """Folders of images: every layout, every mode of pixels, every mistake."""
 
 import os
+import struct
+import zlib
 
 import jax
 import numpy as np
@@ -77,6 +79,89 @@ def test_a_table_a_split(tmp_path, root):
     assert image_folder(tmp_path, SIZE, split="test").names == ("z",)
 
 
+@pytest.mark.parametrize("root", ["images/", ""])
+def test_one_table_for_the_whole(tmp_path, root):
+    fill(tmp_path, *(f"{root}{n}.jpg" for n in "dcba"))
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "filename, label, more\nc.jpg, y, 1\nd.jpg, x, 2, 3\na.jpg, y, 4\n"
+    )
+    for path in (table, str(table), tmp_path):
+        assert brightness(image_folder(path, SIZE)) == {"x": [10], "y": [40, 20]}
+    assert "leave split='test' out" in refused(table, SIZE, split="test")
+    assert f"no test split in {tmp_path}" in refused(tmp_path, SIZE, split="test")
+
+
+def test_a_table_says_which_folder_of_two(tmp_path):
+    fill(tmp_path, "images/a.png", "images/b.png", "a.png", "c.png")
+    (tmp_path / "of.csv").write_text(
+        "filename,label\na.png,x\nimages/b.png,x\nc.png,y\n"
+    )
+    assert brightness(image_folder(tmp_path / "of.csv", SIZE)) == {
+        "x": [10, 20],
+        "y": [40],
+    }
+
+
+def test_a_table_beside_classes_is_passed_over(tmp_path):
+    fill(tmp_path, "a/1.png", "images/b/1.png")
+    (tmp_path / "notes.csv").write_text("file,remark\n1.png,blurred\n")
+    assert image_folder(tmp_path, SIZE).names == ("a", "images/b")
+
+
+def test_two_tables_are_not_mixed(tmp_path):
+    fill(tmp_path, "1.png")
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("filename,label\n1.png,x\n")
+    assert "found 1 images in no class" in refused(tmp_path, SIZE)
+    assert image_folder(tmp_path / "b.csv", SIZE).names == ("x",)
+
+
+def test_a_table_is_kept_by_what_it_says(tmp_path, decoded):
+    fill(tmp_path / "set", "1.png", "2.png")
+    table, cache = tmp_path / "set" / "labels.csv", tmp_path / "cache"
+    for labels in ("xx", "xy", "xx"):
+        lines = [f"{i}.png,{label}" for i, label in enumerate(labels, 1)]
+        table.write_text("\n".join(["filename,label", *lines]))
+        kept = image_folder(table, SIZE, cache=cache)
+        assert brightness(kept) == brightness(image_folder(table, SIZE))
+    assert len(decoded) == 6 + 4, "the third is read"
+
+
+def test_tables_of_splits_in_a_folder_of_their_own(tmp_path):
+    """CUB as FEAT has it: names apart by a comma and a space, and attributes after."""
+    fill(tmp_path, *(f"images/{n}.jpg" for n in "cba"))
+    (tmp_path / "split").mkdir()
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        table = f"filename, label, concept_label\n{name}.jpg,00{name}.Bird,6,12\n"
+        (tmp_path / "split" / f"{split}.csv").write_text(table)
+    for split, name in (("train", "a"), ("validation", "b"), ("test", "c")):
+        assert image_folder(tmp_path, SIZE, split=split).names == (f"00{name}.Bird",)
+    assert "is split (split/train.csv, split/val.csv" in refused(tmp_path, SIZE)
+
+
+@pytest.mark.parametrize(
+    "files, split, names",
+    [
+        (
+            ["images/001.Auk/1.jpg", "images/002.Jay/1.jpg"],
+            None,
+            ["001.Auk", "002.Jay"],
+        ),
+        (["train/001.Auk/1.jpg", "val/002.Jay/1.jpg"], "validation", ["002.Jay"]),
+        (["train/n01530575/n01_1.JPEG", "test/n2/1.JPEG"], "train", ["n01530575"]),
+    ],
+    ids=["CUB whole", "CUB split", "tieredImageNet"],
+)
+def test_the_usual_folders(tmp_path, files, split, names):
+    fill(tmp_path / "set", *files)
+    for text in ("classes.txt", "images.txt", "attributes/attributes.txt"):
+        (tmp_path / "set" / text).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / text).write_text("1 of it\n")
+    path = tmp_path / "set" / ("images" if split is None else "")
+    assert image_folder(path, SIZE, split=split).names == tuple(names)
+
+
 def test_links_to_classes_and_in_circles(tmp_path):
     elsewhere = fill(tmp_path / "elsewhere", "1.png")
     folder = fill(tmp_path / "folder", "a/1.png")
@@ -113,6 +198,12 @@ def clear():
     return Image.fromarray(image, "RGBA"), expected
 
 
+def faded():
+    image = Image.fromarray(GREY).convert("LA")
+    image.putalpha(Image.fromarray((255 * (GREY > 99)).astype(np.uint8)))
+    return image, as_rgb(np.where(GREY > 99, GREY, 255))
+
+
 def as_rgb(grey):
     return np.repeat(grey[..., None], 3, axis=-1)
 
@@ -123,6 +214,7 @@ MODES = {
     "I;16": lambda: (Image.fromarray(GREY.astype(np.uint16) * 257), as_rgb(GREY)),
     "P": palette,
     "RGBA": clear,
+    "LA": faded,
 }
 
 
@@ -135,10 +227,63 @@ def test_every_mode_of_pixels(tmp_path, mode):
     np.testing.assert_array_equal(image_folder(tmp_path, (4, 6)).images[0, 0], expected)
 
 
-def test_cmyk(tmp_path):
+@pytest.mark.parametrize("suffix", ["tif", "jpg"])
+def test_cmyk(tmp_path, suffix):
     (tmp_path / "a").mkdir()
-    Image.new("CMYK", (6, 4), (0, 255, 255, 0)).save(tmp_path / "a" / "x.tif")
-    assert image_folder(tmp_path, SIZE).images[0, 0, 0, 0].tolist() == [255, 0, 0]
+    Image.new("CMYK", (6, 4), (0, 255, 255, 0)).save(tmp_path / "a" / f"x.{suffix}")
+    found = image_folder(tmp_path, SIZE).images[0, 0, 0, 0]
+    np.testing.assert_allclose(found, [255, 0, 0], atol=2)  # JPEG loses a little
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bits_in_either_order(tmp_path, mode):
+    wide = (GREY.astype(np.uint16) * 257).astype({"I;16": "<u2", "I;16B": ">u2"}[mode])
+    image = Image.frombytes(mode, GREY.shape[::-1], wide.tobytes())
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "x.tif")
+    with Image.open(tmp_path / "a" / "x.tif") as kept:
+        assert kept.mode == mode
+    found = image_folder(tmp_path, SIZE, color=False).images[0, 0, :, :, 0]
+    np.testing.assert_array_equal(found, GREY)
+
+
+def test_sixteen_bits_of_each_colour(tmp_path):
+    """A PNG by hand: Pillow writes none of 16 bits in three channels."""
+    pixels = np.random.default_rng(0).integers(0, 2**16, (*SIZE, 3), np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 16, 2, 0, 0, 0)
+
+    def chunk(kind, content):
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + checksum.to_bytes(4)
+
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows))
+    (tmp_path / "a").mkdir()
+    whole = b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+    (tmp_path / "a" / "x.png").write_bytes(whole)
+    found = image_folder(tmp_path, SIZE).images[0, 0]
+    np.testing.assert_array_equal(found, pixels >> 8)
+
+
+def test_one_pixel(tmp_path):
+    write_image(tmp_path / "a" / "x.png", (10, 20, 30), (1, 1))
+    images = image_folder(tmp_path, SIZE).images
+    np.testing.assert_array_equal(images, np.broadcast_to([10, 20, 30], images.shape))
+    write_image(tmp_path / "a" / "x.png", (10, 20, 30), (300, 200))
+    assert image_folder(tmp_path, (1, 1)).images.ravel().tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_the_first_picture_of_several(tmp_path, suffix):
+    (tmp_path / "a").mkdir()
+    first, *more = (Image.new("RGB", (6, 4), (v,) * 3) for v in (40, 90, 200))
+    settings = dict(lossless=True) if suffix == "webp" else {}
+    first.save(
+        tmp_path / "a" / f"x.{suffix}", save_all=True, append_images=more, **settings
+    )
+    with Image.open(tmp_path / "a" / f"x.{suffix}") as kept:
+        assert kept.n_frames == 3
+    assert set(image_folder(tmp_path, SIZE).images.ravel()) == {40}
 
 
 def test_grey(tmp_path):
@@ -147,13 +292,28 @@ def test_grey(tmp_path):
     assert images.shape == (1, 1, *SIZE, 1) and set(images.ravel()) == {150}
 
 
-def test_upright_as_the_camera_was_held(tmp_path):
+UPRIGHT = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda x: np.rot90(x, -1),  # to be turned clockwise by a quarter
+    7: lambda x: np.rot90(np.transpose(x), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_upright_as_the_camera_was_held(tmp_path, orientation, suffix):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    exif[0x0112] = orientation
     (tmp_path / "a").mkdir()
-    Image.fromarray(GREY).save(tmp_path / "a" / "x.png", exif=exif)
-    found = image_folder(tmp_path, (6, 4), color=False).images[0, 0, :, :, 0]
-    np.testing.assert_array_equal(found, np.rot90(GREY, -1))
+    Image.fromarray(GREY).save(tmp_path / "a" / f"x.{suffix}", exif=exif)
+    expected = UPRIGHT[orientation](GREY)
+    found = image_folder(tmp_path, expected.shape, color=False).images[0, 0, :, :, 0]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_feeds_episodes(tmp_path):
@@ -212,6 +372,9 @@ def test_splits_are_not_mixed(tmp_path):
         (b"filename,label\na.png,x\na.png,y\n", "line 3 of .* names a.png again"),
         (b"filename,label\na.png\n", "line 2 of .* must have a filename and a label"),
         (b"filename,label\n\xff\xfe,x\n", "not a table of UTF-8 text"),
+        (b"filename,label\n../train.csv,x\n", "names ../train.csv, which is not in"),
+        (b"filename,label\n/etc/hosts,x\n", "names /etc/hosts, which is not in"),
+        (b"filename,label\n" + 999 * b"a" + b",x\n", "aaa, which is not in"),
     ],
 )
 def test_a_table_with_a_mistake(tmp_path, table, message):

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
-from metajax.data import Records, omniglot, omniglot_builder
+from metajax.data import Records, downloads, omniglot, omniglot_builder
 from metajax.data.omniglot import prepare_omniglot, vinyals_split
 from tests.helpers import ARCHIVES, SMALL, small_parts, write_archives
 
@@ -108,7 +108,7 @@ def test_no_network(tmp_path, monkeypatch):
     def unreachable(*_args, **_kwargs):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(omniglot_builder.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
     with pytest.raises(mj.InputError, match="no route to host.*--archives DIR"):
         omniglot("test", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists(), "nothing is written"
@@ -127,9 +127,10 @@ def test_download(small, tmp_path, monkeypatch):
         reached.append(request.full_url)
         return io.BytesIO()
 
-    monkeypatch.setattr(omniglot_builder.urllib.request, "urlopen", reach)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", reach)
     omniglot_builder.OmniglotCharacters(data_dir=str(tmp_path)).check_source()
-    paths = omniglot_builder._download(Downloads())
+    urls = {name: part.url for name, part in omniglot_builder.PARTS.items()}
+    paths = downloads.download(Downloads(), "Omniglot", urls, "go without")
     assert [path.name for path in paths.values()] == [
         "images_background.zip",
         "images_evaluation.zip",
@@ -141,10 +142,11 @@ def test_download(small, tmp_path, monkeypatch):
 def test_a_download_that_is_not_the_file():
     class Downloads:
         def download(self, urls):
-            raise omniglot_builder.NonMatchingChecksumError("checksum mismatch")
+            raise downloads.NonMatchingChecksumError("checksum mismatch")
 
+    otherwise = downloads.by_hand(["a.zip"])
     with pytest.raises(mj.InputError, match="checksum mismatch.*--archives DIR"):
-        omniglot_builder._download(Downloads())
+        downloads.download(Downloads(), "Omniglot", {}, otherwise)
 
 
 def test_unknown_split():
