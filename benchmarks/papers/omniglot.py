@@ -140,7 +140,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "evaluation.steps": 5,
     },
     "proto-maml": {},
-    "prototypical": {},
+    # More ways at a time, as its paper has it, of as many images a meta-step.
+    "prototypical": {"data.train_ways": 20, "outer.tasks": 2},
     "matching": {},
     "relation": {"model.halvings": 2},
     "siamese": {},
