@@ -29,5 +29,6 @@ from metajax.data.transforms import flip_classes as flip_classes
 from metajax.data.transforms import shuffle_labels as shuffle_labels
 from metajax.data.transforms import shuffle_support as shuffle_support
 from metajax.data.transforms import turn_classes as turn_classes
+from metajax.data.unlabelled import hide_labels as hide_labels
 from metajax.data.varied import Varied as Varied
 from metajax.data.varied import varied as varied

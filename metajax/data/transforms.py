@@ -128,7 +128,7 @@ def shuffle_labels(ways: int) -> Transform:
 
         def rename(batch: Batch) -> Batch:
             labels = batch.targets
-            _check_labels("shuffle_labels", labels)
+            check_labels("shuffle_labels", labels)
             known = (labels >= 0) & (labels < ways)
             renamed = jnp.where(known, order[labels].astype(labels.dtype), labels)
             return batch._replace(targets=renamed)
@@ -140,7 +140,7 @@ def shuffle_labels(ways: int) -> Transform:
 
 def _by_class(name: str, key: Array, labels: Array, choices: int) -> Array:
     """A number below `choices` for each class, `int32[n, 1, 1, 1]` by example."""
-    _check_labels(name, labels)
+    check_labels(name, labels)
 
     def draw(label: Array) -> Array:
         return jax.random.randint(jax.random.fold_in(key, label), (), 0, choices)
@@ -177,7 +177,12 @@ def _check_square(inputs: PyTree) -> None:
         )
 
 
-def _check_labels(name: str, targets: PyTree) -> None:
+def check_labels(name: str, targets: PyTree) -> None:
+    """Checks that targets are labels, for a transform that reads classes from them.
+
+    Raises:
+      InputError: if they are not.
+    """
     dtype, shape = form(targets)
     if len(shape) != 1 or not jnp.issubdtype(dtype, jnp.integer):
         raise InputError(

@@ -13,6 +13,7 @@ import metajax as mj
 from metajax.data import (
     augmented,
     flip_classes,
+    hide_labels,
     jitter,
     metamix,
     mixup,
@@ -345,3 +346,52 @@ def test_refuses_episodes_it_cannot_change():
             applied(EVERY[name], images, {"a": labels})
         with pytest.raises(mj.InputError, match="floating-point inputs, got int32"):
             applied(EVERY[name], jnp.zeros((2, 3), jnp.int32), labels)
+
+
+def test_hidden_labels_are_those_after_the_first_few():
+    labels = jnp.array([2, 0, 1, 0, 2, 1, 0, 2, 1])
+    batch = BATCH(jnp.arange(9.0)[:, None], labels)
+    changed = hide_labels(2, 2, distractors=1)(KEY, EPISODE(batch, batch))
+    expected = np.zeros((9, 2))
+    expected[[1, 3, 2, 5], [0, 0, 1, 1]] = 1  # the third of each class has none
+    np.testing.assert_array_equal(changed.support.targets, expected)
+    np.testing.assert_array_equal(changed.query.targets, labels[labels < 2])
+    np.testing.assert_array_equal(changed.query.inputs[:, 0], jnp.where(labels < 2)[0])
+
+
+def test_unlabelled_examples_help_prototypes(float64):
+    """Of blobs, whose prototypes of one example are far off."""
+    keys = jax.random.split(KEY, 4)
+    centres = jax.random.normal(keys[0], (200, 3, 1, 4), jnp.float64)
+
+    def batch(key, n):
+        labels = jnp.repeat(jnp.arange(3), n)
+        x = centres + 0.7 * jax.random.normal(key, (200, 3, n, 4), jnp.float64)
+        return BATCH(x.reshape(200, -1, 4), jnp.broadcast_to(labels, (200, 3 * n)))
+
+    plain = mj.Episode(batch(keys[1], 8), batch(keys[2], 8))
+    hidden = jax.vmap(partial(hide_labels(3, 1), None))(plain)
+    body = mj.Model(lambda key: jnp.zeros(()), lambda params, x: x)
+
+    def score(refinements, episodes):
+        learner = mj.prototypical(body, 3, refinements=refinements)
+        metric = lambda e: learner.loss(learner.init(KEY), e)[0]  # noqa: E731
+        return float(jnp.mean(jax.vmap(metric)(episodes)))
+
+    assert score(1, hidden) < 0.8 * score(0, hidden)
+    assert score(1, plain) == score(0, plain)  # all have a label
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (2, 0), (2, 1.5)])
+def test_hiding_refuses_bad_numbers(numbers):
+    with pytest.raises(mj.InputError, match="must be a whole number of at least 1"):
+        hide_labels(*numbers)
+
+
+def test_hiding_refuses_other_episodes():
+    batch = BATCH(jnp.zeros((4, 1)), jnp.array([0, 0, 1, 1]))
+    with pytest.raises(mj.InputError, match="each of 3 classes, got 4"):
+        hide_labels(2, 1, distractors=1)(KEY, EPISODE(batch, batch))
+    soft = batch._replace(targets=jnp.eye(4))
+    with pytest.raises(mj.InputError, match="hide_labels"):
+        hide_labels(2, 1)(KEY, EPISODE(soft, batch))
