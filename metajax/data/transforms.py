@@ -95,7 +95,7 @@ def shuffle_support(key: Array, episode: Episode) -> Episode:
     >>> support = Batch(jnp.arange(3.0)[:, None], jnp.arange(3))
     >>> shuffled = shuffle_support(jax.random.key(1), Episode(support, support))
     >>> shuffled.support.targets.tolist(), shuffled.support.inputs[:, 0].tolist()
-    ([2, 1, 0], [2.0, 1.0, 0.0])
+    ([2, 0, 1], [2.0, 0.0, 1.0])
     """
     examples = len(jax.tree.leaves(episode.support)[0])
     order = jax.random.permutation(key, examples)
