@@ -26,6 +26,7 @@ from metajax.learners.svm import crammer_singer
 from metajax.types import Array
 
 Head = Callable[[Array, Array], Array]
+Sizes = tuple[int, int, int]  # ways, shots, tasks
 FEATURES, STRENGTH, PENALTY = 64, 1.0, 0.1
 
 
@@ -96,10 +97,10 @@ def work(ways: int, shots: int, tasks: int, dtype: type) -> tuple[Array, Array]:
     return x.astype(dtype), y.astype(dtype)
 
 
-def errors(heads: Mapping[str, Head], exact: Head, *args: int) -> dict[str, float]:
+def errors(heads: Mapping[str, Head], exact: Head, sizes: Sizes) -> dict[str, float]:
     """The relative distances of gradients from the exact one, in float64."""
     with jax.enable_x64(True):
-        x, y = work(*args, np.float64)
+        x, y = work(*sizes, np.float64)
         with (
             mock.patch.object(svm, "BARRIER", 1e-10),
             mock.patch.object(svm, "STEPS", 60),
@@ -114,9 +115,9 @@ def errors(heads: Mapping[str, Head], exact: Head, *args: int) -> dict[str, floa
         }
 
 
-def times(heads: Mapping[str, Head], rounds: int, *args: int) -> dict[str, float]:
+def times(heads: Mapping[str, Head], rounds: int, sizes: Sizes) -> dict[str, float]:
     """Median milliseconds a gradient in float32, in turn."""
-    x, y = work(*args, np.float32)
+    x, y = work(*sizes, np.float32)
     run = {name: gradient(head) for name, head in heads.items()}
     found: dict[str, list[float]] = {name: [] for name in heads}
     for turn in range(rounds + 1):
@@ -136,9 +137,9 @@ def main(settings: Settings) -> None:
         if not importlib.util.find_spec("qpax"):
             there.pop("qpax", None)
         for ways, shots in ((5, 1), (5, 5), (20, 5)):
-            args = ways, shots, settings.tasks
-            off = errors(there, there["ours"], *args)
-            for name, ms in times(there, settings.rounds, *args).items():
+            sizes = ways, shots, settings.tasks
+            off = errors(there, there["ours"], sizes)
+            for name, ms in times(there, settings.rounds, sizes).items():
                 row = f"{kind}, {ways} x {shots} | {name} | {ms:.2f} | {off[name]:.1e}"
                 print(f"| {row} |", flush=True)
 
