@@ -290,9 +290,12 @@ def _halves(outputs: Array) -> tuple[Array, Array]:
 
 
 def _classes(outputs: Array, targets: Array) -> Array:
-    """Checked targets, as probabilities of the classes."""
-    _are_probabilities(outputs, targets)
-    return probabilities(targets, outputs.shape[-1], outputs.dtype)
+    """Checked targets, as probabilities of the classes; NaN for unknown labels."""
+    p = probabilities(targets, outputs.shape[-1], outputs.dtype)
+    if _are_probabilities(outputs, targets):
+        return p
+    known = (targets >= 0) & (targets < outputs.shape[-1])
+    return jnp.where(known[..., None], p, jnp.nan)
 
 
 def _are_probabilities(outputs: Array, targets: Array) -> bool:

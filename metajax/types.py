@@ -1,5 +1,6 @@
 """The nouns: `Batch`, `Episode`, `Model`, `Learner`; and the checks at their edge."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -175,6 +176,21 @@ def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> 
     if number > most:
         raise InputError(f"{name} must be at most {most}, got {value!r}")
     return number
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Returns `value` if it is a finite number above 0.
+
+    Raises:
+      InputError: if it is not.
+    """
+    try:
+        good = 0 < value < math.inf
+    except TypeError:
+        good = False
+    if not good:
+        raise InputError(f"{name} must be a positive number, got {value!r}")
+    return value
 
 
 def check_seed(name: str, value: Any) -> int:

@@ -31,6 +31,7 @@ from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_ra
 from metajax.losses import pair_cross_entropy, score_mse
 from metajax.models import comparator, conv4, dense, in_precision, mlp, resnet12
 from metajax.models.headed import parts
+from metajax.models.norms import NormName
 from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
 
 INNER = {
@@ -43,6 +44,9 @@ OUTER = {
     "adam": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
     "sgd": lambda rate, decay: optax.chain(
         optax.add_decayed_weights(decay), optax.sgd(rate)
+    ),
+    "nesterov": lambda rate, decay: optax.chain(
+        optax.add_decayed_weights(decay), optax.sgd(rate, 0.9, nesterov=True)
     ),
 }
 WARM_UP = 0.04  # of the meta-steps
@@ -93,11 +97,13 @@ class Terms(NamedTuple):
       inner: of the configuration.
       input_shape: of an input.
       support: the most examples of a support set.
+      norm: what the network normalises by.
     """
 
     inner: Inner
     input_shape: tuple[int, ...]
     support: int
+    norm: NormName
 
 
 def by_optimizer(factory: Callable[..., Learner]) -> Callable[..., Learner]:
@@ -152,11 +158,13 @@ class Shapes(NamedTuple):
       features: the shape of the body's features.
       ways: the number of classes.
       support: the most examples of a support set.
+      norm: what the body normalises by.
     """
 
     features: tuple[int, ...]
     ways: int
     support: int
+    norm: NormName
 
 
 def nothing_more(shapes: Shapes) -> dict[str, Any]:
@@ -183,7 +191,11 @@ def of_body(
         view: View,
         metrics: Mapping[str, Loss],
     ) -> Learner:
-        del steps, view
+        del steps
+        if view is not whole:
+            raise InputError(
+                "--inner.batch is not for a learner without an inner loop; leave it out"
+            )
         body, head = parts(model, "this learner")
         shapes = _shapes(body, head, terms)
         settings = more(shapes)
@@ -201,7 +213,7 @@ def _shapes(body: Model, head: Model, terms: Terms) -> Shapes:
 
     one = jnp.zeros((1, *terms.input_shape))
     features, outputs = jax.eval_shape(run, jax.random.key(0), one)
-    return Shapes(features.shape[1:], outputs.shape[1], terms.support)
+    return Shapes(features.shape[1:], outputs.shape[1], terms.support, terms.norm)
 
 
 def with_comparator(shapes: Shapes) -> dict[str, Any]:
@@ -209,7 +221,8 @@ def with_comparator(shapes: Shapes) -> dict[str, Any]:
     *size, channels = shapes.features
     if len(size) == 2:
         height, width = size
-        compare = comparator((height, width, 2 * channels), filters=channels)
+        shape = height, width, 2 * channels
+        compare = comparator(shape, filters=channels, norm=shapes.norm)
     else:
         compare = mlp(2 * channels, (8,), 1)
     return {"comparator": compare}
@@ -259,6 +272,7 @@ class Choice(NamedTuple):
       context: features, or channels, that it adds to the model's inputs.
       changes: what of it may be changed: in training, by a file, or to study it.
       loss: what takes the place of the mean cross-entropy.
+      fewer_ways: whether it may be trained on tasks of fewer ways, padded.
       any_ways: whether it may be trained at other ways than it is tested at.
       steps: whether it has an inner loop.
       episodes: `episodes(sampler) -> sampler`, what it is trained and tested on.
@@ -268,6 +282,7 @@ class Choice(NamedTuple):
     context: int = 0
     changes: tuple[str, ...] = ("grad", "rate")
     loss: Loss | None = None
+    fewer_ways: bool = True
     any_ways: bool = False
     steps: bool = True
     episodes: Callable[[Sampler], Sampler] = as_drawn
@@ -277,10 +292,18 @@ def at_once(
     factory: Callable[..., Learner],
     more: Callable[[Shapes], Mapping[str, Any]] = nothing_more,
     loss: Loss | None = None,
+    *,
+    fewer_ways: bool = True,
 ) -> Choice:
     """The choice of a learner without an inner loop, of any ways."""
-    build = of_body(factory, more)
-    return Choice(build, changes=(), loss=loss, any_ways=True, steps=False)
+    return Choice(
+        of_body(factory, more),
+        changes=(),
+        loss=loss,
+        fewer_ways=fewer_ways,
+        any_ways=True,
+        steps=False,
+    )
 
 
 def in_order(
@@ -327,11 +350,15 @@ LEARNERS: dict[LearnerName, Choice] = {
     "mtl": Choice(mtl, changes=("grad", "rate", "backbone")),
     "prototypical": at_once(learners.prototypical),
     "matching": at_once(learners.matching),
-    "relation": at_once(learners.relation, with_comparator, score_mse),
-    "siamese": at_once(learners.siamese, with_layer, pair_cross_entropy),
+    "relation": at_once(
+        learners.relation, with_comparator, score_mse, fewer_ways=False
+    ),
+    "siamese": at_once(
+        learners.siamese, with_layer, pair_cross_entropy, fewer_ways=False
+    ),
     "r2d2": at_once(learners.r2d2),
     "lr-d2": at_once(learners.lr_d2),
-    "meta-opt-net": at_once(learners.meta_opt_net),
+    "meta-opt-net": at_once(learners.meta_opt_net, fewer_ways=False),
     "neural-process": at_once(learners.neural_process, with_networks)._replace(
         any_ways=False
     ),
@@ -373,6 +400,11 @@ def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
                 f"--learner {other}"
             )
 
+    if config.augment.fewest_ways and not LEARNERS[config.learner].fewer_ways:
+        raise InputError(
+            f"--augment.fewest-ways is not for {config.learner}, in which the number "
+            "of ways takes part; leave it out"
+        )
     ways = task.train_outputs
     if ways != task.outputs and not LEARNERS[config.learner].any_ways:
         raise InputError(
@@ -420,6 +452,7 @@ def build_learner(
     choice, batch = LEARNERS[config.learner], config.inner.batch
     task = task if ways is None else task._replace(outputs=ways)
     model = build_model(config.model, task, choice.context)
+    norm: NormName = getattr(config.model, "norm", "transductive")
     losses = _losses(config.learner, task)
     if config.loss not in losses:
         raise InputError(
@@ -429,7 +462,7 @@ def build_learner(
     return choice.build(
         in_precision(model, config.precision),
         losses[config.loss],
-        Terms(config.inner, task.input_shape, task.support),
+        Terms(config.inner, task.input_shape, task.support, norm),
         steps,
         view=whole if batch is None else mini_batches(batch),
         metrics={task.metric_name: task.metric},

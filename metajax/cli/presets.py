@@ -183,8 +183,8 @@ class Augment:
     alpha: float = 1.0
     """Of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
     fewest_ways: int | None = None
-    """Tasks of at least so many ways, and at most --data.ways, in one padded shape; not
-    with --augment.mix."""
+    """Tasks of at least so many ways, and at most those of training, in one padded
+    shape; not with --augment.mix."""
     fewest_shots: int | None = None
     """Classes of at least so many shots, likewise."""
 
@@ -220,8 +220,8 @@ class Outer:
     """Tasks a meta-batch."""
     rate: float = 1e-3
     """Learning rate, at its peak."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """The outer optimizer."""
+    optimizer: Literal["adam", "sgd", "nesterov"] = "adam"
+    """The outer optimizer; Nesterov's momentum is 0.9."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What the rate does over the run; cosine warms up over the first 4 % of it."""
     first_order: int = 0
@@ -274,7 +274,8 @@ class Config:
     """Over examples; or summed over an episode's ways, as Finn's MAML code does, whose
     inner rates belong to it."""
     precision: Precision = "float32"
-    """What the network computes in; its parameters and their sums are float32."""
+    """What the network computes in; its parameters and their sums are float32, and so
+    are comparators, memories and sequence models on its features."""
     augment: Augment = field(default_factory=Augment)
     inner: Inner = field(default_factory=Inner)
     outer: Outer = field(default_factory=Outer)
@@ -380,7 +381,10 @@ def _prototypical(config: Config) -> Config:
 
 
 def _meta_opt_net(config: Config) -> Config:
-    """MetaOptNet's protocol, but for its label smoothing and DropBlock."""
+    """MetaOptNet's protocol, with a cosine for its steps and jitter for its crops.
+
+    Without label smoothing, DropBlock and flips.
+    """
     return replace(
         config,
         data=replace(config.data, train_shots=15, queries=6),
@@ -389,7 +393,11 @@ def _meta_opt_net(config: Config) -> Config:
         loss="mean",
         augment=Augment(classes="none", jitter=0.1),
         outer=Outer(
-            tasks=8, optimizer="sgd", rate=0.1, schedule="cosine", weight_decay=5e-4
+            tasks=8,
+            optimizer="nesterov",
+            rate=0.1,
+            schedule="cosine",
+            weight_decay=5e-4,
         ),
     )
 

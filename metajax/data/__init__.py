@@ -11,6 +11,7 @@ from metajax.data.cifar import fc100 as fc100
 from metajax.data.folder import image_folder as image_folder
 from metajax.data.glyphs import Glyphs as Glyphs
 from metajax.data.glyphs import glyphs as glyphs
+from metajax.data.hiding import hide_labels as hide_labels
 from metajax.data.images import Images as Images
 from metajax.data.images import ImageStore as ImageStore
 from metajax.data.images import image_episodes as image_episodes
@@ -29,6 +30,5 @@ from metajax.data.transforms import flip_classes as flip_classes
 from metajax.data.transforms import shuffle_labels as shuffle_labels
 from metajax.data.transforms import shuffle_support as shuffle_support
 from metajax.data.transforms import turn_classes as turn_classes
-from metajax.data.unlabelled import hide_labels as hide_labels
 from metajax.data.varied import Varied as Varied
 from metajax.data.varied import varied as varied

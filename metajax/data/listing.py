@@ -55,8 +55,15 @@ def _whole(folder: Path) -> Classes:
             '"validation" or "test"'
         )
     # No classes by folder, so a table that is there must say them.
-    others = [p for p in sorted(folder.iterdir()) if p.suffix.lower() == TABLE]
-    if len(others) == 1 and classes.keys() <= {IMAGES}:
+    others = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == TABLE and not path.name.startswith(".")
+    ]
+    if others and classes.keys() <= {IMAGES}:
+        if len(others) > 1:
+            named = ", ".join(path.name for path in others)
+            raise InputError(f"{folder} has several tables ({named}); pass one of them")
         return _table(others[0], folder)
     return classes or _tree(folder)
 

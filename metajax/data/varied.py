@@ -57,7 +57,8 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
     support examples of class c and all of its queries. The rest is padding: every task
     has the same shape, so that one compiled step serves all. A learner's loss and
     gradient are those of the episode without the padding, its absent classes out of the
-    softmax.
+    softmax; but not of `relation`, `siamese` and `meta_opt_net`, in whose losses or
+    constraints the number of ways takes part.
 
     Args:
       episodes: a sampler of labelled episodes of as many ways and shots as the largest
@@ -66,9 +67,9 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
       shots: fewest and most support examples a class.
 
     Returns:
-      A sampler of `Padded` inputs and targets. `conv4`, `mlp` and `dense` take them; a
-      model of yours does if it tells its padding apart, or treats each example alone
-      (`metajax.models.per_example`).
+      A sampler of `Padded` inputs and targets. `conv4`, `resnet12`, `mlp` and `dense`
+      take them; a model of yours does if it tells its padding apart, or treats each
+      example alone (`metajax.models.per_example`).
 
     Raises:
       InputError: if a range is not one, or its upper end is not what `episodes` has.

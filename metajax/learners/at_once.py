@@ -1,11 +1,12 @@
 """What learners share that adapt in one go, without an inner loop."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from metajax.errors import InputError
 from metajax.learners.problem import query_loss
 from metajax.losses import probabilities
 from metajax.types import (
@@ -72,6 +73,32 @@ def rows(features: Array) -> Array:
     return features.reshape(len(features), -1)
 
 
+def dtype_of(params: Params) -> Any:
+    """The type of the first parameter that is a float; float32 if there is none."""
+    leaves = (jnp.result_type(leaf) for leaf in jax.tree.leaves(params))
+    floats = (dtype for dtype in leaves if jnp.issubdtype(dtype, jnp.floating))
+    return next(floats, jnp.dtype(jnp.float32))
+
+
+def never(dtype: Any) -> Array:
+    """A logit that no class is chosen by; not infinity, of which 0 times is NaN."""
+    return jnp.asarray(jnp.finfo(dtype).min / 2, dtype)
+
+
+def check_features(name: str, features: Array, count: int) -> Array:
+    """Returns features `[n, d]` if there are so many of them.
+
+    Raises:
+      InputError: if there are others.
+    """
+    if (found := features.shape[1]) != count:
+        raise InputError(
+            f"{name} was built for {count} features, and the body has {found}; give it "
+            f"features={found}"
+        )
+    return features
+
+
 class Embedded(NamedTuple):
     """A support set as a head sees it.
 
@@ -86,6 +113,15 @@ class Embedded(NamedTuple):
     members: Array
     present: Array
 
+    def absent(self) -> Array:
+        """Which classes have no example, `bool[ways]`."""
+        return jnp.sum(self.members, 0) == 0
+
+    def labelled(self) -> Array:
+        """The features, zeros too where there is no label."""
+        known = (jnp.sum(self.members, 1) > 0).astype(self.features.dtype)
+        return self.features * known.reshape(-1, *[1] * (self.features.ndim - 1))
+
 
 def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
     """Features and their targets as an `Embedded`.
@@ -98,11 +134,19 @@ def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
     Returns:
       An `Embedded`.
 
+    Raises:
+      InputError: if probabilities are not of so many classes.
+
     >>> embedded(jnp.ones((2, 3)), jnp.array([1, 0]), ways=2).members.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
     labels, present = unpadded(targets)
     members = probabilities(labels, ways, features.dtype)
+    if members.shape != (len(features), ways):
+        raise InputError(
+            f"support targets must be labels [n], or probabilities [n, {ways}] of "
+            f"{ways} ways, got {jnp.shape(labels)} for {len(features)} examples"
+        )
     if present is None:
         return Embedded(features, members, jnp.ones_like(members[:, 0]))
     there = present.astype(features.dtype)

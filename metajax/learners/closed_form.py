@@ -3,9 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
+from metajax.learners.at_once import (
+    Embedded,
+    at_once,
+    dtype_of,
+    embedded,
+    never,
+    rows,
+    settled,
+)
 from metajax.ops import linear
 from metajax.types import (
     Array,
@@ -47,7 +55,7 @@ def closed_form(
       min_φ Σ_i L_query(φ, ψ_i)
 
     The gradient passes through the rule. `ways` shapes no meta-parameter: train with
-    many, test with few.
+    many, test with few. A class that has no support example is never chosen.
 
     Args:
       body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`, or
@@ -69,12 +77,14 @@ def closed_form(
 
     def init(key: Array) -> PyTree:
         params = body.init(key)
-        return {"body": params, "rule": rule.init(jax.tree.leaves(params)[0].dtype)}
+        return {"body": params, "rule": rule.init(dtype_of(params))}
 
     def adapt(meta: PyTree, support: Batch) -> Params:
         params, features = settled(body, meta["body"], support)
         examples = embedded(rows(features), support.targets, ways)
-        return {"body": params, "head": rule.solve(meta["rule"], examples)}
+        head = rule.solve(meta["rule"], examples)
+        bias = jnp.where(examples.absent(), never(features.dtype), head["bias"])
+        return {"body": params, "head": {**head, "bias": bias}}
 
     def predict(adapted: Params, inputs: PyTree) -> Array:
         features, head = body.apply(adapted["body"], inputs), adapted["head"]

@@ -1,5 +1,6 @@
 """LR-D2: logistic regression as the head."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,18 @@ import jax.numpy as jnp
 
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
-from metajax.learners.ridge import log_of
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product, solve_positive
-from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_count
+from metajax.types import (
+    Array,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_positive,
+)
 
 LEAST = 1e-4  # of μ(1 - μ): an example that is certain keeps some weight
 
@@ -57,7 +66,7 @@ def lr_d2(
     Source: Bertinetto et al., "Meta-learning with Differentiable Closed-form Solvers",
     ICLR 2019, section 3.3.
     """
-    start = log_of("strength", strength)
+    start = math.log(check_positive("strength", strength))
     check_count("steps", steps, least=1)
 
     def init(dtype: Any) -> PyTree:
@@ -65,7 +74,7 @@ def lr_d2(
         return {name: jnp.asarray(value, dtype) for name, value in settings.items()}
 
     def solve(settings: PyTree, examples: Embedded) -> Params:
-        x, labels = examples.features, examples.members
+        x, labels = examples.labelled(), examples.members
         gram, strength = product(x, x.T), jnp.exp(settings["log_strength"])
 
         def of_class(y: Array) -> Array:

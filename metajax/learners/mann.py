@@ -9,7 +9,14 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.learners import lstm
-from metajax.learners.at_once import at_once, embedded, rows, settled
+from metajax.learners.at_once import (
+    at_once,
+    check_features,
+    dtype_of,
+    embedded,
+    rows,
+    settled,
+)
 from metajax.learners.matching import unit
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product
@@ -135,7 +142,7 @@ def mann(
     def init(key: Array) -> PyTree:
         first, *keys = jax.random.split(key, 4)
         params = body.init(first)
-        dtype = jax.tree.leaves(params)[0].dtype
+        dtype = dtype_of(params)
         read = heads * size
         shapes = {"keys": (hidden, read), "output": (hidden + read, ways)}
         network = {
@@ -149,7 +156,8 @@ def mann(
 
     def adapt(meta: PyTree, support: Batch) -> Remembered:
         params, found = settled(body, meta["body"], support)
-        x, labels, present = embedded(_checked(found, features), support.targets, ways)
+        x = check_features("mann", rows(found), features)
+        x, labels, present = embedded(x, support.targets, ways)
 
         def read(state: State, example: tuple[Array, Array, Array]):
             x, label, present = example
@@ -162,7 +170,7 @@ def mann(
         return Remembered(params, meta["network"], state)
 
     def predict(adapted: Remembered, inputs: PyTree) -> Array:
-        x = _checked(body.apply(adapted.body, inputs), features)
+        x = check_features("mann", rows(body.apply(adapted.body, inputs)), features)
 
         def ask(x: Array) -> Array:
             after = step(adapted.network, adapted.state, x, decay)
@@ -225,14 +233,3 @@ def step(network: PyTree, state: State, x: Array, decay: float) -> State:
     usage = decay * state.usage + jnp.sum(weights + written, 0)
     read = product(weights, memory).ravel()
     return State(memory, usage, weights, read, controller, state.label)
-
-
-def _checked(found: Array, features: int) -> Array:
-    """The body's features in rows, as many as the controller is for."""
-    x = rows(found)
-    if x.shape[1] != features:
-        raise InputError(
-            f"mann was built for {features} features, and the body has {x.shape[1]}; "
-            f"give it features={x.shape[1]}"
-        )
-    return x

@@ -6,9 +6,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
+from metajax.learners.at_once import (
+    Embedded,
+    at_once,
+    check_features,
+    dtype_of,
+    embedded,
+    never,
+    rows,
+    settled,
+)
 from metajax.learners.lstm import lstm, lstm_init, lstm_start
-from metajax.learners.ridge import log_of
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product
 from metajax.types import (
@@ -21,6 +29,7 @@ from metajax.types import (
     PyTree,
     check_count,
     check_model,
+    check_positive,
 )
 
 
@@ -101,14 +110,13 @@ def matching(
     """
     check_model(body)
     check_count("ways", ways, least=1)
-    log_of("scale", scale)
+    check_positive("scale", scale)
     sees = alone() if context is None else context
 
     def init(key: Array) -> PyTree:
         first, second = jax.random.split(key)
         params = body.init(first)
-        dtype = jax.tree.leaves(params)[0].dtype
-        return {"body": params, "context": sees.init(second, dtype)}
+        return {"body": params, "context": sees.init(second, dtype_of(params))}
 
     def adapt(meta: PyTree, support: Batch) -> Matched:
         params, features = settled(body, meta["body"], support)
@@ -119,9 +127,13 @@ def matching(
     def predict(adapted: Matched, inputs: PyTree) -> Array:
         features = rows(body.apply(adapted.body, inputs))
         f = sees.query(adapted.context, features, adapted.examples)
-        shares = attention(f, adapted.examples, scale)
-        chances = product(shares, adapted.examples.members)
-        return jnp.log(jnp.maximum(chances, jnp.finfo(chances.dtype).tiny))
+        logits = _logits(f, adapted.examples, scale)
+        members = adapted.examples.members
+        # Not the logarithm of a sum, which at a large scale may be zero.
+        shares = jax.nn.logsumexp(logits[:, :, None], 1, b=members[None])
+        chosen = shares - jax.nn.logsumexp(logits, 1, keepdims=True)
+        least = never(chosen.dtype)
+        return jnp.where(adapted.examples.absent()[None], least, chosen)
 
     return at_once(init, adapt, predict, loss, metrics)
 
@@ -141,10 +153,14 @@ def attention(queries: Array, examples: Embedded, scale: float = 1.0) -> Array:
     >>> attention(jnp.array([[3.0, 3.0]]), examples)
     Array([[0.5, 0.5]], dtype=float32)
     """
+    return jax.nn.softmax(_logits(queries, examples, scale), 1)
+
+
+def _logits(queries: Array, examples: Embedded, scale: float) -> Array:
+    """Of attention: cosines, and never what has no label."""
     labelled = jnp.sum(examples.members, 1) > 0
     cosines = scale * product(unit(queries), unit(examples.features).T)
-    never = jnp.finfo(cosines.dtype).min
-    return jax.nn.softmax(jnp.where(labelled[None], cosines, never), 1)
+    return jnp.where(labelled[None], cosines, never(cosines.dtype))
 
 
 def unit(x: Array) -> Array:
@@ -190,6 +206,7 @@ def full_context(features: int, steps: int = 5) -> Context:
         }
 
     def support(params: PyTree, examples: Embedded) -> Array:
+        check_features("full_context", examples.features, features)
         forward, backward = (
             _run(params[name], examples, reverse=reverse)
             for name, reverse in (("forward", False), ("backward", True))
@@ -198,12 +215,11 @@ def full_context(features: int, steps: int = 5) -> Context:
 
     def query(params: PyTree, queries: Array, examples: Embedded) -> Array:
         g = examples.features
-        never = jnp.finfo(g.dtype).min
         memory = lstm_start(len(queries), features, g.dtype)
         for _ in range(steps):
             logits = product(memory.output, g.T)
             weights = jax.nn.softmax(
-                jnp.where(examples.present[None] > 0, logits, never)
+                jnp.where(examples.present[None] > 0, logits, never(g.dtype))
             )
             x = jnp.concatenate([queries, product(weights, g)], 1)
             memory = lstm(params["read"], x, memory)

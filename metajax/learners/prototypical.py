@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded
+from metajax.learners.at_once import Embedded, never
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product
@@ -42,7 +42,8 @@ def prototypical(
       loss: see `metajax.maml`.
       refinements: steps of soft k-means; the paper has 1.
       distractors: unlabelled examples may be of none of the classes: one more cluster,
-        at the origin, takes them, and its learnt scale r says how far it reaches.
+        at the origin, takes them, and its learnt scale r says how far it reaches. It
+        takes at least one refinement.
       metrics: see `metajax.maml`.
 
     Returns:
@@ -58,7 +59,7 @@ def prototypical(
     Source: Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017;
     Ren et al., "Meta-Learning for Semi-Supervised Few-Shot Classification", ICLR 2018.
     """
-    check_count("refinements", refinements, least=0)
+    check_count("refinements", refinements, least=int(distractors))
     rule = prototypes(refinements, distractors=distractors)
     return closed_form(body, ways, loss, rule, metrics=metrics)
 
@@ -82,19 +83,18 @@ def prototypes(refinements: int = 0, *, distractors: bool = False) -> HeadRule:
         centres = means(features, members)
         free = present * (jnp.sum(members, 1) == 0).astype(present.dtype)
         for _ in range(refinements):
-            shares = _shares(settings, features, centres) * free[:, None]
+            shares = _shares(settings, examples, centres) * free[:, None]
             centres = means(features, members + shares)
         return nearest(centres)
 
     return HeadRule(init, solve)
 
 
-def _shares(settings: PyTree, features: Array, centres: Array) -> Array:
+def _shares(settings: PyTree, examples: Embedded, centres: Array) -> Array:
     """Of each example in each class, by their distances: `float[n, ways]`."""
-    head = nearest(centres)
-    logits = (
-        jnp.matmul(features, head["kernel"], precision="highest") + head["bias"][None]
-    )
+    head, features = nearest(centres), examples.features
+    logits = product(features, head["kernel"]) + head["bias"][None]
+    logits = jnp.where(examples.absent()[None], never(logits.dtype), logits)
     if not settings:
         return jax.nn.softmax(logits, 1)
     size, scale = jnp.sum(features**2, 1, keepdims=True), settings["log_scale"]

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import at_once, embedded, rows, settled
+from metajax.errors import InputError
+from metajax.learners.at_once import at_once, embedded, never, rows, settled
 from metajax.learners.prototypical import means
 from metajax.losses import score_mse
 from metajax.types import (
@@ -31,11 +32,13 @@ class Compared(NamedTuple):
       body: the body's parameters.
       comparator: the comparator's.
       classes: `float[ways, ...]`, of the shape of the body's features.
+      absent: which have no support example, `bool[ways]`.
     """
 
     body: Params
     comparator: Params
     classes: Array
+    absent: Array
 
 
 def relation(
@@ -90,20 +93,38 @@ def relation(
         examples = embedded(rows(features), support.targets, ways)
         classes = means(examples.features, examples.members)
         classes = classes.reshape(ways, *features.shape[1:])
-        return Compared(params, meta["comparator"], classes)
+        absent = examples.absent()
+        pairs = _pairs(features, classes, unpadded(support.inputs)[1], absent)
+        compares = comparator.settle(meta["comparator"], pairs)
+        return Compared(params, compares, classes, absent)
 
     def predict(adapted: Compared, inputs: PyTree) -> Array:
-        pairs = _pairs(body.apply(adapted.body, inputs), adapted.classes)
-        if (present := unpadded(inputs)[1]) is not None:
-            pairs = Padded(pairs, jnp.repeat(present, ways))
-        return comparator.apply(adapted.comparator, pairs).reshape(-1, ways)
+        features = body.apply(adapted.body, inputs)
+        present = unpadded(inputs)[1]
+        pairs = _pairs(features, adapted.classes, present, adapted.absent)
+        logits = comparator.apply(adapted.comparator, pairs)
+        if logits.shape != (len(features) * ways, 1):
+            raise InputError(
+                f"the comparator must map {len(features) * ways} pairs to one output "
+                f"each, got shape {logits.shape}"
+            )
+        logits = logits.reshape(-1, ways)
+        return jnp.where(adapted.absent[None], never(logits.dtype), logits)
 
     return at_once(init, adapt, predict, loss, metrics)
 
 
-def _pairs(queries: Array, classes: Array) -> Array:
-    """Every query with every class: `[m * ways, ..., 2 channels]`."""
+def _pairs(
+    queries: Array, classes: Array, present: Array | None, absent: Array
+) -> PyTree:
+    """Every query with every class: `[m * ways, ..., 2 channels]`.
+
+    `Padded` where the queries are, so that padding has no part in a comparator's norms.
+    """
     shape = len(queries), *classes.shape
     each = jnp.broadcast_to(queries[:, None], shape)
     pairs = jnp.concatenate([jnp.broadcast_to(classes[None], shape), each], -1)
-    return pairs.reshape(-1, *pairs.shape[2:])
+    pairs = pairs.reshape(-1, *pairs.shape[2:])
+    if present is None:
+        return pairs
+    return Padded(pairs, (present[:, None] & ~absent[None]).ravel())

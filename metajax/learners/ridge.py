@@ -6,12 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from metajax.errors import InputError
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product, solve_positive
-from metajax.types import Array, Learner, Loss, Model, Params, PyTree
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_positive
 
 
 def r2d2(
@@ -52,7 +51,7 @@ def r2d2(
     ICLR 2019; Lee et al., "Meta-Learning with Differentiable Convex Optimization", CVPR
     2019.
     """
-    start = log_of("strength", strength)
+    start = math.log(check_positive("strength", strength))
 
     def init(dtype: Any) -> PyTree:
         return {
@@ -63,7 +62,7 @@ def r2d2(
 
     def solve(settings: PyTree, examples: Embedded) -> Params:
         weights = ridge(
-            examples.features, examples.members, jnp.exp(settings["log_strength"])
+            examples.labelled(), examples.members, jnp.exp(settings["log_strength"])
         )
         offset = jnp.broadcast_to(settings["offset"], (ways,))
         return {"kernel": jnp.exp(settings["log_scale"]) * weights, "bias": offset}
@@ -93,14 +92,3 @@ def ridge(x: Array, y: Array, strength: Array) -> Array:
     if few:
         return product(x.T, solve_positive(system, y))
     return solve_positive(system, product(x.T, y))
-
-
-def log_of(name: str, value: float) -> float:
-    """The logarithm of a setting that is to stay positive.
-
-    Raises:
-      InputError: if it is not a positive number.
-    """
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} must be a positive number, got {value!r}")
-    return math.log(value)

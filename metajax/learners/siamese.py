@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
+from metajax.learners.at_once import Embedded, at_once, embedded, never, rows, settled
 from metajax.losses import pair_cross_entropy
 from metajax.ops.positive import product
 from metajax.types import (
@@ -88,14 +88,15 @@ def siamese(
         return Twins(params, meta["comparator"], examples)
 
     def predict(adapted: Twins, inputs: PyTree) -> Array:
-        features, members = adapted.examples.features, adapted.examples.members
+        features, members, _ = adapted.examples
         queries = rows(body.apply(adapted.body, inputs))
         apart = jnp.abs(queries[:, None] - features[None])
         pairs = apart.reshape(-1, apart.shape[-1])
         logits = comparator.apply(adapted.comparator, pairs)
-        counts = jnp.sum(members, 0)
-        counts = jnp.where(counts > 0, counts, jnp.ones_like(counts))
-        return product(logits.reshape(apart.shape[:2]), members) / counts[None]
+        absent, counts = adapted.examples.absent()[None], jnp.sum(members, 0)[None]
+        sums = product(logits.reshape(apart.shape[:2]), members)
+        means = sums / jnp.where(absent, jnp.ones_like(counts), counts)
+        return jnp.where(absent, never(means.dtype), means)
 
     return at_once(init, adapt, predict, loss, metrics)
 

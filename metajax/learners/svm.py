@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from metajax.errors import InputError
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
-from metajax.learners.ridge import log_of
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product, solve_positive
-from metajax.types import Array, Learner, Loss, Model, Params, PyTree
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_positive
 
-BARRIER = 1e-8  # μ; at 1e-5 gradients were up to 7 % from their limit
+BARRIER = 1e-8  # μ; larger ones bias the gradient, see benchmarks/README.md
 SHRINK, STEPS = 0.2, 25  # of the barrier a step; steps of Newton's method
 SHORT = 0.95  # of the way to a bound
 
@@ -60,7 +59,7 @@ def meta_opt_net(
     Kernel-based Vector Machines", JMLR 2001.
     """
     for name, value in (("penalty", penalty), ("smoothing", smoothing)):
-        log_of(name, value)
+        check_positive(name, value)
     if ways == 1:
         raise InputError("a support vector machine needs at least 2 ways, got 1")
 
@@ -68,11 +67,9 @@ def meta_opt_net(
         return {"log_scale": jnp.zeros((), dtype)}
 
     def solve(settings: PyTree, examples: Embedded) -> Params:
-        x, labels = examples.features, examples.members
-        # An example without a label, or padding, has no part: any will do for it.
-        there = jnp.sum(labels, 1, keepdims=True)
-        labels = labels + (1 - there) / ways
-        x = x * (there > 0).astype(x.dtype)
+        x, labels = examples.labelled(), examples.members
+        # Without features an example has no part: any label will do for it.
+        labels = labels + (1 - jnp.sum(labels, 1, keepdims=True)) / ways
         gram = product(x, x.T) + smoothing * jnp.eye(len(x), dtype=x.dtype)
         duals = crammer_singer(gram, labels, penalty)
         weights = jnp.exp(settings["log_scale"]) * product(x.T, duals)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from metajax.models.blocks import blocks, map_shape
 from metajax.models.headed import headed
 from metajax.models.mlp import mlp
+from metajax.models.norms import NormName
 from metajax.types import Model
 
 LEAST = 2  # pixels; smaller maps are not halved
@@ -17,6 +18,7 @@ def comparator(
     filters: int = 64,
     hidden: int = 8,
     *,
+    norm: NormName = "transductive",
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
     """Two convolutional blocks and two linear layers, of a pair's joined features.
@@ -27,6 +29,7 @@ def comparator(
       pair_shape: (height, width, channels) of a pair, of twice a body's channels.
       filters: the number of features of each block.
       hidden: the width of the first linear layer.
+      norm: see `metajax.conv4`; of pairs.
       dtype: of the parameters.
 
     Returns:
@@ -48,5 +51,5 @@ def comparator(
     for _ in range(2):
         halve.append(min(size[:2]) >= LEAST)
         size = map_shape(pair_shape, filters, halve)
-    body = blocks(pair_shape, filters, halve, dtype=dtype)
+    body = blocks(pair_shape, filters, halve, norm=norm, dtype=dtype)
     return headed(body, mlp(math.prod(size), (hidden,), 1, dtype=dtype))

@@ -53,7 +53,7 @@ def conv4(
 
     Raises:
       InputError: for a number out of range, an unknown `pooling`, `head` or `norm`, or
-        images of fewer than 16 rows or columns with max pooling.
+        images too small for so many halvings with max pooling.
 
     >>> import jax
     >>> model = conv4(ways=5, filters=8)

@@ -192,6 +192,8 @@ def test_what_is_read_in_order_is_shuffled():
     [
         ("maml", ["--data.train-ways", "6"], "--data.train-ways is not for maml"),
         ("r2d2", ["--data.train-ways", "0"], "--data.train-ways must be a whole"),
+        ("siamese", ["--augment.fewest-ways", "3"], "--augment.fewest-ways is not for"),
+        ("r2d2", ["--inner.batch", "3"], "--inner.batch is not for a learner without"),
         ("relation", ["--loss", "sum-over-ways"], "--loss must be mean for these"),
         ("siamese", ["--model.halvings", "5"], "halvings must be at most 4, got 5"),
     ],

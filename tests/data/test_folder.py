@@ -113,7 +113,9 @@ def test_two_tables_are_not_mixed(tmp_path):
     fill(tmp_path, "1.png")
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("filename,label\n1.png,x\n")
-    assert "found 1 images in no class" in refused(tmp_path, SIZE)
+    assert "has several tables (a.csv, b.csv)" in refused(tmp_path, SIZE)
+    (tmp_path / "b.csv").rename(tmp_path / "._b.csv")  # as macOS leaves them
+    assert image_folder(tmp_path, SIZE).names == ("x",)
     assert image_folder(tmp_path / "b.csv", SIZE).names == ("x",)
 
 

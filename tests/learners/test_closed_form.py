@@ -217,6 +217,48 @@ def test_ways_shape_no_parameter(body, episode, factory):
 
 
 @every_factory
+def test_a_class_without_examples_is_never_chosen(body, episode, factory):
+    """And changes nothing of the others', but where it bounds the SVM."""
+    few, many = factory(body, WAYS), factory(body, WAYS + 2)
+    meta = few.init(KEY)
+    wide, plain = (logits(learner, meta, episode) for learner in (many, few))
+    assert np.all(wide[:, WAYS:] < -1e30)
+    if factory is not mj.meta_opt_net:
+        np.testing.assert_allclose(wide[:, :WAYS], plain, rtol=1e-9, atol=1e-12)
+        ours, theirs = (gradient(learner)(meta, episode) for learner in (many, few))
+        assert relative(ours, theirs) < 1e-9
+
+
+@every_factory
+def test_examples_without_a_label_have_no_part(body, episode, factory):
+    """But where they refine prototypes."""
+    learner = factory(body, WAYS)
+    meta, (x, y) = learner.init(KEY), episode.support
+    more = jnp.concatenate([x, 2 * x[:3]])
+    known = jnp.concatenate([jnp.eye(WAYS)[y], jnp.zeros((3, WAYS))])
+    wide = episode._replace(support=Batch(more, known))
+    ours, theirs = (gradient(learner)(meta, e) for e in (wide, episode))
+    assert relative(ours, theirs) < 1e-7
+
+
+@every_factory
+def test_features_of_no_parameters(episode, factory):
+    learner = factory(
+        mj.Model(lambda key: {}, lambda _, x: x.astype(jnp.float32)), WAYS
+    )
+    value, _ = learner.loss(learner.init(KEY), episode)
+    assert np.isfinite(value)
+
+
+@every_factory
+def test_refuses_probabilities_of_other_ways(body, episode, factory):
+    learner = factory(body, WAYS)
+    soft = episode.support._replace(targets=jnp.ones((6, WAYS + 1)))
+    with pytest.raises(mj.InputError, match="of 3 ways, got"):
+        learner.adapt(learner.init(KEY), soft)
+
+
+@every_factory
 @pytest.mark.parametrize("ways", [0, 2.5])
 def test_refuses_other_ways(body, factory, ways):
     with pytest.raises(mj.InputError, match="ways must be a whole number"):
@@ -232,6 +274,7 @@ def test_refuses_other_ways(body, factory, ways):
         (lambda body: mj.meta_opt_net(body, 1), "at least 2 ways, got 1"),
         (lambda body: mj.meta_opt_net(body, 2, penalty=-1), "penalty must be a"),
         (lambda body: mj.prototypical(body, 2, refinements=-1), "refinements must"),
+        (lambda body: mj.prototypical(body, 2, distractors=True), "refinements must"),
         (lambda body: mj.matching(body, 2, scale=0), "scale must be a positive"),
     ],
 )

@@ -69,6 +69,17 @@ def test_matching(body, episode, scale):
     )
 
 
+def test_a_large_scale_leaves_a_gradient(body, episode):
+    wrong = episode._replace(
+        query=episode.support._replace(targets=(episode.support.targets + 1) % WAYS)
+    )
+    learner = mj.matching(body, WAYS, scale=1e4)
+    meta = learner.init(KEY)
+    value, grads = jax.value_and_grad(lambda m: learner.loss(m, wrong)[0])(meta)
+    assert np.isfinite(value)
+    assert max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(grads)) > 1
+
+
 def test_full_context(body, episode):
     steps, context = 3, learners.full_context(FEATURES, 3)
     learner = mj.matching(body, WAYS, context=context)
@@ -157,6 +168,51 @@ def test_a_relation_network_of_images(float64):
     wide = episode._replace(query=query)
     plain, padded = (jax.jit(learner.loss)(meta, e)[0] for e in (episode, wide))
     np.testing.assert_allclose(padded, plain, rtol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["support", "task"])
+def test_a_relation_network_settles_on_the_support_set(float64, norm):
+    body = mj.conv4(
+        3, 4, image_shape=(16, 16, 1), halvings=2, norm=norm, dtype=jnp.float64
+    )
+    compare = comparator((4, 4, 8), filters=4, norm=norm, dtype=jnp.float64)
+    learner = mj.relation(body.parts[0], compare, WAYS)
+    support, query = image_episode(KEY, dtype=jnp.float64)
+    adapted = learner.adapt(learner.init(KEY), support)
+    together = jax.jit(learner.predict)(adapted, query.inputs)
+    alone = jax.jit(learner.predict)(adapted, query.inputs[:1])
+    np.testing.assert_allclose(alone[0], together[0], rtol=1e-9)
+
+
+def test_a_class_without_examples_is_never_chosen(body, episode):
+    compare = mj.mlp(2 * FEATURES, (4,), 1, dtype=jnp.float64)
+    layer = mj.dense(FEATURES, 1, dtype=jnp.float64)
+    for build in (
+        lambda ways: mj.relation(body, compare, ways),
+        lambda ways: mj.siamese(body, layer, ways),
+    ):
+        meta = build(WAYS).init(KEY)
+        wide, plain = (outputs(build(n), meta, episode) for n in (WAYS + 2, WAYS))
+        np.testing.assert_allclose(wide[:, :WAYS], plain, rtol=1e-9)
+        assert np.all(wide[:, WAYS:] < -1e30)
+
+
+@pytest.mark.parametrize("loss", [mj.score_mse, mj.pair_cross_entropy])
+def test_an_unknown_label_is_no_number(loss):
+    assert np.isnan(loss(jnp.zeros((2, 5)), jnp.array([0, 7])))
+
+
+def test_a_comparator_has_one_output(body, episode):
+    learner = mj.relation(body, mj.mlp(2 * FEATURES, (4,), 2, dtype=jnp.float64), WAYS)
+    with pytest.raises(mj.InputError, match="one output each, got shape"):
+        learner.loss(learner.init(KEY), episode)
+
+
+def test_full_context_is_of_the_bodys_features(body, episode):
+    context = learners.full_context(FEATURES + 1)
+    learner = mj.matching(body, WAYS, context=context)
+    with pytest.raises(mj.InputError, match="built for 7 features, and the body has 6"):
+        learner.loss(learner.init(KEY), episode)
 
 
 @pytest.mark.parametrize("factory", [mj.relation, mj.siamese])
