@@ -24,11 +24,40 @@ def list_images(folder: Path, split: Split | None) -> Classes:
       InputError: if the folder, the split or an image is not there, or a table is
         not as expected.
     """
+    check_folder(folder)
+    classes = _whole(folder) if split is None else _split(folder, split)
+    return {name: sorted(files) for name, files in sorted(classes.items())}
+
+
+def list_loose(folder: Path) -> list[str]:
+    """Every image in a folder, at any depth, by its path below it, sorted.
+
+    Raises:
+      InputError: if the folder is not there, or there are none.
+    """
+    check_folder(folder)
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for inner in _folders(folder)
+        for path in _images(inner)
+    )
+    if not names:
+        raise InputError(
+            f"no images in {folder}: looked for {', '.join(SUFFIXES)} at any depth; "
+            f"found {_entries(folder)}"
+        )
+    return names
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a folder of images is one.
+
+    Raises:
+      InputError: if it is not.
+    """
     if not folder.is_dir():
         what = "a file, not a folder; unpack it" if folder.exists() else "not there"
         raise InputError(f"expected a folder of images at {folder}, which is {what}")
-    classes = _whole(folder) if split is None else _split(folder, split)
-    return {name: sorted(files) for name, files in sorted(classes.items())}
 
 
 def _whole(folder: Path) -> Classes:
