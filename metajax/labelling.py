@@ -77,8 +77,8 @@ def leave_one_out(
 
     Leaving out one of each class keeps the classes as even as they were: one alone
     would leave its own class the smallest, which learners of a head take as a sign
-    against it (MAML of two shots a class told 12 % right so, of five classes, where 50
-    to 60 % of others were). A class of a single example is left as it is.
+    against it (12 % were told right so by MAML, of five classes of two shots, where
+    more than half of other drawings were). A class of a single example is left as it is.
 
     Args:
       alone: the learner.
@@ -161,7 +161,11 @@ def temperature(own: Told, held: Told | None = None) -> float:
       T = argmin_T -Σ_own log p_T(x_i)[y_i] - W/N Σ_held log p_T(x_j)[y_j]
 
     The task's own examples are few, and those of other tasks are of other classes: the
-    N held ones weigh as much as W = 30 of its own. (WHY)
+    N held ones weigh as much as W = 30 of its own. On alphabets that a prototypical
+    network never saw, the expected calibration error of 5 classes of 2 shots was 4 %
+    with both, 6 % with the held ones alone and 20 % with its own alone; of 10 classes
+    of 3 shots 4, 7 and 14 %; of 30 of 1 to 10 shots 1, 4 and 2 % (and 4, 11 and 11 %
+    with T = 1). Of MAML it helps less: `benchmarks/README.md`.
 
     Without any of other tasks, labels are smoothed by Platt's rule, [y_i = k] becoming
     (n+1)/(n+2), the rest shared by the other classes: a handful that are all told right

@@ -156,7 +156,7 @@ def test_the_calibration_error_by_hand():
 
 
 def test_every_class_counts_alike():
-    """An example given three times is the same as once; of even shots it is the mean."""
+    """An example thrice is the same as once; of even shots it is the mean."""
     z = jax.random.normal(KEY, (4, 5))
     labels = jnp.array([0, 1, 2, 1])
     rows = jnp.array([0, 0, 0, 1, 2, 3])

@@ -29,7 +29,7 @@ from metajax.cli.presets import Config, Conv4Model, FolderData, OmniglotData
 from metajax.cli.run import Kept, check_config, configured, restored
 from metajax.cli.tasks import Places, Task, build_task
 from metajax.data.decoding import Mode, decode_classes
-from metajax.data.listing import check_folder, list_images, list_loose
+from metajax.data.listing import list_images, list_loose
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.errors import InputError
 from metajax.evaluation import Z95
@@ -49,7 +49,6 @@ from metajax.types import Array, Batch, Loss, Model, PyTree, check_count
 BATCH = 64  # pictures at a time
 QUERIES, TOLD, FEWEST = 3, 600, 10  # validation: a class, in all, and tasks at least
 SECONDS = 10.0  # between two lines of progress
-COLUMNS = "file", "label", "confidence", "runner_up", "runner_up_confidence"
 PLATFORMS = "cpu", "cuda"
 # Their networks cannot settle on the support set: a query needs it beside itself.
 BESIDE = ("mtl", "relation")
@@ -65,11 +64,15 @@ class Targets:
     save: Path | None = None
     export: Path | None = None
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         """Refuses, before anything is computed, what would fail at the end.
 
+        Returns:
+          The pictures to label, by their paths below the folder of them.
+
         Raises:
-          InputError: if a path will not do, or nothing was asked for.
+          InputError: if a path will not do, or nothing was asked for, or there are no
+            pictures.
         """
         if (self.images is None) != (self.out is None):
             given, wanted = (
@@ -85,8 +88,6 @@ class Targets:
                 "expected --images DIR with --out FILE, or --save or --export FILE; "
                 "got none of them"
             )
-        if self.images is not None:
-            check_folder(self.images)
         if self.export is not None and find_spec("flatbuffers") is None:
             raise InputError("--export needs flatbuffers: pip install flatbuffers")
         files = self._files()
@@ -98,6 +99,7 @@ class Targets:
                 f"{' and '.join(files)} must be different files, got "
                 f"{', '.join(map(str, files.values()))}"
             )
+        return [] if self.images is None else list_loose(self.images)
 
     def _files(self) -> dict[str, Path]:
         files = {
@@ -179,15 +181,27 @@ def _shares(
     return jax.nn.softmax(logits / jnp.asarray(temperature, logits.dtype))
 
 
-def label(labeller: Labeller, targets: Targets) -> None:
-    """Labels what was asked for, and writes what was asked for."""
+def label(labeller: Labeller, targets: Targets, files: Sequence[str]) -> None:
+    """Writes what was asked for.
+
+    Args:
+      labeller: what labels.
+      targets: what is to be written.
+      files: the pictures, as `targets.check` lists them.
+    """
     if targets.save is not None:
         save(labeller, targets.save)
         print(f"saved to {targets.save}")
     if targets.export is not None:
         print(export(labeller, targets.export))
     if targets.images is not None and targets.out is not None:
-        _label_folder(labeller, targets.images, targets.out, targets.html)
+        print(f"labelling {len(files)} pictures", file=sys.stderr)
+        labels = Labels(labeller, targets.images, Shown() if targets.html else None)
+        write_blocks(targets.out, labels.lines(files))
+        labels.say()
+        print(f"{labels.counts.total()} labels written to {targets.out}")
+        labels.write_refused(targets.out.with_suffix(".unreadable.csv"))
+        labels.write_page(targets.html)
 
 
 class Row(NamedTuple):
@@ -199,59 +213,76 @@ class Row(NamedTuple):
     runner_up: str
     runner_up_confidence: float
 
+    def line(self) -> bytes:
+        """As CSV."""
+        shares = (f"{self.confidence:.4f}", f"{self.runner_up_confidence:.4f}")
+        return _line((self.file, self.label, shares[0], self.runner_up, shares[1]))
 
-def _label_folder(labeller: Labeller, folder: Path, out: Path, html: Path | None):
-    files = list_loose(folder)
-    print(f"labelling {len(files)} pictures", file=sys.stderr)
-    refused: list[Unreadable] = []
-    counts: Counter[str] = Counter()
-    shown = Shown()
-    batches = decode_ahead(
-        folder,
-        files,
-        labeller.look.size,
-        labeller.look.mode,
-        batch=BATCH,
-        refuse=refused.append,
-    )
 
-    def lines() -> Iterator[bytes]:
-        yield _line(COLUMNS)
-        for rows, images in _told(labeller, _reported(batches, len(files))):
-            counts.update(row.label for row in rows)
-            if html is not None:
-                for row, image in zip(rows, images):
-                    shown.offer(row, image)
-            yield b"".join(
-                _line([r.file, r.label, f"{r[2]:.4f}", r.runner_up, f"{r[4]:.4f}"])
-                for r in rows
-            )
+class Labels:
+    """The labels of a folder as they are made: counted, and shown if asked for.
 
-    write_blocks(out, lines())
-    for name in labeller.classes:
-        print(f"{counts[name]:>8} {name}")
-    print(f"{counts.total()} labels written to {out}")
-    _write_refused(out.with_suffix(".unreadable.csv"), refused)
-    if html is not None:
+    Args:
+      labeller: what labels.
+      folder: of the pictures.
+      shown: takes them, for the page.
+    """
+
+    def __init__(self, labeller: Labeller, folder: Path, shown: Shown | None):
+        self.counts: Counter[str] = Counter()
+        self._refused: list[Unreadable] = []
+        self._labeller, self._folder, self._shown = labeller, folder, shown
+
+    def lines(self, files: Sequence[str]) -> Iterator[bytes]:
+        """The table, a batch of lines at a time."""
+        look = self._labeller.look
+        batches = decode_ahead(
+            self._folder,
+            files,
+            look.size,
+            look.mode,
+            batch=BATCH,
+            refuse=self._refused.append,
+        )
+        yield _line(Row._fields)
+        for batch in _reported(batches, len(files)):
+            rows = _told(self._labeller, batch)
+            self.counts.update(row.label for row in rows)
+            if self._shown is not None:
+                for row, image in zip(rows, batch.images):
+                    self._shown.offer(row, image)
+            yield b"".join(row.line() for row in rows)
+
+    def say(self) -> None:
+        """Prints how many have each label."""
+        for name in self._labeller.classes:
+            print(f"{self.counts[name]:>8} {name}")
+
+    def write_refused(self, path: Path) -> None:
+        """Writes what could not be read; of nothing, no file, nor an earlier one."""
+        if not self._refused:
+            path.unlink(missing_ok=True)
+            return
+        write_blocks(path, [_line(Unreadable._fields), *map(_line, self._refused)])
+        print(f"{len(self._refused)} could not be read: listed in {path}")
+
+    def write_page(self, path: Path | None) -> None:
+        """Writes the page, if there is to be one."""
+        if path is None or self._shown is None:
+            return
+        labeller, count = self._labeller, self.counts.total()
         facts = {
-            "pictures": f"{counts.total()} of {folder}",
-            "could not be read": len(refused),
+            "pictures": f"{count} of {self._folder}",
+            "could not be read": len(self._refused),
             "learner": labeller.config.learner,
             "taught by": (
                 f"{labeller.support} pictures of {len(labeller.classes)} classes"
             ),
             **dict(zip(("expect", "and"), labeller.expected)),
         }
-        write_whole(html, label_page(shown, counts, facts).encode(errors="replace"))
-        print(f"shown in {html}{shown.cut(counts.total())}")
-
-
-def _write_refused(path: Path, refused: Sequence[Unreadable]) -> None:
-    if not refused:
-        path.unlink(missing_ok=True)  # an earlier run's
-        return
-    write_blocks(path, [_line(Unreadable._fields), *map(_line, refused)])
-    print(f"{len(refused)} could not be read: listed in {path}")
+        text = label_page(self._shown, self.counts, facts)
+        write_whole(path, text.encode(errors="backslashreplace"))
+        print(f"shown in {path}{self._shown.cut(count)}")
 
 
 def _line(values: Iterable[str]) -> bytes:
@@ -261,20 +292,24 @@ def _line(values: Iterable[str]) -> bytes:
     return text.getvalue().encode(errors="backslashreplace")
 
 
-def _told(
-    labeller: Labeller, batches: Iterable[Decoded]
-) -> Iterator[tuple[list[Row], np.ndarray]]:
-    """The rows of each batch, and its images."""
-    for files, images in batches:
-        shares = np.asarray(labeller.shares(images))[: len(files)]
-        first, second = np.argsort(-shares, axis=1, kind="stable")[:, :2].T
-        names = labeller.classes
-        yield (
-            [
-                Row(file, names[a], float(p[a]), names[b], float(p[b]))
-                for file, p, a, b in zip(files, shares, first, second)
-            ],
-            images,
+def _told(labeller: Labeller, batch: Decoded) -> list[Row]:
+    """The rows of a batch."""
+    shares = np.asarray(labeller.shares(batch.images))[: len(batch.files)]
+    _check_finite(shares)
+    first, second = np.argsort(-shares, axis=1, kind="stable")[:, :2].T
+    names = labeller.classes
+    return [
+        Row(file, names[a], float(p[a]), names[b], float(p[b]))
+        for file, p, a, b in zip(batch.files, shares, first, second)
+    ]
+
+
+def _check_finite(outputs: np.ndarray) -> None:
+    if not np.all(np.isfinite(outputs)):
+        raise InputError(
+            "the learner's outputs are not finite: its training, or its adaptation to "
+            "these pictures, diverged; try --checkpoint best, or train it at a lower "
+            "rate"
         )
 
 
@@ -315,7 +350,7 @@ def teach(
     print(_counted(classes))
     batch = _read_support(classes, look)
     alone = build_alone(config, task, len(classes))
-    held = _held_out(config, places, list(map(len, classes.values())))
+    held = held_out(config, places, list(map(len, classes.values())))
     degree, expected = calibrated(alone, meta, batch, tuple(classes), held)
     for line in expected:
         print(line)
@@ -432,8 +467,17 @@ class Held(NamedTuple):
     why: str = ""
 
 
-def _held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
-    """Tasks like the one of a folder, of the run's validation classes."""
+def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
+    """Tasks like the one of a folder, of the run's validation classes.
+
+    Args:
+      config: of the run.
+      places: of its data.
+      shots: of each class of the folder.
+
+    Returns:
+      The tasks; or why there are none, where the data are not at hand or too few.
+    """
     if why := _missing(config, places):
         return Held(why=why)
     ways, most = len(shots), max(shots)
@@ -480,12 +524,14 @@ def calibrated(
       The temperature, see `metajax.labelling.temperature`, and lines of text.
     """
     own = leave_one_out(alone, meta, support)
+    _check_finite(own.logits)
     lines = [_own_words(own, support, classes)]
     if held.episodes is None:
         lines.append(f"the run's validation classes are not used ({held.why})")
         others = None
     else:
         others = tell_episodes(alone, meta, held.episodes)
+        _check_finite(others.logits)
         lines.append(_others_words(others, held.tasks))
     if not len(own.labels) and others is None:
         lines.append("so confidences are as the learner has them, not calibrated")

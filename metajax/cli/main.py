@@ -236,21 +236,22 @@ class Label:
         from metajax.cli.label import Targets, label, load, teach
 
         targets = Targets(self.images, self.out, self.html, self.save, self.export)
-        targets.check()
+        files = targets.check()
+        places = Places(self.archives, self.data_dir, self.run_images)
         if self.source is not None:
-            if self.run is not None or self.support is not None:
+            if self.run or self.support or places != Places():
                 raise InputError(
-                    "--from FILE holds the run and its classes; leave out the run and "
-                    "--support"
+                    "--from FILE holds the run and its classes; leave out the run, its "
+                    "data and --support"
                 )
-            label(load(self.source), targets)
+            label(load(self.source), targets, files)
             return
         if self.run is None or self.support is None:
             raise InputError(
                 "expected a run's directory and --support DIR, or --from FILE"
             )
-        places = Places(self.archives, self.data_dir, self.run_images)
-        label(teach(self.run, self.support, places, kept=self.checkpoint), targets)
+        taught = teach(self.run, self.support, places, kept=self.checkpoint)
+        label(taught, targets, files)
 
 
 @dataclass(frozen=True)

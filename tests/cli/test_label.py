@@ -24,14 +24,14 @@ from metajax.cli.build import LEARNERS, build_learner, build_optimizer
 from metajax.cli.label import BESIDE, build_alone, look_of
 from metajax.cli.label_page import Shown, label_page
 from metajax.cli.main import main
-from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, Inner
+from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
 from metajax.data import omniglot_builder
 from metajax.data.decoding import decode
 from metajax.fingerprint import described
 from metajax.training import init_state
 from metajax.types import Batch
-from tests.helpers import KEY, cut, drawing
+from tests.helpers import KEY, cut, drawing, write_image
 
 SMALL = [
     *("--outer.steps", "4", "--outer.tasks", "2", "--model.filters", "8"),
@@ -65,16 +65,20 @@ def prototypical(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module")
-def maml(tmp_path_factory):
+def begun(directory, config, places=None):
     """A run that has only begun."""
-    directory = tmp_path_factory.mktemp("runs") / "maml"
-    config = replace(PRESETS["glyphs"], model=Conv4Model(filters=8))
     run.claim(directory, config)
-    learner = build_learner(config, build_task(config.data, Places()), steps=1)
+    task = build_task(config.data, places or Places())
+    learner = build_learner(config, task, steps=1)
     state = init_state(learner, build_optimizer(config), KEY)
     Checkpoints(directory / "checkpoints").save(state)
     return directory
+
+
+@pytest.fixture(scope="module")
+def maml(tmp_path_factory):
+    config = replace(PRESETS["glyphs"], model=Conv4Model(filters=8))
+    return begun(tmp_path_factory.mktemp("runs") / "maml", config)
 
 
 def draw(kind, number):
@@ -149,7 +153,7 @@ def labelled(prototypical, folders, tmp_path_factory):
 
 def test_every_picture_has_its_label(labelled, folders):
     rows = rows_of(labelled / "labels.csv")
-    assert list(rows[0]) == list(command.COLUMNS)
+    assert list(rows[0]) == list(command.Row._fields)
     images = folders / "images"
     names = sorted(p.relative_to(images).as_posix() for p in images.rglob("*.png"))
     assert [row["file"] for row in rows] == names and len(names) == 70
@@ -295,7 +299,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
         (["--out", "{}/a", "--html", "{}/a"], "--out and --html must be different"),
         (["--out", "{}/a", "--images", "{}/no"], "images at {}/no, which is not there"),
         (["--out", "{}/a", "--support", "{}/no"], "at {}/no, which is not there"),
-        (["--out", "{}/a", "--from", "{}/no"], "leave out the run and --support"),
+        (["--out", "{}/a", "--from", "{}/no"], "leave out the run, its"),
         ([], "--images needs --out"),
     ],
 )
@@ -339,6 +343,19 @@ def test_labels_that_break_off_leave_the_old_ones(
     assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 130
     assert len(calls) == 2 and out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
+
+
+def test_a_learner_that_diverged(maml, folders, tmp_path, capsys, monkeypatch):
+    meta = command.restored
+
+    def diverged(*args):
+        config, task, found, step = meta(*args)
+        return config, task, jax.tree.map(lambda x: x * jnp.nan, found), step
+
+    monkeypatch.setattr(command, "restored", diverged)
+    assert label(maml, folders, tmp_path / "labels.csv") == 1
+    assert "the learner's outputs are not finite" in error(capsys)
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_was_saved_labels_alike(labelled, folders, tmp_path, capsys):
@@ -456,6 +473,32 @@ def test_pictures_are_seen_as_omniglot_was(tmp_path):
     np.testing.assert_allclose(seen, built / 255.0, rtol=1e-6)
     colour = look_of(PRESETS["miniimagenet-5w1s-small"])
     assert colour == ((42, 42), "RGB", False)
+
+
+def test_a_run_of_a_folder_of_colours(tmp_path, capsys):
+    colours = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+    for k, (name, colour) in enumerate(colours.items()):
+        for i in range(4):
+            shade = tuple(c + 10 * i for c in colour)
+            write_image(tmp_path / "own" / "validation" / name / f"{i}.jpg", shade)
+        write_image(tmp_path / "support" / name / "a.png", colour)
+        write_image(tmp_path / "images" / f"{name}{k}.webp", shade, size=(9, 30))
+    config = replace(
+        PRESETS["miniimagenet-5w1s-small"],
+        data=FolderData(size=16),
+        model=Conv4Model(filters=4, norm="task"),
+        learner="prototypical",
+        loss="mean",
+    )
+    places = Places(images=tmp_path / "own")
+    directory = begun(tmp_path / "run", config, places)
+    assert label(directory, tmp_path, tmp_path / "labels.csv") == 0
+    assert "not used (they are a folder of yours: give it by" in capsys.readouterr().out
+    rows = rows_of(tmp_path / "labels.csv")
+    assert [row["label"] for row in rows] == ["blue", "green", "red"]
+    own = ["--run-images", str(tmp_path / "own"), "--data-dir", str(tmp_path / "kept")]
+    assert label(directory, tmp_path, tmp_path / "labels.csv", *own) == 0
+    assert "pictures of the run's validation classes, in 10" in capsys.readouterr().out
 
 
 def test_bright_ink_is_warned_of(prototypical, folders, tmp_path, capsys):
