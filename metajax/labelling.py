@@ -78,7 +78,7 @@ def leave_one_out(
     Leaving out one of each class keeps the classes as even as they were: one alone
     would leave its own class the smallest, which learners of a head take as a sign
     against it (12 % were told right so by MAML, of five classes of two shots, where
-    more than half of other drawings were). A class of a single example is left as it is.
+    more than half of other drawings were). A class of one example keeps it.
 
     Args:
       alone: the learner.
