@@ -20,9 +20,10 @@ import tyro
 
 from metajax import data
 from metajax.cli.build import LEARNERS
-from metajax.cli.label import build_alone, held_out
+from metajax.cli.labeller import build_alone
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places
+from metajax.cli.teaching import held_out
 from metajax.labelling import (
     Told,
     calibration_error,

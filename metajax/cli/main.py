@@ -233,7 +233,9 @@ class Label:
 
     def __call__(self) -> None:
         """Labels."""
-        from metajax.cli.label import Targets, label, load, teach
+        from metajax.cli.label import Targets, label
+        from metajax.cli.label_files import load
+        from metajax.cli.teaching import teach
 
         targets = Targets(self.images, self.out, self.html, self.save, self.export)
         files = targets.check()

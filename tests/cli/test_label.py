@@ -19,10 +19,10 @@ from PIL import Image
 
 from metajax.checkpoint import Checkpoints
 from metajax.cli import label as command
-from metajax.cli import run
+from metajax.cli import label_files, labeller, run, teaching
 from metajax.cli.build import LEARNERS, build_learner, build_optimizer
-from metajax.cli.label import BESIDE, build_alone, look_of
 from metajax.cli.label_page import Shown, label_page
+from metajax.cli.labeller import BESIDE, build_alone, look_of
 from metajax.cli.main import main
 from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
@@ -50,7 +50,7 @@ def relaxed():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(run, "VALIDATION_TASKS", 2)
-    monkeypatch.setattr(command, "TOLD", 9)
+    monkeypatch.setattr(teaching, "TOLD", 9)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def labelled(prototypical, folders, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labelled")
     flags = ["--html", folder / "page.html", "--save", folder / "adapted.npz"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "TOLD", 9)
+        patch.setattr(teaching, "TOLD", 9)
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             assert label(prototypical, folders, folder / "labels.csv", *flags) == 0
     return folder
@@ -306,7 +306,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
 def test_a_mistake_is_told_before_anything_is_computed(
     prototypical, folders, tmp_path, capsys, monkeypatch, flags, said
 ):
-    monkeypatch.setattr(command, "restored", lambda *_: pytest.fail("it computed"))
+    monkeypatch.setattr(teaching, "restored", lambda *_: pytest.fail("it computed"))
     given = ["--support", str(folders / "support"), "--images", str(folders / "images")]
     own = [flag.format(tmp_path) for flag in flags]
     assert main(["label", str(prototypical), *given, *own]) == 1
@@ -330,7 +330,7 @@ def test_labels_that_break_off_leave_the_old_ones(
 ):
     out = tmp_path / "labels.csv"
     out.write_text("old")
-    told, calls = command._shares, []
+    told, calls = labeller._shares, []
 
     def breaks(*args):
         calls.append(args)
@@ -338,7 +338,7 @@ def test_labels_that_break_off_leave_the_old_ones(
             raise KeyboardInterrupt
         return told(*args)
 
-    monkeypatch.setattr(command, "_shares", breaks)
+    monkeypatch.setattr(labeller, "_shares", breaks)
     arguments = ["--images", str(folders / "images"), "--out", str(out)]
     assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 130
     assert len(calls) == 2 and out.read_text() == "old"
@@ -346,13 +346,13 @@ def test_labels_that_break_off_leave_the_old_ones(
 
 
 def test_a_learner_that_diverged(maml, folders, tmp_path, capsys, monkeypatch):
-    meta = command.restored
+    meta = teaching.restored
 
     def diverged(*args):
         config, task, found, step = meta(*args)
         return config, task, jax.tree.map(lambda x: x * jnp.nan, found), step
 
-    monkeypatch.setattr(command, "restored", diverged)
+    monkeypatch.setattr(teaching, "restored", diverged)
     assert label(maml, folders, tmp_path / "labels.csv") == 1
     assert "the learner's outputs are not finite" in error(capsys)
     assert not any(tmp_path.iterdir())
@@ -524,8 +524,8 @@ def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and what it was taught; abstractly."""
     config = replace(SMALLEST, learner=learner)
     task, key = build_task(config.data, Places()), KEY
-    body = command._body(config).init(key) if learner == "mtl" else None
-    alone = build_alone(config, task, 3, **command._with_backbone(body))
+    body = label_files._body(config).init(key) if learner == "mtl" else None
+    alone = build_alone(config, task, 3, **label_files._with_backbone(body))
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
     return config, task, alone, body, support
@@ -537,7 +537,9 @@ def test_any_learner_is_rebuilt_from_a_file(learner):
     meta = jax.eval_shape(alone.learner.init, KEY)
     taught = jax.eval_shape(alone.adapt, meta, support)
     like = jax.eval_shape(
-        partial(command._like, config, task, look_of(config), len(support.targets), 3)
+        partial(
+            label_files._like, config, task, look_of(config), len(support.targets), 3
+        )
     )
     assert described(like) == described({"taught": taught, "backbone": body})
 
