@@ -200,6 +200,67 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Label:
+    """Label a folder of pictures by a few that are labelled, with a trained run.
+
+    The pictures may be of any size; they are seen as the run's were. Those of runs of
+    Omniglot and of glyphs are taken as dark ink on white paper, in grey.
+    """
+
+    run: tyro.conf.Positional[Path | None] = None
+    """The run's directory; none with --from."""
+    support: Path | None = None
+    """Folder of labelled pictures: CLASS/*, of two classes or more, and any number of
+    pictures of each."""
+    images: Path | None = None
+    """Folder of the pictures to label, at any depth."""
+    out: Path | None = None
+    """Where the labels go, as CSV: file, label, confidence, runner-up and its
+    confidence. Pictures that cannot be read are listed beside it."""
+    html: Path | None = None
+    """A page of the pictures by label, the least sure first."""
+    save: Path | None = None
+    """A file for what was learnt, for --from."""
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Such a file, in place of a run and --support."""
+    export: Path | None = None
+    """A file for it as a program of StableHLO, which runs without metajax."""
+    checkpoint: Literal["last", "best"] = "last"
+    """The run's newest, or that of the best validation."""
+    archives: Path | None = None
+    """To measure what to expect on the run's validation classes too: folder of
+    images_background.zip and images_evaluation.zip (Omniglot)."""
+    data_dir: Path | None = None
+    """The same: folder of prepared data; TFDS's own by default."""
+    run_images: Path | None = None
+    """The same: the folder of images that the run was trained on."""
+
+    def __call__(self) -> None:
+        """Labels."""
+        from metajax.cli.label import Targets, label
+        from metajax.cli.label_files import load
+        from metajax.cli.teaching import teach
+
+        targets = Targets(self.images, self.out, self.html, self.save, self.export)
+        files = targets.check()
+        places = Places(self.archives, self.data_dir, self.run_images)
+        if self.source is not None:
+            if self.run or self.support or places != Places():
+                raise InputError(
+                    "--from FILE holds the run and its classes; leave out the run, its "
+                    "data and --support"
+                )
+            label(load(self.source), targets, files)
+            return
+        if self.run is None or self.support is None:
+            raise InputError(
+                "expected a run's directory and --support DIR, or --from FILE"
+            )
+        taught = teach(self.run, self.support, places, kept=self.checkpoint)
+        label(taught, targets, files)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a preset will cost on this device before it is run, and what fits."""
 
@@ -234,6 +295,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Label, tyro.conf.subcommand("label")]
     | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Data, tyro.conf.subcommand("data")]

@@ -218,7 +218,7 @@ def restored(
     Raises:
       InputError: if the directory holds no run, or none that has such a checkpoint.
     """
-    config = _with_own_body(_read_config(directory), directory)
+    config = configured(directory)
     task = task_of(config, places)
     learner = build_learner(config, task, steps=config.inner.steps)
     like = init_state(learner, build_optimizer(config), jax.random.key(0))
@@ -228,6 +228,15 @@ def restored(
         of = "checkpoint" if kept == "last" else "checkpoint of a validation"
         raise InputError(f"{directory} has no {of} yet; train it first")
     return config, task, averaged(state), int(state.step)
+
+
+def configured(directory: Path) -> Config:
+    """A run's configuration, with the backbone that it keeps.
+
+    Raises:
+      InputError: if the directory holds no run.
+    """
+    return _with_own_body(_read_config(directory), directory)
 
 
 def _with_own_body(config: Config, directory: Path) -> Config:

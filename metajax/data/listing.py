@@ -34,12 +34,41 @@ def list_images(path: Path, split: Split | None) -> Classes:
                 "pass the folder of train.csv, val.csv and test.csv"
             )
         classes = _table(path, path.parent)
-    elif path.is_dir():
-        classes = _whole(path) if split is None else _split(path, split)
     else:
-        what = "a file, not a folder; unpack it" if path.exists() else "not there"
-        raise InputError(f"expected a folder of images at {path}, which is {what}")
+        check_folder(path)
+        classes = _whole(path) if split is None else _split(path, split)
     return {name: sorted(files) for name, files in sorted(classes.items())}
+
+
+def list_loose(folder: Path) -> list[str]:
+    """Every image in a folder, at any depth, by its path below it, sorted.
+
+    Raises:
+      InputError: if the folder is not there, or there are none.
+    """
+    check_folder(folder)
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for inner in _folders(folder)
+        for path in _images(inner)
+    )
+    if not names:
+        raise InputError(
+            f"no images in {folder}: looked for {', '.join(SUFFIXES)} at any depth; "
+            f"found {_entries(folder)}"
+        )
+    return names
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a folder of images is one.
+
+    Raises:
+      InputError: if it is not.
+    """
+    if not folder.is_dir():
+        what = "a file, not a folder; unpack it" if folder.exists() else "not there"
+        raise InputError(f"expected a folder of images at {folder}, which is {what}")
 
 
 def _whole(folder: Path) -> Classes:

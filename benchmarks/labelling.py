@@ -1,0 +1,143 @@
+"""How right, and how true to its word, `metajax label` is on alphabets never seen.
+
+    python -m benchmarks.labelling RUN [--data-dir DIR] [--folders 40]
+
+Of a run of Omniglot: each task is a few characters of one alphabet of the test split,
+of so many labelled drawings, and ten others of each character to label. The
+temperature of the confidences comes from nowhere (1), the labelled drawings alone, the
+run's validation tasks alone, or both, as `metajax.labelling.temperature` has it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from metajax import data
+from metajax.cli.build import LEARNERS
+from metajax.cli.labeller import build_alone
+from metajax.cli.run import restored
+from metajax.cli.tasks import Places
+from metajax.cli.teaching import held_out
+from metajax.labelling import (
+    Told,
+    calibration_error,
+    leave_one_out,
+    softmax,
+    tell_episodes,
+    temperature,
+)
+from metajax.types import Array, Batch
+
+QUERIES = 10  # a character
+SHOTS = {
+    "5 classes, 1 shot": (1,) * 5,
+    "5 classes, 2 shots": (2,) * 5,
+    "5 classes, 1 to 8 shots": (5, 1, 3, 2, 8),
+    "10 classes, 3 shots": (3,) * 10,
+    "20 classes, 1 to 10 shots": (1, 2, 3, 4, 10) * 4,
+    "30 classes, 1 to 10 shots": (1, 2, 3, 4, 5, 10) * 5,
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to measure."""
+
+    run: tyro.conf.Positional[Path]
+    """A run of Omniglot."""
+    data_dir: Path | None = None
+    """Folder of prepared data."""
+    folders: int = 40
+    """Tasks of each kind."""
+
+
+def main(arguments: Arguments) -> None:
+    """Prints a table for each number of classes and shots."""
+    places = Places(data_dir=arguments.data_dir)
+    config, task, meta, _ = restored(arguments.run, places)
+    any_ways = LEARNERS[config.learner].any_ways
+    store = data.omniglot("test", data_dir=arguments.data_dir)
+    for name, shots in SHOTS.items():
+        if len(shots) > task.outputs and not any_ways:
+            continue
+        alone = build_alone(config, task, len(shots))
+        others = tell_episodes(alone, meta, held_out(config, places, shots).episodes)
+        found, own = defaultdict(list), []
+        for seed in range(arguments.folders):
+            support, inputs, labels = _drawn(store, shots, seed)
+            told = leave_one_out(alone, meta, support)
+            taught = alone.adapt(meta, support)
+            logits = np.asarray(alone.logits(taught, inputs), float)
+            own.append(told.right())
+            for source, at in _temperatures(told, others).items():
+                found[source].append(Told(logits / at, labels))
+        _print(name, found, np.concatenate(own), others.right())
+
+
+def _print(
+    name: str,
+    found: Mapping[str, Sequence[Told]],
+    left_out: np.ndarray,
+    held: np.ndarray,
+) -> None:
+    right = np.concatenate([part.right() for part in found["1"]])
+    shares = {"right": right, "left out": left_out, "validation": held}
+    text = (f"{what} {_percent(each)}" for what, each in shares.items())
+    print(f"\n{name}: {', '.join(text)}")
+    for source, parts in found.items():
+        whole = Told(*(np.concatenate(side) for side in zip(*parts)))
+        chances = softmax(whole.logits)[np.arange(len(whole.labels)), whole.labels]
+        print(
+            f"  {source:11} negative log-likelihood {-np.log(chances).mean():.3f}"
+            f", calibration error {100 * calibration_error(whole):.1f} %",
+            flush=True,
+        )
+
+
+def _percent(right: np.ndarray) -> str:
+    return f"{100 * right.mean():.1f} %" if len(right) else "none"
+
+
+def _temperatures(own: Told, others: Told) -> dict[str, float]:
+    found = {"1": 1.0, "validation": temperature(others)}
+    if len(own.labels):
+        found |= {"left out": temperature(own), "both": temperature(own, others)}
+    return found
+
+
+def _drawn(
+    store: data.ImageStore, shots: Sequence[int], seed: int
+) -> tuple[Batch, Array, np.ndarray]:
+    """A support set, queries and their labels, of characters of one alphabet."""
+    draw = np.random.default_rng(seed)
+    alphabets = defaultdict(list)
+    for i, name in enumerate(store.names):
+        alphabets[name.split("/")[0]].append(i)
+    large = sorted(a for a, members in alphabets.items() if len(members) >= len(shots))
+    chosen = draw.choice(alphabets[str(draw.choice(large))], len(shots), replace=False)
+    support, query = [], []
+    for character, count in zip(chosen, shots):
+        images = np.asarray(store.images[character])[draw.permutation(20)]
+        support.append(images[:count])
+        query.append(images[count : count + QUERIES])
+    labels = np.repeat(np.arange(len(shots), dtype=np.int32), shots)
+    return (
+        Batch(_inputs(support), jnp.asarray(labels)),
+        _inputs(query),
+        np.repeat(np.arange(len(shots)), QUERIES),
+    )
+
+
+def _inputs(images: Sequence[np.ndarray]) -> Array:
+    return jnp.asarray(np.concatenate(images), jnp.float32) / 255
+
+
+if __name__ == "__main__":
+    with jax.numpy_rank_promotion("allow"):
+        main(tyro.cli(Arguments))

@@ -1,0 +1,142 @@
+"""The labels of a folder on one page: HTML that needs no other file."""
+
+import heapq
+import html
+import io
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+MOST = 3000  # thumbnails
+SIDE = 96  # pixels, at most
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+       max-width: 72rem; margin: 0 auto; padding: 0.6rem; }
+h1 { font-size: 1.4rem; margin: 0.5rem 0; }
+h2 { font-size: 1.1rem; margin: 1.6rem 0 0.4rem; overflow-wrap: anywhere; }
+nav a { margin-right: 0.9rem; display: inline-block; padding: 0.3rem 0;
+        overflow-wrap: anywhere; }
+a { color: #005a8c; }
+table { border-collapse: collapse; font-size: 0.9rem; }
+td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; vertical-align: top; }
+.grid { display: grid; gap: 0.5rem;
+        grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); }
+figure { margin: 0; font-size: 0.75rem; line-height: 1.3; overflow-wrap: anywhere; }
+figure img { width: 100%; height: auto; border: 1px solid #ccc;
+             box-sizing: border-box; }
+.unsure { color: #a63d00; }
+"""
+
+
+class Thumbnail(NamedTuple):
+    """A picture on the page: what is said of it, and itself as a `data:` URI."""
+
+    row: Any
+    source: str
+
+
+class Shown:
+    """The pictures of the page: of too many, those that are least sure.
+
+    Args:
+      most: how many.
+    """
+
+    def __init__(self, most: int = MOST):
+        self._most, self._count = most, 0
+        self._heap: list[tuple[float, int, Thumbnail]] = []  # the surest is first
+
+    def offer(self, row: Any, image: np.ndarray) -> None:
+        """Takes a row of labels and its image, `uint8[height, width, channels]`."""
+        self._count += 1
+        rank = -row.confidence, -self._count
+        if len(self._heap) == self._most and rank <= self._heap[0][:2]:
+            return
+        item = (*rank, Thumbnail(row, thumbnail(image)))
+        add = heapq.heappushpop if len(self._heap) == self._most else heapq.heappush
+        add(self._heap, item)
+
+    def by_label(self) -> dict[str, list[Thumbnail]]:
+        """The pictures of each label, by name, the least sure first."""
+        groups: dict[str, list[Thumbnail]] = {}
+        for _, _, shown in sorted(self._heap, reverse=True, key=lambda item: item[:2]):
+            groups.setdefault(shown.row.label, []).append(shown)
+        return dict(sorted(groups.items()))
+
+    def cut(self, count: int) -> str:
+        """What is to be said where there are more than are shown."""
+        kept = len(self._heap)
+        return f" (the {kept} least sure of {count})" if kept < count else ""
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """An image `uint8[height, width, channels]` as a `data:` URI.
+
+    >>> thumbnail(np.zeros((28, 28, 1), np.uint8))[:22]
+    'data:image/png;base64,'
+    """
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture.thumbnail((SIDE, SIDE))
+    form = "PNG" if picture.mode == "L" else "JPEG"
+    file = io.BytesIO()
+    picture.save(file, form)
+    return f"data:image/{form.lower()};base64,{b64encode(file.getvalue()).decode()}"
+
+
+def label_page(
+    shown: Shown, counts: Mapping[str, int], facts: Mapping[str, Any]
+) -> str:
+    """The page.
+
+    Args:
+      shown: the pictures.
+      counts: how many got each label.
+      facts: what was labelled, by name.
+
+    Returns:
+      HTML, its pictures within it.
+    """
+    groups = shown.by_label()
+    total = sum(counts.values())
+    rows = "".join(
+        f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>"
+        for name, value in facts.items()
+    )
+    places = {name: f"label{i}" for i, name in enumerate(groups)}
+    links = "".join(
+        f'<a href="#{places[name]}">{_text(name)} {counts[name]}</a>' for name in groups
+    )
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>Labels</title><style>{STYLE}</style></head><body>",
+            f"<h1>Labels{_text(shown.cut(total))}</h1><table>{rows}</table>",
+            "<p>Least sure first. Pictures are as the learner saw them.</p>",
+            f"<nav>{links}</nav>",
+            *(
+                f'<section id="{places[name]}"><h2>{_text(name)}: {counts[name]}</h2>'
+                f'<div class="grid">{"".join(map(_figure, group))}</div></section>'
+                for name, group in groups.items()
+            ),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _figure(item: Thumbnail) -> str:
+    row = item.row
+    unsure = ' class="unsure"' if row.confidence < 0.5 else ""
+    return (
+        f'<figure><img src="{item.source}" alt="" loading="lazy"><figcaption>'
+        f"<span{unsure}>{row.confidence:.0%}</span>, or {_text(row.runner_up)} "
+        f"{row.runner_up_confidence:.0%}<br>{_text(row.file)}</figcaption></figure>\n"
+    )
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

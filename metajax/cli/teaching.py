@@ -1,0 +1,218 @@
+"""A run's learner taught the classes of a folder, and what to expect of it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.cli.labeller import (
+    Labeller,
+    Look,
+    build_alone,
+    check_finite,
+    check_ways,
+    enough_to_build,
+    look_of,
+)
+from metajax.cli.presets import CifarData, Config, FolderData, OmniglotData
+from metajax.cli.run import Kept, configured, restored
+from metajax.cli.tasks import Places, build_task
+from metajax.data.decoding import decode_classes
+from metajax.data.listing import list_images
+from metajax.errors import InputError
+from metajax.evaluation import Z95
+from metajax.labelling import (
+    Alone,
+    Told,
+    leave_one_out,
+    share_interval,
+    tell_episodes,
+    temperature,
+)
+from metajax.types import Batch, PyTree
+
+QUERIES, TOLD, FEWEST = 3, 600, 10  # validation: a class, in all, and tasks at least
+
+
+def teach(
+    directory: Path, support: Path, places: Places, *, kept: Kept = "last"
+) -> Labeller:
+    """A run's learner, taught the classes of a folder.
+
+    Args:
+      directory: the run's.
+      support: a folder of pictures a class.
+      places: of the run's data, to measure on their validation classes.
+      kept: which checkpoint.
+
+    Returns:
+      A `Labeller`, calibrated.
+
+    Raises:
+      InputError: if there is no such run, or it is of no pictures, or the folder has
+        too few classes, too many for the learner, or a picture that cannot be read.
+    """
+    config = configured(directory)
+    look = look_of(config)
+    classes = list_images(support, None)
+    check_ways(config, classes, support)
+    config, task, meta, _ = restored(directory, enough_to_build(config), kept)
+    print(_counted(classes))
+    batch = _read_support(classes, look)
+    alone = build_alone(config, task, len(classes))
+    held = held_out(config, places, list(map(len, classes.values())))
+    degree, expected = calibrated(alone, meta, batch, tuple(classes), held)
+    for line in expected:
+        print(line)
+    taught = jax.jit(alone.adapt)(meta, batch)
+    count = len(batch.targets)
+    return Labeller(
+        config, tuple(classes), count, alone, look, taught, degree, expected
+    )
+
+
+def _counted(classes: Mapping[str, Sequence[Path]]) -> str:
+    shots = [len(files) for files in classes.values()]
+    each = (
+        str(min(shots)) if min(shots) == max(shots) else f"{min(shots)} to {max(shots)}"
+    )
+    return f"{sum(shots)} labelled pictures of {len(classes)} classes, {each} of each"
+
+
+def _read_support(classes: Mapping[str, Sequence[Path]], look: Look) -> Batch:
+    images = decode_classes(list(classes.values()), look.size, look.mode)
+    counts = [len(files) for files in classes.values()]
+    taken = np.concatenate([part[:n] for part, n in zip(images, counts)])
+    if look.ink and np.mean(taken) < 128:
+        print(
+            "warning: these pictures are mostly dark, and this run knows dark ink on "
+            "white paper; if theirs is bright ink, invert them",
+            file=sys.stderr,
+        )
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    order = _mixed(len(labels))
+    return Batch(look.inputs(jnp.asarray(taken[order])), jnp.asarray(labels[order]))
+
+
+def _mixed(count: int) -> np.ndarray:
+    """An order that is not that of the classes, for learners that read in order."""
+    return np.random.default_rng(0).permutation(count)
+
+
+class Held(NamedTuple):
+    """Tasks of the run's validation classes, of the same ways and shots; or why not."""
+
+    episodes: Any = None
+    tasks: int = 0
+    why: str = ""
+
+
+def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
+    """Tasks like the one of a folder, of the run's validation classes.
+
+    Args:
+      config: of the run.
+      places: of its data.
+      shots: of each class of the folder.
+
+    Returns:
+      The tasks; or why there are none, where the data are not at hand or too few.
+    """
+    if why := _missing(config, places):
+        return Held(why=why)
+    ways, most = len(shots), max(shots)
+    data = replace(
+        config.data, ways=ways, shots=most, train_ways=None, train_shots=None
+    )
+    try:
+        sampler = build_task(data, places).episodes("validation", QUERIES)
+    except InputError as error:
+        return Held(why=str(error))
+    tasks = max(FEWEST, -(-TOLD // (QUERIES * ways)))
+    episodes = jax.jit(sampler, static_argnums=1)(jax.random.key(config.seed), tasks)
+    rows = np.concatenate([k * most + np.arange(n) for k, n in enumerate(shots)])
+    rows = rows[_mixed(len(rows))]
+    support = jax.tree.map(lambda x: x[:, rows], episodes.support)
+    return Held(episodes._replace(support=support), tasks)
+
+
+def _missing(config: Config, places: Places) -> str:
+    """What keeps a run's own data from being read, if anything does."""
+    if isinstance(config.data, FolderData) and places.images is None:
+        return "they are a folder of yours: give it by --run-images DIR"
+    if isinstance(config.data, OmniglotData | CifarData) and places.archives is None:
+        from metajax.data.cifar_builder import Cifar100Classes
+        from metajax.data.omniglot_builder import OmniglotCharacters
+
+        name, builder = {
+            OmniglotData: ("omniglot", OmniglotCharacters),
+            CifarData: ("cifar100", Cifar100Classes),
+        }[type(config.data)]
+        data_dir = places.data_dir and str(places.data_dir)
+        if not builder(data_dir=data_dir, archives=None).is_prepared():
+            return f"they are not prepared here: metajax data prepare {name}"
+    return ""
+
+
+def calibrated(
+    alone: Alone, meta: PyTree, support: Batch, classes: Sequence[str], held: Held
+) -> tuple[float, tuple[str, ...]]:
+    """The temperature of a learner's confidences, and what to expect, in words.
+
+    Args:
+      alone: the learner.
+      meta: its meta-parameters.
+      support: the labelled pictures.
+      classes: their names.
+      held: tasks of the run's validation classes.
+
+    Returns:
+      The temperature, see `metajax.labelling.temperature`, and lines of text.
+    """
+    own = leave_one_out(alone, meta, support)
+    check_finite(own.logits)
+    lines = [_own_words(own, support, classes)]
+    if held.episodes is None:
+        lines.append(f"the run's validation classes are not used ({held.why})")
+        others = None
+    else:
+        others = tell_episodes(alone, meta, held.episodes)
+        check_finite(others.logits)
+        lines.append(_others_words(others, held.tasks))
+    if not len(own.labels) and others is None:
+        lines.append("so confidences are as the learner has them, not calibrated")
+        return 1.0, tuple(lines)
+    return temperature(own, others), tuple(lines)
+
+
+def _own_words(own: Told, support: Batch, classes: Sequence[str]) -> str:
+    counts = np.bincount(np.asarray(support.targets))
+    single = [name for name, n in zip(classes, counts) if n == 1]
+    if not len(own.labels):
+        return "no labelled picture can be left out: each is the only one of its class"
+    right, count = int(np.sum(own.right())), len(own.labels)
+    low, high = (round(100 * end) for end in share_interval(right, count))
+    said = (
+        f"of {count} labelled pictures, left out one of each class at a time, "
+        f"{100 * right / count:.1f} % were told right (95 % interval {low} to {high}): "
+        "expect about as much, or more where that leaves few"
+    )
+    if not single:
+        return said
+    few = "one class has" if len(single) == 1 else f"{len(single)} classes have"
+    return f"{said}; {few} one picture, which cannot be left out"
+
+
+def _others_words(others: Told, tasks: int) -> str:
+    each = others.right().reshape(tasks, -1).mean(axis=1)
+    half = Z95 * each.std(ddof=1) / np.sqrt(tasks)
+    return (
+        f"of {len(others.labels)} pictures of the run's validation classes, in {tasks} "
+        f"tasks of as many ways and shots, {100 * each.mean():.1f} ± "
+        f"{100 * half:.1f} % were told right"
+    )

@@ -1,0 +1,126 @@
+"""Image files of no class, decoded ahead of what computes with them."""
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from metajax.data.decoding import Mode, decode
+from metajax.errors import InputError
+from metajax.types import check_count
+
+AHEAD = 4  # batches
+
+
+class Unreadable(NamedTuple):
+    """A file that could not be read, and why."""
+
+    file: str
+    reason: str
+
+
+class Decoded(NamedTuple):
+    """A batch of images.
+
+    Attributes:
+      files: their paths below the folder, at most as many as there are images.
+      images: `uint8[size, height, width, channels]`; what follows the files' is zeros.
+    """
+
+    files: tuple[str, ...]
+    images: np.ndarray
+
+
+def decode_ahead(
+    folder: Path,
+    files: Sequence[str],
+    image_size: tuple[int, int],
+    mode: Mode,
+    *,
+    batch: int,
+    refuse: Callable[[Unreadable], None],
+) -> Iterator[Decoded]:
+    """Decodes files in threads, in order, in batches of one shape.
+
+    No more than a few batches are in memory. A file that cannot be read is told to
+    `refuse`, and the next one takes its place.
+
+    Args:
+      folder: where the files are.
+      files: their paths below it.
+      image_size: (height, width) of the result.
+      mode: "RGB" or "L", see `metajax.data.decoding`.
+      batch: images a batch; the last may be padded.
+      refuse: takes what could not be read, in order.
+
+    Yields:
+      `Decoded` batches of at least one image.
+
+    >>> import tempfile
+    >>> folder, bad = Path(tempfile.mkdtemp()), []
+    >>> for name in ("a.png", "c.png"):
+    ...     Image.new("L", (9, 9)).save(folder / name)
+    >>> found = decode_ahead(
+    ...     folder, ["a.png", "b.png", "c.png"], (4, 4), "L", batch=4, refuse=bad.append
+    ... )
+    >>> [(part.files, part.images.shape) for part in found]
+    [(('a.png', 'c.png'), (4, 4, 4, 1))]
+    >>> bad[0].file, bad[0].reason
+    ('b.png', 'cannot be read as an image (it is not a file)')
+    """
+    check_count("batch", batch, least=1)
+    read = partial(_read, folder, image_size=image_size, mode=mode)
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        found = _in_order(threads, read, iter(files), AHEAD * batch)
+        names: list[str] = []
+        images = _blank(batch, image_size, mode)
+        for name, image in found:
+            if isinstance(image, Unreadable):
+                refuse(image)
+                continue
+            images[len(names)] = image
+            names.append(name)
+            if len(names) == batch:
+                yield Decoded(tuple(names), images)
+                names, images = [], _blank(batch, image_size, mode)
+        if names:
+            yield Decoded(tuple(names), images)
+
+
+def _blank(batch: int, size: tuple[int, int], mode: Mode) -> np.ndarray:
+    return np.zeros((batch, *size, len(mode)), np.uint8)
+
+
+def _read(
+    folder: Path, file: str, *, image_size: tuple[int, int], mode: Mode
+) -> tuple[str, np.ndarray | Unreadable]:
+    path = folder / file
+    try:
+        return file, decode(path, image_size, mode)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path} ").partition("; ")[0]
+        return file, Unreadable(file, reason.replace(str(path), file))
+
+
+def _in_order(
+    threads: ThreadPoolExecutor, read: Callable, files: Iterator[str], ahead: int
+) -> Iterator[tuple[str, np.ndarray | Unreadable]]:
+    """What `read` makes of each file, of which so many are begun and not asked for."""
+    begun: deque[Future] = deque(threads.submit(read, f) for f in islice(files, ahead))
+    try:
+        while begun:
+            done = begun.popleft().result()
+            begun.extend(threads.submit(read, f) for f in islice(files, 1))
+            yield done
+    finally:
+        for future in begun:
+            future.cancel()
