@@ -32,13 +32,13 @@ class Compared(NamedTuple):
       body: the body's parameters.
       comparator: the comparator's.
       classes: `float[ways, ...]`, of the shape of the body's features.
-      absent: which have no support example, `bool[ways]`.
+      shots: how many support examples each has, `float[ways]`.
     """
 
     body: Params
     comparator: Params
     classes: Array
-    absent: Array
+    shots: Array
 
 
 def relation(
@@ -93,15 +93,15 @@ def relation(
         examples = embedded(rows(features), support.targets, ways)
         classes = means(examples.features, examples.members)
         classes = classes.reshape(ways, *features.shape[1:])
-        absent = examples.absent()
-        pairs = _pairs(features, classes, unpadded(support.inputs)[1], absent)
+        shots = jnp.sum(examples.members, 0)
+        pairs = _pairs(features, classes, unpadded(support.inputs)[1], shots == 0)
         compares = comparator.settle(meta["comparator"], pairs)
-        return Compared(params, compares, classes, absent)
+        return Compared(params, compares, classes, shots)
 
     def predict(adapted: Compared, inputs: PyTree) -> Array:
         features = body.apply(adapted.body, inputs)
-        present = unpadded(inputs)[1]
-        pairs = _pairs(features, adapted.classes, present, adapted.absent)
+        present, absent = unpadded(inputs)[1], adapted.shots == 0
+        pairs = _pairs(features, adapted.classes, present, absent)
         logits = comparator.apply(adapted.comparator, pairs)
         if logits.shape != (len(features) * ways, 1):
             raise InputError(
@@ -109,7 +109,7 @@ def relation(
                 f"each, got shape {logits.shape}"
             )
         logits = logits.reshape(-1, ways)
-        return jnp.where(adapted.absent[None], never(logits.dtype), logits)
+        return jnp.where(absent[None], never(logits.dtype), logits)
 
     return at_once(init, adapt, predict, loss, metrics)
 

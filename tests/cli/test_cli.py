@@ -643,25 +643,22 @@ def steps_logged(folder):
     return [json.loads(row)["step"] for row in rows]
 
 
-def test_killed_at_random_moments(tmp_path):
-    """`kill -9` twice over one run: it ends in the unbroken run's parameters."""
+def test_killed_at_a_random_moment(tmp_path):
+    """`kill -9` in a run: it ends in the unbroken run's parameters."""
     whole, broken, chance = tmp_path / "whole", tmp_path / "broken", random.Random(0)
     assert launch(whole).wait() == 0
-    reached = []
-    for kills in range(2):
-        process = launch(broken)
-        # Later each time: some kills find a checkpoint, however slow the machine.
-        while newest(broken) < kills * STEPS // 4:
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 1.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        reached.append(newest(broken))
+    process = launch(broken)  # `benchmarks.kills` does it hundreds of times
+    while newest(broken) < STEPS // 4:
+        assert process.poll() is None, "the run ended before it was killed"
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0.0, 1.5))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = newest(broken)
     assert launch(broken).wait() == 0
-    print("killed after checkpoints", reached)
+    print("killed after checkpoint", reached)
     assert manifest(broken) == manifest(whole)
-    assert manifest(broken)["step"] == STEPS and 0 < reached[-1]
+    assert manifest(broken)["step"] == STEPS and reached > 0
     assert steps_logged(broken) == steps_logged(whole)
 
 

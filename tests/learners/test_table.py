@@ -145,20 +145,15 @@ def attentive(model, loss, inner, steps, metrics=None):
     return build(model, loss, inner, steps, metrics=metrics)
 
 
-def process(inputs, outputs, ways=None):
-    """The model is the encoder."""
-
-    def build(model, loss, inner, steps, metrics=None):
-        del inner, steps
-        dtype = dtype_of(model)
-        decoder = mj.mlp(inputs + CODES * (ways or 1), (4,), outputs, dtype=dtype)
-        return mj.neural_process(model, decoder, loss, ways=ways, metrics=metrics)
-
-    return build
+def process(model, loss, inner, steps, metrics=None):
+    """Of one input and a Gaussian; the model is the encoder."""
+    del inner, steps
+    decoder = mj.mlp(1 + CODES, (4,), 2, dtype=dtype_of(model))
+    return mj.neural_process(model, decoder, loss, metrics=metrics)
 
 
 def of_codes(inputs, hidden, outputs, **settings):
-    """To the numbers of a process's representation, or of a class of it."""
+    """To the numbers of a process's representation."""
     return mj.mlp(inputs, hidden, CODES, **settings)
 
 
@@ -201,8 +196,7 @@ LEARNERS = {
         of_body(mj.mann, features=WIDTH, memory=(5, 3), hidden=6, heads=2), family=BLOBS
     ),
     "snail": Row(attentive, family=BLOBS),
-    "neural-process": Row(process(1, 2), family=GAUSSIAN, network=of_codes),
-    "neural-process-of-classes": Row(process(2, 2, 2), family=BLOBS, network=of_codes),
+    "neural-process": Row(process, family=GAUSSIAN, network=of_codes),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
 WITHOUT_STEPS = (
@@ -220,9 +214,11 @@ WITHOUT_STEPS = (
     "mann",
     "snail",
     "neural-process",
-    "neural-process-of-classes",
 )
 every_learner = pytest.mark.parametrize("name", LEARNERS)
+of_steps = pytest.mark.parametrize(
+    "name", [name for name in LEARNERS if name not in WITHOUT_STEPS]
+)
 
 
 def network(name, hidden=(WIDTH,), **settings):
@@ -323,7 +319,7 @@ def test_computes_in_bfloat16(name):
     assert 1e-4 < relative(half, single) < 0.05
 
 
-@pytest.mark.parametrize("name", [n for n in LEARNERS if n not in WITHOUT_STEPS])
+@of_steps
 def test_no_steps_learn_nothing_of_the_support_set(name):
     learner = build(name, steps=0)
     meta, episode = learner.init(KEY), one_episode(name)
@@ -375,7 +371,7 @@ def test_chunks_change_nothing(name):
         np.testing.assert_allclose(values["error"], metrics["error"], rtol=1e-6)
 
 
-@every_learner
+@of_steps
 def test_computing_steps_again_changes_nothing(name, float64, monkeypatch):
     learner = build(name, network(name, (WIDTH,), dtype=jnp.float64))
     meta, episode = learner.init(KEY), one_episode(name, jnp.float64)

@@ -89,8 +89,7 @@ def linen_apply(pool="mean"):
     return apply
 
 
-@pytest.mark.parametrize("pool", ["mean", "flat"])
-@pytest.mark.parametrize("size", [16, 37])
+@pytest.mark.parametrize("pool, size", [("mean", 16), ("flat", 37)])
 def test_equals_flax(float64, pool, size):
     model = build(size, 2, pool=pool)
     params = moved(model.init(KEY))
@@ -156,15 +155,6 @@ def test_settled_queries_are_predicted_alone(float64, norm):
     assert relative(alone, together) < 1e-12
     apart = jnp.concatenate([model.apply(params, x[None]) for x in query])
     assert relative(apart, together) > 1e-2
-
-
-def test_in_bfloat16():
-    model = build(dtype=jnp.float32)
-    params = model.init(KEY)
-    x = jax.random.normal(KEY, (6, 16, 16, 1))
-    half = mj.in_precision(model, "bfloat16").apply(params, x)
-    assert half.dtype == jnp.float32
-    assert 1e-4 < relative(half, model.apply(params, x)) < 0.1
 
 
 def test_shapes_of_the_paper():
