@@ -322,16 +322,6 @@ def test_a_directory_that_was_just_begun_is_taken(tmp_path):
     assert run._read_config(tmp_path) == PRESETS["sinusoid"]
 
 
-def test_an_augmented_run(tmp_path):
-    augment = "--augment.classes", "turn", "--augment.jitter", "0.1"
-    places = "--images", str(images(tmp_path / "images"))
-    mixed = "--augment.mix", "mixup", "--loss", "mean"
-    assert mini_imagenet(tmp_path, *places, *augment, *mixed) == 0
-    found = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
-    expected = dict(classes="turn", jitter=0.1, mix="mixup", alpha=1.0)
-    assert expected.items() <= found.items()
-
-
 def test_regression_is_not_augmented(tmp_path, capsys):
     for flags in (["--augment.mix", "mixup"], ["--augment.classes", "turn"]):
         assert sinusoid(tmp_path / "run", 2, *flags) == 1
@@ -489,11 +479,14 @@ def test_every_outer_extra_and_norm_in_one_run(tmp_path, capsys):
     places = "--images", str(images(tmp_path / "images"))
     extras = "--outer.average 0.9 --outer.weight-decay 0.01 --model.norm task"
     varied = "--data.shots 2 --augment.fewest-ways 2 --augment.fewest-shots 1"
-    given = *places, *extras.split(), *varied.split(), "--loss", "mean"
+    augment = "--augment.classes turn --augment.jitter 0.1 --loss mean"
+    given = *places, *f"{extras} {varied} {augment}".split()
     assert mini_imagenet(tmp_path, *given) == 0
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     protocol = dict(support_examples=6, norm="task", average=0.9)
     assert protocol.items() <= found["protocol"].items()
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
+    assert dict(classes="turn", jitter=0.1, fewest_ways=2).items() <= kept.items()
     both = *given, "--augment.mix", "mixup"
     assert mini_imagenet(tmp_path, *both, run="both") == 1
     assert "leave one out" in error(capsys)

@@ -161,7 +161,6 @@ LEARNERS = {
     "maml": Row(mj.maml),
     "fomaml": Row(mj.fomaml),
     "anil": Row(mj.anil),
-    "anil-in-parts": Row(partial(mj.anil, view=mj.mini_batches(2))),
     "boil": Row(mj.boil),
     "mtl": Row(mtl),
     "meta-sgd": Row(mj.meta_sgd, 0.01),
