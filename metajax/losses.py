@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
+from metajax.ops.masking import never
 from metajax.types import Array, Loss, Padded, PyTree
 
 
@@ -259,9 +260,7 @@ def over_present(loss: Loss) -> Loss:
                     f"the tasks have classes for {allowed.shape[-1]} outputs, and the "
                     f"model has {outputs.shape[-1]}; give it as many as the most ways"
                 )
-            # Not infinity: its product with a label's zero would be NaN.
-            never = jnp.finfo(outputs.dtype).min / 2
-            outputs = jnp.where(allowed, outputs, never)
+            outputs = jnp.where(allowed, outputs, never(outputs.dtype))
         alone = jax.tree.map(lambda x: x[:, None], (outputs, values))
         each = jax.vmap(loss)(*alone)
         total = jnp.sum(jnp.where(present, each, jnp.zeros_like(each)))

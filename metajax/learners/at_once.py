@@ -1,7 +1,7 @@
 """What learners share that adapt in one go, without an inner loop."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,18 +71,6 @@ def as_they_are() -> Model:
 def rows(features: Array) -> Array:
     """The features of each example in a row, `float[n, features]`."""
     return features.reshape(len(features), -1)
-
-
-def dtype_of(params: Params) -> Any:
-    """The type of the first parameter that is a float; float32 if there is none."""
-    leaves = (jnp.result_type(leaf) for leaf in jax.tree.leaves(params))
-    floats = (dtype for dtype in leaves if jnp.issubdtype(dtype, jnp.floating))
-    return next(floats, jnp.dtype(jnp.float32))
-
-
-def never(dtype: Any) -> Array:
-    """A logit that no class is chosen by; not infinity, of which 0 times is NaN."""
-    return jnp.asarray(jnp.finfo(dtype).min / 2, dtype)
 
 
 def check_features(name: str, features: Array, count: int) -> Array:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from metajax.learners.at_once import (
     Embedded,
     at_once,
-    dtype_of,
     embedded,
-    never,
     rows,
     settled,
 )
 from metajax.ops import linear
+from metajax.ops.masking import never
+from metajax.ops.precision import dtype_of
 from metajax.types import (
     Array,
     Batch,

@@ -1,13 +1,14 @@
 """In-context learning: a sequence model that reads the support set, and no gradient."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.learners.at_once import as_they_are, at_once, settled
+from metajax.models.several import init_named
 from metajax.models.transformer import Tokens
 from metajax.types import (
     Array,
@@ -104,12 +105,6 @@ def in_context(
     embedding = as_they_are() if body is None else body
     check_model(embedding)
 
-    def init(key: Array) -> PyTree:
-        if body is None:
-            return model.init(key)
-        first, second = jax.random.split(key)
-        return {"body": body.init(first), "model": model.init(second)}
-
     def adapt(meta: PyTree, support: Batch) -> Context:
         before, network = ({}, meta) if body is None else (meta["body"], meta["model"])
         params, x = settled(embedding, before, support)
@@ -130,6 +125,8 @@ def in_context(
             tokens = Tokens(tokens, present)
         return model.apply(params, tokens)
 
+    named = partial(init_named, {"body": embedding, "model": model})
+    init = model.init if body is None else named
     return at_once(init, adapt, predict, loss, metrics)
 
 

@@ -12,7 +12,6 @@ from metajax.learners import lstm
 from metajax.learners.at_once import (
     at_once,
     check_features,
-    dtype_of,
     embedded,
     rows,
     settled,
@@ -20,6 +19,7 @@ from metajax.learners.at_once import (
 from metajax.learners.matching import unit
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product
+from metajax.ops.precision import dtype_of
 from metajax.types import (
     Array,
     Batch,

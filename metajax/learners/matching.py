@@ -10,15 +10,15 @@ from metajax.learners.at_once import (
     Embedded,
     at_once,
     check_features,
-    dtype_of,
     embedded,
-    never,
     rows,
     settled,
 )
 from metajax.learners.lstm import lstm, lstm_init, lstm_start
 from metajax.losses import cross_entropy
+from metajax.ops.masking import never
 from metajax.ops.positive import product
+from metajax.ops.precision import dtype_of
 from metajax.types import (
     Array,
     Batch,

@@ -1,14 +1,15 @@
 """Conditional neural processes: the support set as one vector, a mean."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.learners.at_once import as_they_are, at_once, embedded, rows, settled
 from metajax.learners.prototypical import means
+from metajax.models.several import init_named
 from metajax.types import (
     Array,
     Batch,
@@ -89,10 +90,6 @@ def neural_process(
     if ways is not None:
         check_count("ways", ways, least=1)
 
-    def init(key: Array) -> PyTree:
-        keys = jax.random.split(key, len(networks))
-        return {name: networks[name].init(k) for name, k in zip(networks, keys)}
-
     def adapt(meta: PyTree, support: Batch) -> Process:
         params, features = settled(embedding, meta["body"], support)
         targets, present = unpadded(support.targets)
@@ -112,7 +109,7 @@ def neural_process(
         joined = jnp.concatenate([x, r], 1)
         return decoder.apply(adapted.decoder, _like(inputs, joined))
 
-    return at_once(init, adapt, predict, loss, metrics)
+    return at_once(partial(init_named, networks), adapt, predict, loss, metrics)
 
 
 def _pairs(x: Array, targets: Array) -> Array:

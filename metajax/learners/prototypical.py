@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, never
+from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
+from metajax.ops.masking import never
 from metajax.ops.positive import product
 from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_count
 

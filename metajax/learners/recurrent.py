@@ -24,6 +24,7 @@ from metajax.learners.lstm import (
     lstm_start,
     preprocess,
 )
+from metajax.ops.precision import dtype_of
 from metajax.types import Array, Params, PyTree, check_count
 
 
@@ -77,7 +78,7 @@ def meta_lstm(
     check_count("hidden", hidden, least=1)
 
     def init(key: Array, params: Params) -> PyTree:
-        keys, dtype = jax.random.split(key, 3), _dtype(params)
+        keys, dtype = jax.random.split(key, 3), dtype_of(params)
 
         def gate(key: Array, bias: float) -> PyTree:
             weights = linear_init(key, (hidden + 2, 1), scale=0.01, dtype=dtype)
@@ -144,7 +145,7 @@ def learned_optimizer(
     check_count("layers", layers, least=1)
 
     def init(key: Array, params: Params) -> PyTree:
-        keys, dtype = jax.random.split(key, layers + 1), _dtype(params)
+        keys, dtype = jax.random.split(key, layers + 1), dtype_of(params)
         widths = [2] + [hidden] * (layers - 1)
         return {
             "lstm": [
@@ -164,11 +165,6 @@ def learned_optimizer(
         return scale * linear(rule["output"], h)[:, 0], memories
 
     return InnerOptimizer(init, _coordinatewise(start, step))
-
-
-def _dtype(params: Params) -> jnp.dtype:
-    """Of a rule for these parameters."""
-    return jax.tree.leaves(params)[0].dtype
 
 
 def _coordinatewise(

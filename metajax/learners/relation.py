@@ -1,15 +1,17 @@
 """Relation networks: a learnt comparator of each query with each class."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.learners.at_once import at_once, embedded, never, rows, settled
+from metajax.learners.at_once import at_once, embedded, rows, settled
 from metajax.learners.prototypical import means
 from metajax.losses import score_mse
+from metajax.models.several import init_named
+from metajax.ops.masking import never
 from metajax.types import (
     Array,
     Batch,
@@ -84,10 +86,6 @@ def relation(
     check_model(comparator)
     check_count("ways", ways, least=1)
 
-    def init(key: Array) -> PyTree:
-        first, second = jax.random.split(key)
-        return {"body": body.init(first), "comparator": comparator.init(second)}
-
     def adapt(meta: PyTree, support: Batch) -> Compared:
         params, features = settled(body, meta["body"], support)
         examples = embedded(rows(features), support.targets, ways)
@@ -111,6 +109,7 @@ def relation(
         logits = logits.reshape(-1, ways)
         return jnp.where(absent[None], never(logits.dtype), logits)
 
+    init = partial(init_named, {"body": body, "comparator": comparator})
     return at_once(init, adapt, predict, loss, metrics)
 
 

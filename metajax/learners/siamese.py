@@ -1,13 +1,16 @@
 """Siamese networks: are two examples of the same class?"""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, at_once, embedded, never, rows, settled
+from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
 from metajax.losses import pair_cross_entropy
+from metajax.models.several import init_named
+from metajax.ops.masking import never
 from metajax.ops.positive import product
 from metajax.types import (
     Array,
@@ -78,10 +81,6 @@ def siamese(
     check_model(comparator)
     check_count("ways", ways, least=1)
 
-    def init(key: Array) -> PyTree:
-        first, second = jax.random.split(key)
-        return {"body": body.init(first), "comparator": comparator.init(second)}
-
     def adapt(meta: PyTree, support: Batch) -> Twins:
         params, features = settled(body, meta["body"], support)
         examples = embedded(rows(features), support.targets, ways)
@@ -98,6 +97,7 @@ def siamese(
         means = sums / jnp.where(absent, jnp.ones_like(counts), counts)
         return jnp.where(absent, never(means.dtype), means)
 
+    init = partial(init_named, {"body": body, "comparator": comparator})
     return at_once(init, adapt, predict, loss, metrics)
 
 

@@ -1,9 +1,10 @@
 """A network made of a body and a head, which some learners adapt apart."""
 
-import jax
+from functools import partial
 
 from metajax.errors import InputError
-from metajax.types import Array, Model, Params, PyTree, check_model, keep
+from metajax.models.several import init_named
+from metajax.types import Model, Params, PyTree, check_model, keep
 
 
 def headed(body: Model, head: Model) -> Model:
@@ -18,16 +19,13 @@ def headed(body: Model, head: Model) -> Model:
     Returns:
       A `Model` that knows its two parts.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from metajax.models import dense, mlp
     >>> model = headed(mlp(2, (16,), 8), dense(8, 3))
     >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
     (7, 3)
     """
-
-    def init(key: Array) -> Params:
-        first, second = jax.random.split(key)
-        return {"body": body.init(first), "head": head.init(second)}
 
     def apply(params: Params, inputs: PyTree) -> PyTree:
         return head.apply(params["head"], body.apply(params["body"], inputs))
@@ -39,6 +37,7 @@ def headed(body: Model, head: Model) -> Model:
 
     # Spares the features where nothing settles.
     nothing = body.settle is keep and head.settle is keep
+    init = partial(init_named, {"body": body, "head": head})
     return Model(init, apply, (body, head), keep if nothing else settle)
 
 

@@ -1,6 +1,7 @@
 """A multilayer perceptron."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -9,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from metajax.models.dense import dense
 from metajax.models.headed import headed
+from metajax.models.several import init_each
 from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
 
 
@@ -47,10 +49,6 @@ def mlp(
     widths = [check_count("a width", w, least=1) for w in (inputs, *hidden)]
     layers = [dense(n, m, dtype=dtype) for n, m in pairwise(widths)]
 
-    def init(key: Array) -> Params:
-        keys = jax.random.split(key, max(1, len(layers)))
-        return [layer.init(k) for layer, k in zip(layers, keys)]
-
     def apply(params: Params, inputs: PyTree) -> Array:
         x, _ = unpadded(inputs)
         for block, (layer, weights) in enumerate(zip(layers, params)):
@@ -58,4 +56,5 @@ def mlp(
             x = checkpoint_name(x, f"block{block}")
         return x
 
-    return headed(Model(init, apply), dense(widths[-1], outputs, dtype=dtype))
+    body = Model(partial(init_each, layers), apply)
+    return headed(body, dense(widths[-1], outputs, dtype=dtype))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.precision import exact_by_default
+from metajax.models.several import init_each, init_named
 from metajax.models.transformer import Tokens, each, sequences
+from metajax.ops.masking import never
 from metajax.ops.precision import wider
 from metajax.types import Array, Model, Params, PyTree, check_count
 
@@ -99,10 +102,6 @@ def in_turn(features: int, parts: Sequence[Model]) -> Model:
     """
     check_count("features", features, least=1)
 
-    def init(key: Array) -> Params:
-        keys = jax.random.split(key, max(1, len(parts)))
-        return [part.init(k) for part, k in zip(parts, keys)]
-
     def apply(params: Params, inputs: PyTree) -> Array:
         x, present = sequences(inputs, features)
         if present is None:
@@ -114,7 +113,7 @@ def in_turn(features: int, parts: Sequence[Model]) -> Model:
             x = checkpoint_name(x, f"block{i}")
         return x
 
-    return Model(init, apply)
+    return Model(partial(init_each, parts), apply)
 
 
 def attends(
@@ -137,24 +136,18 @@ def attends(
     sizes = {"query": keys, "key": keys, "value": values}
     layers = {name: dense(features, n, dtype=dtype) for name, n in sizes.items()}
 
-    def init(key: Array) -> Params:
-        drawn = jax.random.split(key, len(layers))
-        return {name: layers[name].init(k) for name, k in zip(layers, drawn)}
-
     def apply(params: Params, tokens: Tokens) -> Array:
         x, present = tokens
         q, k, v = (each(params[name], x) for name in layers)
         wide = wider(x.dtype)
         scores = jnp.einsum("nqd,nkd->nqk", q, k, preferred_element_type=wide)
         before = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
-        # Not infinity, whose derivative would be NaN.
-        never = jnp.finfo(wide).min / 2
         seen = before[None] & present[:, None]
-        scores = jnp.where(seen, scores / math.sqrt(keys), never)
+        scores = jnp.where(seen, scores / math.sqrt(keys), never(wide))
         shares = jax.nn.softmax(scores).astype(x.dtype)
         return jnp.concatenate([x, jnp.einsum("nqk,nkd->nqd", shares, v)], -1)
 
-    return Model(init, apply)
+    return Model(partial(init_named, layers), apply)
 
 
 def convolutions(
@@ -180,10 +173,6 @@ def convolutions(
     widths = [features + i * filters for i in range(len(dilations))]
     layers = [dense(2 * width, 2 * filters, dtype=dtype) for width in widths]
 
-    def init(key: Array) -> Params:
-        keys = jax.random.split(key, max(1, len(layers)))
-        return [layer.init(k) for layer, k in zip(layers, keys)]
-
     def apply(params: Params, tokens: Tokens) -> Array:
         x, present = tokens
         for dilation, weights in zip(dilations, params):
@@ -194,7 +183,7 @@ def convolutions(
             x = jnp.concatenate([x, jnp.tanh(f) * jax.nn.sigmoid(g)], -1)
         return x
 
-    return Model(init, apply)
+    return Model(partial(init_each, layers), apply)
 
 
 def _dilations(length: int) -> list[int]:

@@ -12,7 +12,9 @@ from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.precision import exact_by_default
+from metajax.models.several import init_named
 from metajax.ops import linear
+from metajax.ops.masking import never
 from metajax.ops.normalisation import Moments, normalise
 from metajax.ops.precision import wider
 from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
@@ -109,12 +111,8 @@ def transformer(
 
 def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
     def layers(key: Array, shapes: Mapping[str, tuple[int, int]]) -> Params:
-        keys = jax.random.split(key, len(shapes))
-        drawn = {
-            name: dense(*shape, dtype=dtype).init(k)
-            for k, (name, shape) in zip(keys, shapes.items())
-        }
-        return {"norm": _affine(width, dtype), **drawn}
+        models = {name: dense(*shape, dtype=dtype) for name, shape in shapes.items()}
+        return {"norm": _affine(width, dtype), **init_named(models, key)}
 
     first, second = jax.random.split(key)
     wide = 4 * width
@@ -144,9 +142,7 @@ def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> 
     scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=wide)
     scores = scores / math.sqrt(q.shape[-1])
     if present is not None:
-        # Not infinity, whose derivative would be NaN.
-        never = jnp.finfo(wide).min / 2
-        scores = jnp.where(present[:, None, None], scores, never)
+        scores = jnp.where(present[:, None, None], scores, never(wide))
     shares = jax.nn.softmax(scores).astype(x.dtype)
     taken = jnp.einsum("nhqk,nkhd->nqhd", shares, v)
     return each(weights["output"], taken.reshape(x.shape))

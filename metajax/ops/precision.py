@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.types import PyTree
+
 
 def matmul_precision() -> str:
     """JAX's setting where this is called, or "highest" where there is none.
@@ -26,3 +28,14 @@ def wider(dtype: jnp.dtype) -> jnp.dtype:
     """
     narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return jnp.dtype(jnp.float32) if narrow else dtype
+
+
+def dtype_of(params: PyTree) -> jnp.dtype:
+    """The type of the first parameter that is a float; float32 if there is none.
+
+    >>> dtype_of({"bias": jnp.zeros(3, jnp.bfloat16), "steps": 7})
+    dtype(bfloat16)
+    """
+    leaves = (jnp.result_type(leaf) for leaf in jax.tree.leaves(params))
+    floats = (dtype for dtype in leaves if jnp.issubdtype(dtype, jnp.floating))
+    return next(floats, jnp.dtype(jnp.float32))
