@@ -32,10 +32,7 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
     """
-    if _are_probabilities(outputs, targets):
-        known = jnp.array(True)
-    else:
-        known = (targets >= 0) & (targets < outputs.shape[-1])
+    known = _known(outputs, targets)
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)
     losses = -jnp.sum(p * jax.nn.log_softmax(outputs), axis=-1)
@@ -290,11 +287,16 @@ def _halves(outputs: Array) -> tuple[Array, Array]:
 
 def _classes(outputs: Array, targets: Array) -> Array:
     """Checked targets, as probabilities of the classes; NaN for unknown labels."""
+    known = _known(outputs, targets)[..., None]
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)
+    return jnp.where(known, p, jnp.nan)
+
+
+def _known(outputs: Array, targets: Array) -> Array:
+    """Which checked targets are of a class that there is."""
     if _are_probabilities(outputs, targets):
-        return p
-    known = (targets >= 0) & (targets < outputs.shape[-1])
-    return jnp.where(known[..., None], p, jnp.nan)
+        return jnp.ones(targets.shape[:-1], bool)
+    return (targets >= 0) & (targets < outputs.shape[-1])
 
 
 def _are_probabilities(outputs: Array, targets: Array) -> bool:

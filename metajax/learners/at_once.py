@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from metajax.errors import InputError
 from metajax.learners.problem import query_loss
 from metajax.losses import probabilities
+from metajax.ops.positive import product
 from metajax.types import (
     Array,
     Batch,
@@ -73,6 +74,12 @@ def rows(features: Array) -> Array:
     return features.reshape(len(features), -1)
 
 
+def unit(x: Array) -> Array:
+    """Rows of length one; of a row of zeros, zeros, whose derivative is finite."""
+    square = jnp.sum(x**2, 1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))
+
+
 def check_features(name: str, features: Array, count: int) -> Array:
     """Returns features `[n, d]` if there are so many of them.
 
@@ -91,7 +98,7 @@ class Embedded(NamedTuple):
     """A support set as a head sees it.
 
     Attributes:
-      features: φ(x), `float[n, ...]`; zeros for padding.
+      features: φ(x), `float[n, d]`; zeros for padding.
       members: how much of each example is in each class, `float[n, ways]`; a row of
         zeros has no label, or is padding.
       present: 1 for an example, 0 for padding, `float[n]`.
@@ -108,14 +115,14 @@ class Embedded(NamedTuple):
     def labelled(self) -> Array:
         """The features, zeros too where there is no label."""
         known = (jnp.sum(self.members, 1) > 0).astype(self.features.dtype)
-        return self.features * known.reshape(-1, *[1] * (self.features.ndim - 1))
+        return self.features * known[:, None]
 
 
 def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
     """Features and their targets as an `Embedded`.
 
     Args:
-      features: φ(x), `float[n, ...]`.
+      features: φ(x), `float[n, ...]`, which are flattened.
       targets: labels `int[n]`, probabilities `float[n, ways]`, or `Padded` of them.
       ways: the number of classes.
 
@@ -128,15 +135,32 @@ def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
     >>> embedded(jnp.ones((2, 3)), jnp.array([1, 0]), ways=2).members.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    labels, present = unpadded(targets)
-    members = probabilities(labels, ways, features.dtype)
-    if members.shape != (len(features), ways):
+    x, (labels, present) = rows(features), unpadded(targets)
+    members = probabilities(labels, ways, x.dtype)
+    if members.shape != (len(x), ways):
         raise InputError(
             f"support targets must be labels [n], or probabilities [n, {ways}] of "
-            f"{ways} ways, got {jnp.shape(labels)} for {len(features)} examples"
+            f"{ways} ways, got {jnp.shape(labels)} for {len(x)} examples"
         )
     if present is None:
-        return Embedded(features, members, jnp.ones_like(members[:, 0]))
-    there = present.astype(features.dtype)
-    broad = there.reshape(-1, *[1] * (features.ndim - 1))
-    return Embedded(features * broad, members * there[:, None], there)
+        return Embedded(x, members, jnp.ones_like(members[:, 0]))
+    there = present.astype(x.dtype)
+    return Embedded(x * there[:, None], members * there[:, None], there)
+
+
+def means(features: Array, members: Array) -> Array:
+    """The prototype c_k of each class.
+
+    Args:
+      features: φ(x), `float[n, d]`.
+      members: how much of each is in each class, `float[n, ways]`.
+
+    Returns:
+      `float[ways, d]`; of a class without examples, zero.
+
+    >>> means(jnp.array([[1.0], [3.0], [5.0]]), jnp.eye(2)[jnp.array([0, 0, 1])])
+    Array([[2.],
+           [5.]], dtype=float32)
+    """
+    sums, counts = product(members.T, features), jnp.sum(members, 0)
+    return sums / jnp.where(counts > 0, counts, jnp.ones_like(counts))[:, None]

@@ -81,7 +81,7 @@ def closed_form(
 
     def adapt(meta: PyTree, support: Batch) -> Params:
         params, features = settled(body, meta["body"], support)
-        examples = embedded(rows(features), support.targets, ways)
+        examples = embedded(features, support.targets, ways)
         head = rule.solve(meta["rule"], examples)
         bias = jnp.where(examples.absent(), never(features.dtype), head["bias"])
         return {"body": params, "head": {**head, "bias": bias}}

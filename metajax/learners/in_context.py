@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.learners.at_once import as_they_are, at_once, settled
+from metajax.learners.at_once import as_they_are, at_once, rows, settled
 from metajax.models.several import init_named
 from metajax.models.transformer import Tokens
 from metajax.types import (
@@ -90,6 +90,7 @@ def in_context(
       InputError: if the model or the body is no `Model`, labels are not encoded, or
         examples are not of floating point.
 
+    >>> import jax
     >>> import metajax as mj
     >>> learner = in_context(mj.transformer(1 + 1 + 1, 1, depth=1), mj.mse)
     >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
@@ -108,16 +109,15 @@ def in_context(
     def adapt(meta: PyTree, support: Batch) -> Context:
         before, network = ({}, meta) if body is None else (meta["body"], meta["model"])
         params, x = settled(embedding, before, support)
-        y = _rows(encode(unpadded(support.targets)[0]))
-        pairs = jnp.concatenate([_rows(x), y.astype(x.dtype), _flag(x, 0)], axis=1)
+        y = _floats(encode(unpadded(support.targets)[0]))
+        pairs = jnp.concatenate([_floats(x), y.astype(x.dtype), _flag(x, 0)], axis=1)
         return Context(network, pairs, unpadded(support.inputs)[1], params)
 
     def predict(adapted: Context, inputs: PyTree) -> PyTree:
         params, pairs, present, embedder = adapted
-        x = embedding.apply(embedder, inputs)
-        rows = _rows(x)
-        unknown = jnp.zeros((len(x), pairs.shape[1] - rows.shape[1] - 1), x.dtype)
-        asked = jnp.concatenate([rows, unknown, _flag(x, 1)], axis=1)
+        x = _floats(embedding.apply(embedder, inputs))
+        unknown = jnp.zeros((len(x), pairs.shape[1] - x.shape[1] - 1), x.dtype)
+        asked = jnp.concatenate([x, unknown, _flag(x, 1)], axis=1)
         context = jnp.broadcast_to(pairs, (len(x), *pairs.shape))
         tokens = jnp.concatenate([context, asked[:, None]], axis=1)
         if present is not None:
@@ -130,14 +130,14 @@ def in_context(
     return at_once(init, adapt, predict, loss, metrics)
 
 
-def _rows(x: Array) -> Array:
-    """The features of each example in a row."""
+def _floats(x: Array) -> Array:
+    """The features of each example in a row, if they are of floating point."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
             "examples and encoded targets must be of floating point, got "
             f"{x.dtype}; convert them, or encode labels"
         )
-    return x.reshape(len(x), -1)
+    return rows(x)
 
 
 def _flag(x: Array, value: int) -> Array:

@@ -15,8 +15,8 @@ from metajax.learners.at_once import (
     embedded,
     rows,
     settled,
+    unit,
 )
-from metajax.learners.matching import unit
 from metajax.losses import cross_entropy
 from metajax.ops.positive import product
 from metajax.ops.precision import dtype_of
@@ -162,8 +162,7 @@ def mann(
         def read(state: State, example: tuple[Array, Array, Array]):
             x, label, present = example
             after = step(meta["network"], state, x, decay)._replace(label=label)
-            keep = lambda a, b: jnp.where(present > 0, a, b)  # noqa: E731
-            return jax.tree.map(keep, after, state), None
+            return jax.tree.map(partial(jnp.where, present > 0), after, state), None
 
         examples = x, labels, present
         state, _ = jax.lax.scan(read, start(meta["network"], slots), examples)

@@ -1,6 +1,7 @@
 """Matching networks: labels of the support set, weighted by attention."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from metajax.learners.at_once import (
     embedded,
     rows,
     settled,
+    unit,
 )
 from metajax.learners.lstm import lstm, lstm_init, lstm_start
 from metajax.losses import cross_entropy
@@ -120,53 +122,42 @@ def matching(
 
     def adapt(meta: PyTree, support: Batch) -> Matched:
         params, features = settled(body, meta["body"], support)
-        examples = embedded(rows(features), support.targets, ways)
+        examples = embedded(features, support.targets, ways)
         seen = sees.support(meta["context"], examples)
         return Matched(params, meta["context"], examples._replace(features=seen))
 
     def predict(adapted: Matched, inputs: PyTree) -> Array:
         features = rows(body.apply(adapted.body, inputs))
         f = sees.query(adapted.context, features, adapted.examples)
-        logits = _logits(f, adapted.examples, scale)
+        weights = log_attention(f, adapted.examples, scale)
         members = adapted.examples.members
         # Not the logarithm of a sum, which at a large scale may be zero.
-        shares = jax.nn.logsumexp(logits[:, :, None], 1, b=members[None])
-        chosen = shares - jax.nn.logsumexp(logits, 1, keepdims=True)
-        least = never(chosen.dtype)
-        return jnp.where(adapted.examples.absent()[None], least, chosen)
+        chosen = jax.nn.logsumexp(weights[:, :, None], 1, b=members[None])
+        absent = adapted.examples.absent()[None]
+        return jnp.where(absent, never(chosen.dtype), chosen)
 
     return at_once(init, adapt, predict, loss, metrics)
 
 
-def attention(queries: Array, examples: Embedded, scale: float = 1.0) -> Array:
-    """The weight of each labelled support example for each query, by cosines.
+def log_attention(queries: Array, examples: Embedded, scale: float = 1.0) -> Array:
+    """The logarithm of the weight of each support example for each query, by cosines.
 
     Args:
       queries: f(x), `float[m, d]`.
-      examples: the support set, of n.
-      scale: of the cosines.
+      examples: the support set, of n; what has no label has next to no weight.
+      scale: s, of the cosines.
 
     Returns:
-      `float[m, n]`, whose rows sum to one.
+      log a, `float[m, n]`; the rows of a sum to one.
 
     >>> examples = Embedded(jnp.eye(2), jnp.eye(2), jnp.ones(2))
-    >>> attention(jnp.array([[3.0, 3.0]]), examples)
+    >>> jnp.exp(log_attention(jnp.array([[3.0, 3.0]]), examples))
     Array([[0.5, 0.5]], dtype=float32)
     """
-    return jax.nn.softmax(_logits(queries, examples, scale), 1)
-
-
-def _logits(queries: Array, examples: Embedded, scale: float) -> Array:
-    """Of attention: cosines, and never what has no label."""
     labelled = jnp.sum(examples.members, 1) > 0
     cosines = scale * product(unit(queries), unit(examples.features).T)
-    return jnp.where(labelled[None], cosines, never(cosines.dtype))
-
-
-def unit(x: Array) -> Array:
-    """Rows of length one; of a row of zeros, zeros, whose derivative is finite."""
-    square = jnp.sum(x**2, 1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))
+    logits = jnp.where(labelled[None], cosines, never(cosines.dtype))
+    return jax.nn.log_softmax(logits, 1)
 
 
 def full_context(features: int, steps: int = 5) -> Context:
@@ -235,7 +226,7 @@ def _run(weights: PyTree, examples: Embedded, *, reverse: bool) -> Array:
     def step(memory: Any, example: tuple[Array, Array]) -> tuple[Any, Array]:
         x, present = example
         after = lstm(weights, x[None], memory)
-        after = jax.tree.map(lambda a, b: jnp.where(present > 0, a, b), after, memory)
+        after = jax.tree.map(partial(jnp.where, present > 0), after, memory)
         return after, after.output[0]
 
     x = examples.features

@@ -7,8 +7,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.learners.at_once import as_they_are, at_once, embedded, rows, settled
-from metajax.learners.prototypical import means
+from metajax.learners.at_once import (
+    as_they_are,
+    at_once,
+    embedded,
+    means,
+    rows,
+    settled,
+)
 from metajax.models.several import init_named
 from metajax.types import (
     Array,

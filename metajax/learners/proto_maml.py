@@ -7,9 +7,9 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.at_once import embedded, rows
+from metajax.learners.at_once import embedded, means
 from metajax.learners.problem import Problem, of, query_loss, settling, solver
-from metajax.learners.prototypical import means, nearest
+from metajax.learners.prototypical import nearest
 from metajax.models.headed import parts
 from metajax.types import (
     Batch,
@@ -65,7 +65,7 @@ def proto_maml(
     ways = jax.eval_shape(head.init, jax.random.key(0))["bias"].shape[0]
 
     def pose(meta: Params, support: Batch) -> Problem:
-        features = rows(body.apply(meta, support.inputs))
+        features = body.apply(meta, support.inputs)
         examples = embedded(features, support.targets, ways)
         head = nearest(means(examples.features, examples.members))
         return Problem(value, optimizer, {"body": meta, "head": head}, support)

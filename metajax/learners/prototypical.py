@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded
+from metajax.learners.at_once import Embedded, means
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
@@ -102,24 +102,6 @@ def _shares(settings: PyTree, examples: Embedded, centres: Array) -> Array:
     # A Gaussian of scale r at the origin; those of the classes have scale 1.
     none = size * (1 - jnp.exp(-2 * scale)) - scale
     return jax.nn.softmax(jnp.concatenate([logits, none], 1), 1)[:, :-1]
-
-
-def means(features: Array, members: Array) -> Array:
-    """The prototype c_k of each class.
-
-    Args:
-      features: φ(x), `float[n, d]`.
-      members: how much of each is in each class, `float[n, ways]`.
-
-    Returns:
-      `float[ways, d]`; of a class without examples, zero.
-
-    >>> means(jnp.array([[1.0], [3.0], [5.0]]), jnp.eye(2)[jnp.array([0, 0, 1])])
-    Array([[2.],
-           [5.]], dtype=float32)
-    """
-    sums, counts = product(members.T, features), jnp.sum(members, 0)
-    return sums / jnp.where(counts > 0, counts, jnp.ones_like(counts))[:, None]
 
 
 def nearest(centres: Array) -> Params:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.learners.at_once import at_once, embedded, rows, settled
-from metajax.learners.prototypical import means
+from metajax.learners.at_once import at_once, embedded, means, settled
 from metajax.losses import score_mse
 from metajax.models.several import init_named
 from metajax.ops.masking import never
@@ -88,7 +87,7 @@ def relation(
 
     def adapt(meta: PyTree, support: Batch) -> Compared:
         params, features = settled(body, meta["body"], support)
-        examples = embedded(rows(features), support.targets, ways)
+        examples = embedded(features, support.targets, ways)
         classes = means(examples.features, examples.members)
         classes = classes.reshape(ways, *features.shape[1:])
         shots = jnp.sum(examples.members, 0)

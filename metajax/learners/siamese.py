@@ -7,11 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, at_once, embedded, rows, settled
+from metajax.learners.at_once import Embedded, at_once, embedded, means, rows, settled
 from metajax.losses import pair_cross_entropy
 from metajax.models.several import init_named
 from metajax.ops.masking import never
-from metajax.ops.positive import product
 from metajax.types import (
     Array,
     Batch,
@@ -83,19 +82,17 @@ def siamese(
 
     def adapt(meta: PyTree, support: Batch) -> Twins:
         params, features = settled(body, meta["body"], support)
-        examples = embedded(rows(features), support.targets, ways)
+        examples = embedded(features, support.targets, ways)
         return Twins(params, meta["comparator"], examples)
 
     def predict(adapted: Twins, inputs: PyTree) -> Array:
-        features, members, _ = adapted.examples
+        examples = adapted.examples
         queries = rows(body.apply(adapted.body, inputs))
-        apart = jnp.abs(queries[:, None] - features[None])
+        apart = jnp.abs(queries[:, None] - examples.features[None])
         pairs = apart.reshape(-1, apart.shape[-1])
         logits = comparator.apply(adapted.comparator, pairs)
-        absent, counts = adapted.examples.absent()[None], jnp.sum(members, 0)[None]
-        sums = product(logits.reshape(apart.shape[:2]), members)
-        means = sums / jnp.where(absent, jnp.ones_like(counts), counts)
-        return jnp.where(absent, never(means.dtype), means)
+        alike = means(logits.reshape(apart.shape[:2]).T, examples.members).T
+        return jnp.where(examples.absent()[None], never(alike.dtype), alike)
 
     init = partial(init_named, {"body": body, "comparator": comparator})
     return at_once(init, adapt, predict, loss, metrics)

@@ -11,8 +11,8 @@ from jax.test_util import check_grads
 
 import metajax as mj
 from metajax import learners
-from metajax.learners.at_once import embedded
-from metajax.learners.prototypical import means, nearest
+from metajax.learners.at_once import embedded, means
+from metajax.learners.prototypical import nearest
 from metajax.types import Batch, Episode
 from tests.helpers import (
     KEY,

@@ -8,7 +8,7 @@ import pytest
 import metajax as mj
 from metajax import learners
 from metajax.learners.at_once import embedded
-from metajax.learners.matching import attention
+from metajax.learners.matching import log_attention
 from metajax.models import comparator
 from metajax.types import Batch, Episode, Padded
 from tests.helpers import KEY, image_episode, lstm_by_hand, squash
@@ -52,7 +52,8 @@ def test_attention_sums_to_one_and_passes_over_padding(float64):
     present = jnp.array([True, True, False, True])
     x = jax.random.normal(keys[0], (4, 5), jnp.float64)
     examples = embedded(x, Padded(labels, present), WAYS)
-    weights = attention(jax.random.normal(keys[1], (7, 5), jnp.float64), examples)
+    weights = log_attention(jax.random.normal(keys[1], (7, 5), jnp.float64), examples)
+    weights = jnp.exp(weights)
     np.testing.assert_allclose(jnp.sum(weights, 1), 1, rtol=1e-12)
     assert not np.any(weights[:, 2]) and np.all(weights[:, :2] > 0)
 
