@@ -79,6 +79,7 @@ def neural_process(
       InputError: if one of the networks is no `Model`, `ways` is not a whole number of
         at least 1, or labels come without `ways`.
 
+    >>> import jax
     >>> import metajax as mj
     >>> encoder, decoder = mj.mlp(1 + 1, (16,), 8), mj.mlp(1 + 8, (16,), 2)
     >>> learner = neural_process(encoder, decoder, mj.gaussian)
