@@ -10,7 +10,6 @@ Errors are in float64, the SVM's against a barrier of 1e-10.
 
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from unittest import mock
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks.timing import timed
 from metajax.learners import svm
 from metajax.learners.ridge import ridge
 from metajax.learners.svm import crammer_singer
@@ -118,14 +118,18 @@ def errors(heads: Mapping[str, Head], exact: Head, sizes: Sizes) -> dict[str, fl
 def times(heads: Mapping[str, Head], rounds: int, sizes: Sizes) -> dict[str, float]:
     """Median milliseconds a gradient in float32, in turn."""
     x, y = work(*sizes, np.float32)
-    run = {name: gradient(head) for name, head in heads.items()}
+
+    def waiting(head: Head) -> Callable[[], Array]:
+        run = gradient(head)
+        return lambda: jax.block_until_ready(run(x, y))
+
+    run = {name: waiting(head) for name, head in heads.items()}
     found: dict[str, list[float]] = {name: [] for name in heads}
     for turn in range(rounds + 1):
         for name in heads:
-            began = time.perf_counter()
-            jax.block_until_ready(run[name](x, y))
+            taken = timed(run[name])
             if turn:  # the first one compiles
-                found[name].append(1e3 * (time.perf_counter() - began))
+                found[name].append(1e3 * taken)
     return {name: statistics.median(each) for name, each in found.items()}
 
 

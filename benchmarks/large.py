@@ -13,7 +13,6 @@ which sees them all; and of MAML's own MLP.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -24,6 +23,7 @@ import optax
 import tyro
 
 import metajax as mj
+from benchmarks.timing import timed
 from metajax.learners import scale_or_offset
 from metajax.types import Batch, Episode, Learner, Model
 
@@ -127,15 +127,8 @@ def measured(
     return (
         planned.temp_size_in_bytes / 2**20,
         planned.host_temp_size_in_bytes / 2**20,
-        1e3 * float(np.median([seconds(run) for _ in range(repeats)])),
+        1e3 * float(np.median([timed(run) for _ in range(repeats)])),
     )
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    """How long a call takes."""
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 def one_token(model: Model) -> Model:

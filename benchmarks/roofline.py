@@ -13,7 +13,6 @@ Fusion alone gets above the second.
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import tyro
 
 from benchmarks.rivals import ours, textbook
+from benchmarks.timing import timed
 from benchmarks.workloads import Workload, episodes, weights, workload
 from metajax.estimate import equations, written_bytes
 
@@ -114,19 +114,13 @@ def tasks_per_second(work: Workload, seconds: float) -> float:
     run = _run(Ours, work)
     run.compile()
     run.steps(1)
-    each = _timed(lambda: run.steps(1))
+    each = timed(lambda: run.steps(1))
     steps = max(1, round(seconds / 5 / each))
     return work.tasks * steps / float(np.median(_turns(lambda: run.steps(steps))))
 
 
 def _turns(call: Callable[[], None]) -> list[float]:
-    return [_timed(call) for _ in range(5)]
-
-
-def _timed(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    return [timed(call) for _ in range(5)]
 
 
 def rates(side: int = SIDE, copied: int = COPIED) -> dict[str, float]:

@@ -57,7 +57,7 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         needed = "not installed"
-        return f"{needed} (Omniglot needs it)" if name in DATA else needed
+        return f"{needed} (Omniglot and CIFAR need it)" if name in DATA else needed
 
 
 def _omniglot() -> str:
