@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.cli.build import LEARNERS, build_learner
+from metajax.cli.build import build_learner
+from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import (
     CifarData,
     Config,
@@ -161,13 +162,9 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
         "mean": mean,
         "sum-over-ways": lambda outputs, targets: ways * mean(outputs, targets),
     }
-    learner = build_learner(
-        config,
-        task._replace(losses=losses),
-        steps=config.evaluation.steps,
-        ways=ways if LEARNERS[config.learner].any_ways else None,
-        **settings,
-    )
+    outputs = ways if LEARNERS[config.learner].any_ways else task.outputs
+    task = task._replace(losses=losses, outputs=outputs)
+    learner = build_learner(config, task, steps=config.evaluation.steps, **settings)
     return Alone(learner, ways, beside)
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 from metajax.checkpoint import Checkpoints
 from metajax.cli import label as command
 from metajax.cli import label_files, labeller, run, teaching
-from metajax.cli.build import LEARNERS, build_learner, build_optimizer
+from metajax.cli.build import build_learner, build_optimizer
+from metajax.cli.choices import LEARNERS
 from metajax.cli.label_page import Shown, label_page
 from metajax.cli.labeller import BESIDE, build_alone, look_of
 from metajax.cli.main import main
