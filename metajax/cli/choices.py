@@ -215,6 +215,8 @@ class Choice(NamedTuple):
       fewer_ways: whether it may be trained on tasks of fewer ways, padded.
       any_ways: whether it may be trained at other ways than it is tested at.
       steps: whether it has an inner loop.
+      beside: whether a query alone needs the support set beside itself, as its network
+        cannot settle on that.
       episodes: `episodes(sampler) -> sampler`, what it is trained and tested on.
     """
 
@@ -225,6 +227,7 @@ class Choice(NamedTuple):
     fewer_ways: bool = True
     any_ways: bool = False
     steps: bool = True
+    beside: bool = False
     episodes: Callable[[Sampler], Sampler] = as_drawn
 
 
@@ -287,12 +290,12 @@ LEARNERS: dict[LearnerName, Choice] = {
         by_rule(learners.maml_plus_plus, lambda rate, k: step_rates(rate, max(1, k))),
         changes=("grad", "step_weights"),
     ),
-    "mtl": Choice(mtl, changes=("grad", "rate", "backbone")),
+    "mtl": Choice(mtl, changes=("grad", "rate", "backbone"), beside=True),
     "prototypical": at_once(learners.prototypical),
     "matching": at_once(learners.matching),
     "relation": at_once(
         learners.relation, with_comparator, score_mse, fewer_ways=False
-    ),
+    )._replace(beside=True),
     "siamese": at_once(
         learners.siamese, with_layer, pair_cross_entropy, fewer_ways=False
     ),

@@ -25,9 +25,6 @@ from metajax.errors import InputError
 from metajax.labelling import Alone, balanced_cross_entropy
 from metajax.types import Array, Loss, PyTree
 
-# Their networks cannot settle on the support set: a query needs it beside itself.
-BESIDE = ("mtl", "relation")
-
 
 class Look(NamedTuple):
     """How a run's learner sees a picture.
@@ -152,8 +149,8 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
     Returns:
       An `Alone`.
     """
-    beside = config.learner in BESIDE
-    if not beside and isinstance(config.model, Conv4Model | ResNet12Model):
+    choice = LEARNERS[config.learner]
+    if not choice.beside and isinstance(config.model, Conv4Model | ResNet12Model):
         norm = config.model.norm
         settled = "support" if norm == "transductive" else norm
         config = replace(config, model=replace(config.model, norm=settled))
@@ -162,10 +159,10 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
         "mean": mean,
         "sum-over-ways": lambda outputs, targets: ways * mean(outputs, targets),
     }
-    outputs = ways if LEARNERS[config.learner].any_ways else task.outputs
+    outputs = ways if choice.any_ways else task.outputs
     task = task._replace(losses=losses, outputs=outputs)
     learner = build_learner(config, task, steps=config.evaluation.steps, **settings)
-    return Alone(learner, ways, beside)
+    return Alone(learner, ways, choice.beside)
 
 
 def check_finite(outputs: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from metajax.cli import label_files, labeller, run, teaching
 from metajax.cli.build import build_learner, build_optimizer
 from metajax.cli.choices import LEARNERS
 from metajax.cli.label_page import Shown, label_page
-from metajax.cli.labeller import BESIDE, build_alone, look_of
+from metajax.cli.labeller import build_alone, look_of
 from metajax.cli.main import main
 from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
@@ -513,6 +513,7 @@ def test_bright_ink_is_warned_of(prototypical, folders, tmp_path, capsys):
     )
 
 
+BESIDE = [name for name, choice in LEARNERS.items() if choice.beside]
 SMALLEST = replace(
     PRESETS["glyphs"],
     model=Conv4Model(filters=4),
