@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -120,15 +120,7 @@ def _(family: GlyphsData, places: Places) -> Task:
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
     _take(places, "Omniglot", "archives", "data_dir", "stream")
-
-    def store(split: Split) -> data.ImageStore:
-        return data.omniglot(
-            split,
-            archives=places.archives,
-            data_dir=places.data_dir,
-            mapped=places.stream,
-        )
-
+    store = _of_archives(data.omniglot, places)
     return _stored(family, store, (28, 28, 1), family.rotations, stream=places.stream)
 
 
@@ -136,16 +128,20 @@ def _(family: OmniglotData, places: Places) -> Task:
 def _(family: CifarData, places: Places) -> Task:
     _take(places, "CIFAR-100", "archives", "data_dir", "stream")
     load = {"cifar-fs": data.cifar_fs, "fc100": data.fc100}[family.splits]
-
-    def store(split: Split) -> data.ImageStore:
-        return load(
-            split,
-            archives=places.archives,
-            data_dir=places.data_dir,
-            mapped=places.stream,
-        )
-
+    store = _of_archives(load, places)
     return _stored(family, store, (32, 32, 3), 1, stream=places.stream)
+
+
+def _of_archives(
+    load: Callable[..., data.ImageStore], places: Places
+) -> Callable[[Split], data.ImageStore]:
+    """A split's images, of data that are prepared from archives."""
+    return partial(
+        load,
+        archives=places.archives,
+        data_dir=places.data_dir,
+        mapped=places.stream,
+    )
 
 
 @build_task.register
