@@ -12,14 +12,8 @@ import numpy as np
 
 from metajax.cli.build import build_learner
 from metajax.cli.choices import LEARNERS
-from metajax.cli.presets import (
-    CifarData,
-    Config,
-    Conv4Model,
-    FolderData,
-    ResNet12Model,
-)
-from metajax.cli.tasks import Places, Task
+from metajax.cli.presets import Config, Conv4Model, FolderData, ResNet12Model
+from metajax.cli.tasks import Places, Task, build_task
 from metajax.data.decoding import Mode
 from metajax.errors import InputError
 from metajax.labelling import Alone, balanced_cross_entropy
@@ -107,7 +101,7 @@ def check_ways(config: Config, classes: Mapping[str, Any], support: Path) -> Non
 
 
 def look_of(config: Config) -> Look:
-    """How a run's learner sees a picture: as its data were decoded.
+    """How a run's learner sees a picture: as its data were decoded, and grey as ink.
 
     Raises:
       InputError: if they were no pictures, or its network takes none.
@@ -117,16 +111,19 @@ def look_of(config: Config) -> Look:
             f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
             "takes no pictures; train one of images, such as metajax train glyphs"
         )
-    if isinstance(config.data, FolderData):
-        return Look((config.data.size, config.data.size), "RGB", ink=False)
-    if isinstance(config.data, CifarData):
-        return Look((32, 32), "RGB", ink=False)
-    return Look((28, 28), "L", ink=True)
+    height, width, channels = bare_task(config).input_shape
+    ink = channels == 1
+    return Look((height, width), "L" if ink else "RGB", ink)
 
 
 def enough_to_build(config: Config) -> Places:
     """Places to build a task with, of which no episodes are drawn."""
     return Places(images=Path()) if isinstance(config.data, FolderData) else Places()
+
+
+def bare_task(config: Config) -> Task:
+    """A run's task, of which no episodes are drawn."""
+    return build_task(config.data, enough_to_build(config))
 
 
 def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone:

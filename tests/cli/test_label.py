@@ -526,7 +526,7 @@ def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and what it was taught; abstractly."""
     config = replace(SMALLEST, learner=learner)
     task, key = build_task(config.data, Places()), KEY
-    body = label_files._body(config).init(key) if learner == "mtl" else None
+    body = label_files._body(config, task).init(key) if learner == "mtl" else None
     alone = build_alone(config, task, 3, **label_files._with_backbone(body))
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
