@@ -14,6 +14,7 @@ from metajax.cli.presets import (
     Config,
     FolderData,
     GlyphsData,
+    ImageData,
     LossName,
     OmniglotData,
     SinusoidData,
@@ -164,7 +165,7 @@ def _(family: FolderData, places: Places) -> Task:
 
 
 def _stored(
-    family: OmniglotData | FolderData | CifarData,
+    family: ImageData,
     store: Callable[[Split], data.ImageStore],
     image_shape: tuple[int, ...],
     rotations: int,
@@ -185,7 +186,9 @@ def _stored(
 
 
 def _classification(
-    episodes: Callable[[Split, int], Sampler], family: Any, image_shape: tuple[int, ...]
+    episodes: Callable[[Split, int], Sampler],
+    family: ImageData,
+    image_shape: tuple[int, ...],
 ) -> Task:
     return Task(
         episodes,
@@ -258,7 +261,7 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
     return data.varied(episodes, *ranges)
 
 
-def _ways(family: Any, split: Split) -> int:
+def _ways(family: ImageData, split: Split) -> int:
     """Classes a task."""
     return (split == "train" and family.train_ways) or family.ways
 
