@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from metajax import data
-from metajax.cli.build import LEARNERS
+from metajax.cli.choices import LEARNERS
 from metajax.cli.labeller import build_alone
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places

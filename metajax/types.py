@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -191,6 +191,16 @@ def check_positive(name: str, value: Any) -> float:
     if not good:
         raise InputError(f"{name} must be a positive number, got {value!r}")
     return value
+
+
+def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
+    """Checks that `value` is one of the options.
+
+    Raises:
+      InputError: if it is not.
+    """
+    if value not in options:
+        raise InputError(f"{name} must be one of {', '.join(options)}, got {value!r}")
 
 
 def check_seed(name: str, value: Any) -> int:

@@ -17,14 +17,14 @@ from metajax.cli.build import build_model
 from metajax.cli.labeller import (
     Labeller,
     Look,
+    bare_task,
     build_alone,
     check_ways,
-    enough_to_build,
     look_of,
 )
 from metajax.cli.presets import Config
 from metajax.cli.run import check_config
-from metajax.cli.tasks import Task, build_task
+from metajax.cli.tasks import Task
 from metajax.errors import InputError
 from metajax.files import write_whole
 from metajax.models.headed import parts
@@ -38,7 +38,8 @@ def save(labeller: Labeller, path: Path) -> None:
     config = labeller.config
     kept = None
     if config.inner.backbone is not None:
-        kept = read_body(Path(config.inner.backbone), _body(config))
+        body = _body(config, bare_task(config))
+        kept = read_body(Path(config.inner.backbone), body)
     about = {
         "metajax": metajax.__version__,
         "config": replace(config, inner=replace(config.inner, backbone=None)).as_dict(),
@@ -72,7 +73,7 @@ def load(path: Path) -> Labeller:
         raise InputError(
             f"{path} is no learner of this version of metajax ({error}); save it again"
         ) from error
-    task = build_task(config.data, enough_to_build(config))
+    task = bare_task(config)
     like = jax.eval_shape(partial(_like, config, task, look, count, len(classes)))
     arrays = read_arrays(path, like)
     body = arrays["backbone"]
@@ -84,15 +85,14 @@ def load(path: Path) -> Labeller:
 def _like(config: Config, task: Task, look: Look, count: int, ways: int) -> PyTree:
     """Arrays of the structure and shapes of what `save` writes."""
     key = jax.random.key(0)
-    body = _body(config).init(key) if config.learner == "mtl" else None
+    body = _body(config, task).init(key) if config.learner == "mtl" else None
     alone = build_alone(config, task, ways, **_with_backbone(body))
     support = Batch(jnp.zeros((count, *look.shape)), jnp.zeros(count, jnp.int32))
     return {"taught": alone.adapt(alone.learner.init(key), support), "backbone": body}
 
 
-def _body(config: Config) -> Model:
+def _body(config: Config, task: Task) -> Model:
     """The body of a run's network."""
-    task = build_task(config.data, enough_to_build(config))
     return parts(build_model(config.model, task, context=0), config.learner)[0]
 
 

@@ -1,7 +1,6 @@
 """The labels of a folder on one page: HTML that needs no other file."""
 
 import heapq
-import html
 import io
 from base64 import b64encode
 from collections.abc import Mapping
@@ -10,19 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from metajax.webpage import contents, escaped, table, webpage
+
 MOST = 3000  # thumbnails
 SIDE = 96  # pixels, at most
 STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-       max-width: 72rem; margin: 0 auto; padding: 0.6rem; }
-h1 { font-size: 1.4rem; margin: 0.5rem 0; }
+body { max-width: 72rem; padding: 0.6rem; }
+h1 { font-size: 1.4rem; }
 h2 { font-size: 1.1rem; margin: 1.6rem 0 0.4rem; overflow-wrap: anywhere; }
-nav a { margin-right: 0.9rem; display: inline-block; padding: 0.3rem 0;
-        overflow-wrap: anywhere; }
-a { color: #005a8c; }
-table { border-collapse: collapse; font-size: 0.9rem; }
-td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; vertical-align: top; }
+nav a { padding: 0.3rem 0; overflow-wrap: anywhere; }
+td { vertical-align: top; }
 .grid { display: grid; gap: 0.5rem;
         grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); }
 figure { margin: 0; font-size: 0.75rem; line-height: 1.3; overflow-wrap: anywhere; }
@@ -102,30 +98,18 @@ def label_page(
     """
     groups = shown.by_label()
     total = sum(counts.values())
-    rows = "".join(
-        f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>"
-        for name, value in facts.items()
-    )
     places = {name: f"label{i}" for i, name in enumerate(groups)}
-    links = "".join(
-        f'<a href="#{places[name]}">{_text(name)} {counts[name]}</a>' for name in groups
+    body = (
+        f"<h1>Labels{escaped(shown.cut(total))}</h1>{table(facts)}",
+        "<p>Least sure first. Pictures are as the learner saw them.</p>",
+        contents({places[name]: f"{name} {counts[name]}" for name in groups}),
+        *(
+            f'<section id="{places[name]}"><h2>{escaped(name)}: {counts[name]}</h2>'
+            f'<div class="grid">{"".join(map(_figure, group))}</div></section>'
+            for name, group in groups.items()
+        ),
     )
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Labels</title><style>{STYLE}</style></head><body>",
-            f"<h1>Labels{_text(shown.cut(total))}</h1><table>{rows}</table>",
-            "<p>Least sure first. Pictures are as the learner saw them.</p>",
-            f"<nav>{links}</nav>",
-            *(
-                f'<section id="{places[name]}"><h2>{_text(name)}: {counts[name]}</h2>'
-                f'<div class="grid">{"".join(map(_figure, group))}</div></section>'
-                for name, group in groups.items()
-            ),
-            "</body></html>\n",
-        ]
-    )
+    return webpage("Labels", STYLE, body)
 
 
 def _figure(item: Thumbnail) -> str:
@@ -133,10 +117,6 @@ def _figure(item: Thumbnail) -> str:
     unsure = ' class="unsure"' if row.confidence < 0.5 else ""
     return (
         f'<figure><img src="{item.source}" alt="" loading="lazy"><figcaption>'
-        f"<span{unsure}>{row.confidence:.0%}</span>, or {_text(row.runner_up)} "
-        f"{row.runner_up_confidence:.0%}<br>{_text(row.file)}</figcaption></figure>\n"
+        f"<span{unsure}>{row.confidence:.0%}</span>, or {escaped(row.runner_up)} "
+        f"{row.runner_up_confidence:.0%}<br>{escaped(row.file)}</figcaption></figure>\n"
     )
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))

@@ -10,22 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.cli.build import LEARNERS, build_learner
-from metajax.cli.presets import (
-    CifarData,
-    Config,
-    Conv4Model,
-    FolderData,
-    ResNet12Model,
-)
-from metajax.cli.tasks import Places, Task
+from metajax.cli.build import build_learner
+from metajax.cli.choices import LEARNERS
+from metajax.cli.presets import Config, Conv4Model, FolderData, ResNet12Model
+from metajax.cli.tasks import Places, Task, build_task
 from metajax.data.decoding import Mode
 from metajax.errors import InputError
 from metajax.labelling import Alone, balanced_cross_entropy
 from metajax.types import Array, Loss, PyTree
-
-# Their networks cannot settle on the support set: a query needs it beside itself.
-BESIDE = ("mtl", "relation")
 
 
 class Look(NamedTuple):
@@ -109,7 +101,7 @@ def check_ways(config: Config, classes: Mapping[str, Any], support: Path) -> Non
 
 
 def look_of(config: Config) -> Look:
-    """How a run's learner sees a picture: as its data were decoded.
+    """How a run's learner sees a picture: as its data were decoded, and grey as ink.
 
     Raises:
       InputError: if they were no pictures, or its network takes none.
@@ -119,16 +111,19 @@ def look_of(config: Config) -> Look:
             f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
             "takes no pictures; train one of images, such as metajax train glyphs"
         )
-    if isinstance(config.data, FolderData):
-        return Look((config.data.size, config.data.size), "RGB", ink=False)
-    if isinstance(config.data, CifarData):
-        return Look((32, 32), "RGB", ink=False)
-    return Look((28, 28), "L", ink=True)
+    height, width, channels = bare_task(config).input_shape
+    ink = channels == 1
+    return Look((height, width), "L" if ink else "RGB", ink)
 
 
 def enough_to_build(config: Config) -> Places:
     """Places to build a task with, of which no episodes are drawn."""
     return Places(images=Path()) if isinstance(config.data, FolderData) else Places()
+
+
+def bare_task(config: Config) -> Task:
+    """A run's task, of which no episodes are drawn."""
+    return build_task(config.data, enough_to_build(config))
 
 
 def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone:
@@ -151,8 +146,8 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
     Returns:
       An `Alone`.
     """
-    beside = config.learner in BESIDE
-    if not beside and isinstance(config.model, Conv4Model | ResNet12Model):
+    choice = LEARNERS[config.learner]
+    if not choice.beside and isinstance(config.model, Conv4Model | ResNet12Model):
         norm = config.model.norm
         settled = "support" if norm == "transductive" else norm
         config = replace(config, model=replace(config.model, norm=settled))
@@ -161,14 +156,10 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
         "mean": mean,
         "sum-over-ways": lambda outputs, targets: ways * mean(outputs, targets),
     }
-    learner = build_learner(
-        config,
-        task._replace(losses=losses),
-        steps=config.evaluation.steps,
-        ways=ways if LEARNERS[config.learner].any_ways else None,
-        **settings,
-    )
-    return Alone(learner, ways, beside)
+    outputs = ways if choice.any_ways else task.outputs
+    task = task._replace(losses=losses, outputs=outputs)
+    learner = build_learner(config, task, steps=config.evaluation.steps, **settings)
+    return Alone(learner, ways, choice.beside)
 
 
 def check_finite(outputs: np.ndarray) -> None:

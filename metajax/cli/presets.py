@@ -55,8 +55,8 @@ class SinusoidData:
 
 
 @dataclass(frozen=True)
-class GlyphsData:
-    """Procedural characters, drawn as they are asked for."""
+class ImageData:
+    """Tasks of images, of any kind."""
 
     ways: int = 5
     """Classes a task."""
@@ -72,60 +72,34 @@ class GlyphsData:
 
 
 @dataclass(frozen=True)
-class OmniglotData:
+class GlyphsData(ImageData):
+    """Procedural characters, drawn as they are asked for."""
+
+
+@dataclass(frozen=True)
+class OmniglotData(ImageData):
     """Omniglot, Vinyals' split."""
 
-    ways: int = 5
-    """Classes a task."""
-    shots: int = 1
-    """Support images a class."""
-    train_shots: int | None = None
-    """The same, in training; as many by default. Reptile wants more."""
-    queries: int = 5
-    """Query images a class, in training."""
-    train_ways: int | None = None
-    """Classes a task in training; as many by default. For learners that take any number
-    (prototypical networks want more)."""
     rotations: Literal[1, 4] = 4
     """4 counts each character turned by 0, 90, 180 and 270 degrees as four classes."""
 
 
 @dataclass(frozen=True)
-class FolderData:
+class FolderData(ImageData):
     """Images in a folder of yours, split: `--images DIR`."""
 
-    ways: int = 5
-    """Classes a task."""
-    shots: int = 1
-    """Support images a class."""
-    train_shots: int | None = None
-    """The same, in training; as many by default. Reptile wants more."""
     queries: int = 15
-    """Query images a class, in training."""
     size: int = 84
     """Height and width that images are resized to, in pixels."""
-    train_ways: int | None = None
-    """Classes a task in training; as many by default. For learners that take any number
-    (prototypical networks want more)."""
 
 
 @dataclass(frozen=True)
-class CifarData:
+class CifarData(ImageData):
     """CIFAR-100, 32x32, in a split of few-shot learning."""
 
-    ways: int = 5
-    """Classes a task."""
-    shots: int = 1
-    """Support images a class."""
-    train_shots: int | None = None
-    """The same, in training; as many by default. Reptile wants more."""
     queries: int = 15
-    """Query images a class, in training."""
     splits: Literal["cifar-fs", "fc100"] = "cifar-fs"
     """By class, at random (CIFAR-FS), or by superclass (FC100)."""
-    train_ways: int | None = None
-    """Classes a task in training; as many by default. For learners that take any number
-    (prototypical networks want more)."""
 
 
 @dataclass(frozen=True)

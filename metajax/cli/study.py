@@ -12,13 +12,8 @@ import jax
 import optax
 
 from metajax import study
-from metajax.cli.build import (
-    LEARNERS,
-    build_learner,
-    build_optimizer,
-    build_schedule,
-    task_of,
-)
+from metajax.cli.build import build_learner, build_optimizer, build_schedule, task_of
+from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import Config
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places, Task, build_training_episodes

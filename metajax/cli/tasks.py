@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from metajax.cli.presets import (
     Config,
     FolderData,
     GlyphsData,
+    ImageData,
     LossName,
     OmniglotData,
     SinusoidData,
@@ -120,15 +121,7 @@ def _(family: GlyphsData, places: Places) -> Task:
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
     _take(places, "Omniglot", "archives", "data_dir", "stream")
-
-    def store(split: Split) -> data.ImageStore:
-        return data.omniglot(
-            split,
-            archives=places.archives,
-            data_dir=places.data_dir,
-            mapped=places.stream,
-        )
-
+    store = _of_archives(data.omniglot, places)
     return _stored(family, store, (28, 28, 1), family.rotations, stream=places.stream)
 
 
@@ -136,16 +129,20 @@ def _(family: OmniglotData, places: Places) -> Task:
 def _(family: CifarData, places: Places) -> Task:
     _take(places, "CIFAR-100", "archives", "data_dir", "stream")
     load = {"cifar-fs": data.cifar_fs, "fc100": data.fc100}[family.splits]
-
-    def store(split: Split) -> data.ImageStore:
-        return load(
-            split,
-            archives=places.archives,
-            data_dir=places.data_dir,
-            mapped=places.stream,
-        )
-
+    store = _of_archives(load, places)
     return _stored(family, store, (32, 32, 3), 1, stream=places.stream)
+
+
+def _of_archives(
+    load: Callable[..., data.ImageStore], places: Places
+) -> Callable[[Split], data.ImageStore]:
+    """A split's images, of data that are prepared from archives."""
+    return partial(
+        load,
+        archives=places.archives,
+        data_dir=places.data_dir,
+        mapped=places.stream,
+    )
 
 
 @build_task.register
@@ -168,7 +165,7 @@ def _(family: FolderData, places: Places) -> Task:
 
 
 def _stored(
-    family: OmniglotData | FolderData | CifarData,
+    family: ImageData,
     store: Callable[[Split], data.ImageStore],
     image_shape: tuple[int, ...],
     rotations: int,
@@ -189,7 +186,9 @@ def _stored(
 
 
 def _classification(
-    episodes: Callable[[Split, int], Sampler], family: Any, image_shape: tuple[int, ...]
+    episodes: Callable[[Split, int], Sampler],
+    family: ImageData,
+    image_shape: tuple[int, ...],
 ) -> Task:
     return Task(
         episodes,
@@ -262,7 +261,7 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
     return data.varied(episodes, *ranges)
 
 
-def _ways(family: Any, split: Split) -> int:
+def _ways(family: ImageData, split: Split) -> int:
     """Classes a task."""
     return (split == "train" and family.train_ways) or family.ways
 

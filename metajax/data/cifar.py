@@ -10,7 +10,7 @@ import numpy as np
 from metajax.data.images import ImageStore
 from metajax.data.preparing import prepare
 from metajax.data.records import Records
-from metajax.errors import InputError
+from metajax.types import check_one_of
 
 if TYPE_CHECKING:
     from metajax.data.cifar_builder import Cifar100Classes
@@ -136,10 +136,7 @@ def _rows(
     split: Split, keys: Sequence[str], held_out: dict[str, list[str]]
 ) -> list[int]:
     """Which of the classes are in a split, by the key of each."""
-    if split not in get_args(Split):
-        raise InputError(
-            f"split must be one of {', '.join(get_args(Split))}, got {split!r}"
-        )
+    check_one_of("split", split, get_args(Split))
     others = {key for name in held_out for key in held_out[name]}
     chosen: Collection[str] = held_out.get(split, set(keys) - others)
     return [row for row, key in enumerate(keys) if key in chosen]

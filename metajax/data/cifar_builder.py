@@ -1,6 +1,5 @@
 """The TFDS builder of CIFAR-100. Importing this file imports TFDS."""
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from tensorflow_datasets.core.units import Size
 
 from metajax.archives import read_tar
 from metajax.data.cifar import CLASSES, PAIRS
-from metajax.data.downloads import by_hand, download, reach
+from metajax.data.downloads import ArchiveBuilder, download
 from metajax.errors import InputError
 
 SIZE, CHANNELS = 32, 3
@@ -27,36 +26,15 @@ BYTES = 168513733
 SHA256 = "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
 
 
-class Cifar100Classes(tfds.core.GeneratorBasedBuilder):
+class Cifar100Classes(ArchiveBuilder):
     """CIFAR-100, one record a class; no TensorFlow needed."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Training images before test images."}
     url_infos = {URL: checksums.UrlInfo(Size(BYTES), SHA256, FILE)}
 
-    def __init__(
-        self, *, data_dir: str | None = None, archives: str | Path | None = None
-    ):
-        """Args: see `metajax.data.cifar_fs`."""
-        self._archives = archives
-        super().__init__(data_dir=data_dir)
-
-    def check_source(self) -> None:
-        """Reads the archive, or sees that the network is there, before any writing.
-
-        Raises:
-          InputError: if it cannot be read, or is not.
-        """
-        if self._local is None:
-            reach([URL], by_hand([FILE]))
-
-    @functools.cached_property
-    def _local(self) -> np.ndarray | None:
-        """The images of the archive at hand, if any, read once."""
-        if self._archives is None:
-            return None
-        given = Path(self._archives)
-        return read_archive(given if given.is_file() else given / FILE)
+    def _read_at(self, place: Path) -> np.ndarray:
+        return read_archive(place if place.is_file() else place / FILE)
 
     def _info(self) -> tfds.core.DatasetInfo:
         shape = sum(IMAGES.values()), SIZE, SIZE, CHANNELS
@@ -78,7 +56,7 @@ class Cifar100Classes(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         images = self._local
         if images is None:
-            paths = download(dl_manager, "CIFAR-100", {FILE: URL}, by_hand([FILE]))
+            paths = download(dl_manager, "CIFAR-100", {FILE: URL}, self._otherwise)
             images = read_archive(paths[FILE])
         return {"classes": self._generate_examples(images)}
 

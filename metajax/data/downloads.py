@@ -1,10 +1,12 @@
-"""Downloads by TFDS, refused in one line. Importing this file imports TFDS."""
+"""Archives, at hand or downloaded by TFDS. Importing this file imports TFDS."""
 
+import abc
+import functools
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
@@ -12,6 +14,41 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from metajax.errors import InputError
 
 NETWORK_TIMEOUT = 10.0  # seconds; TFDS itself retries for minutes
+
+
+class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder that reads archives at hand, or else downloads them."""
+
+    url_infos: ClassVar[dict[str, Any]]
+
+    def __init__(
+        self, *, data_dir: str | None = None, archives: str | Path | None = None
+    ):
+        """Args: see `metajax.data.omniglot`."""
+        self._archives = archives
+        super().__init__(data_dir=data_dir)
+
+    def check_source(self) -> None:
+        """Reads the archives, or sees that the network is there, before any writing.
+
+        Raises:
+          InputError: if they cannot be read, or it is not.
+        """
+        if self._local is None:
+            reach(self.url_infos, self._otherwise)
+
+    @functools.cached_property
+    def _local(self) -> Any:
+        """What the archives at hand hold, if any, read once."""
+        return None if self._archives is None else self._read_at(Path(self._archives))
+
+    @abc.abstractmethod
+    def _read_at(self, place: Path) -> Any:
+        """What the archives there hold."""
+
+    @property
+    def _otherwise(self) -> str:
+        return by_hand(info.filename for info in self.url_infos.values())
 
 
 def by_hand(files: Iterable[str]) -> str:

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.data.images import split_by_class
-from metajax.errors import InputError
 from metajax.sampling import OfKeys
-from metajax.types import Array, Episode, check_count
+from metajax.types import Array, Episode, check_count, check_one_of
 
 Split = Literal["train", "validation", "test"]
 
@@ -87,8 +86,7 @@ def glyphs(
     for name, value in dict(ways=ways, shots=shots, queries=queries, size=size).items():
         check_count(name, value, least=1)
     splits = get_args(Split)
-    if split not in splits:
-        raise InputError(f"split must be one of {', '.join(splits)}, got {split!r}")
+    check_one_of("split", split, splits)
     return Glyphs(ways, shots, queries, splits.index(split), size)
 
 

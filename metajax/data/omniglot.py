@@ -10,7 +10,7 @@ import numpy as np
 from metajax.data.images import ImageStore
 from metajax.data.preparing import prepare
 from metajax.data.records import Records
-from metajax.errors import InputError
+from metajax.types import check_one_of
 
 if TYPE_CHECKING:
     from metajax.data.omniglot_builder import OmniglotCharacters
@@ -60,10 +60,7 @@ def omniglot(
     Source: Lake et al., "Human-level concept learning through probabilistic program
     induction", Science 2015. Split: Vinyals et al., "Matching Networks", NeurIPS 2016.
     """
-    if split not in get_args(Split):
-        raise InputError(
-            f"split must be one of {', '.join(get_args(Split))}, got {split!r}"
-        )
+    check_one_of("split", split, get_args(Split))
     builder: Any = prepare_omniglot(archives=archives, data_dir=data_dir)
     shape = builder.info.features["images"].shape
     classes = builder.info.splits[split].num_examples

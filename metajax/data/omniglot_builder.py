@@ -1,6 +1,5 @@
 """The TFDS builder of Omniglot. Importing this file imports TFDS; nothing else does."""
 
-import functools
 import io
 import zipfile
 from collections import defaultdict
@@ -15,7 +14,7 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.units import Size
 
 from metajax.archives import read_member
-from metajax.data.downloads import by_hand, download, reach
+from metajax.data.downloads import ArchiveBuilder, download
 from metajax.data.omniglot import vinyals_split
 from metajax.errors import InputError
 
@@ -61,7 +60,7 @@ class Character(NamedTuple):
     images: np.ndarray
 
 
-class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
+class OmniglotCharacters(ArchiveBuilder):
     """Omniglot, one record a character, ink bright; no TensorFlow needed."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -71,29 +70,8 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
         for part in PARTS.values()
     }
 
-    def __init__(
-        self, *, data_dir: str | None = None, archives: str | Path | None = None
-    ):
-        """Args: see `metajax.data.omniglot`."""
-        self._archives = archives
-        super().__init__(data_dir=data_dir)
-
-    def check_source(self) -> None:
-        """Reads the archives, or sees that the network is there, before any writing.
-
-        Raises:
-          InputError: if they cannot be read, or it is not.
-        """
-        if self._local is None:
-            reach([part.url for part in PARTS.values()], _by_hand())
-
-    @functools.cached_property
-    def _local(self) -> list[Character] | None:
-        """The characters of the archives at hand, if any, read once."""
-        if self._archives is None:
-            return None
-        folder = Path(self._archives)
-        return _read({name: folder / part.file for name, part in PARTS.items()})
+    def _read_at(self, place: Path) -> list[Character]:
+        return _read({name: place / part.file for name, part in PARTS.items()})
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -117,7 +95,7 @@ class OmniglotCharacters(tfds.core.GeneratorBasedBuilder):
         characters = self._local
         if characters is None:
             urls = {name: part.url for name, part in PARTS.items()}
-            characters = _read(download(dl_manager, "Omniglot", urls, _by_hand()))
+            characters = _read(download(dl_manager, "Omniglot", urls, self._otherwise))
         splits = {
             name: [i for i, c in enumerate(characters) if c.part == name]
             for name in PARTS
@@ -198,7 +176,3 @@ def _decode(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         # The files hold one bit a pixel; "L" makes paper 255 and ink 0.
         grey = image.convert("L").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
     return 255 - np.asarray(grey)[..., None]
-
-
-def _by_hand() -> str:
-    return by_hand(part.file for part in PARTS.values())

@@ -7,9 +7,8 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from metajax.errors import InputError
 from metajax.ops.precision import matmul_precision, wider
-from metajax.types import Model, Params, PyTree, keep
+from metajax.types import Model, Params, PyTree, check_one_of, keep
 
 Apply = Callable[[Params, PyTree], PyTree]
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -42,11 +41,7 @@ def in_precision(model: Model, precision: Precision) -> Model:
 
     Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
     """
-    if precision not in get_args(Precision):
-        raise InputError(
-            f"precision must be one of {', '.join(get_args(Precision))}, got "
-            f"{precision!r}"
-        )
+    check_one_of("precision", precision, get_args(Precision))
     if precision == "bfloat16":
         return _wrapped(model, partial(_computed_in, jnp.bfloat16))
     return _wrapped(model, partial(_multiplied_in, lambda: precision))

@@ -1,6 +1,5 @@
 """Diagnostics on one page: HTML that needs no other file, and the numbers beside it."""
 
-import html
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,21 +8,17 @@ import numpy as np
 
 from metajax.reporting import finite
 from metajax.study.named import Named
+from metajax.webpage import contents, escaped, table, webpage
 
 STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-       max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; margin: 0.5rem 0; }
+body { max-width: 62rem; padding: 1rem; }
+h1 { font-size: 1.5rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.3rem; }
-nav a { margin-right: 0.9rem; display: inline-block; padding: 0.2rem 0; }
-a { color: #005a8c; }
+nav a { padding: 0.2rem 0; }
 figure { margin: 0.6rem 0; overflow-x: auto; }
 figure img { max-width: 100%; height: auto; }
 p.missing { color: #555; font-style: italic; }
 p.remark { border-left: 4px solid #d55e00; padding: 0.2rem 0.8rem; }
-table { border-collapse: collapse; font-size: 0.9rem; }
-td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; }
 td:first-child { white-space: nowrap; vertical-align: top; }
 @media (max-width: 40rem) { body { padding: 0.6rem; font-size: 15px; }
   figure img { min-width: 34rem; } }
@@ -67,23 +62,9 @@ def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> s
     >>> "A &lt;run&gt;" in text, "http" in text.replace("http-equiv", "")
     (True, False)
     """
-    rows = "".join(
-        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-    )
-    links = "".join(
-        f'<a href="#{html.escape(s.name)}">{html.escape(s.title)}</a>' for s in sections
-    )
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>",
-            f"<h1>{html.escape(title)}</h1><table>{rows}</table><nav>{links}</nav>",
-            *(_shown(section) for section in sections),
-            "</body></html>\n",
-        ]
-    )
+    links = contents({section.name: section.title for section in sections})
+    head = f"<h1>{escaped(title)}</h1>{table(facts)}{links}"
+    return webpage(title, STYLE, [head, *map(_shown, sections)])
 
 
 def numbers(sections: Sequence[Section]) -> dict[str, Any]:
@@ -96,15 +77,15 @@ def numbers(sections: Sequence[Section]) -> dict[str, Any]:
 
 
 def _shown(section: Section) -> str:
-    name, title = html.escape(section.name), html.escape(section.title)
+    name, title = escaped(section.name), escaped(section.title)
     lines = [f'<section id="{name}"><h2>{title}</h2>']
-    lines.append(f"<p>{html.escape(section.reading)}</p>")
+    lines.append(f"<p>{escaped(section.reading)}</p>")
     if section.found is None:
-        reason = html.escape(section.missing)
+        reason = escaped(section.missing)
         lines.append(f'<p class="missing">Not here: {reason}.</p>')
     else:
         if section.remark:
-            lines.append(f'<p class="remark">{html.escape(section.remark)}</p>')
+            lines.append(f'<p class="remark">{escaped(section.remark)}</p>')
         image = b64encode(section.figure).decode()
         source = f"data:image/svg+xml;base64,{image}"
         lines.append(f'<figure><img src="{source}" alt="{title}"></figure>')

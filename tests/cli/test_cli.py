@@ -18,7 +18,8 @@ from PIL import Image
 
 from metajax.checkpoint import Checkpoints
 from metajax.cli import run
-from metajax.cli.build import LEARNERS, build_learner, build_schedule, task_of
+from metajax.cli.build import build_learner, build_schedule, task_of
+from metajax.cli.choices import LEARNERS
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.main import main

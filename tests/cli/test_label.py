@@ -20,9 +20,10 @@ from PIL import Image
 from metajax.checkpoint import Checkpoints
 from metajax.cli import label as command
 from metajax.cli import label_files, labeller, run, teaching
-from metajax.cli.build import LEARNERS, build_learner, build_optimizer
+from metajax.cli.build import build_learner, build_optimizer
+from metajax.cli.choices import LEARNERS
 from metajax.cli.label_page import Shown, label_page
-from metajax.cli.labeller import BESIDE, build_alone, look_of
+from metajax.cli.labeller import build_alone, look_of
 from metajax.cli.main import main
 from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
@@ -512,6 +513,7 @@ def test_bright_ink_is_warned_of(prototypical, folders, tmp_path, capsys):
     )
 
 
+BESIDE = [name for name, choice in LEARNERS.items() if choice.beside]
 SMALLEST = replace(
     PRESETS["glyphs"],
     model=Conv4Model(filters=4),
@@ -524,7 +526,7 @@ def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and what it was taught; abstractly."""
     config = replace(SMALLEST, learner=learner)
     task, key = build_task(config.data, Places()), KEY
-    body = label_files._body(config).init(key) if learner == "mtl" else None
+    body = label_files._body(config, task).init(key) if learner == "mtl" else None
     alone = build_alone(config, task, 3, **label_files._with_backbone(body))
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
