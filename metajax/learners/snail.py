@@ -1,14 +1,49 @@
 """SNAIL: attention and temporal convolutions read the support set."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from metajax.learners.in_context import in_context
-from metajax.losses import cross_entropy, probabilities
-from metajax.models.snail import SIZES, snail_network
-from metajax.types import Learner, Loss, Model, check_count, check_model
+from metajax.learners.at_once import (
+    at_once,
+    check_features,
+    embedded,
+    rows,
+    settled,
+)
+from metajax.losses import cross_entropy
+from metajax.models.dense import dense
+from metajax.models.several import init_named
+from metajax.models.snail import SIZES, reader
+from metajax.models.transformer import Tokens
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_model,
+    unpadded,
+)
+
+
+class Read(NamedTuple):
+    """What was learnt from a support set.
+
+    Attributes:
+      body: the body's parameters.
+      model: the network's.
+      context: the support set, as the network's layers see it.
+    """
+
+    body: Params
+    model: Params
+    context: Tokens
 
 
 def snail(
@@ -23,12 +58,13 @@ def snail(
     dtype: jnp.dtype | type = jnp.float32,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """`metajax.in_context` of embedded examples, by causal attention and convolutions.
+    """Reads embedded examples by causal attention and convolutions, then each query.
 
       z = SNAIL((φ(x_1), y_1), ..., (φ(x_K), y_K), (φ(x), 0))
 
-    The network is `metajax.models.snail_network`. It depends on the order of the
-    support set, which samplers group by class: train on shuffled ones
+    The network is `metajax.models.snail_network`, of tokens that also say whether they
+    are queries. The support set is computed once, not once a query. The result depends
+    on its order, which samplers group by class: train on shuffled ones
     (`metajax.data.augmented` with `metajax.data.shuffle_support`).
 
     Args:
@@ -44,7 +80,7 @@ def snail(
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": ..., "model": ...}` and whose
-      `adapt` returns the support set, embedded, as tokens.
+      `adapt` returns what the network makes of the support set, in a `Read`.
 
     Raises:
       InputError: if the body is no `Model` or has other features, a number is below 1,
@@ -60,8 +96,29 @@ def snail(
     check_count("ways", ways, least=1)
     check_count("features", features, least=1)
     token = features + ways + 1  # an example, its label, and whether it is a query
-    network = snail_network(
-        token, ways, length, filters=filters, attention=attention, dtype=dtype
-    )
-    encode = partial(probabilities, ways=ways, dtype=dtype)
-    return in_context(network, loss, body=body, encode=encode, metrics=metrics)
+    network = reader(token, length, filters=filters, attention=attention, dtype=dtype)
+    head = dense(network.width, ways, dtype=dtype)
+
+    def init(key: Array) -> PyTree:
+        first, second = jax.random.split(key)
+        model = init_named({"body": network, "head": head}, second)
+        return {"body": body.init(first), "model": model}
+
+    def adapt(meta: PyTree, support: Batch) -> Read:
+        params, found = settled(body, meta["body"], support)
+        examples = embedded(found, support.targets, ways)
+        x = check_features("snail", examples.features, features)
+        told = jnp.concatenate([x, examples.members, jnp.zeros_like(x[:, :1])], 1)
+        present = unpadded(support.inputs)[1]
+        there = None if present is None else present[None]
+        context = network.read(meta["model"]["body"], told[None], there)
+        return Read(params, meta["model"], context)
+
+    def predict(adapted: Read, inputs: PyTree) -> Array:
+        x = rows(body.apply(adapted.body, inputs))
+        unknown = jnp.zeros((len(x), ways), x.dtype)
+        asked = jnp.concatenate([x, unknown, jnp.ones_like(x[:, :1])], 1)
+        seen = network.ask(adapted.model["body"], adapted.context, asked[None])
+        return head.apply(adapted.model["head"], seen[0])
+
+    return at_once(init, adapt, predict, loss, metrics)

@@ -1,8 +1,9 @@
 """The sequence model of a Simple Neural Attentive Learner (SNAIL)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,10 @@ from jax.ad_checkpoint import checkpoint_name
 from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
-from metajax.models.precision import exact_by_default
 from metajax.models.several import init_each, init_named
 from metajax.models.transformer import Tokens, each, sequences
 from metajax.ops.masking import never
-from metajax.ops.precision import wider
+from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Array, Model, Params, PyTree, check_count
 
 SIZES = (64, 32), (256, 128), (512, 256)  # of the paper's keys and values
@@ -64,62 +64,124 @@ def snail_network(
 
     Source: Mishra et al., "A Simple Neural Attentive Meta-Learner", ICLR 2018.
     """
+    body = reader(features, length, filters=filters, attention=attention, dtype=dtype)
+
+    def last(params: Params, inputs: PyTree) -> Array:
+        x, present = sequences(inputs, features)
+        there = None if present is None else present[:, :-1]
+        context = body.read(params, x[:, :-1], there)
+        return body.ask(params, context, x[:, -1:])[:, 0]
+
+    return headed(Model(body.init, last), dense(body.width, outputs, dtype=dtype))
+
+
+class Reader(NamedTuple):
+    """A causal network that reads a context once, and is asked of tokens after it.
+
+    Attributes:
+      init: `init(key) -> params`.
+      read: `read(params, x, present) -> context`, `Tokens` with what each block but the
+        last appended; those present moved to the end. None is for all present.
+      ask: `ask(params, context, x) -> float[n, m, width]`, of x, `float[n, m,
+        features]`: each by itself, as the one token after the context.
+      width: the number of features of what is asked.
+    """
+
+    init: Callable[[Array], Params]
+    read: Callable[[Params, Array, Array | None], Tokens]
+    ask: Callable[[Params, Tokens, Array], Array]
+    width: int
+
+
+class Block(NamedTuple):
+    """Layers of a `Reader`, which append features to tokens.
+
+    Attributes:
+      init: `init(key) -> params`.
+      apply: `apply(params, x, context, after=...) -> float[n, m, features + added]`, of
+        x, `float[n, m, features]`: the context's own tokens, or tokens `after` it, each
+        by itself. A context may have more features: what later layers appended.
+      added: the number of features that it appends.
+    """
+
+    init: Callable[[Array], Params]
+    apply: Callable[..., Array]
+    added: int
+
+
+def reader(
+    features: int,
+    length: int,
+    *,
+    filters: int = 128,
+    attention: Sequence[tuple[int, int]] = SIZES,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> Reader:
+    """The body of `snail_network`, which computes nothing of a context twice.
+
+    Args:
+      features: see `snail_network`.
+      length: see there.
+      filters: see there.
+      attention: see there.
+      dtype: see there.
+
+    Returns:
+      A `Reader`.
+
+    Raises:
+      InputError: see there.
+    """
     pairs = [isinstance(pair, tuple | list) and len(pair) == 2 for pair in attention]
     if not pairs or not all(pairs):
         raise InputError(
             "attention must have a (keys, values) for each block, and at least one "
             f"block, got {attention!r}"
         )
-    parts, width = [], features
+    width = check_count("features", features, least=1)
+    blocks: list[Block] = []
     for i, (keys, values) in enumerate(attention):
         if i > 0:
-            parts.append(convolutions(width, length, filters, dtype=dtype))
-            width += len(_dilations(length)) * filters
-        parts.append(attends(width, keys, values, dtype=dtype))
-        width += values
-    tokens = in_turn(features, parts)
-
-    def last(params: Params, inputs: PyTree) -> Array:
-        return tokens.apply(params, inputs)[:, -1]
-
-    body = exact_by_default(Model(tokens.init, last))
-    return headed(body, dense(width, outputs, dtype=dtype))
+            blocks.append(convolutions(width, length, filters, dtype=dtype))
+            width += blocks[-1].added
+        blocks.append(attends(width, keys, values, dtype=dtype))
+        width += blocks[-1].added
+    return in_turn(blocks, width)
 
 
-def in_turn(features: int, parts: Sequence[Model]) -> Model:
-    """Blocks of tokens one after another, from sequences to sequences.
+def in_turn(blocks: Sequence[Block], width: int) -> Reader:
+    """Blocks one after another, as a `Reader`.
 
     Args:
-      features: of a token.
-      parts: the blocks, each from `Tokens` to `float[n, tokens, ...]`.
+      blocks: at least one.
+      width: the number of features after the last.
 
     Returns:
-      A `Model` of `[n, tokens, features]` or `Tokens`. Its tokens are those present, at
-      the end.
-
-    Raises:
-      InputError: if `features` is below 1, or inputs are of other shapes.
+      A `Reader`, whose parameters are a list of the blocks'.
     """
-    check_count("features", features, least=1)
 
-    def apply(params: Params, inputs: PyTree) -> Array:
-        x, present = sequences(inputs, features)
+    def read(params: Params, x: Array, present: Array | None) -> Tokens:
         if present is None:
             present = jnp.ones(x.shape[:2], bool)
         else:
             x, present = _to_the_end(x, present)
-        for i, (part, weights) in enumerate(zip(parts, params)):
-            x = part.apply(weights, Tokens(x, present))
+        for block, weights in zip(blocks[:-1], params):
+            x = block.apply(weights, x, Tokens(x, present))
+        return Tokens(x, present)
+
+    def ask(params: Params, context: Tokens, x: Array) -> Array:
+        for i, (block, weights) in enumerate(zip(blocks, params)):
+            x = block.apply(weights, x, context, after=True)
             x = checkpoint_name(x, f"block{i}")
         return x
 
-    return Model(partial(init_each, parts), apply)
+    return Reader(partial(init_each, blocks), read, ask, width)
 
 
 def attends(
     features: int, keys: int, values: int, *, dtype: jnp.dtype | type = jnp.float32
-) -> Model:
-    """A block of causal attention, which appends `values` features to each token.
+) -> Block:
+    """Causal attention, which appends `values` features to each token.
 
     Args:
       features: of a token.
@@ -128,7 +190,7 @@ def attends(
       dtype: of the parameters.
 
     Returns:
-      A `Model` from `Tokens` to `float[n, tokens, features + values]`.
+      A `Block`.
 
     Raises:
       InputError: for a number below 1.
@@ -136,24 +198,32 @@ def attends(
     sizes = {"query": keys, "key": keys, "value": values}
     layers = {name: dense(features, n, dtype=dtype) for name, n in sizes.items()}
 
-    def apply(params: Params, tokens: Tokens) -> Array:
-        x, present = tokens
+    def apply(params: Params, x: Array, context: Tokens, *, after: bool = False):
         q, k, v = (each(params[name], x) for name in layers)
+        seen = context.present[:, None]
+        if after:
+            before = context.values[..., :features]
+            known, told = (each(params[name], before) for name in ("key", "value"))
+        else:
+            known, told = k, v
+            seen = seen & jnp.tri(x.shape[1], k=-1, dtype=bool)[None]
         wide = wider(x.dtype)
-        scores = jnp.einsum("nqd,nkd->nqk", q, k, preferred_element_type=wide)
-        before = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
-        seen = before[None] & present[:, None]
-        scores = jnp.where(seen, scores / math.sqrt(keys), never(wide))
+        product = partial(jnp.einsum, precision=matmul_precision())
+        scores = product("nqd,nkd->nqk", q, known, preferred_element_type=wide)
+        own = jnp.sum(q * k, -1, keepdims=True, dtype=wide)  # a token sees itself
+        scores = jnp.where(seen, scores, never(wide))
+        scores = jnp.concatenate([scores, own], -1) / math.sqrt(keys)
         shares = jax.nn.softmax(scores).astype(x.dtype)
-        return jnp.concatenate([x, jnp.einsum("nqk,nkd->nqd", shares, v)], -1)
+        taken = product("nqk,nkd->nqd", shares[..., :-1], told) + shares[..., -1:] * v
+        return jnp.concatenate([x, taken], -1)
 
-    return Model(partial(init_named, layers), apply)
+    return Block(partial(init_named, layers), apply, values)
 
 
 def convolutions(
     features: int, length: int, filters: int, *, dtype: jnp.dtype | type = jnp.float32
-) -> Model:
-    """A block of dilated convolutions, each of which appends `filters` features.
+) -> Block:
+    """Dilated convolutions, each of which appends `filters` features.
 
     Args:
       features: of a token.
@@ -162,34 +232,32 @@ def convolutions(
       dtype: of the parameters.
 
     Returns:
-      A `Model` from `Tokens`, those present at the end, to
-      `float[n, tokens, features + ⌈log2 length⌉ filters]`.
+      A `Block` of ⌈log2 length⌉ of them.
 
     Raises:
       InputError: for a number below 1.
     """
     check_count("filters", filters, least=1)
-    dilations = _dilations(length)
-    widths = [features + i * filters for i in range(len(dilations))]
+    # 1, 2, 4, ...: ⌈log2 length⌉ of them.
+    count = (check_count("length", length, least=1) - 1).bit_length()
+    widths = [features + i * filters for i in range(count)]
     layers = [dense(2 * width, 2 * filters, dtype=dtype) for width in widths]
 
-    def apply(params: Params, tokens: Tokens) -> Array:
-        x, present = tokens
-        for dilation, weights in zip(dilations, params):
+    def apply(params: Params, x: Array, context: Tokens, *, after: bool = False):
+        values, present = context
+        last = present.shape[1]
+        for i, (width, weights) in enumerate(zip(widths, params)):
             # Absent tokens are before the first one, where all is zero.
-            there = jnp.where(present[..., None], x, jnp.zeros_like(x))
-            past = jnp.pad(there, ((0, 0), (dilation, 0), (0, 0)))[:, : x.shape[1]]
-            f, g = jnp.split(each(weights, jnp.concatenate([past, x], -1)), 2, -1)
+            before = values[..., :width] if after else x
+            there = jnp.where(present[..., None], before, jnp.zeros_like(before))
+            past = jnp.pad(there, ((0, 0), (2**i, 0), (0, 0)))
+            past = past[:, last : last + 1] if after else past[:, :last]
+            joined = jnp.concatenate([jnp.broadcast_to(past, x.shape), x], -1)
+            f, g = jnp.split(each(weights, joined), 2, -1)
             x = jnp.concatenate([x, jnp.tanh(f) * jax.nn.sigmoid(g)], -1)
         return x
 
-    return Model(partial(init_each, layers), apply)
-
-
-def _dilations(length: int) -> list[int]:
-    """1, 2, 4, ...: ⌈log2 length⌉ of them."""
-    count = (check_count("length", length, least=1) - 1).bit_length()
-    return [2**i for i in range(count)]
+    return Block(partial(init_each, layers), apply, count * filters)
 
 
 def _to_the_end(x: Array, present: Array) -> tuple[Array, Array]:

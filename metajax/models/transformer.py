@@ -163,8 +163,9 @@ def _norm(weights: Params, h: Array) -> Array:
 
 def each(weights: Params, x: Array) -> Array:
     """A linear layer of each token."""
-    flat = linear(x.reshape(-1, x.shape[-1]), weights["kernel"])
-    return (flat + weights["bias"][None]).reshape(*x.shape[:-1], -1)
+    bias = weights["bias"]
+    flat = linear(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weights["kernel"])
+    return (flat + bias[None]).reshape(*x.shape[:-1], len(bias))
 
 
 def sequences(

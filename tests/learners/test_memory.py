@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 import metajax as mj
 from metajax.learners.mann import start, step
 from metajax.models import Tokens
-from metajax.models.snail import attends, convolutions, in_turn
+from metajax.models.snail import attends, convolutions, reader
 from metajax.types import Batch, Padded
 from tests.helpers import KEY, lenient, lstm_by_hand, relative, squash
 from tests.learners.test_table import blobs
@@ -251,15 +251,33 @@ BLOCKS = {
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_later_token_changes_nothing_before(float64, name):
-    tokens = in_turn(2, [BLOCKS[name]])
-    params, x = drawn(tokens.init), drawn(lambda key: jnp.zeros((2, 8, 2)))
-    plain = tokens.apply(params, x)
+    block = BLOCKS[name]
+    params, x = drawn(block.init), drawn(lambda key: jnp.zeros((2, 8, 2)))
+
+    def apply(x):
+        return block.apply(params, x, Tokens(x, jnp.ones((2, 8), bool)))
+
+    plain = apply(x)
+    assert plain.shape == (2, 8, 2 + block.added)
     for t in range(8):
-        other = tokens.apply(params, x.at[:, t].add(1.0))
+        other = apply(x.at[:, t].add(1.0))
         np.testing.assert_array_equal(other[:, :t], plain[:, :t])
         # It does change itself and, of what is appended, the last.
         assert relative(other[:, t], plain[:, t]) > 1e-3
         assert relative(other[:, -1, 2:], plain[:, -1, 2:]) > 1e-6
+
+
+@pytest.mark.parametrize("shots", [0, 1, 7])
+def test_a_context_read_once_is_asked_of_each_token_by_itself(float64, shots):
+    body = reader(2, 8, filters=3, attention=ATTENTION, dtype=jnp.float64)
+    params, x = drawn(body.init), drawn(lambda key: jnp.zeros((1, shots, 2)))
+    asked = drawn(lambda key: jnp.zeros((1, 4, 2)), seed=1)
+    head = {"kernel": jnp.eye(body.width), "bias": jnp.zeros(body.width)}
+    expected = [
+        snail_by_hand({"body": params, "head": head}, [*x[0], q]) for q in asked[0]
+    ]
+    ours = body.ask(params, body.read(params, x, None), asked)
+    np.testing.assert_allclose(ours[0], expected, rtol=1e-10)
 
 
 def test_snail_passes_over_absent_tokens(float64):
@@ -402,17 +420,15 @@ def test_bad_input_is_refused():
 
 def test_a_body_of_other_features_is_refused(float64):
     support, _ = task()
-    for learner, message in (
-        (mj.mann(BODY, WAYS, features=5), "built for 5 features, and the body has 4"),
-        (
-            mj.snail(BODY, WAYS, features=5, length=8, dtype=jnp.float64),
-            r"sequences \[n, tokens, 9\], got \(2, 8, 8\)",
-        ),
+    for learner in (
+        mj.mann(BODY, WAYS, features=5),
+        mj.snail(BODY, WAYS, features=5, length=8, dtype=jnp.float64),
     ):
 
         def ask(key, learner=learner):
             return predicted(learner, learner.init(key), support, jnp.ones((2, 2)))
 
+        message = "built for 5 features, and the body has 4"
         with pytest.raises(mj.InputError, match=message):
             jax.eval_shape(ask, KEY)
 
