@@ -266,9 +266,9 @@ def test_a_module_is_no_model(name):
 def test_predict_is_consistent_with_loss(name):
     learner = build(name)
     meta, episode = learner.init(KEY), one_episode(name)
-    adapted = learner.adapt(meta, episode.support)
-    outputs = learner.predict(adapted, episode.query.inputs)
-    value, metrics = learner.loss(meta, episode)
+    adapted = jax.jit(learner.adapt)(meta, episode.support)
+    outputs = jax.jit(learner.predict)(adapted, episode.query.inputs)
+    value, metrics = jax.jit(learner.loss)(meta, episode)
     np.testing.assert_allclose(
         metrics["error"], LEARNERS[name].family.loss(outputs, episode.query.targets)
     )
@@ -279,8 +279,8 @@ def test_predict_is_consistent_with_loss(name):
 def test_trajectory_ends_in_adapt(name):
     learner = build(name)
     meta, support = learner.init(KEY), one_episode(name).support
-    last = jax.tree.map(lambda x: x[-1], learner.trajectory(meta, support))
-    assert relative(last, learner.adapt(meta, support)) < 1e-6
+    last = jax.tree.map(lambda x: x[-1], jax.jit(learner.trajectory)(meta, support))
+    assert relative(last, jax.jit(learner.adapt)(meta, support)) < 1e-6
 
 
 @every_learner
@@ -362,10 +362,10 @@ def test_the_second_step_compiles_nothing(name):
 def test_chunks_change_nothing(name):
     learner = build(name)
     state, batch = mj.init_state(learner, optax.sgd(0.1), KEY), meta_batch(name, 3)
-    whole, metrics = mj.train_step(learner, optax.sgd(0.1))(state, batch)
+    whole, metrics = jax.jit(mj.train_step(learner, optax.sgd(0.1)))(state, batch)
     for chunk in (1, 2):  # the second leaves one over
         step = mj.train_step(learner, optax.sgd(0.1), tasks_per_chunk=chunk)
-        ours, values = step(state, batch)
+        ours, values = jax.jit(step)(state, batch)
         assert relative(ours.meta, whole.meta) < 1e-6
         np.testing.assert_allclose(values["error"], metrics["error"], rtol=1e-6)
 
@@ -399,11 +399,12 @@ def test_padding_changes_nothing(name, float64):
     learner = build(name, network(name, (WIDTH,), dtype=jnp.float64))
     meta, episode = learner.init(KEY), one_episode(name, jnp.float64)
     wide = Episode(padded(episode.support, 2), padded(episode.query, 1))
-    (loss, metrics), grads = jax.value_and_grad(learner.loss, has_aux=True)(meta, wide)
-    expected, values = learner.loss(meta, episode)
+    slopes = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
+    (loss, metrics), grads = slopes(meta, wide)
+    (expected, values), plain = slopes(meta, episode)
     np.testing.assert_allclose(loss, expected, rtol=1e-12)
     np.testing.assert_allclose(metrics["error"], values["error"], rtol=1e-12)
-    assert relative(grads, gradient(learner)(meta, episode)) < 1e-10
+    assert relative(grads, plain) < 1e-10
 
 
 @every_learner
