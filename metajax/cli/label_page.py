@@ -4,7 +4,7 @@ import heapq
 import html
 import io
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,31 +12,44 @@ from PIL import Image
 
 MOST = 3000  # thumbnails
 SIDE = 96  # pixels, at most
+LISTED = 200  # files that could not be read
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
        max-width: 72rem; margin: 0 auto; padding: 0.6rem; }
 h1 { font-size: 1.4rem; margin: 0.5rem 0; }
 h2 { font-size: 1.1rem; margin: 1.6rem 0 0.4rem; overflow-wrap: anywhere; }
-nav a { margin-right: 0.9rem; display: inline-block; padding: 0.3rem 0;
-        overflow-wrap: anywhere; }
+nav > * { margin-right: 0.9rem; display: inline-block; padding: 0.3rem 0;
+          overflow-wrap: anywhere; }
+li { overflow-wrap: anywhere; }
 a { color: #005a8c; }
 table { border-collapse: collapse; font-size: 0.9rem; }
-td { padding: 0.15rem 0.9rem 0.15rem 0; overflow-wrap: anywhere; vertical-align: top; }
+td, th { padding: 0.15rem 0.9rem 0.15rem 0; text-align: left; vertical-align: top;
+         overflow-wrap: anywhere; }
+th { font-weight: normal; color: #555; white-space: nowrap; }
+td div + div { margin-top: 0.4rem; }
 .grid { display: grid; gap: 0.5rem;
         grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); }
 figure { margin: 0; font-size: 0.75rem; line-height: 1.3; overflow-wrap: anywhere; }
 figure img { width: 100%; height: auto; border: 1px solid #ccc;
              box-sizing: border-box; }
+.coarse { image-rendering: pixelated; }
 .unsure { color: #a63d00; }
 """
 
 
 class Thumbnail(NamedTuple):
-    """A picture on the page: what is said of it, and itself as a `data:` URI."""
+    """A picture on the page.
+
+    Attributes:
+      row: what is said of it.
+      source: itself, as a `data:` URI.
+      coarse: whether it is shown much larger than it is.
+    """
 
     row: Any
     source: str
+    coarse: bool
 
 
 class Shown:
@@ -56,7 +69,8 @@ class Shown:
         rank = -row.confidence, -self._count
         if len(self._heap) == self._most and rank <= self._heap[0][:2]:
             return
-        item = (*rank, Thumbnail(row, thumbnail(image)))
+        coarse = max(image.shape[:2]) <= SIDE / 2
+        item = (*rank, Thumbnail(row, thumbnail(image), coarse))
         add = heapq.heappushpop if len(self._heap) == self._most else heapq.heappush
         add(self._heap, item)
 
@@ -83,57 +97,90 @@ def thumbnail(image: np.ndarray) -> str:
     picture.thumbnail((SIDE, SIDE))
     form = "PNG" if picture.mode == "L" else "JPEG"
     file = io.BytesIO()
-    picture.save(file, form)
+    picture.save(file, form, quality=85, subsampling=0)
     return f"data:image/{form.lower()};base64,{b64encode(file.getvalue()).decode()}"
 
 
 def label_page(
-    shown: Shown, counts: Mapping[str, int], facts: Mapping[str, Any]
+    shown: Shown,
+    counts: Mapping[str, int],
+    facts: Mapping[str, Any],
+    refused: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page.
 
     Args:
       shown: the pictures.
       counts: how many got each label.
-      facts: what was labelled, by name.
+      facts: what was labelled, by name; of several lines if a tuple.
+      refused: files that could not be read, and why.
 
     Returns:
       HTML, its pictures within it.
     """
     groups = shown.by_label()
     total = sum(counts.values())
-    rows = "".join(
-        f"<tr><td>{_text(name)}</td><td>{_text(value)}</td></tr>"
-        for name, value in facts.items()
-    )
     places = {name: f"label{i}" for i, name in enumerate(groups)}
     links = "".join(
-        f'<a href="#{places[name]}">{_text(name)} {counts[name]}</a>' for name in groups
+        f'<a href="#{places[name]}">{_text(name)} {count}</a>'
+        if name in groups
+        else f"<span>{_text(name)} {count}</span>"
+        for name, count in sorted(counts.items())
     )
+    if refused:
+        links += f'<a href="#refused">could not be read {len(refused)}</a>'
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Labels</title><style>{STYLE}</style></head><body>",
-            f"<h1>Labels{_text(shown.cut(total))}</h1><table>{rows}</table>",
+            f"<h1>Labels{_text(shown.cut(total))}</h1>{_facts(facts)}",
             "<p>Least sure first. Pictures are as the learner saw them.</p>",
             f"<nav>{links}</nav>",
             *(
-                f'<section id="{places[name]}"><h2>{_text(name)}: {counts[name]}</h2>'
+                f'<section id="{places[name]}"><h2>{_text(name)}: '
+                f"{_of(len(group), counts[name])}</h2>"
                 f'<div class="grid">{"".join(map(_figure, group))}</div></section>'
                 for name, group in groups.items()
             ),
+            _refused(refused),
             "</body></html>\n",
         ]
     )
 
 
+def _facts(facts: Mapping[str, Any]) -> str:
+    lines = {k: v if isinstance(v, tuple) else (v,) for k, v in facts.items()}
+    rows = (
+        f'<tr><th scope="row">{_text(name)}</th>'
+        f"<td>{''.join(f'<div>{_text(value)}</div>' for value in values)}</td></tr>"
+        for name, values in lines.items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _of(some: int, count: int) -> str:
+    return str(count) if some == count else f"{count}, {some} shown"
+
+
+def _refused(refused: Sequence[tuple[str, str]]) -> str:
+    if not refused:
+        return ""
+    listed = refused[:LISTED]
+    items = "".join(f"<li>{_text(file)}: {_text(why)}</li>\n" for file, why in listed)
+    return (
+        f'<section id="refused"><h2>Could not be read: '
+        f"{_of(len(listed), len(refused))}</h2><ul>{items}</ul></section>"
+    )
+
+
 def _figure(item: Thumbnail) -> str:
     row = item.row
+    coarse = ' class="coarse"' if item.coarse else ""
     unsure = ' class="unsure"' if row.confidence < 0.5 else ""
     return (
-        f'<figure><img src="{item.source}" alt="" loading="lazy"><figcaption>'
-        f"<span{unsure}>{row.confidence:.0%}</span>, or {_text(row.runner_up)} "
+        f'<figure><img{coarse} src="{item.source}" alt="" loading="lazy"><figcaption>'
+        f"<span{unsure}>{row.confidence:.0%}</span><br>or {_text(row.runner_up)} "
         f"{row.runner_up_confidence:.0%}<br>{_text(row.file)}</figcaption></figure>\n"
     )
 
