@@ -1,6 +1,7 @@
 """The `metajax` command: parses, runs, and prints a mendable error as one line."""
 
 import difflib
+import io
 import os
 import sys
 import traceback
@@ -350,6 +351,8 @@ def console() -> int:
     """The installed command: `main`, with a device of JAX for every core."""
     a_device_for_each_core()
     warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names need not be its encoding's
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except Exception:

@@ -164,9 +164,9 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         seen.add((found.st_dev, found.st_ino))
         yield folder
-        waiting += (
+        waiting += sorted(
             child
-            for child in sorted(folder.iterdir())
+            for child in folder.iterdir()
             if child.is_dir() and not child.name.startswith(".")
         )
 

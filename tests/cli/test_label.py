@@ -1,11 +1,13 @@
 """`metajax label`, as a person would run it."""
 
 import csv
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
@@ -23,7 +25,7 @@ from metajax.cli import label_files, labeller, run, teaching
 from metajax.cli.build import LEARNERS, build_learner, build_optimizer
 from metajax.cli.label_page import LISTED, Shown, label_page
 from metajax.cli.labeller import BESIDE, build_alone, look_of
-from metajax.cli.main import main
+from metajax.cli.main import console, main
 from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
 from metajax.data import omniglot_builder
@@ -430,6 +432,23 @@ def test_the_exported_program_runs_alone(labelled, folders, tmp_path):
     for row, shares in zip(rows, found):
         assert about["classes"][shares.argmax()] == row["label"]
         assert abs(shares.max() - float(row["confidence"])) < 1e-4
+
+
+def test_names_that_the_terminal_cannot_show(labelled, folders, tmp_path, monkeypatch):
+    learner = label_files.load(labelled / "adapted.npz")
+    odd = learner._replace(classes=("caf\udce9", "\u5b57", "pole"))
+    label_files.save(odd, tmp_path / "odd.npz")
+    images, out = folders / "images", tmp_path / "labels.csv"
+    arguments = ["--from", tmp_path / "odd.npz", "--images", images, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["metajax", "label", *map(str, arguments)])
+    said = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr("metajax.cli.main.a_device_for_each_core", lambda: None)
+    with warnings.catch_warnings():
+        assert console() == 0
+    said.flush()
+    assert rb"24 caf\udce9" in said.buffer.getvalue()
+    assert {row["label"] for row in rows_of(out)} == {r"caf\udce9", "\u5b57", "pole"}
 
 
 class Page(HTMLParser):
