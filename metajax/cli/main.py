@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import tyro
+from absl import logging
 
 import metajax
 from metajax.cli.interrupt import Stopped
@@ -317,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # Quiet orbax and TFDS, whose notes are for their own developers.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.ERROR)
     if argv[:2] == ["study", "--plan"]:
         argv[:2] = ["plan"]
     if argv == ["--version"]:

@@ -451,6 +451,23 @@ def test_names_that_the_terminal_cannot_show(labelled, folders, tmp_path, monkey
     assert {row["label"] for row in rows_of(out)} == {r"caf\udce9", "\u5b57", "pole"}
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_data_that_are_not_at_hand(
+    folders, tmp_path, capsys, caplog, monkeypatch, missing
+):
+    config = replace(PRESETS["omniglot-5w1s-small"], model=Conv4Model(filters=4))
+    directory = begun(tmp_path / "run", replace(config, learner="prototypical"))
+    why = "are not prepared here: metajax data prepare omniglot"
+    if missing:
+        why = "tensorflow_datasets is not installed"
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+        monkeypatch.delitem(sys.modules, "metajax.data.cifar_builder", raising=False)
+    own = ["--data-dir", str(tmp_path / "nowhere")]
+    assert label(directory, folders, tmp_path / "labels.csv", *own) == 0
+    assert why in capsys.readouterr().out and not caplog.records
+    assert not (tmp_path / "nowhere").exists()
+
+
 class Page(HTMLParser):
     """What a page loads, links to and says."""
 
