@@ -20,13 +20,14 @@ from metajax.cli.labeller import (
     Labeller,
     check_finite,
 )
-from metajax.data.listing import list_loose
+from metajax.data.listing import Loose, list_loose
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.errors import InputError
 from metajax.files import write_blocks, write_whole
 
 BATCH = 64  # pictures at a time
 SECONDS = 10.0  # between two lines of progress
+KINDS = 5  # of other files, named
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Targets:
     save: Path | None = None
     export: Path | None = None
 
-    def check(self) -> list[str]:
+    def check(self) -> Loose:
         """Refuses, before anything is computed, what would fail at the end.
 
         Returns:
-          The pictures to label, by their paths below the folder of them.
+          The pictures to label, and what else is in the folder of them.
 
         Raises:
           InputError: if a path will not do, or nothing was asked for, or there are no
@@ -74,7 +75,7 @@ class Targets:
                 f"{' and '.join(files)} must be different files, got "
                 f"{', '.join(map(str, files.values()))}"
             )
-        return [] if self.images is None else list_loose(self.images)
+        return Loose([], Counter()) if self.images is None else list_loose(self.images)
 
     def _files(self) -> dict[str, Path]:
         files = {
@@ -96,13 +97,13 @@ def _check_writable(name: str, path: Path) -> None:
         raise InputError(f"{name} is in {folder}, where nothing may be written")
 
 
-def label(labeller: Labeller, targets: Targets, files: Sequence[str]) -> None:
+def label(labeller: Labeller, targets: Targets, found: Loose) -> None:
     """Writes what was asked for.
 
     Args:
       labeller: what labels.
       targets: what is to be written.
-      files: the pictures, as `targets.check` lists them.
+      found: the pictures, as `targets.check` lists them.
     """
     if targets.save is not None:
         save(labeller, targets.save)
@@ -110,13 +111,22 @@ def label(labeller: Labeller, targets: Targets, files: Sequence[str]) -> None:
     if targets.export is not None:
         print(export(labeller, targets.export))
     if targets.images is not None and targets.out is not None:
-        print(f"labelling {len(files)} pictures", file=sys.stderr)
+        others = _passed_over(found.others)
+        print(f"labelling {len(found.names)} pictures{others}", file=sys.stderr)
         labels = Labels(labeller, targets.images, Shown() if targets.html else None)
-        write_blocks(targets.out, labels.lines(files))
+        write_blocks(targets.out, labels.lines(found.names))
         labels.say()
         print(f"{labels.counts.total()} labels written to {targets.out}")
         labels.write_refused(targets.out.with_suffix(".unreadable.csv"))
         labels.write_page(targets.html)
+
+
+def _passed_over(others: Counter[str]) -> str:
+    if not others:
+        return ""
+    kinds = [kind for kind, _ in others.most_common(KINDS)]
+    more = ["..."] if len(others) > KINDS else []
+    return f"; {others.total()} other files are passed over ({', '.join(kinds + more)})"
 
 
 class Row(NamedTuple):
@@ -193,9 +203,10 @@ class Labels:
             "taught by": (
                 f"{labeller.support} pictures of {len(labeller.classes)} classes"
             ),
-            **dict(zip(("expect", "and"), labeller.expected)),
+            "expect": labeller.expected,
         }
-        text = label_page(self._shown, self.counts, facts)
+        counts = {name: self.counts[name] for name in labeller.classes}
+        text = label_page(self._shown, counts, facts, self._refused)
         write_whole(path, text.encode(errors="backslashreplace"))
         print(f"shown in {path}{self._shown.cut(count)}")
 

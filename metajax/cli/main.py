@@ -1,6 +1,7 @@
 """The `metajax` command: parses, runs, and prints a mendable error as one line."""
 
 import difflib
+import io
 import os
 import sys
 import traceback
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import tyro
+from absl import logging
 
 import metajax
 from metajax.cli.interrupt import Stopped
@@ -316,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # Quiet orbax and TFDS, whose notes are for their own developers.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.ERROR)
     if argv[:2] == ["study", "--plan"]:
         argv[:2] = ["plan"]
     if argv == ["--version"]:
@@ -350,6 +353,8 @@ def console() -> int:
     """The installed command: `main`, with a device of JAX for every core."""
     a_device_for_each_core()
     warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names need not be its encoding's
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except Exception:

@@ -146,9 +146,11 @@ def _missing(config: Config, places: Places) -> str:
     if isinstance(config.data, FolderData) and places.images is None:
         return "they are a folder of yours: give it by --run-images DIR"
     if isinstance(config.data, OmniglotData | CifarData) and places.archives is None:
-        from metajax.data.cifar_builder import Cifar100Classes
-        from metajax.data.omniglot_builder import OmniglotCharacters
-
+        try:
+            from metajax.data.cifar_builder import Cifar100Classes
+            from metajax.data.omniglot_builder import OmniglotCharacters
+        except ModuleNotFoundError as error:
+            return f"{error.name} is not installed"
         name, builder = {
             OmniglotData: ("omniglot", OmniglotCharacters),
             CifarData: ("cifar100", Cifar100Classes),

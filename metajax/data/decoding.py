@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metajax.errors import InputError
 
@@ -51,6 +51,8 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
     try:
         if not path.is_file():  # to read a pipe is to wait
             raise OSError("it is not a file")
+        if not path.stat().st_size:
+            raise OSError("it is empty")
         # Not by its name: Pillow then maps the file, and garbles a TIFF that it turns.
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             flat = _flat(ImageOps.exif_transpose(image), mode)
@@ -59,8 +61,10 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
             f"{path} has too many pixels ({error}); delete it, or make it smaller"
         ) from error
     except Exception as error:  # a damaged file makes Pillow raise almost anything
+        unknown = isinstance(error, UnidentifiedImageError)  # its words are of a stream
+        why = f"it is none of {', '.join(FORMATS)}" if unknown else error
         raise InputError(
-            f"{path} cannot be read as an image ({error}); delete it or mend it"
+            f"{path} cannot be read as an image ({why}); delete it or mend it"
         ) from error
     flat = flat.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(flat).reshape(height, width, len(mode))

@@ -2,10 +2,10 @@
 
 import csv
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from metajax.errors import InputError
 
@@ -40,24 +40,38 @@ def list_images(path: Path, split: Split | None) -> Classes:
     return {name: sorted(files) for name, files in sorted(classes.items())}
 
 
-def list_loose(folder: Path) -> list[str]:
-    """Every image in a folder, at any depth, by its path below it, sorted.
+class Loose(NamedTuple):
+    """What is in a folder of images of no class.
+
+    Attributes:
+      names: of the images, by their paths below the folder, sorted.
+      others: how many other files there are, by suffix.
+    """
+
+    names: list[str]
+    others: Counter[str]
+
+
+def list_loose(folder: Path) -> Loose:
+    """Every image in a folder, at any depth.
 
     Raises:
       InputError: if the folder is not there, or there are none.
     """
     check_folder(folder)
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for inner in _folders(folder)
-        for path in _images(inner)
-    )
+    names: list[str] = []
+    others: Counter[str] = Counter()
+    for path in (path for inner in _folders(folder) for path in _files(inner)):
+        if _is_image(path):
+            names.append(path.relative_to(folder).as_posix())
+        else:
+            others[path.suffix.lower() or path.name] += 1
     if not names:
         raise InputError(
             f"no images in {folder}: looked for {', '.join(SUFFIXES)} at any depth; "
             f"found {_entries(folder)}"
         )
-    return names
+    return Loose(sorted(names), others)
 
 
 def check_folder(folder: Path) -> None:
@@ -150,21 +164,25 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         seen.add((found.st_dev, found.st_ino))
         yield folder
-        waiting += (
+        waiting += sorted(
             child
-            for child in sorted(folder.iterdir())
+            for child in folder.iterdir()
             if child.is_dir() and not child.name.startswith(".")
         )
 
 
 def _images(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and not path.is_dir()
-    ]
+    return list(filter(_is_image, _files(folder)))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if not path.name.startswith(".") and not path.is_dir():
+            yield path
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _table(table: Path, folder: Path) -> Classes:

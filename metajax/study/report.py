@@ -14,12 +14,10 @@ STYLE = """
 body { max-width: 62rem; padding: 1rem; }
 h1 { font-size: 1.5rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.3rem; }
-nav a { padding: 0.2rem 0; }
 figure { margin: 0.6rem 0; overflow-x: auto; }
 figure img { max-width: 100%; height: auto; }
 p.missing { color: #555; font-style: italic; }
 p.remark { border-left: 4px solid #d55e00; padding: 0.2rem 0.8rem; }
-td:first-child { white-space: nowrap; vertical-align: top; }
 @media (max-width: 40rem) { body { padding: 0.6rem; font-size: 15px; }
   figure img { min-width: 34rem; } }
 """
@@ -62,7 +60,7 @@ def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> s
     >>> "A &lt;run&gt;" in text, "http" in text.replace("http-equiv", "")
     (True, False)
     """
-    links = contents({section.name: section.title for section in sections})
+    links = contents((section.title, section.name) for section in sections)
     head = f"<h1>{escaped(title)}</h1>{table(facts)}{links}"
     return webpage(title, STYLE, [head, *map(_shown, sections)])
 

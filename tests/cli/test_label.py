@@ -1,11 +1,13 @@
 """`metajax label`, as a person would run it."""
 
 import csv
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
@@ -22,9 +24,9 @@ from metajax.cli import label as command
 from metajax.cli import label_files, labeller, run, teaching
 from metajax.cli.build import build_learner, build_optimizer
 from metajax.cli.choices import LEARNERS
-from metajax.cli.label_page import Shown, label_page
+from metajax.cli.label_page import LISTED, Shown, label_page
 from metajax.cli.labeller import build_alone, look_of
-from metajax.cli.main import main
+from metajax.cli.main import console, main
 from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
 from metajax.data import omniglot_builder
@@ -207,6 +209,16 @@ def test_labelled_and_unlabelled_may_be_one_folder(maml, folders, tmp_path):
     assert np.mean([row["file"].startswith(row["label"]) for row in rows]) > 0.8
 
 
+def test_other_files_are_counted(labelled, folders, tmp_path, capsys):
+    shutil.copytree(folders / "images", tmp_path / "images")
+    for name in ("a.HEIC", "deeper/b.heic", "notes", ".hidden"):
+        (tmp_path / "images" / name).write_text("x")
+    arguments = ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "a.csv")]
+    assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 0
+    said = capsys.readouterr().err
+    assert "labelling 70 pictures; 3 other files are passed over (.heic, notes)" in said
+
+
 def hostile(folder):
     """Files that can be read, and files that cannot."""
     save_as(folder / "cmyk.jpg", draw("bar", 1).convert("CMYK"))
@@ -232,7 +244,7 @@ def test_pictures_that_cannot_be_read_are_listed(labelled, tmp_path, capsys):
     out, beside = tmp_path / "labels.csv", tmp_path / "labels.unreadable.csv"
     arguments = ["label", "--from", str(labelled / "adapted.npz")]
     arguments += ["--images", str(images), "--out", str(out)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--html", str(tmp_path / "page.html")]) == 0
     assert f"4 could not be read: listed in {beside}" in capsys.readouterr().out
     rows = {row["file"]: row for row in rows_of(out)}
     assert set(rows) == good
@@ -240,6 +252,11 @@ def test_pictures_that_cannot_be_read_are_listed(labelled, tmp_path, capsys):
     refused = {row["file"]: row["reason"] for row in rows_of(beside)}
     assert set(refused) == bad and all(refused.values())
     assert str(tmp_path) not in "".join(refused.values())
+    assert refused["empty.png"] == "cannot be read as an image (it is empty)"
+    assert "it is none of PNG, JPEG" in refused["text.jpg"]
+    page = Page((tmp_path / "page.html").read_text())
+    assert "Could not be read: 4" in page.said and "#refused" in page.anchors
+    assert all(f"{name}: {reason}" in page.said for name, reason in refused.items())
     for name in bad:
         (images / name).unlink()
     assert main(arguments) == 0
@@ -418,6 +435,40 @@ def test_the_exported_program_runs_alone(labelled, folders, tmp_path):
         assert abs(shares.max() - float(row["confidence"])) < 1e-4
 
 
+def test_names_that_the_terminal_cannot_show(labelled, folders, tmp_path, monkeypatch):
+    learner = label_files.load(labelled / "adapted.npz")
+    odd = learner._replace(classes=("caf\udce9", "\u5b57", "pole"))
+    label_files.save(odd, tmp_path / "odd.npz")
+    images, out = folders / "images", tmp_path / "labels.csv"
+    arguments = ["--from", tmp_path / "odd.npz", "--images", images, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["metajax", "label", *map(str, arguments)])
+    said = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr("metajax.cli.main.a_device_for_each_core", lambda: None)
+    with warnings.catch_warnings():
+        assert console() == 0
+    said.flush()
+    assert rb"24 caf\udce9" in said.buffer.getvalue()
+    assert {row["label"] for row in rows_of(out)} == {r"caf\udce9", "\u5b57", "pole"}
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_data_that_are_not_at_hand(
+    folders, tmp_path, capsys, caplog, monkeypatch, missing
+):
+    config = replace(PRESETS["omniglot-5w1s-small"], model=Conv4Model(filters=4))
+    directory = begun(tmp_path / "run", replace(config, learner="prototypical"))
+    why = "are not prepared here: metajax data prepare omniglot"
+    if missing:
+        why = "tensorflow_datasets is not installed"
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+        monkeypatch.delitem(sys.modules, "metajax.data.cifar_builder", raising=False)
+    own = ["--data-dir", str(tmp_path / "nowhere")]
+    assert label(directory, folders, tmp_path / "labels.csv", *own) == 0
+    assert why in capsys.readouterr().out and not caplog.records
+    assert not (tmp_path / "nowhere").exists()
+
+
 class Page(HTMLParser):
     """What a page loads, links to and says."""
 
@@ -440,7 +491,7 @@ class Page(HTMLParser):
 def test_the_page_shows_every_picture(labelled):
     text = (labelled / "page.html").read_text()
     page = Page(text)
-    assert len(page.loaded) == 70
+    assert len(page.loaded) == text.count('class="coarse"') == 70
     assert all(s.startswith("data:image/png;base64,") for s in page.loaded)
     assert page.anchors == page.targets and len(page.targets) == 3
     assert "width=device-width" in text
@@ -457,9 +508,13 @@ def test_a_page_of_too_many_shows_the_least_sure():
     for i in range(7):
         image = np.full((200, 100, 3), i, np.uint8)
         shown.offer(row(file=f"<b>{i}", confidence=((3 * i) % 7) / 10 + 0.2), image)
-    page = Page(label_page(shown, {"<b>cat</b>": 7}, {"from": "<b>"}))
-    assert "the 3 least sure of 7" in page.said and "<b>cat</b>: 7" in page.said
-    assert re.findall("<b>([0-6])", page.said) == ["0", "5", "3"]
+    refused = [(f"<b>{i}.png", "<b>") for i in range(LISTED + 1)]
+    counts = {"<b>cat</b>": 7, "<b>sure": 0}
+    page = Page(label_page(shown, counts, {"from": ("<b>", "two")}, refused))
+    assert "the 3 least sure of 7" in page.said and "<b>cat</b>: 7, 3 sh" in page.said
+    assert "<b>sure 0" in page.said and "<b>two" in page.said
+    assert f"read: {LISTED + 1}, {LISTED} shown" in page.said
+    assert re.findall(r"<b>([0-6])\b(?!\.png)", page.said) == ["0", "5", "3"]
     assert len(page.loaded) == 3 and "image/jpeg" in page.loaded[0]
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -15,13 +16,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 import metajax as mj
+from metajax.adapted import ABOUT, write_adapted
 from metajax.checkpoint import Checkpoints
-from metajax.cli import run
+from metajax.cli import label_files, run
 from metajax.cli.backbone import read_body, write_body
+from metajax.cli.labeller import Labeller, build_alone, look_of
 from metajax.cli.main import main
-from metajax.cli.presets import PRESETS, Config
+from metajax.cli.presets import PRESETS, Config, Conv4Model
+from metajax.cli.tasks import Places, build_task
 from metajax.reporting import JsonLines, read_rows
 from metajax.training import TrainState
+from metajax.types import Batch
 from metajax.unfinished import Unfinished
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
@@ -306,8 +311,7 @@ def checkpoints(folder: Path, acts) -> str:
         assert not whole
         return REFUSED
     assert int(state.step) >= max(whole, default=0)
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(_state(int(state.step)))):
-        assert a.dtype == b.dtype and np.array_equal(a, b)
+    _same_arrays(state, _state(int(state.step)))
     return found
 
 
@@ -394,6 +398,106 @@ def backbone(folder: Path, content: bytes) -> str:
     return found
 
 
+@functools.cache
+def _labeller() -> Labeller:
+    """A learner of a few numbers, taught three classes."""
+    config = replace(
+        PRESETS["glyphs"], learner="prototypical", model=Conv4Model(filters=2)
+    )
+    alone = build_alone(config, build_task(config.data, Places()), 3)
+    support = Batch(np.ones((4, 28, 28, 1), "f4"), np.array([0, 1, 2, 2], np.int32))
+    taught = alone.adapt(alone.learner.init(jax.random.key(0)), support)
+    look, expected = look_of(config), ("expect 90 %",)
+    return Labeller(config, ("a", "b", "c"), 4, alone, look, taught, 1.5, expected)
+
+
+@functools.cache
+def _taught() -> tuple[bytes, dict]:
+    """The learner as a file, and what the file says that it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "adapted.npz"
+        label_files.save(_labeller(), path)
+        with zipfile.ZipFile(path) as archive:
+            return path.read_bytes(), json.loads(archive.read(ABOUT))
+
+
+def _resaved(about, arrays) -> bytes:
+    """A file whose checksum is right, whatever is in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "adapted.npz"
+        write_adapted(path, about, arrays)
+        return path.read_bytes()
+
+
+def _retold(told: bytes) -> bytes:
+    """The learner's file with another description of it."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(_taught()[0])) as old,
+        zipfile.ZipFile(file, "w") as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, told if name == ABOUT else old.read(name))
+    return file.getvalue()
+
+
+OTHERS = (
+    lambda leaf: leaf[None],
+    lambda leaf: leaf.astype("f8"),
+    lambda leaf: leaf[..., :1],
+    lambda leaf: leaf.ravel(),
+    lambda leaf: leaf * np.nan,
+)
+
+
+@st.composite
+def learners(draw) -> bytes | None:
+    """The learner's file, harmed, or saved again with something else in it."""
+    content, told = _taught()
+    about, taught = told["about"], jax.tree.map(np.asarray, _labeller().taught)
+    kind = draw(st.sampled_from(["bytes", "bytes", "told", "about", "config", "array"]))
+    if kind == "bytes":
+        return draw(hostile.harms())(content)
+    if kind == "told":
+        return _retold(draw(st.one_of(hostile.changed(told).map(_dumped), DOCUMENTS)))
+    if kind == "about":
+        about = draw(hostile.changed(about))
+    if kind == "config":
+        about = about | {"config": draw(hostile.changed(about["config"]))}
+    if kind == "array":
+        leaves, structure = jax.tree.flatten(taught)
+        at = draw(st.integers(0, len(leaves) - 1))
+        leaves[at] = draw(st.sampled_from(OTHERS))(leaves[at])
+        taught = jax.tree.unflatten(structure, leaves)
+    return _resaved(about, {"taught": taught, "backbone": None})
+
+
+MEMBERS_OF_ONE = st.tuples(st.sampled_from((ABOUT, "0.npy")), ARRAYS)
+SAVED = st.one_of(
+    *[learners()] * 6,
+    st.builds(_archive, st.lists(MEMBERS_OF_ONE, max_size=3), METHODS),
+    st.sampled_from([b"", None]),  # none: a folder
+)
+
+
+def saved(folder: Path, content: bytes | None) -> str:
+    """A saved learner labels, or is refused."""
+    path = folder / "adapted.npz"
+    path.mkdir() if content is None else path.write_bytes(content)
+    found, labeller = attempt(lambda: label_files.load(path))
+    if found == TAKEN:
+        images = jax.ShapeDtypeStruct((2, *labeller.look.shape), np.uint8)
+        shares = jax.eval_shape(labeller.shares, images)
+        assert shares.shape == (2, len(labeller.classes)) and shares.dtype == np.float32
+    assert hostile.snapshot(folder) == {str(path): content}
+    return found
+
+
+def _same_arrays(found, expected):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
 SCORES = [(np.full((2, 3), float(i)), np.full((2, 3), -float(i))) for i in range(4)]
 
 
@@ -462,6 +566,7 @@ EDGES = {
     "metrics": Edge(METRICS, metrics, 100, 14_000, BOTH),
     "checkpoints": Edge(CHECKPOINTS, checkpoints, 15, 600, frozenset({TAKEN})),
     "backbones": Edge(BACKBONES, backbone, 60, 8_000),
+    "saved learners": Edge(SAVED, saved, 30, 4_000),
     "unfinished evaluations": Edge(UNFINISHED, unfinished, 60, 8_000),
     "counts": Edge(COUNTS, counts, 100, 10_000),
 }

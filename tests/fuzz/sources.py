@@ -3,9 +3,11 @@
 import contextlib
 import csv
 import functools
+import gzip
 import io
 import os
 import stat
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -17,7 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import metajax as mj
-from metajax.data import decoding, image_episodes, image_folder, joint_batches
+from metajax.data import (
+    cifar_builder,
+    decoding,
+    image_episodes,
+    image_folder,
+    joint_batches,
+)
 from metajax.data.images import ImageStore
 from metajax.data.listing import list_images
 from metajax.parallel import check_chunk
@@ -25,7 +33,7 @@ from metajax.types import Batch, Episode, Padded, check_episodes, check_labels
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 from tests.fuzz.runs import METHODS
-from tests.helpers import drawing, small_parts, write_image
+from tests.helpers import cifar_files, drawing, small_parts, write_image
 
 ONE = {"background": [("Greek", "character01")], "evaluation": []}
 DRAWINGS = [
@@ -97,9 +105,98 @@ def omniglot(folder: Path, content: bytes) -> str:
     return found
 
 
+ONE_EACH = {name: 1 for name in cifar_builder.IMAGES}
+
+
+@functools.cache
+def _cifar() -> dict[str, bytes]:
+    """The archive's files with an image of each class in each, of one shade."""
+    files = {}
+    for name, content in cifar_files(ONE_EACH).items():
+        records = np.frombuffer(content, np.uint8).reshape(100, -1).copy()
+        records[:, 2:] = records[:, 1:2]
+        files[name] = records.tobytes()
+    return files
+
+
+def _tar(members, link=None) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for i, (name, content) in enumerate(members):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            if i == link:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, 1, mtime=0)
+
+
+@functools.cache
+def _whole() -> tuple[bytes, bytes]:
+    """The archive, and what is packed in it."""
+    content = _tar(_cifar().items())
+    return _packed(content), content
+
+
+PARTS = st.sampled_from(
+    [*ONE_EACH, "../cifar-100-binary/train.bin", "cifar-100-python/train", "x" * 300]
+)
+
+
+@st.composite
+def tars(draw) -> tuple[bytes, bool | None]:
+    """An archive with a few bytes, members or labels that are others.
+
+    With it, whether it is to be taken, where only its labels may be others.
+    """
+    packed, plain = _whole()
+    kind = draw(st.sampled_from(["packed", "plain", "members", "members", "labels"]))
+    if kind == "packed":
+        return draw(hostile.harms())(packed), None
+    if kind == "plain":
+        head = draw(hostile.harms())(plain[:512])
+        return _packed(head + plain[512:]), None
+    members = list(_cifar().items())
+    at = draw(st.integers(0, 1))
+    name, content = members[at]
+    if kind == "members":
+        members[at] = draw(PARTS), draw(hostile.harms())(content)
+        members += draw(st.sampled_from([[], [], members, [("readme", b"x")]]))
+        return _packed(_tar(members, draw(st.sampled_from([None, None, 0, 1])))), None
+    labelled = bytearray(content)
+    for _ in range(draw(st.integers(0, 2))):
+        record, byte = draw(st.integers(0, 99)), draw(st.integers(0, 1))
+        value = draw(st.one_of(st.integers(0, 255), st.sampled_from([99, 100])))
+        labelled[record * cifar_builder.RECORD + byte] = value
+    members[at] = name, bytes(labelled)
+    return _packed(_tar(members)), labelled == content
+
+
+def cifar(folder: Path, case) -> str:
+    """An archive holds images of each class where CIFAR-100 does, or is refused."""
+    content, good = case
+    path = folder / cifar_builder.FILE
+    path.write_bytes(content)
+    with mock.patch.object(cifar_builder, "IMAGES", ONE_EACH):
+        found, images = attempt(lambda: cifar_builder.read_archive(path))
+    assert good is None or good == (found == TAKEN)
+    if found == TAKEN:
+        assert images.shape == (100, 2, 32, 32, 3) and images.dtype == np.uint8
+        # The shade of an image is its label; a few bytes of it may be harmed.
+        shades = np.median(images, axis=(2, 3, 4)).T
+        assert np.array_equal(shades, [cifar_builder._labels()[0]] * 2)
+    assert hostile.snapshot(folder) == {str(path): content}
+    return found
+
+
 PNG = drawing(0)
 FILES = st.one_of(
     st.sampled_from(["a.png", "b.png", "a.png", "./a.png", "../secret.png", "HERE"]),
+    st.sampled_from(["images/a.png", "images/../images/a.png", '"a.png"']),
     hostile.TEXTS,
 )
 
@@ -108,30 +205,48 @@ FILES = st.one_of(
 def tables(draw) -> bytes:
     """A table of images, with mistakes."""
     names = draw(
-        st.sampled_from([["filename", "label"]] * 4 + [["label", "x", "filename"], []])
+        st.sampled_from(
+            [["filename", "label"]] * 6
+            + [["label", "x", "filename"], [], ["filename"], ["label"], ["Filename"]]
+        )
     )
-    rows = draw(st.lists(st.lists(FILES, max_size=3), max_size=3))
+    row = st.tuples(FILES, st.sampled_from(["x", "y"])).map(list)
+    rows = draw(st.lists(st.one_of(row, row, st.lists(FILES, max_size=3)), max_size=3))
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([names, *rows, *draw(st.sampled_from([[], rows]))])
+    write = csv.writer(
+        text,
+        lineterminator=draw(st.sampled_from(["\r\n", "\n", "\r"])),
+        quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+    )
+    write.writerows([names, *rows, *draw(st.sampled_from([[], rows]))])
     content = text.getvalue().encode(errors="surrogatepass")
+    content = draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + content
     return draw(hostile.harms())(content) if draw(st.booleans()) else content
 
 
-def tabled(folder: Path, content: bytes) -> str:
+# A table of a split, of a folder, and alone.
+TABLES = ("train.csv", "train"), ("labels.csv", None), ("labels.csv", "labels.csv")
+
+
+def tabled(folder: Path, case) -> str:
     """The files that a table names are in its folder, each once."""
+    content, (name, given) = case
     root = folder / "set"
     (root / "images").mkdir(parents=True)
     for place in (folder / "secret.png", root / "images/a.png", root / "images/b.png"):
         place.write_bytes(PNG)
     here = str(folder / "secret.png").encode()
-    (root / "train.csv").write_bytes(content.replace(b"HERE", here))
-    found, classes = attempt(lambda: list_images(root, "train"))
+    (root / name).write_bytes(content.replace(b"HERE", here))
+    path, split = (root / name, None) if given == name else (root, given)
+    before = hostile.snapshot(root)
+    found, classes = attempt(lambda: list_images(path, split))
     if found == TAKEN:
         files = [file for files in classes.values() for file in files]
         assert files and len({file.resolve() for file in files}) == len(files)
         assert all(file.resolve().parent == root / "images" for file in files)
-        kept = image_folder(root, (2, 2), split="train", cache=folder / "cache")
+        kept = image_folder(path, (2, 2), split=split, cache=folder / "cache")
         assert kept.counts.sum() == len(files)
+    assert hostile.snapshot(root) == before
     return found
 
 
@@ -428,7 +543,8 @@ def labels(folder: Path, case) -> str:
 
 EDGES = {
     "Omniglot archives": Edge(ARCHIVES, omniglot, 40, 2_000),
-    "tables": Edge(tables(), tabled, 60, 8_000),
+    "CIFAR-100 archives": Edge(tars(), cifar, 30, 4_000, BOTH),
+    "tables": Edge(st.tuples(tables(), st.sampled_from(TABLES)), tabled, 60, 8_000),
     "folders": Edge(st.tuples(ENTRIES, SPLITS, st.booleans()), trees, 60, 5_000, BOTH),
     "images": Edge(IMAGES, images, 80, 9_000, BOTH),
     "kept images": Edge(KEPT, kept, 60, 3_000),
