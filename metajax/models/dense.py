@@ -1,5 +1,6 @@
 """One linear layer."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -32,7 +33,7 @@ def dense(
       A `Model` whose `apply` maps `[n, ...]` of `inputs` features to `[n, outputs]`.
 
     Raises:
-      InputError: for a number below 1.
+      InputError: for a number below 1, or when it is applied to other inputs.
 
     >>> model = dense(12, 3)
     >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2, 6))).shape
@@ -49,7 +50,13 @@ def dense(
 
     def apply(params: Params, features: PyTree) -> Array:
         x, _ = unpadded(features)
-        x = x.reshape(x.shape[0], inputs)
+        shape = jnp.shape(x)
+        if not shape or math.prod(shape[1:]) != inputs:
+            raise InputError(
+                f"this linear layer was built for {inputs} features an example, got "
+                f"inputs of shape {shape}; give it as many as the layers before have"
+            )
+        x = x.reshape(shape[0], inputs)
         return linear(x, params["kernel"]) + params["bias"][None]
 
     return Model(init, apply)

@@ -78,6 +78,15 @@ def test_refuses_bad_sizes():
         mj.mlp(hidden=(0,))
 
 
+def test_a_layer_refuses_other_features():
+    body, _ = mj.mlp(2, (6,), 1).parts
+    learner = mj.siamese(body, mj.dense(4, 1), ways=3)
+    support = mj.Batch(jnp.ones((3, 2)), jnp.arange(3))
+    adapted = learner.adapt(learner.init(jax.random.key(0)), support)
+    with pytest.raises(mj.InputError, match=r"4 features an example, got .*\(9, 6\)"):
+        learner.predict(adapted, support.inputs)
+
+
 @pytest.mark.parametrize("model", [mj.mlp(2, (4, 4), 3), small_conv()], ids=len)
 def test_a_headed_model_is_its_parts(model):
     params = model.init(KEY)
