@@ -30,6 +30,7 @@ from metajax.types import (
     PyTree,
     check_count,
     check_model,
+    check_positive,
 )
 
 
@@ -42,7 +43,6 @@ class State(NamedTuple):
       weights: w^r, of each head, `float[heads, slots]`.
       read: r, what the heads read, `float[heads * size]`.
       controller: of one row.
-      label: y, that of the example before, `float[ways]`; zeros at first.
     """
 
     memory: Array
@@ -50,7 +50,6 @@ class State(NamedTuple):
     weights: Array
     read: Array
     controller: lstm.Memory
-    label: Array
 
 
 class Remembered(NamedTuple):
@@ -77,22 +76,24 @@ def mann(
     hidden: int = 200,
     heads: int = 4,
     decay: float = 0.99,
+    scale: float = 10.0,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """Reads the support set one example at a time, and writes into a memory M.
 
-      h_t = LSTM([φ(x_t), y_{t-1}, r_{t-1}]),   k_t = tanh(h_t W + b)
+      h_t = LSTM([φ(x_t), y_t, r_{t-1}]),   k_t = tanh(h_t W + b)
       w^w_t = σ(α) w^r_{t-1} + (1 - σ(α)) w^lu_{t-1}
       M_t(i) = M_{t-1}(i) + w^w_t(i) k_t,   the slot of w^lu_{t-1} being erased first
-      w^r_t = softmax_i cos(k_t, M_t(i)),   r_t = Σ_i w^r_t(i) M_t(i)
+      w^r_t = softmax_i s cos(k_t, M_t(i)),   r_t = Σ_i w^r_t(i) M_t(i)
       w^u_t = γ w^u_{t-1} + w^r_t + w^w_t
       z_t = [h_t, r_t] W' + b'
 
     w^lu is one at the least used slot, by w^u. Each head has a key, a gate α, and reads
-    and writes of its own, the h-th at the h-th least used slot. An example comes with
-    the label of the one before, so that it must be kept until its own label is told.
-    Each query is asked as if it were the next example, by itself, with the last label;
-    the loss is of the queries, where the paper's is of every example.
+    and writes of its own, the h-th at the h-th least used slot. Each query is asked as
+    if it were the next example, by itself, its label zero.
+
+    In the paper every example is a query first, so that its label comes with the next
+    one; here the loss is of the query set, and a support example has its label at once.
 
     The result depends on the order of the support set, which samplers group by class:
     train on shuffled ones (`metajax.data.augmented` with
@@ -107,11 +108,12 @@ def mann(
       hidden: the controller's units.
       heads: that read and write; no more than the slots.
       decay: γ, in [0, 1].
+      scale: s, of the cosines; at the paper's 1 a head reads all slots nearly alike.
       metrics: see `metajax.maml`.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": ..., "network": ...}` and whose
-      `adapt` returns a `Remembered`. Slots and decay shape no meta-parameter.
+      `adapt` returns a `Remembered`. Slots, decay and scale shape no meta-parameter.
 
     Raises:
       InputError: if the body is no `Model` or has other features, or a number is out of
@@ -138,6 +140,7 @@ def mann(
     check_count("heads", heads, least=1, most=slots)
     if not 0 <= decay <= 1:
         raise InputError(f"decay must lie in [0, 1], got {decay!r}")
+    check_positive("scale", scale)
 
     def init(key: Array) -> PyTree:
         first, *keys = jax.random.split(key, 4)
@@ -161,7 +164,7 @@ def mann(
 
         def read(state: State, example: tuple[Array, Array, Array]):
             x, label, present = example
-            after = step(meta["network"], state, x, decay)._replace(label=label)
+            after = step(meta["network"], state, x, label, decay, scale)
             return jax.tree.map(partial(jnp.where, present > 0), after, state), None
 
         examples = x, labels, present
@@ -172,7 +175,8 @@ def mann(
         x = check_features("mann", rows(body.apply(adapted.body, inputs)), features)
 
         def ask(x: Array) -> Array:
-            after = step(adapted.network, adapted.state, x, decay)
+            unknown = jnp.zeros(ways, x.dtype)
+            after = step(adapted.network, adapted.state, x, unknown, decay, scale)
             seen = jnp.concatenate([after.controller.output[0], after.read])
             return lstm.linear(adapted.network["output"], seen[None])[0]
 
@@ -200,23 +204,26 @@ def start(network: PyTree, slots: int) -> State:
         weights=zeros((heads, slots)),
         read=zeros(read),
         controller=lstm.lstm_start(1, hidden, dtype),
-        label=zeros(len(network["output"]["bias"])),
     )
 
 
-def step(network: PyTree, state: State, x: Array, decay: float) -> State:
-    """The state after one more example, whose label is not told yet.
+def step(
+    network: PyTree, state: State, x: Array, label: Array, decay: float, scale: float
+) -> State:
+    """The state after one more example.
 
     Args:
       network: the parameters of the controller and its heads.
       state: before the example.
       x: φ(x_t), `float[features]`.
+      label: y_t, `float[ways]`; zeros if it is not known.
       decay: γ.
+      scale: s.
 
     Returns:
-      The state, with the label of the example before.
+      The state.
     """
-    told = jnp.concatenate([x, state.label, state.read])
+    told = jnp.concatenate([x, label, state.read])
     controller = lstm.lstm(network["controller"], told[None], state.controller)
     heads, slots = state.weights.shape
     keys = jnp.tanh(lstm.linear(network["keys"], controller.output))
@@ -228,7 +235,7 @@ def step(network: PyTree, state: State, x: Array, decay: float) -> State:
     written = gate * state.weights + (1 - gate) * least
     kept = 1 - jnp.sum(least, 0)
     memory = kept[:, None] * state.memory + product(written.T, keys)
-    weights = jax.nn.softmax(product(unit(keys), unit(memory).T), 1)
+    weights = jax.nn.softmax(scale * product(unit(keys), unit(memory).T), 1)
     usage = decay * state.usage + jnp.sum(weights + written, 0)
     read = product(weights, memory).ravel()
-    return State(memory, usage, weights, read, controller, state.label)
+    return State(memory, usage, weights, read, controller)
