@@ -44,8 +44,8 @@ def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
 
       L = ways · cross_entropy(z, y),  for as many examples of each way
 
-    An inner rate from that paper's Omniglot or
-    miniImageNet belongs to this loss: 0.4 at 5 ways is 2.0 of the mean.
+    An inner rate from that paper's Omniglot or miniImageNet belongs to this loss: 0.4
+    at 5 ways is 2.0 of the mean.
 
     Args:
       outputs: see `cross_entropy`.
@@ -82,6 +82,9 @@ def mse(outputs: Array, targets: Array) -> Array:
 
     Returns:
       The loss, a scalar in the squared unit of the targets.
+
+    Raises:
+      InputError: if outputs and targets have other shapes.
 
     >>> float(mse(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
     2.0

@@ -1,5 +1,6 @@
 """What learners share that adapt in one go, without an inner loop."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ def as_they_are() -> Model:
 
 def rows(features: Array) -> Array:
     """The features of each example in a row, `float[n, features]`."""
-    return features.reshape(len(features), -1)
+    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def unit(x: Array) -> Array:
@@ -92,6 +93,20 @@ def check_features(name: str, features: Array, count: int) -> Array:
             f"features={found}"
         )
     return features
+
+
+def of_pairs(logits: Array, queries: int, others: int) -> Array:
+    """Returns what a comparator says of pairs, `[queries * others, 1]`, in rows.
+
+    Raises:
+      InputError: if it does not say one number of each.
+    """
+    if logits.shape != (queries * others, 1):
+        raise InputError(
+            f"the comparator must map {queries * others} pairs to one output each, got "
+            f"shape {logits.shape}"
+        )
+    return logits.reshape(queries, others)
 
 
 class Embedded(NamedTuple):

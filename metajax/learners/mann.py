@@ -138,7 +138,7 @@ def mann(
         raise InputError(f"memory must be (slots, numbers in each), got {memory!r}")
     slots, size = (check_count("a size of memory", n, least=1) for n in memory)
     check_count("heads", heads, least=1, most=slots)
-    if not 0 <= decay <= 1:
+    if not isinstance(decay, int | float) or not 0 <= decay <= 1:
         raise InputError(f"decay must lie in [0, 1], got {decay!r}")
     check_positive("scale", scale)
 

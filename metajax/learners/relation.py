@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from metajax.errors import InputError
-from metajax.learners.at_once import at_once, embedded, means, settled
+from metajax.learners.at_once import at_once, embedded, means, of_pairs, settled
 from metajax.losses import score_mse
 from metajax.models.several import init_named
 from metajax.ops.masking import never
@@ -63,7 +62,8 @@ def relation(
         `metajax.conv4(5, halvings=2).parts[0]`.
       comparator: g, from joined maps `[n, ..., 2 channels]` to `[n, 1]`:
         `metajax.models.comparator((7, 7, 128))`.
-      ways: the number of classes, see `metajax.prototypical`.
+      ways: the number of classes, see `metajax.prototypical`. One without a support
+        example is never chosen; in padded tasks it has no part in g's batch norm.
       loss: `loss(outputs, targets) -> scalar` of the query set, of logits.
       metrics: see `metajax.maml`.
 
@@ -100,12 +100,7 @@ def relation(
         present, absent = unpadded(inputs)[1], adapted.shots == 0
         pairs = _pairs(features, adapted.classes, present, absent)
         logits = comparator.apply(adapted.comparator, pairs)
-        if logits.shape != (len(features) * ways, 1):
-            raise InputError(
-                f"the comparator must map {len(features) * ways} pairs to one output "
-                f"each, got shape {logits.shape}"
-            )
-        logits = logits.reshape(-1, ways)
+        logits = of_pairs(logits, len(features), ways)
         return jnp.where(absent[None], never(logits.dtype), logits)
 
     init = partial(init_named, {"body": body, "comparator": comparator})

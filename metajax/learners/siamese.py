@@ -7,7 +7,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.at_once import Embedded, at_once, embedded, means, rows, settled
+from metajax.learners.at_once import (
+    Embedded,
+    at_once,
+    embedded,
+    means,
+    of_pairs,
+    rows,
+    settled,
+)
 from metajax.losses import pair_cross_entropy
 from metajax.models.several import init_named
 from metajax.ops.masking import never
@@ -91,7 +99,7 @@ def siamese(
         apart = jnp.abs(queries[:, None] - examples.features[None])
         pairs = apart.reshape(-1, apart.shape[-1])
         logits = comparator.apply(adapted.comparator, pairs)
-        alike = means(logits.reshape(apart.shape[:2]).T, examples.members).T
+        alike = means(of_pairs(logits, *apart.shape[:2]).T, examples.members).T
         return jnp.where(examples.absent()[None], never(alike.dtype), alike)
 
     init = partial(init_named, {"body": body, "comparator": comparator})

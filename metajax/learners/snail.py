@@ -17,7 +17,6 @@ from metajax.losses import cross_entropy
 from metajax.models.dense import dense
 from metajax.models.several import init_named
 from metajax.models.snail import SIZES, reader
-from metajax.models.transformer import Tokens
 from metajax.types import (
     Array,
     Batch,
@@ -38,12 +37,12 @@ class Read(NamedTuple):
     Attributes:
       body: the body's parameters.
       model: the network's.
-      context: the support set, as the network's layers see it.
+      kept: what the network needs of the support set, a block each.
     """
 
     body: Params
     model: Params
-    context: Tokens
+    kept: PyTree
 
 
 def snail(
@@ -72,7 +71,8 @@ def snail(
       ways: the number of classes, and of outputs: test with as many as in training.
       loss: see `metajax.maml`.
       features: the number of the body's features.
-      length: the most tokens of a sequence: ways times shots, and the query.
+      length: the number of tokens that the convolutions reach back over: ways times
+        shots, and the query.
       filters: see `metajax.models.snail_network`.
       attention: see there.
       dtype: of the network's parameters; that of the body's features.
@@ -111,14 +111,14 @@ def snail(
         told = jnp.concatenate([x, examples.members, jnp.zeros_like(x[:, :1])], 1)
         present = unpadded(support.inputs)[1]
         there = None if present is None else present[None]
-        context = network.read(meta["model"]["body"], told[None], there)
-        return Read(params, meta["model"], context)
+        kept = network.read(meta["model"]["body"], told[None], there)
+        return Read(params, meta["model"], kept)
 
     def predict(adapted: Read, inputs: PyTree) -> Array:
         x = rows(body.apply(adapted.body, inputs))
         unknown = jnp.zeros((len(x), ways), x.dtype)
         asked = jnp.concatenate([x, unknown, jnp.ones_like(x[:, :1])], 1)
-        seen = network.ask(adapted.model["body"], adapted.context, asked[None])
+        seen = network.ask(adapted.model["body"], adapted.kept, asked[None])
         return head.apply(adapted.model["head"], seen[0])
 
     return at_once(init, adapt, predict, loss, metrics)

@@ -1,17 +1,19 @@
 """Several networks that start from one key."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
-from metajax.types import Array, Model, Params
+from metajax.types import Array, Params
 
 
-def init_named(models: Mapping[str, Model], key: Array) -> dict[str, Params]:
+def init_named(models: Mapping[str, Any], key: Array) -> dict[str, Params]:
     """The parameters of each network by its name, each from a key of its own.
 
     Args:
-      models: by name; their order says which key is whose.
+      models: by name, each a `Model` or a part with an `init(key)`; their order says
+        which key is whose.
       key: of all.
 
     Returns:
@@ -21,18 +23,18 @@ def init_named(models: Mapping[str, Model], key: Array) -> dict[str, Params]:
     >>> list(init_named({"body": dense(2, 8), "head": dense(8, 3)}, jax.random.key(0)))
     ['body', 'head']
     """
-    keys = jax.random.split(key, max(1, len(models)))
-    return {name: models[name].init(k) for name, k in zip(models, keys)}
+    return dict(zip(models, init_each(list(models.values()), key)))
 
 
-def init_each(models: Sequence[Model], key: Array) -> list[Params]:
+def init_each(models: Sequence[Any], key: Array) -> list[Params]:
     """The parameters of each network of a list, each from a key of its own.
 
     Args:
-      models: the networks.
+      models: see `init_named`.
       key: of all.
 
     Returns:
       As many.
     """
-    return list(init_named(dict(enumerate(models)), key).values())
+    keys = jax.random.split(key, max(1, len(models)))
+    return [model.init(k) for model, k in zip(models, keys)]

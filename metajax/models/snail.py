@@ -13,7 +13,7 @@ from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.several import init_each, init_named
-from metajax.models.transformer import Tokens, each, sequences
+from metajax.models.transformer import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Array, Model, Params, PyTree, check_count
@@ -39,7 +39,8 @@ def snail_network(
 
     where [·, ·] joins features, and what comes before the first token is zero. A token
     sees itself and what is before it. Absent tokens are as if they had not been there:
-    the others move together.
+    the others move together. The paper's listing has d = 2, 4, 8, ..., by which a token
+    would not see the one before it.
 
     Args:
       features: of a token.
@@ -69,8 +70,8 @@ def snail_network(
     def last(params: Params, inputs: PyTree) -> Array:
         x, present = sequences(inputs, features)
         there = None if present is None else present[:, :-1]
-        context = body.read(params, x[:, :-1], there)
-        return body.ask(params, context, x[:, -1:])[:, 0]
+        kept = body.read(params, x[:, :-1], there)
+        return body.ask(params, kept, x[:, -1:])[:, 0]
 
     return headed(Model(body.init, last), dense(body.width, outputs, dtype=dtype))
 
@@ -80,16 +81,16 @@ class Reader(NamedTuple):
 
     Attributes:
       init: `init(key) -> params`.
-      read: `read(params, x, present) -> context`, `Tokens` with what each block but the
-        last appended; those present moved to the end. None is for all present.
-      ask: `ask(params, context, x) -> float[n, m, width]`, of x, `float[n, m,
-        features]`: each by itself, as the one token after the context.
+      read: `read(params, x, present) -> kept`, of x, `float[n, tokens, features]`, and
+        `bool[n, tokens]` or None for all: what tokens after it need, a block each.
+      ask: `ask(params, kept, x) -> float[n, m, width]`, of x, `float[n, m, features]`:
+        each by itself, as the one token after the context.
       width: the number of features of what is asked.
     """
 
     init: Callable[[Array], Params]
-    read: Callable[[Params, Array, Array | None], Tokens]
-    ask: Callable[[Params, Tokens, Array], Array]
+    read: Callable[[Params, Array, Array | None], PyTree]
+    ask: Callable[[Params, PyTree, Array], Array]
     width: int
 
 
@@ -98,14 +99,15 @@ class Block(NamedTuple):
 
     Attributes:
       init: `init(key) -> params`.
-      apply: `apply(params, x, context, after=...) -> float[n, m, features + added]`, of
-        x, `float[n, m, features]`: the context's own tokens, or tokens `after` it, each
-        by itself. A context may have more features: what later layers appended.
+      read: `read(params, x, present) -> (x, kept)`: the context's tokens with what is
+        appended, and what tokens after it need.
+      ask: `ask(params, kept, x) -> x`, of tokens each by itself after the context.
       added: the number of features that it appends.
     """
 
     init: Callable[[Array], Params]
-    apply: Callable[..., Array]
+    read: Callable[[Params, Array, Array], tuple[Array, PyTree]]
+    ask: Callable[[Params, PyTree, Array], Array]
     added: int
 
 
@@ -160,19 +162,20 @@ def in_turn(blocks: Sequence[Block], width: int) -> Reader:
       A `Reader`, whose parameters are a list of the blocks'.
     """
 
-    def read(params: Params, x: Array, present: Array | None) -> Tokens:
+    def read(params: Params, x: Array, present: Array | None) -> PyTree:
         if present is None:
             present = jnp.ones(x.shape[:2], bool)
         else:
             x, present = _to_the_end(x, present)
-        for block, weights in zip(blocks[:-1], params):
-            x = block.apply(weights, x, Tokens(x, present))
-        return Tokens(x, present)
+        kept = []
+        for block, weights in zip(blocks, params):
+            x, needed = block.read(weights, x, present)
+            kept.append(needed)
+        return kept
 
-    def ask(params: Params, context: Tokens, x: Array) -> Array:
-        for i, (block, weights) in enumerate(zip(blocks, params)):
-            x = block.apply(weights, x, context, after=True)
-            x = checkpoint_name(x, f"block{i}")
+    def ask(params: Params, kept: PyTree, x: Array) -> Array:
+        for i, (block, weights, needed) in enumerate(zip(blocks, params, kept)):
+            x = checkpoint_name(block.ask(weights, needed, x), f"block{i}")
         return x
 
     return Reader(partial(init_each, blocks), read, ask, width)
@@ -198,26 +201,32 @@ def attends(
     sizes = {"query": keys, "key": keys, "value": values}
     layers = {name: dense(features, n, dtype=dtype) for name, n in sizes.items()}
 
-    def apply(params: Params, x: Array, context: Tokens, *, after: bool = False):
+    def read(params: Params, x: Array, present: Array) -> tuple[Array, PyTree]:
         q, k, v = (each(params[name], x) for name in layers)
-        seen = context.present[:, None]
-        if after:
-            before = context.values[..., :features]
-            known, told = (each(params[name], before) for name in ("key", "value"))
-        else:
-            known, told = k, v
-            seen = seen & jnp.tri(x.shape[1], k=-1, dtype=bool)[None]
-        wide = wider(x.dtype)
-        product = partial(jnp.einsum, precision=matmul_precision())
-        scores = product("nqd,nkd->nqk", q, known, preferred_element_type=wide)
-        own = jnp.sum(q * k, -1, keepdims=True, dtype=wide)  # a token sees itself
-        scores = jnp.where(seen, scores, never(wide))
-        scores = jnp.concatenate([scores, own], -1) / math.sqrt(keys)
-        shares = jax.nn.softmax(scores).astype(x.dtype)
-        taken = product("nqk,nkd->nqd", shares[..., :-1], told) + shares[..., -1:] * v
+        before = jnp.tri(x.shape[1], k=-1, dtype=bool)
+        taken = _taken(q, k, v, k, v, present[:, None] & before[None])
+        return jnp.concatenate([x, taken], -1), (k, v, present)
+
+    def ask(params: Params, kept: PyTree, x: Array) -> Array:
+        q, k, v = (each(params[name], x) for name in layers)
+        known, told, present = kept
+        taken = _taken(q, k, v, known, told, present[:, None])
         return jnp.concatenate([x, taken], -1)
 
-    return Block(partial(init_named, layers), apply, values)
+    return Block(partial(init_named, layers), read, ask, values)
+
+
+def _taken(
+    q: Array, k: Array, v: Array, keys: Array, values: Array, seen: Array
+) -> Array:
+    """What tokens take of themselves, k and v, and of the keys and values seen."""
+    wide = wider(q.dtype)
+    product = partial(jnp.einsum, precision=matmul_precision())
+    score = partial(product, preferred_element_type=wide)
+    others = jnp.where(seen, score("nqd,nkd->nqk", q, keys), never(wide))
+    scores = jnp.concatenate([others, score("nqd,nqd->nq", q, k)[..., None]], -1)
+    shares = jax.nn.softmax(scores / math.sqrt(q.shape[-1])).astype(q.dtype)
+    return product("nqk,nkd->nqd", shares[..., :-1], values) + shares[..., -1:] * v
 
 
 def convolutions(
@@ -243,21 +252,28 @@ def convolutions(
     widths = [features + i * filters for i in range(count)]
     layers = [dense(2 * width, 2 * filters, dtype=dtype) for width in widths]
 
-    def apply(params: Params, x: Array, context: Tokens, *, after: bool = False):
-        values, present = context
-        last = present.shape[1]
-        for i, (width, weights) in enumerate(zip(widths, params)):
+    def read(params: Params, x: Array, present: Array) -> tuple[Array, PyTree]:
+        kept, count = [], x.shape[1]
+        for i, weights in enumerate(params):
             # Absent tokens are before the first one, where all is zero.
-            before = values[..., :width] if after else x
-            there = jnp.where(present[..., None], before, jnp.zeros_like(before))
+            there = jnp.where(present[..., None], x, jnp.zeros_like(x))
             past = jnp.pad(there, ((0, 0), (2**i, 0), (0, 0)))
-            past = past[:, last : last + 1] if after else past[:, :last]
-            joined = jnp.concatenate([jnp.broadcast_to(past, x.shape), x], -1)
-            f, g = jnp.split(each(weights, joined), 2, -1)
-            x = jnp.concatenate([x, jnp.tanh(f) * jax.nn.sigmoid(g)], -1)
+            kept.append(past[:, count : count + 1])
+            x = _convolved(weights, past[:, :count], x)
+        return x, kept
+
+    def ask(params: Params, kept: PyTree, x: Array) -> Array:
+        for weights, past in zip(params, kept):
+            x = _convolved(weights, jnp.broadcast_to(past, x.shape), x)
         return x
 
-    return Block(partial(init_each, layers), apply, count * filters)
+    return Block(partial(init_each, layers), read, ask, count * filters)
+
+
+def _convolved(weights: Params, past: Array, x: Array) -> Array:
+    """Tokens with what a gated convolution appends, of them and those in the past."""
+    f, g = jnp.split(each(weights, jnp.concatenate([past, x], -1)), 2, -1)
+    return jnp.concatenate([x, jnp.tanh(f) * jax.nn.sigmoid(g)], -1)
 
 
 def _to_the_end(x: Array, present: Array) -> tuple[Array, Array]:

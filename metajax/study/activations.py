@@ -6,7 +6,6 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from metajax.errors import InputError
 from metajax.types import Array, PyTree
 
 Activations = Callable[[PyTree, PyTree], Mapping[str, Array]]
@@ -25,10 +24,7 @@ def activations(apply: Callable[[PyTree, PyTree], PyTree]) -> Activations:
 
     Returns:
       `named(params, inputs) -> {name: value}`, in the order of computation, `outputs`
-      last.
-
-    Raises:
-      InputError: (the result) if a name comes twice.
+      last. A name that comes again is `block0 (2)`, as where a network has networks.
 
     >>> import metajax as mj
     >>> model = mj.mlp()
@@ -54,8 +50,8 @@ def activations(apply: Callable[[PyTree, PyTree], PyTree]) -> Activations:
 
 
 def _keep(found: dict[str, Any], name: str, variable: Any) -> None:
-    if name in found:
-        raise InputError(
-            f"the network names two values {name!r}; give each a name of its own"
-        )
-    found[name] = variable
+    place, count = name, 1
+    while place in found:
+        count += 1
+        place = f"{name} ({count})"
+    found[place] = variable

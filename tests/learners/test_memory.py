@@ -259,7 +259,7 @@ def test_a_later_token_changes_nothing_before(float64, name):
     params, x = drawn(block.init), drawn(lambda key: jnp.zeros((2, 8, 2)))
 
     def apply(x):
-        return block.apply(params, x, Tokens(x, jnp.ones((2, 8), bool)))
+        return block.read(params, x, jnp.ones((2, 8), bool))[0]
 
     plain = apply(x)
     assert plain.shape == (2, 8, 2 + block.added)

@@ -16,8 +16,10 @@ MODELS = {
     "mlp": lambda: mj.mlp(256, (8,), 3),
     "linen": lambda: mj.from_linen(nn.Dense(3), jnp.zeros((1, 256))),
     "transformer": lambda: mj.transformer(16, 3, width=8, depth=1),
+    "snail": lambda: mj.models.snail_network(16, 3, 4, filters=3, attention=SIZES),
 }
-SHAPES = {"conv4": (16, 16, 1), "transformer": (16, 16)}
+SIZES = (3, 2), (4, 3)
+SHAPES = {"conv4": (16, 16, 1), "transformer": (16, 16), "snail": (16, 16)}
 # How JAX writes down the settings that products carry.
 WRITTEN = {
     "highest": {lax.Precision.HIGHEST, "highest"},
