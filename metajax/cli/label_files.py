@@ -100,6 +100,11 @@ def _with_backbone(body: PyTree) -> dict[str, PyTree]:
     return {} if body is None else {"backbone": body}
 
 
+def classes_of(program: Path) -> Path:
+    """Where the classes of an exported program are named."""
+    return program.parent / f"{program.name}.json"
+
+
 def export(labeller: Labeller, path: Path) -> str:
     """Writes a labeller as a program that runs without metajax.
 
@@ -124,7 +129,7 @@ def export(labeller: Labeller, path: Path) -> str:
     images = jax.ShapeDtypeStruct((n, *look.shape), jnp.uint8)
     exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(images)
     write_whole(path, bytes(exported.serialize()))
-    beside = path.with_name(f"{path.name}.json")
+    beside = classes_of(path)
     about = {
         "classes": labeller.classes,
         "images": f"uint8[n, {', '.join(map(str, look.shape))}]",

@@ -31,6 +31,7 @@ from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inn
 from metajax.cli.tasks import Places, build_task
 from metajax.data import omniglot_builder
 from metajax.data.decoding import decode
+from metajax.errors import InputError
 from metajax.fingerprint import described
 from metajax.training import init_state
 from metajax.types import Batch
@@ -315,6 +316,10 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
         (["--out", "{}/no/a.csv"], "--out is in {}/no, which is no folder"),
         (["--out", "{}"], "--out must be a file, and {} is a folder"),
         (["--out", "{}/a", "--html", "{}/a"], "--out and --html must be different"),
+        (
+            ["--out", "{}/a.csv", "--html", "{}/a.unreadable.csv"],
+            "the list of what --out could not read and --html must be different",
+        ),
         (["--out", "{}/a", "--images", "{}/no"], "images at {}/no, which is not there"),
         (["--out", "{}/a", "--support", "{}/no"], "at {}/no, which is not there"),
         (["--out", "{}/a", "--from", "{}/no"], "leave out the run, its"),
@@ -330,6 +335,15 @@ def test_a_mistake_is_told_before_anything_is_computed(
     assert main(["label", str(prototypical), *given, *own]) == 1
     assert said.format(tmp_path, tmp_path) in error(capsys)
     assert not any(tmp_path.iterdir())
+
+
+def test_an_export_spares_what_was_saved(tmp_path):
+    pytest.importorskip("flatbuffers")
+    save, program = tmp_path / "m.json", tmp_path / "m"
+    said = "--save and the classes of --export must be different files"
+    with pytest.raises(InputError, match=said):
+        command.Targets(save=save, export=program).check()
+    command.Targets(save=tmp_path / "m.npz", export=program).check()
 
 
 def test_what_label_is_not_for(tmp_path, folders, capsys):
