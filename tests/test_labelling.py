@@ -241,6 +241,18 @@ def test_saved_arrays_come_back(tmp_path):
         np.testing.assert_array_equal(file["0"], TREE["a"])
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn])
+def test_saved_arrays_of_a_dtype_of_jax_come_back(tmp_path, dtype):
+    path, tree = (
+        tmp_path / "a.npz",
+        {"a": jnp.arange(3, dtype=dtype) / 7, "b": dtype(2)},
+    )
+    write_adapted(path, {}, tree)
+    found = read_arrays(path, jax.eval_shape(lambda: tree))
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, tree))
+    assert found["a"].dtype == dtype and found["b"].shape == ()
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     write_adapted(path, {"classes": ["é", "b"]}, TREE)
