@@ -22,6 +22,7 @@ from PIL import Image
 from metajax.checkpoint import Checkpoints
 from metajax.cli import label as command
 from metajax.cli import label_files, labeller, run, teaching
+from metajax.cli.backbone import write_body
 from metajax.cli.build import build_learner, build_optimizer
 from metajax.cli.choices import LEARNERS
 from metajax.cli.label_page import LISTED, Shown, label_page
@@ -595,7 +596,8 @@ def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and what it was taught; abstractly."""
     config = replace(SMALLEST, learner=learner)
     task, key = build_task(config.data, Places()), KEY
-    body = label_files._body(config, task).init(key) if learner == "mtl" else None
+    init = label_files._body(config, task).init
+    body = init(key) if label_files._has_backbone(config) else None
     alone = build_alone(config, task, 3, **label_files._with_backbone(body))
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
@@ -628,3 +630,20 @@ def test_any_learner_tells_each_alone(learner):
     first, second = told(x), told(x.at[1].set(0.0))
     assert first.shape == (2, 3) and not np.allclose(first[1], second[1])
     np.testing.assert_allclose(first[0], second[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_backbone_is_saved_with_what_was_taught(tmp_path):
+    config, _, alone, body, support = taught_by("mtl")
+    write_body(given := tmp_path / "backbone.npz", body)
+    before = given.read_bytes()
+    config = replace(config, inner=replace(config.inner, backbone=str(given)))
+    taught = jax.jit(alone.adapt)(alone.learner.init(KEY), support)
+    learner = labeller.Labeller(
+        config, ("a", "b", "c"), 6, alone, look_of(config), taught, 1.0, ()
+    )
+    label_files.save(learner, tmp_path / "saved.npz")
+    assert given.read_bytes() == before
+    given.unlink()
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    again = label_files.load(tmp_path / "saved.npz")
+    np.testing.assert_allclose(again.shares(images), learner.shares(images), rtol=1e-5)
