@@ -25,6 +25,7 @@ from metajax.labelling import (
     tell_episodes,
     temperature,
 )
+from metajax.sampling import Drawn, OfKeys, task_sampler
 from tests.helpers import KEY, cut, image_episode, write_image
 
 SHOTS = 3, 1, 2
@@ -98,6 +99,25 @@ def test_episodes_are_told_as_tasks_are():
     ]
     np.testing.assert_allclose(told.logits, np.concatenate(each), rtol=1e-4, atol=1e-4)
     assert told.labels.tolist() == [0, 0, 1, 1, 2, 2] * 2
+
+
+def test_episodes_that_are_drawn_are_made_one_at_a_time():
+    made = []
+
+    class Sampler(OfKeys):
+        _episode = staticmethod(image_episode)
+
+        def make(self, drawn):
+            made.append(len(drawn))
+            return super().make(drawn)
+
+    learner, sampler = prototypes(), task_sampler(Sampler())
+    alone, meta = Alone(learner, 3), learner.init(KEY)
+    told = tell_episodes(alone, meta, Drawn(sampler.draw(KEY, 4), sampler))
+    assert set(made) == {1}
+    whole = tell_episodes(alone, meta, sampler(KEY, 4))
+    np.testing.assert_allclose(told.logits, whole.logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(told.labels, whole.labels)
 
 
 def random_told(seed, count, scale=4.0, classes=3):

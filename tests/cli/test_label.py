@@ -182,6 +182,22 @@ def test_what_to_expect_is_said(prototypical, folders, tmp_path, capsys):
     assert "70 labels written to" in said
 
 
+def test_validation_tasks_are_those_of_the_sampler(monkeypatch):
+    """Of as many shots a class, and no more than a few of a class of many."""
+    config = PRESETS["glyphs"]
+    monkeypatch.setattr(teaching, "SHOTS", 4)
+    held = teaching.held_out(config, Places(), [2, 9, 1])
+    data = replace(config.data, ways=3, shots=4)
+    drawn = build_task(data, Places()).episodes("validation", teaching.QUERIES)
+    expected = drawn(jax.random.key(config.seed), held.tasks)
+    rows = np.array([0, 1, 4, 5, 6, 7, 8])[teaching._mixed(7)]
+    found = held.episodes.sampler.make(held.episodes.tasks)
+    for ours, theirs in zip(found.support, expected.support):
+        np.testing.assert_array_equal(ours, theirs[:, rows])
+    for ours, theirs in zip(found.query, expected.query):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_labels_do_not_depend_on_the_other_pictures(
     prototypical, folders, labelled, tmp_path
 ):
