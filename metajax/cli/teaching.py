@@ -97,12 +97,19 @@ def _read_support(classes: Mapping[str, Sequence[Path]], look: Look) -> Batch:
             file=sys.stderr,
         )
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    order = _mixed(len(labels))
+    order = mixed(len(labels))
     return Batch(look.inputs(jnp.asarray(taken[order])), jnp.asarray(labels[order]))
 
 
-def _mixed(count: int) -> np.ndarray:
-    """An order that is not that of the classes, for learners that read in order."""
+def mixed(count: int) -> np.ndarray:
+    """An order that is not that of the classes, for learners that read in order.
+
+    Args:
+      count: of examples.
+
+    Returns:
+      The same permutation of so many, whenever it is asked for.
+    """
     return np.random.default_rng(0).permutation(count)
 
 
@@ -164,7 +171,7 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
         return Held(why=str(error))
     tasks = max(FEWEST, -(-TOLD // (QUERIES * ways)))
     rows = np.concatenate([k * most + np.arange(n) for k, n in enumerate(shots)])
-    chosen = Chosen(task_sampler(sampler), jnp.asarray(rows[_mixed(len(rows))]))
+    chosen = Chosen(task_sampler(sampler), jnp.asarray(rows[mixed(len(rows))]))
     return Held(Drawn(chosen.draw(jax.random.key(config.seed), tasks), chosen), tasks)
 
 

@@ -190,7 +190,7 @@ def test_validation_tasks_are_those_of_the_sampler(monkeypatch):
     data = replace(config.data, ways=3, shots=4)
     drawn = build_task(data, Places()).episodes("validation", teaching.QUERIES)
     expected = drawn(jax.random.key(config.seed), held.tasks)
-    rows = np.array([0, 1, 4, 5, 6, 7, 8])[teaching._mixed(7)]
+    rows = np.array([0, 1, 4, 5, 6, 7, 8])[teaching.mixed(7)]
     found = held.episodes.sampler.make(held.episodes.tasks)
     for ours, theirs in zip(found.support, expected.support):
         np.testing.assert_array_equal(ours, theirs[:, rows])
