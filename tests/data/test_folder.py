@@ -2,6 +2,7 @@
 
 import os
 import struct
+import warnings
 import zlib
 
 import jax
@@ -416,6 +417,17 @@ def test_an_image_of_too_many_pixels(tmp_path, monkeypatch, limit):
     fill(tmp_path, "a/1.png")
     monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", limit)
     assert "1.png has too many pixels" in refused(tmp_path)
+
+
+def test_too_many_pixels_whatever_is_said_of_warnings(tmp_path, monkeypatch):
+    write_image(path := tmp_path / "1.png", 9, size=(5, 3))
+    monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", 14)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(mj.InputError, match="too many pixels .5 x 3, of 14 at"):
+            decoding.decode(path, (4, 4), "L")
+    monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", None)
+    assert decoding.decode(path, (4, 4), "L").shape == (4, 4, 1)
 
 
 def test_bad_size(tmp_path):
