@@ -12,6 +12,7 @@ from PIL import Image
 
 import metajax as mj
 from metajax.data import decoding, image_episodes, image_folder
+from metajax.data.folder import LARGEST_SIDE
 from tests.helpers import write_image
 
 SIZE = (4, 6)
@@ -430,6 +431,11 @@ def test_too_many_pixels_whatever_is_said_of_warnings(tmp_path, monkeypatch):
     assert decoding.decode(path, (4, 4), "L").shape == (4, 4, 1)
 
 
+def test_the_largest_image_made_may_be_read():
+    most = Image.MAX_IMAGE_PIXELS
+    assert LARGEST_SIDE**2 <= most < (LARGEST_SIDE + 1) ** 2
+
+
 def test_bad_size(tmp_path):
     assert "height must be a whole number of at least 1" in refused(tmp_path, (0, 4))
 
@@ -437,7 +443,7 @@ def test_bad_size(tmp_path):
 def test_what_does_not_fit_in_memory(tmp_path):
     files = [tmp_path / "1.png"] * 10**6
     with pytest.raises(mj.InputError, match="choose a smaller size"):
-        decoding.decode_classes([files], (9486, 9486), "RGB")
+        decoding.decode_classes([files], (LARGEST_SIDE, LARGEST_SIDE), "RGB")
 
 
 @pytest.fixture
