@@ -633,7 +633,7 @@ def test_any_learner_is_rebuilt_from_a_file(learner):
     assert described(like) == described({"taught": taught, "backbone": body})
 
 
-@pytest.mark.parametrize("learner", ["maml++", "siamese", *BESIDE])
+@pytest.mark.parametrize("learner", ["maml++", "siamese", "relation", *BESIDE])
 def test_any_learner_tells_each_alone(learner):
     _, _, alone, _, support = taught_by(learner)
     x = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
