@@ -23,7 +23,8 @@ from metajax.cli.choices import LEARNERS
 from metajax.cli.labeller import build_alone
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places
-from metajax.cli.teaching import held_out
+from metajax.cli.teaching import held_out, mixed
+from metajax.errors import InputError
 from metajax.labelling import (
     Told,
     calibration_error,
@@ -67,7 +68,10 @@ def main(arguments: Arguments) -> None:
         if len(shots) > task.outputs and not any_ways:
             continue
         alone = build_alone(config, task, len(shots))
-        others = tell_episodes(alone, meta, held_out(config, places, shots).episodes)
+        held = held_out(config, places, shots)
+        if held.episodes is None:
+            raise InputError(held.why)
+        others = tell_episodes(alone, meta, held.episodes)
         found, own = defaultdict(list), []
         for seed in range(arguments.folders):
             support, inputs, labels = _drawn(store, shots, seed)
@@ -127,8 +131,9 @@ def _drawn(
         support.append(images[:count])
         query.append(images[count : count + QUERIES])
     labels = np.repeat(np.arange(len(shots), dtype=np.int32), shots)
+    order = mixed(len(labels))
     return (
-        Batch(_inputs(support), jnp.asarray(labels)),
+        Batch(_inputs(support)[order], jnp.asarray(labels[order])),
         _inputs(query),
         np.repeat(np.arange(len(shots)), QUERIES),
     )

@@ -27,7 +27,8 @@ def write_adapted(path: Path, about: Mapping[str, Any], arrays: PyTree) -> None:
 
     The file is an `.npz` of the arrays, `0.npy`, `1.npy`, ..., with one member more,
     `about.json`, of the schema's version, the arrays' paths, dtypes and shapes, and a
-    SHA-256 of everything.
+    SHA-256 of everything. Arrays of a dtype that numpy lacks, such as bfloat16, are in
+    it as unsigned integers of their bits.
 
     Args:
       path: the file.
@@ -52,7 +53,8 @@ def write_adapted(path: Path, about: Mapping[str, Any], arrays: PyTree) -> None:
         archive.writestr(ABOUT, json.dumps(whole))
         for i, leaf in enumerate(jax.tree.leaves(arrays)):
             member = io.BytesIO()
-            np.lib.format.write_array(member, leaf, allow_pickle=False)
+            held = leaf.view(_held(leaf.dtype))
+            np.lib.format.write_array(member, held, allow_pickle=False)
             archive.writestr(f"{i}.npy", member.getvalue())
     write_whole(path, file.getvalue())
 
@@ -128,9 +130,14 @@ def _array(archive: zipfile.ZipFile, name: str, like: Any) -> np.ndarray:
     most = like.size * like.dtype.itemsize + 2**12  # and the header
     file = io.BytesIO(read_member(archive, name, most=most))
     array = np.lib.format.read_array(file, allow_pickle=False)
-    if (array.dtype, array.shape) != (like.dtype, like.shape):
+    if (array.dtype, array.shape) != (_held(like.dtype), like.shape):
         raise ValueError(f"{name} is {array.dtype}{list(array.shape)}")
-    return array
+    return array.view(like.dtype)
+
+
+def _held(dtype: np.dtype) -> np.dtype:
+    """A dtype as it is in the file: numpy's format has no name for JAX's own."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def _checksum(whole: Mapping[str, Any], arrays: PyTree) -> str:

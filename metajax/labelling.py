@@ -9,6 +9,7 @@ import numpy as np
 
 from metajax.errors import InputError
 from metajax.evaluation import Z95
+from metajax.sampling import Drawn, as_drawn
 from metajax.types import Array, Batch, Episode, Learner, PyTree, check_count
 
 FOLDS = 50  # times that one of each class is left out
@@ -129,29 +130,31 @@ def _left_out(
     return jax.lax.map(one, (out, rest))
 
 
-def tell_episodes(alone: Alone, meta: PyTree, episodes: Episode) -> Told:
+def tell_episodes(alone: Alone, meta: PyTree, episodes: Episode | Drawn) -> Told:
     """Tells the queries of episodes, each alone.
 
     Args:
       alone: the learner.
       meta: its meta-parameters.
-      episodes: with a leading axis of tasks.
+      episodes: with a leading axis of tasks; or `metajax.sampling.Drawn`, of which no
+        more than one is made at a time.
 
     Returns:
       A `Told` of all queries of all tasks.
     """
-    logits = _told(alone, meta, episodes)
-    labels = np.asarray(episodes.query.targets).reshape(-1)
-    return Told(np.asarray(logits).reshape(len(labels), -1), labels)
+    logits, labels = map(np.asarray, _told(alone, meta, as_drawn(episodes)))
+    return Told(logits.reshape(labels.size, -1), labels.reshape(-1))
 
 
 @partial(jax.jit, static_argnums=0)
-def _told(alone: Alone, meta: PyTree, episodes: Episode) -> Array:
-    def one(episode: Episode) -> Array:
+def _told(alone: Alone, meta: PyTree, drawn: Drawn) -> tuple[Array, Array]:
+    def one(task: PyTree) -> tuple[Array, Array]:
+        batch = drawn.sampler.make(jax.tree.map(lambda x: x[None], task))
+        episode = jax.tree.map(lambda x: x[0], batch)
         taught = alone.adapt(meta, episode.support)
-        return alone.logits(taught, episode.query.inputs)
+        return alone.logits(taught, episode.query.inputs), episode.query.targets
 
-    return jax.lax.map(one, episodes)
+    return jax.lax.map(one, drawn.tasks)
 
 
 def temperature(own: Told, held: Told | None = None) -> float:

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import figure, kills, roofline, soak, workloads
+from benchmarks import figure, kills, labelling, roofline, soak, workloads
 from benchmarks.rivals import RIVALS
+from metajax.cli.teaching import Held
+from metajax.data import ImageStore
+from metajax.errors import InputError
 from metajax.estimate import equations
 from tests.helpers import relative
 
@@ -151,3 +154,25 @@ def test_what_a_kill_must_not_do():
         with pytest.raises(AssertionError, match=message):
             kills.check(Said(text), wrong, 100)
     assert "| training | 1 | 0 | 1 |" in kills.table([kill])
+
+
+def test_labelled_drawings_are_mixed_as_label_mixes_them():
+    images = np.arange(3, dtype=np.uint8).repeat(20).reshape(3, 20, 1, 1, 1)
+    store = ImageStore(images, np.full(3, 20), ("a/1", "a/2", "a/3"))
+    support, _, labels = labelling._drawn(store, (3, 4, 5), 0)
+    targets = np.asarray(support.targets)
+    assert sorted(targets) != targets.tolist() and sorted(labels) == labels.tolist()
+    shown = np.asarray(support.inputs).reshape(-1)
+    assert all(len(np.unique(shown[targets == k])) == 1 for k in range(3))
+
+
+def test_labels_without_validation_classes_say_why(tmp_path, monkeypatch):
+    class Run:
+        learner, outputs = "prototypical", 5
+
+    monkeypatch.setattr(labelling, "restored", lambda *_: (Run, Run, None, 0))
+    monkeypatch.setattr(labelling.data, "omniglot", lambda *_, **__: None)
+    monkeypatch.setattr(labelling, "build_alone", lambda *_: None)
+    monkeypatch.setattr(labelling, "held_out", lambda *_: Held(why="too few"))
+    with pytest.raises(InputError, match="too few"):
+        labelling.main(labelling.Arguments(tmp_path))

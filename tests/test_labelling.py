@@ -1,5 +1,6 @@
 """Labels for what has none: against loops, closed forms and a grid."""
 
+import warnings
 from functools import partial
 
 import jax
@@ -25,6 +26,7 @@ from metajax.labelling import (
     tell_episodes,
     temperature,
 )
+from metajax.sampling import Drawn, OfKeys, task_sampler
 from tests.helpers import KEY, cut, image_episode, write_image
 
 SHOTS = 3, 1, 2
@@ -98,6 +100,25 @@ def test_episodes_are_told_as_tasks_are():
     ]
     np.testing.assert_allclose(told.logits, np.concatenate(each), rtol=1e-4, atol=1e-4)
     assert told.labels.tolist() == [0, 0, 1, 1, 2, 2] * 2
+
+
+def test_episodes_that_are_drawn_are_made_one_at_a_time():
+    made = []
+
+    class Sampler(OfKeys):
+        _episode = staticmethod(image_episode)
+
+        def make(self, drawn):
+            made.append(len(drawn))
+            return super().make(drawn)
+
+    learner, sampler = prototypes(), task_sampler(Sampler())
+    alone, meta = Alone(learner, 3), learner.init(KEY)
+    told = tell_episodes(alone, meta, Drawn(sampler.draw(KEY, 4), sampler))
+    assert set(made) == {1}
+    whole = tell_episodes(alone, meta, sampler(KEY, 4))
+    np.testing.assert_allclose(told.logits, whole.logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(told.labels, whole.labels)
 
 
 def random_told(seed, count, scale=4.0, classes=3):
@@ -222,7 +243,9 @@ def test_no_more_than_a_few_batches_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(unlabelled, "decode", counted)
     names = [str(i) for i in range(1000)]
     parts = decode_ahead(tmp_path, names, (4, 4), "L", batch=5, refuse=print)
+    filters = list(warnings.filters)
     next(parts)
+    assert warnings.filters == filters  # what computes meanwhile has its own
     assert len(begun) <= 5 + 5 * unlabelled.AHEAD
     parts.close()
 
@@ -239,6 +262,18 @@ def test_saved_arrays_come_back(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, TREE)
     with np.load(path, allow_pickle=False) as file:
         np.testing.assert_array_equal(file["0"], TREE["a"])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn])
+def test_saved_arrays_of_a_dtype_of_jax_come_back(tmp_path, dtype):
+    path, tree = (
+        tmp_path / "a.npz",
+        {"a": jnp.arange(3, dtype=dtype) / 7, "b": dtype(2)},
+    )
+    write_adapted(path, {}, tree)
+    found = read_arrays(path, jax.eval_shape(lambda: tree))
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, tree))
+    assert found["a"].dtype == dtype and found["b"].shape == ()
 
 
 def test_a_damaged_file_is_refused(tmp_path):

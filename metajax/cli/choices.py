@@ -295,7 +295,7 @@ LEARNERS: dict[LearnerName, Choice] = {
     "matching": at_once(learners.matching),
     "relation": at_once(
         learners.relation, with_comparator, score_mse, fewer_ways=False
-    )._replace(beside=True),
+    ),
     "siamese": at_once(
         learners.siamese, with_layer, pair_cross_entropy, fewer_ways=False
     ),

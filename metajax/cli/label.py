@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.cli.label_files import export, save
+from metajax.cli.label_files import classes_of, export, save
 from metajax.cli.label_page import Shown, label_page
 from metajax.cli.labeller import (
     Labeller,
@@ -69,22 +69,31 @@ class Targets:
         files = self._files()
         for name, path in files.items():
             _check_writable(name, path)
-        places = [path.absolute() for path in files.values()]
-        if len(set(places)) < len(places):
-            raise InputError(
-                f"{' and '.join(files)} must be different files, got "
-                f"{', '.join(map(str, files.values()))}"
-            )
+        named: dict[Path, list[str]] = {}
+        for name, path in files.items():
+            named.setdefault(path.parent.resolve() / path.name, []).append(name)
+        for path, names in named.items():
+            if len(names) > 1:
+                raise InputError(
+                    f"{' and '.join(names)} must be different files, and are {path}"
+                )
         return Loose([], Counter()) if self.images is None else list_loose(self.images)
 
     def _files(self) -> dict[str, Path]:
         files = {
             "--out": self.out,
+            "the list of what --out could not read": self.out and refused_of(self.out),
             "--html": self.html,
             "--save": self.save,
             "--export": self.export,
+            "the classes of --export": self.export and classes_of(self.export),
         }
         return {name: path for name, path in files.items() if path is not None}
+
+
+def refused_of(out: Path) -> Path:
+    """Where the pictures are listed that could not be read."""
+    return out.parent / f"{out.stem}.unreadable.csv"
 
 
 def _check_writable(name: str, path: Path) -> None:
@@ -117,7 +126,7 @@ def label(labeller: Labeller, targets: Targets, found: Loose) -> None:
         write_blocks(targets.out, labels.lines(found.names))
         labels.say()
         print(f"{labels.counts.total()} labels written to {targets.out}")
-        labels.write_refused(targets.out.with_suffix(".unreadable.csv"))
+        labels.write_refused(refused_of(targets.out))
         labels.write_page(targets.html)
 
 

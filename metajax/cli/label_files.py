@@ -14,6 +14,7 @@ import metajax
 from metajax.adapted import read_about, read_arrays, write_adapted
 from metajax.cli.backbone import read_body
 from metajax.cli.build import build_model
+from metajax.cli.choices import LEARNERS
 from metajax.cli.labeller import (
     Labeller,
     Look,
@@ -37,9 +38,10 @@ def save(labeller: Labeller, path: Path) -> None:
     """Writes a labeller to a file; see `metajax.adapted`."""
     config = labeller.config
     kept = None
-    if config.inner.backbone is not None:
+    if _has_backbone(config):
+        given = config.inner.backbone
         body = _body(config, bare_task(config))
-        kept = read_body(Path(config.inner.backbone), body)
+        kept = read_body(None if given is None else Path(given), body)
     about = {
         "metajax": metajax.__version__,
         "config": replace(config, inner=replace(config.inner, backbone=None)).as_dict(),
@@ -85,10 +87,15 @@ def load(path: Path) -> Labeller:
 def _like(config: Config, task: Task, look: Look, count: int, ways: int) -> PyTree:
     """Arrays of the structure and shapes of what `save` writes."""
     key = jax.random.key(0)
-    body = _body(config, task).init(key) if config.learner == "mtl" else None
+    body = _body(config, task).init(key) if _has_backbone(config) else None
     alone = build_alone(config, task, ways, **_with_backbone(body))
     support = Batch(jnp.zeros((count, *look.shape)), jnp.zeros(count, jnp.int32))
     return {"taught": alone.adapt(alone.learner.init(key), support), "backbone": body}
+
+
+def _has_backbone(config: Config) -> bool:
+    """Whether the learner is built on a pre-trained body."""
+    return "backbone" in LEARNERS[config.learner].changes
 
 
 def _body(config: Config, task: Task) -> Model:
@@ -98,6 +105,11 @@ def _body(config: Config, task: Task) -> Model:
 
 def _with_backbone(body: PyTree) -> dict[str, PyTree]:
     return {} if body is None else {"backbone": body}
+
+
+def classes_of(program: Path) -> Path:
+    """Where the classes of an exported program are named."""
+    return program.parent / f"{program.name}.json"
 
 
 def export(labeller: Labeller, path: Path) -> str:
@@ -124,7 +136,7 @@ def export(labeller: Labeller, path: Path) -> str:
     images = jax.ShapeDtypeStruct((n, *look.shape), jnp.uint8)
     exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(images)
     write_whole(path, bytes(exported.serialize()))
-    beside = path.with_name(f"{path.name}.json")
+    beside = classes_of(path)
     about = {
         "classes": labeller.classes,
         "images": f"uint8[n, {', '.join(map(str, look.shape))}]",

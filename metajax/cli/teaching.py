@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,11 @@ from metajax.labelling import (
     tell_episodes,
     temperature,
 )
-from metajax.types import Batch, PyTree
+from metajax.sampling import Drawn, InTwoParts, TaskSampler, task_sampler
+from metajax.types import Array, Batch, Episode, PyTree
 
 QUERIES, TOLD, FEWEST = 3, 600, 10  # validation: a class, in all, and tasks at least
+SHOTS = 50  # of a validation class, at most: more cost more, and tell little more
 
 
 def teach(
@@ -95,25 +97,58 @@ def _read_support(classes: Mapping[str, Sequence[Path]], look: Look) -> Batch:
             file=sys.stderr,
         )
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    order = _mixed(len(labels))
+    order = mixed(len(labels))
     return Batch(look.inputs(jnp.asarray(taken[order])), jnp.asarray(labels[order]))
 
 
-def _mixed(count: int) -> np.ndarray:
-    """An order that is not that of the classes, for learners that read in order."""
+def mixed(count: int) -> np.ndarray:
+    """An order that is not that of the classes, for learners that read in order.
+
+    Args:
+      count: of examples.
+
+    Returns:
+      The same permutation of so many, whenever it is asked for.
+    """
     return np.random.default_rng(0).permutation(count)
 
 
 class Held(NamedTuple):
     """Tasks of the run's validation classes, of the same ways and shots; or why not."""
 
-    episodes: Any = None
+    episodes: Drawn | None = None
     tasks: int = 0
     why: str = ""
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Chosen(InTwoParts):
+    """The episodes of another sampler, of some of their support examples.
+
+    Attributes:
+      episodes: the other.
+      rows: which support examples of each episode, in which order.
+    """
+
+    episodes: TaskSampler
+    rows: Array
+
+    def draw(self, key: Array, tasks: int) -> PyTree:
+        """As the other has it."""
+        return self.episodes.draw(key, tasks)
+
+    def make(self, drawn: PyTree) -> Episode:
+        """The episodes."""
+        episodes = self.episodes.make(drawn)
+        support = jax.tree.map(lambda x: x[:, self.rows], episodes.support)
+        return episodes._replace(support=support)
+
+
 def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
     """Tasks like the one of a folder, of the run's validation classes.
+
+    Of a class of many shots they have fewer.
 
     Args:
       config: of the run.
@@ -125,6 +160,7 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
     """
     if why := _missing(config, places):
         return Held(why=why)
+    shots = [min(n, SHOTS) for n in shots]
     ways, most = len(shots), max(shots)
     data = replace(
         config.data, ways=ways, shots=most, train_ways=None, train_shots=None
@@ -134,11 +170,9 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
     except InputError as error:
         return Held(why=str(error))
     tasks = max(FEWEST, -(-TOLD // (QUERIES * ways)))
-    episodes = jax.jit(sampler, static_argnums=1)(jax.random.key(config.seed), tasks)
     rows = np.concatenate([k * most + np.arange(n) for k, n in enumerate(shots)])
-    rows = rows[_mixed(len(rows))]
-    support = jax.tree.map(lambda x: x[:, rows], episodes.support)
-    return Held(episodes._replace(support=support), tasks)
+    chosen = Chosen(task_sampler(sampler), jnp.asarray(rows[mixed(len(rows))]))
+    return Held(Drawn(chosen.draw(jax.random.key(config.seed), tasks), chosen), tasks)
 
 
 def _missing(config: Config, places: Places) -> str:
@@ -185,7 +219,8 @@ def calibrated(
     else:
         others = tell_episodes(alone, meta, held.episodes)
         check_finite(others.logits)
-        lines.append(_others_words(others, held.tasks))
+        most = int(np.max(np.bincount(support.targets)))
+        lines.append(_others_words(others, held.tasks, most))
     if not len(own.labels) and others is None:
         lines.append("so confidences are as the learner has them, not calibrated")
         return 1.0, tuple(lines)
@@ -210,11 +245,12 @@ def _own_words(own: Told, support: Batch, classes: Sequence[str]) -> str:
     return f"{said}; {few} one picture, which cannot be left out"
 
 
-def _others_words(others: Told, tasks: int) -> str:
+def _others_words(others: Told, tasks: int, most: int) -> str:
     each = others.right().reshape(tasks, -1).mean(axis=1)
     half = Z95 * each.std(ddof=1) / np.sqrt(tasks)
+    shots = f"at most {SHOTS} shots" if most > SHOTS else "shots"
     return (
         f"of {len(others.labels)} pictures of the run's validation classes, in {tasks} "
-        f"tasks of as many ways and shots, {100 * each.mean():.1f} ± "
+        f"tasks of as many ways and {shots}, {100 * each.mean():.1f} ± "
         f"{100 * half:.1f} % were told right"
     )

@@ -1,7 +1,6 @@
 """Image files to arrays of bytes, many at a time."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,8 +37,7 @@ def decode_classes(
         i, j = place
         images[i, j] = decode(classes[i][j], size, mode)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         for _ in threads.map(fill, places):  # raises what a thread did
             pass
     return images
@@ -55,6 +53,7 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
             raise OSError("it is empty")
         # Not by its name: Pillow then maps the file, and garbles a TIFF that it turns.
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            _check_pixels(image)
             flat = _flat(ImageOps.exif_transpose(image), mode)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
@@ -68,6 +67,15 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
         ) from error
     flat = flat.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(flat).reshape(height, width, len(mode))
+
+
+def _check_pixels(image: Image.Image) -> None:
+    """Refuses what Pillow only warns of, unless it is told to count no pixels."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise Image.DecompressionBombError(
+            f"{image.width} x {image.height}, of {most} at most"
+        )
 
 
 def _flat(image: Image.Image, mode: Mode) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import abc
 import functools
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -68,7 +68,7 @@ def reach(urls: Iterable[str], otherwise: str) -> None:
         try:
             request = urllib.request.Request(url, method="HEAD")
             urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT).close()
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:  # no HTTP, say
             raise InputError(
                 f"cannot download {url} ({error}); without a network, {otherwise}"
             ) from error

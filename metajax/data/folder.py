@@ -17,7 +17,7 @@ from metajax.errors import InputError
 from metajax.files import write_blocks
 from metajax.types import check_count
 
-LARGEST_SIDE = 9486  # pixels; its square is what an image may have
+LARGEST_SIDE = 9459  # pixels; its square is within what Pillow reads of an image
 SHOWN = 40  # characters of a folder's name, in its cache's
 CACHE_FORM = 2  # to be raised when a file would decode otherwise
 
@@ -68,8 +68,8 @@ def image_folder(
 
     Raises:
       InputError: if there are no images, no such split, a table with a mistake, an
-        image that cannot be read or has more than 90 million pixels, a side of more
-        than 9,486, no room, or no folder to map them from.
+        image that cannot be read or has more than 89 million pixels, a side of more
+        than 9,459, no room, or no folder to map them from.
 
     >>> import tempfile
     >>> from PIL import Image

@@ -1,7 +1,6 @@
 """Image files of no class, decoded ahead of what computes with them."""
 
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from metajax.data.decoding import Mode, decode
 from metajax.errors import InputError
@@ -65,6 +63,7 @@ def decode_ahead(
       `Decoded` batches of at least one image.
 
     >>> import tempfile
+    >>> from PIL import Image
     >>> folder, bad = Path(tempfile.mkdtemp()), []
     >>> for name in ("a.png", "c.png"):
     ...     Image.new("L", (9, 9)).save(folder / name)
@@ -78,8 +77,7 @@ def decode_ahead(
     """
     check_count("batch", batch, least=1)
     read = partial(_read, folder, image_size=image_size, mode=mode)
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         found = _in_order(threads, read, iter(files), AHEAD * batch)
         names: list[str] = []
         images = _blank(batch, image_size, mode)

@@ -90,6 +90,12 @@ def test_presets_describe_themselves():
         assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
+def test_meta_opt_net_is_trained_at_its_authors_shots():
+    ours = {n: c for n, c in PRESETS.items() if n.endswith("-resnet12")}
+    shots = {name.split("-5w")[0]: c.data.train_shots for name, c in ours.items()}
+    assert shots == {"miniimagenet": 15, "fc100": 15, "cifar-fs": 5}
+
+
 @pytest.mark.parametrize("learner, channels", [("maml", 1), ("cavia", 6)])
 def test_a_configuration_of_resnet12(learner, channels):
     model = ResNet12Model((2, 3, 3, 4), pool="flat", norm="task")

@@ -22,6 +22,7 @@ from PIL import Image
 from metajax.checkpoint import Checkpoints
 from metajax.cli import label as command
 from metajax.cli import label_files, labeller, run, teaching
+from metajax.cli.backbone import write_body
 from metajax.cli.build import build_learner, build_optimizer
 from metajax.cli.choices import LEARNERS
 from metajax.cli.label_page import LISTED, Shown, label_page
@@ -31,6 +32,7 @@ from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inn
 from metajax.cli.tasks import Places, build_task
 from metajax.data import omniglot_builder
 from metajax.data.decoding import decode
+from metajax.errors import InputError
 from metajax.fingerprint import described
 from metajax.training import init_state
 from metajax.types import Batch
@@ -180,6 +182,22 @@ def test_what_to_expect_is_said(prototypical, folders, tmp_path, capsys):
     assert "70 labels written to" in said
 
 
+def test_validation_tasks_are_those_of_the_sampler(monkeypatch):
+    """Of as many shots a class, and no more than a few of a class of many."""
+    config = PRESETS["glyphs"]
+    monkeypatch.setattr(teaching, "SHOTS", 4)
+    held = teaching.held_out(config, Places(), [2, 9, 1])
+    data = replace(config.data, ways=3, shots=4)
+    drawn = build_task(data, Places()).episodes("validation", teaching.QUERIES)
+    expected = drawn(jax.random.key(config.seed), held.tasks)
+    rows = np.array([0, 1, 4, 5, 6, 7, 8])[teaching.mixed(7)]
+    found = held.episodes.sampler.make(held.episodes.tasks)
+    for ours, theirs in zip(found.support, expected.support):
+        np.testing.assert_array_equal(ours, theirs[:, rows])
+    for ours, theirs in zip(found.query, expected.query):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_labels_do_not_depend_on_the_other_pictures(
     prototypical, folders, labelled, tmp_path
 ):
@@ -315,6 +333,10 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
         (["--out", "{}/no/a.csv"], "--out is in {}/no, which is no folder"),
         (["--out", "{}"], "--out must be a file, and {} is a folder"),
         (["--out", "{}/a", "--html", "{}/a"], "--out and --html must be different"),
+        (
+            ["--out", "{}/a.csv", "--html", "{}/a.unreadable.csv"],
+            "the list of what --out could not read and --html must be different",
+        ),
         (["--out", "{}/a", "--images", "{}/no"], "images at {}/no, which is not there"),
         (["--out", "{}/a", "--support", "{}/no"], "at {}/no, which is not there"),
         (["--out", "{}/a", "--from", "{}/no"], "leave out the run, its"),
@@ -330,6 +352,15 @@ def test_a_mistake_is_told_before_anything_is_computed(
     assert main(["label", str(prototypical), *given, *own]) == 1
     assert said.format(tmp_path, tmp_path) in error(capsys)
     assert not any(tmp_path.iterdir())
+
+
+def test_an_export_spares_what_was_saved(tmp_path):
+    pytest.importorskip("flatbuffers")
+    save, program = tmp_path / "m.json", tmp_path / "m"
+    said = "--save and the classes of --export must be different files"
+    with pytest.raises(InputError, match=said):
+        command.Targets(save=save, export=program).check()
+    command.Targets(save=tmp_path / "m.npz", export=program).check()
 
 
 def test_what_label_is_not_for(tmp_path, folders, capsys):
@@ -581,7 +612,8 @@ def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and what it was taught; abstractly."""
     config = replace(SMALLEST, learner=learner)
     task, key = build_task(config.data, Places()), KEY
-    body = label_files._body(config, task).init(key) if learner == "mtl" else None
+    init = label_files._body(config, task).init
+    body = init(key) if label_files._has_backbone(config) else None
     alone = build_alone(config, task, 3, **label_files._with_backbone(body))
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
@@ -601,7 +633,7 @@ def test_any_learner_is_rebuilt_from_a_file(learner):
     assert described(like) == described({"taught": taught, "backbone": body})
 
 
-@pytest.mark.parametrize("learner", ["maml++", "siamese", *BESIDE])
+@pytest.mark.parametrize("learner", ["maml++", "siamese", "relation", *BESIDE])
 def test_any_learner_tells_each_alone(learner):
     _, _, alone, _, support = taught_by(learner)
     x = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
@@ -614,3 +646,20 @@ def test_any_learner_tells_each_alone(learner):
     first, second = told(x), told(x.at[1].set(0.0))
     assert first.shape == (2, 3) and not np.allclose(first[1], second[1])
     np.testing.assert_allclose(first[0], second[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_backbone_is_saved_with_what_was_taught(tmp_path):
+    config, _, alone, body, support = taught_by("mtl")
+    write_body(given := tmp_path / "backbone.npz", body)
+    before = given.read_bytes()
+    config = replace(config, inner=replace(config.inner, backbone=str(given)))
+    taught = jax.jit(alone.adapt)(alone.learner.init(KEY), support)
+    learner = labeller.Labeller(
+        config, ("a", "b", "c"), 6, alone, look_of(config), taught, 1.0, ()
+    )
+    label_files.save(learner, tmp_path / "saved.npz")
+    assert given.read_bytes() == before
+    given.unlink()
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    again = label_files.load(tmp_path / "saved.npz")
+    np.testing.assert_allclose(again.shares(images), learner.shares(images), rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import warnings
 import zlib
 
 import jax
@@ -11,6 +12,7 @@ from PIL import Image
 
 import metajax as mj
 from metajax.data import decoding, image_episodes, image_folder
+from metajax.data.folder import LARGEST_SIDE
 from tests.helpers import write_image
 
 SIZE = (4, 6)
@@ -418,6 +420,22 @@ def test_an_image_of_too_many_pixels(tmp_path, monkeypatch, limit):
     assert "1.png has too many pixels" in refused(tmp_path)
 
 
+def test_too_many_pixels_whatever_is_said_of_warnings(tmp_path, monkeypatch):
+    write_image(path := tmp_path / "1.png", 9, size=(5, 3))
+    monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", 14)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(mj.InputError, match="too many pixels .5 x 3, of 14 at"):
+            decoding.decode(path, (4, 4), "L")
+    monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", None)
+    assert decoding.decode(path, (4, 4), "L").shape == (4, 4, 1)
+
+
+def test_the_largest_image_made_may_be_read():
+    most = Image.MAX_IMAGE_PIXELS
+    assert LARGEST_SIDE**2 <= most < (LARGEST_SIDE + 1) ** 2
+
+
 def test_bad_size(tmp_path):
     assert "height must be a whole number of at least 1" in refused(tmp_path, (0, 4))
 
@@ -425,7 +443,7 @@ def test_bad_size(tmp_path):
 def test_what_does_not_fit_in_memory(tmp_path):
     files = [tmp_path / "1.png"] * 10**6
     with pytest.raises(mj.InputError, match="choose a smaller size"):
-        decoding.decode_classes([files], (9486, 9486), "RGB")
+        decoding.decode_classes([files], (LARGEST_SIDE, LARGEST_SIDE), "RGB")
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import http.client
 import io
 import pickle
 import urllib.error
@@ -104,9 +105,10 @@ def test_an_archive_with_a_drawing_too_few(tmp_path, monkeypatch):
         omniglot("test", archives=folder, data_dir=tmp_path / "data")
 
 
-def test_no_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [urllib.error.URLError, http.client.BadStatusLine])
+def test_no_network(tmp_path, monkeypatch, error):
     def unreachable(*_args, **_kwargs):
-        raise urllib.error.URLError("no route to host")
+        raise error("no route to host")
 
     monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
     with pytest.raises(mj.InputError, match="no route to host.*--archives DIR"):
