@@ -205,12 +205,13 @@ def attends(
         q, k, v = (each(params[name], x) for name in layers)
         before = jnp.tri(x.shape[1], k=-1, dtype=bool)
         taken = _taken(q, k, v, k, v, present[:, None] & before[None])
-        return jnp.concatenate([x, taken], -1), (k, v, present)
+        # As a number: a learner's adapted tree is of numbers.
+        return jnp.concatenate([x, taken], -1), (k, v, present.astype(x.dtype))
 
     def ask(params: Params, kept: PyTree, x: Array) -> Array:
         q, k, v = (each(params[name], x) for name in layers)
         known, told, present = kept
-        taken = _taken(q, k, v, known, told, present[:, None])
+        taken = _taken(q, k, v, known, told, present[:, None] > 0)
         return jnp.concatenate([x, taken], -1)
 
     return Block(partial(init_named, layers), read, ask, values)
