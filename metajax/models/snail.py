@@ -254,13 +254,13 @@ def convolutions(
     layers = [dense(2 * width, 2 * filters, dtype=dtype) for width in widths]
 
     def read(params: Params, x: Array, present: Array) -> tuple[Array, PyTree]:
-        kept, count = [], x.shape[1]
+        kept, tokens = [], x.shape[1]
         for i, weights in enumerate(params):
             # Absent tokens are before the first one, where all is zero.
             there = jnp.where(present[..., None], x, jnp.zeros_like(x))
             past = jnp.pad(there, ((0, 0), (2**i, 0), (0, 0)))
-            kept.append(past[:, count : count + 1])
-            x = _convolved(weights, past[:, :count], x)
+            kept.append(past[:, tokens : tokens + 1])
+            x = _convolved(weights, past[:, :tokens], x)
         return x, kept
 
     def ask(params: Params, kept: PyTree, x: Array) -> Array:
