@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.errors import InputError
 from metajax.training import TrainState
-from metajax.types import Array, Params, PyTree
+from metajax.types import Array, Params, PyTree, check_share
 
 
 class AverageState(NamedTuple):
@@ -44,8 +43,7 @@ def parameter_average(decay: float) -> optax.GradientTransformation:
 
     Source: Polyak & Juditsky, 1992; the ramp is TensorFlow's.
     """
-    if not 0 <= decay < 1:
-        raise InputError(f"decay must lie in [0, 1), got {decay!r}")
+    check_share("decay", decay)
 
     def init(params: Params) -> AverageState:
         return AverageState(params, jnp.zeros((), jnp.int32))

@@ -234,6 +234,19 @@ def probabilities(targets: Array, ways: int, dtype: Any) -> Array:
     return jax.nn.one_hot(targets, ways, dtype=dtype)
 
 
+def memberships(targets: Array, ways: int, dtype: Any) -> Array:
+    """`probabilities`, NaN for a label out of range, which is no class at all.
+
+    >>> memberships(jnp.array([2, 0]), 2, jnp.float32).tolist()
+    [[nan, nan], [1.0, 0.0]]
+    """
+    p = probabilities(targets, ways, dtype)
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        return p
+    known = (targets >= 0) & (targets < ways)
+    return jnp.where(known[..., None], p, jnp.nan)
+
+
 def over_present(loss: Loss) -> Loss:
     """A loss that takes `Padded` targets too, as a mean over those present.
 
@@ -290,9 +303,8 @@ def _halves(outputs: Array) -> tuple[Array, Array]:
 
 def _classes(outputs: Array, targets: Array) -> Array:
     """Checked targets, as probabilities of the classes; NaN for unknown labels."""
-    known = _known(outputs, targets)[..., None]
-    p = probabilities(targets, outputs.shape[-1], outputs.dtype)
-    return jnp.where(known, p, jnp.nan)
+    _are_probabilities(outputs, targets)
+    return memberships(targets, outputs.shape[-1], outputs.dtype)
 
 
 def _known(outputs: Array, targets: Array) -> Array:

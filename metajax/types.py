@@ -193,6 +193,21 @@ def check_positive(name: str, value: Any) -> float:
     return value
 
 
+def check_share(name: str, value: Any) -> float:
+    """Returns `value` if it is a number in [0, 1).
+
+    Raises:
+      InputError: if it is not.
+    """
+    try:
+        good = 0 <= value < 1
+    except TypeError:
+        good = False
+    if not good:
+        raise InputError(f"{name} must be at least 0 and below 1, got {value!r}")
+    return value
+
+
 def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
     """Checks that `value` is one of the options.
 
@@ -200,7 +215,8 @@ def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
       InputError: if it is not.
     """
     if value not in options:
-        raise InputError(f"{name} must be one of {', '.join(options)}, got {value!r}")
+        names = ", ".join(f'"{option}"' for option in options)
+        raise InputError(f"{name} must be one of {names}, got {value!r}")
 
 
 def check_seed(name: str, value: Any) -> int:

@@ -12,15 +12,14 @@ import jax.numpy as jnp
 
 import metajax
 from metajax.adapted import read_about, read_arrays, write_adapted
-from metajax.cli.backbone import read_body
-from metajax.cli.build import build_model
-from metajax.cli.choices import LEARNERS
 from metajax.cli.labeller import (
     Labeller,
     Look,
     bare_task,
+    body_of,
     build_alone,
     check_ways,
+    has_backbone,
     look_of,
 )
 from metajax.cli.presets import Config
@@ -28,8 +27,7 @@ from metajax.cli.run import check_config
 from metajax.cli.tasks import Task
 from metajax.errors import InputError
 from metajax.files import write_whole
-from metajax.models.headed import parts
-from metajax.types import Array, Batch, Model, PyTree, check_count
+from metajax.types import Array, Batch, PyTree, check_count
 
 PLATFORMS = "cpu", "cuda"
 
@@ -37,11 +35,6 @@ PLATFORMS = "cpu", "cuda"
 def save(labeller: Labeller, path: Path) -> None:
     """Writes a labeller to a file; see `metajax.adapted`."""
     config = labeller.config
-    kept = None
-    if _has_backbone(config):
-        given = config.inner.backbone
-        body = _body(config, bare_task(config))
-        kept = read_body(None if given is None else Path(given), body)
     about = {
         "metajax": metajax.__version__,
         "config": replace(config, inner=replace(config.inner, backbone=None)).as_dict(),
@@ -50,7 +43,8 @@ def save(labeller: Labeller, path: Path) -> None:
         "temperature": labeller.temperature,
         "expected": labeller.expected,
     }
-    write_adapted(path, about, {"taught": labeller.taught, "backbone": kept})
+    arrays = {"taught": labeller.taught, "backbone": labeller.backbone}
+    write_adapted(path, about, arrays)
 
 
 def load(path: Path) -> Labeller:
@@ -69,42 +63,27 @@ def load(path: Path) -> Labeller:
         named = len(classes) > 1 and all(isinstance(n, str) for n in classes + expected)
         if not named or not 0 < degree < math.inf:
             raise ValueError("its classes or its temperature are none")
-        look = look_of(config)
+        task = bare_task(config)
+        look = look_of(config, task)
         check_ways(config, dict.fromkeys(classes), path)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no learner of this version of metajax ({error}); save it again"
         ) from error
-    task = bare_task(config)
     like = jax.eval_shape(partial(_like, config, task, look, count, len(classes)))
     arrays = read_arrays(path, like)
-    body = arrays["backbone"]
-    alone = build_alone(config, task, len(classes), **_with_backbone(body))
-    taught = jax.tree.map(jnp.asarray, arrays["taught"])
-    return Labeller(config, classes, count, alone, look, taught, degree, expected)
+    taught, body = jax.tree.map(jnp.asarray, arrays["taught"]), arrays["backbone"]
+    alone = build_alone(config, task, len(classes), body)
+    return Labeller(config, classes, count, alone, look, taught, degree, expected, body)
 
 
 def _like(config: Config, task: Task, look: Look, count: int, ways: int) -> PyTree:
     """Arrays of the structure and shapes of what `save` writes."""
     key = jax.random.key(0)
-    body = _body(config, task).init(key) if _has_backbone(config) else None
-    alone = build_alone(config, task, ways, **_with_backbone(body))
+    body = body_of(config, task).init(key) if has_backbone(config) else None
+    alone = build_alone(config, task, ways, body)
     support = Batch(jnp.zeros((count, *look.shape)), jnp.zeros(count, jnp.int32))
     return {"taught": alone.adapt(alone.learner.init(key), support), "backbone": body}
-
-
-def _has_backbone(config: Config) -> bool:
-    """Whether the learner is built on a pre-trained body."""
-    return "backbone" in LEARNERS[config.learner].changes
-
-
-def _body(config: Config, task: Task) -> Model:
-    """The body of a run's network."""
-    return parts(build_model(config.model, task, context=0), config.learner)[0]
-
-
-def _with_backbone(body: PyTree) -> dict[str, PyTree]:
-    return {} if body is None else {"backbone": body}
 
 
 def classes_of(program: Path) -> Path:

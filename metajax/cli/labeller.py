@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.cli.build import build_learner
+from metajax.cli.backbone import read_body
+from metajax.cli.build import build_learner, build_model
 from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import Config, Conv4Model, FolderData, ResNet12Model
 from metajax.cli.tasks import Places, Task, build_task
 from metajax.data.decoding import Mode
 from metajax.errors import InputError
 from metajax.labelling import Alone, balanced_cross_entropy
-from metajax.types import Array, Loss, PyTree
+from metajax.models.headed import parts
+from metajax.types import Array, Loss, Model, Params, PyTree
 
 
 class Look(NamedTuple):
@@ -56,6 +58,7 @@ class Labeller(NamedTuple):
       taught: what it learnt.
       temperature: of its logits.
       expected: what to expect of its labels, in words.
+      backbone: the pre-trained parameters that it is built on, if it is.
     """
 
     config: Config
@@ -66,6 +69,7 @@ class Labeller(NamedTuple):
     taught: PyTree
     temperature: float
     expected: tuple[str, ...]
+    backbone: Params | None = None
 
     def shares(self, images: np.ndarray) -> Array:
         """The probability of each class, `float32[n, classes]`, of `uint8[n, ...]`."""
@@ -100,8 +104,15 @@ def check_ways(config: Config, classes: Mapping[str, Any], support: Path) -> Non
         )
 
 
-def look_of(config: Config) -> Look:
+def look_of(config: Config, task: Task) -> Look:
     """How a run's learner sees a picture: as its data were decoded, and grey as ink.
+
+    Args:
+      config: of the run.
+      task: what its data ask for.
+
+    Returns:
+      A `Look`.
 
     Raises:
       InputError: if they were no pictures, or its network takes none.
@@ -111,7 +122,7 @@ def look_of(config: Config) -> Look:
             f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
             "takes no pictures; train one of images, such as metajax train glyphs"
         )
-    height, width, channels = bare_task(config).input_shape
+    height, width, channels = task.input_shape
     ink = channels == 1
     return Look((height, width), "L" if ink else "RGB", ink)
 
@@ -126,7 +137,31 @@ def bare_task(config: Config) -> Task:
     return build_task(config.data, enough_to_build(config))
 
 
-def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone:
+def has_backbone(config: Config) -> bool:
+    """Whether a run's learner is built on a pre-trained body."""
+    return "backbone" in LEARNERS[config.learner].changes
+
+
+def body_of(config: Config, task: Task) -> Model:
+    """The body of a run's network."""
+    return parts(build_model(config.model, task, context=0), config.learner)[0]
+
+
+def backbone_of(config: Config, task: Task) -> Params | None:
+    """The pre-trained parameters that a run's learner is built on, if it is.
+
+    Raises:
+      InputError: if they are not at hand, or of another body.
+    """
+    given = config.inner.backbone
+    if not has_backbone(config) or given is None:
+        return None
+    return read_body(Path(given), body_of(config, task))
+
+
+def build_alone(
+    config: Config, task: Task, ways: int, backbone: Params | None = None
+) -> Alone:
     """A run's learner for so many classes, that predicts each query alone.
 
     A head of more outputs than classes is left with those outputs out of the softmax,
@@ -143,7 +178,7 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
       config: of the run.
       task: what its data ask for.
       ways: the number of classes.
-      **settings: of the learner's own.
+      backbone: that the learner is built on, in place of the run's.
 
     Returns:
       An `Alone`.
@@ -160,7 +195,8 @@ def build_alone(config: Config, task: Task, ways: int, **settings: Any) -> Alone
     }
     outputs = ways if choice.any_ways else task.outputs
     task = task._replace(losses=losses, outputs=outputs)
-    learner = build_learner(config, task, steps=config.evaluation.steps, **settings)
+    given = {} if backbone is None else {"backbone": backbone}
+    learner = build_learner(config, task, steps=config.evaluation.steps, **given)
     return Alone(learner, ways, choice.beside)
 
 

@@ -67,7 +67,9 @@ from metajax.types import (
     PyTree,
     Sampler,
     check_count,
+    check_positive,
     check_seed,
+    check_share,
 )
 
 Kept = Literal["last", "best"]
@@ -279,15 +281,13 @@ def check_config(config: Config) -> None:
         ("outer.clip", 1.0 if outer.clip is None else outer.clip),
         ("outer.clip-each", 1.0 if outer.clip_each is None else outer.clip_each),
     ):
-        if not 0 < value < math.inf:
-            raise InputError(f"--{name} must be a positive number, got {value}")
+        check_positive(f"--{name}", value)
     for name, value in (
         ("augment.jitter", config.augment.jitter),
         ("outer.weight-decay", outer.weight_decay),
         ("outer.average", outer.average or 0.0),
     ):
-        if not 0 <= value < 1:
-            raise InputError(f"--{name} must be at least 0 and below 1, got {value}")
+        check_share(f"--{name}", value)
     if not 0 <= inner.damping < math.inf:
         raise InputError(f"--inner.damping must be at least 0, got {inner.damping}")
     check_chunk(outer.tasks_per_chunk)

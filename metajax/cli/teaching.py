@@ -13,6 +13,8 @@ import numpy as np
 from metajax.cli.labeller import (
     Labeller,
     Look,
+    backbone_of,
+    bare_task,
     build_alone,
     check_finite,
     check_ways,
@@ -60,21 +62,29 @@ def teach(
         too few classes, too many for the learner, or a picture that cannot be read.
     """
     config = configured(directory)
-    look = look_of(config)
+    look = look_of(config, bare_task(config))
     classes = list_images(support, None)
     check_ways(config, classes, support)
     config, task, meta, _ = restored(directory, enough_to_build(config), kept)
     print(_counted(classes))
     batch = _read_support(classes, look)
-    alone = build_alone(config, task, len(classes))
+    backbone = backbone_of(config, task)
+    alone = build_alone(config, task, len(classes), backbone)
     held = held_out(config, places, list(map(len, classes.values())))
     degree, expected = calibrated(alone, meta, batch, tuple(classes), held)
     for line in expected:
         print(line)
     taught = jax.jit(alone.adapt)(meta, batch)
-    count = len(batch.targets)
     return Labeller(
-        config, tuple(classes), count, alone, look, taught, degree, expected
+        config,
+        tuple(classes),
+        len(batch.targets),
+        alone,
+        look,
+        taught,
+        degree,
+        expected,
+        backbone,
     )
 
 

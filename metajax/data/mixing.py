@@ -1,15 +1,13 @@
 """Convex mixtures of examples, whose targets are probabilities of the classes."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from metajax.data.augmentation import Transform
 from metajax.data.transforms import form
 from metajax.errors import InputError
-from metajax.losses import probabilities
-from metajax.types import Array, Batch, Episode, PyTree, check_count
+from metajax.losses import memberships
+from metajax.types import Array, Batch, Episode, PyTree, check_count, check_positive
 
 
 def mixup(alpha: float, ways: int) -> Transform:
@@ -112,14 +110,12 @@ def _soft(name: str, batch: Batch, ways: int) -> Batch:
     inputs, targets = batch
     _check_floating(name, inputs)
     _check_targets(name, targets, ways)
-    p = probabilities(targets, ways, jnp.result_type(float))
-    return Batch(inputs, jnp.where(jnp.sum(p, 1, keepdims=True) > 0, p, jnp.nan))
+    return Batch(inputs, memberships(targets, ways, jnp.result_type(float)))
 
 
 def _check_numbers(alpha: float, ways: int) -> None:
     check_count("ways", ways, least=1)
-    if not 0 < alpha < math.inf:
-        raise InputError(f"alpha must be a positive number, got {alpha!r}")
+    check_positive("alpha", alpha)
 
 
 def _check_floating(name: str, inputs: PyTree) -> None:

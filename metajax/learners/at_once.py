@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.learners.problem import query_loss
-from metajax.losses import probabilities
+from metajax.losses import memberships
 from metajax.ops.positive import product
 from metajax.types import (
     Array,
@@ -115,7 +115,7 @@ class Embedded(NamedTuple):
     Attributes:
       features: φ(x), `float[n, d]`; zeros for padding.
       members: how much of each example is in each class, `float[n, ways]`; a row of
-        zeros has no label, or is padding.
+        zeros has no label, or is padding; one of NaN has a label out of range.
       present: 1 for an example, 0 for padding, `float[n]`.
     """
 
@@ -151,7 +151,7 @@ def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
     [[0.0, 1.0], [1.0, 0.0]]
     """
     x, (labels, present) = rows(features), unpadded(targets)
-    members = probabilities(labels, ways, x.dtype)
+    members = memberships(labels, ways, x.dtype)
     if members.shape != (len(x), ways):
         raise InputError(
             f"support targets must be labels [n], or probabilities [n, {ways}] of "
@@ -160,7 +160,8 @@ def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
     if present is None:
         return Embedded(x, members, jnp.ones_like(members[:, 0]))
     there = present.astype(x.dtype)
-    return Embedded(x * there[:, None], members * there[:, None], there)
+    members = jnp.where(present[:, None], members, jnp.zeros_like(members))
+    return Embedded(x * there[:, None], members, there)
 
 
 def means(features: Array, members: Array) -> Array:

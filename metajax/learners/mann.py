@@ -31,6 +31,7 @@ from metajax.types import (
     check_count,
     check_model,
     check_positive,
+    check_share,
 )
 
 
@@ -107,7 +108,7 @@ def mann(
       memory: the number of slots, and of numbers in each.
       hidden: the controller's units.
       heads: that read and write; no more than the slots.
-      decay: γ, in [0, 1].
+      decay: γ, in [0, 1).
       scale: s, of the cosines; at the paper's 1 a head reads all slots nearly alike.
       metrics: see `metajax.maml`.
 
@@ -138,9 +139,9 @@ def mann(
         raise InputError(f"memory must be (slots, numbers in each), got {memory!r}")
     slots, size = (check_count("a size of memory", n, least=1) for n in memory)
     check_count("heads", heads, least=1, most=slots)
-    if not isinstance(decay, int | float) or not 0 <= decay <= 1:
-        raise InputError(f"decay must lie in [0, 1], got {decay!r}")
+    check_share("decay", decay)
     check_positive("scale", scale)
+    advance = partial(step, decay=decay, scale=scale)
 
     def init(key: Array) -> PyTree:
         first, *keys = jax.random.split(key, 4)
@@ -164,7 +165,7 @@ def mann(
 
         def read(state: State, example: tuple[Array, Array, Array]):
             x, label, present = example
-            after = step(meta["network"], state, x, label, decay, scale)
+            after = advance(meta["network"], state, x, label)
             return jax.tree.map(partial(jnp.where, present > 0), after, state), None
 
         examples = x, labels, present
@@ -176,7 +177,7 @@ def mann(
 
         def ask(x: Array) -> Array:
             unknown = jnp.zeros(ways, x.dtype)
-            after = step(adapted.network, adapted.state, x, unknown, decay, scale)
+            after = advance(adapted.network, adapted.state, x, unknown)
             seen = jnp.concatenate([after.controller.output[0], after.read])
             return lstm.linear(adapted.network["output"], seen[None])[0]
 
@@ -208,7 +209,13 @@ def start(network: PyTree, slots: int) -> State:
 
 
 def step(
-    network: PyTree, state: State, x: Array, label: Array, decay: float, scale: float
+    network: PyTree,
+    state: State,
+    x: Array,
+    label: Array,
+    *,
+    decay: float,
+    scale: float,
 ) -> State:
     """The state after one more example.
 

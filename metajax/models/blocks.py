@@ -10,7 +10,16 @@ from jax.ad_checkpoint import checkpoint_name
 from metajax.errors import InputError
 from metajax.models.norms import NormName, Settle, as_it_is, norm_of
 from metajax.ops import conv2d, max_pool
-from metajax.types import Array, Model, Params, PyTree, check_count, keep, unpadded
+from metajax.types import (
+    Array,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_one_of,
+    keep,
+    unpadded,
+)
 
 Pooling = Literal["max", "stride"]
 # The stride of a block's convolution, and what follows it.
@@ -52,8 +61,7 @@ def blocks(
     (3, 7, 7, 8)
     """
     check_count("filters", filters, least=1)
-    if pooling not in get_args(Pooling):
-        raise InputError(f'pooling must be "max" or "stride", got {pooling!r}')
+    check_one_of("pooling", pooling, get_args(Pooling))
     by = norm_of(norm)
     map_shape(image_shape, filters, halve, pooling=pooling)
     forms = [_HALVE[pooling] if halves else _KEEP for halves in halve]

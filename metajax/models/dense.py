@@ -9,7 +9,15 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.ops import linear
-from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
+from metajax.types import (
+    Array,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_one_of,
+    unpadded,
+)
 
 Head = Literal["zero", "glorot"]
 
@@ -83,7 +91,6 @@ def linear_head(
     >>> float(jnp.abs(model.init(jax.random.key(0))["kernel"]).max())
     0.0
     """
-    if start not in get_args(Head):
-        raise InputError(f'head must be "zero" or "glorot", got {start!r}')
+    check_one_of("head", start, get_args(Head))
     zero = jax.nn.initializers.zeros if start == "zero" else None
     return dense(features, ways, initializer=zero, dtype=dtype)

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from metajax.errors import InputError
 from metajax.ops.normalisation import (
     batch_moments,
     batch_norm,
@@ -14,7 +13,7 @@ from metajax.ops.normalisation import (
     pooled_moments,
 )
 from metajax.ops.precision import wider
-from metajax.types import Array, Params
+from metajax.types import Array, Params, check_one_of
 
 Settle = Callable[[Params, Array, Array | None], Params]
 NormName = Literal["transductive", "support", "task"]
@@ -108,7 +107,5 @@ def norm_of(name: NormName) -> Norm:
     Raises:
       InputError: if there is none.
     """
-    if name not in get_args(NormName):
-        names = ", ".join(f'"{each}"' for each in get_args(NormName))
-        raise InputError(f"norm must be one of {names}, got {name!r}")
+    check_one_of("norm", name, get_args(NormName))
     return NORMS[name]

@@ -13,7 +13,16 @@ from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
 from metajax.models.norms import NormName, Settle, as_it_is, norm_of
 from metajax.ops import conv2d, max_pool
-from metajax.types import Array, Model, Params, PyTree, check_count, keep, unpadded
+from metajax.types import (
+    Array,
+    Model,
+    Params,
+    PyTree,
+    check_count,
+    check_one_of,
+    keep,
+    unpadded,
+)
 
 Pool = Literal["mean", "flat"]
 BLOCKS, CONVOLUTIONS = 4, 3
@@ -69,8 +78,7 @@ def resnet12(
     section 4.1, for the widths and the slope.
     """
     check_count("ways", ways, least=1)
-    if pool not in get_args(Pool):
-        raise InputError(f'pool must be "mean" or "flat", got {pool!r}')
+    check_one_of("pool", pool, get_args(Pool))
     body = _body(image_shape, widths, pool, norm, dtype)
     last = map_shape(image_shape, widths[-1], [True] * BLOCKS)
     features = last[-1] if pool == "mean" else math.prod(last)

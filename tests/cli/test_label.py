@@ -26,7 +26,14 @@ from metajax.cli.backbone import write_body
 from metajax.cli.build import build_learner, build_optimizer
 from metajax.cli.choices import LEARNERS
 from metajax.cli.label_page import LISTED, Shown, label_page
-from metajax.cli.labeller import build_alone, look_of
+from metajax.cli.labeller import (
+    backbone_of,
+    bare_task,
+    body_of,
+    build_alone,
+    has_backbone,
+    look_of,
+)
 from metajax.cli.main import console, main
 from metajax.cli.presets import PRESETS, Conv4Model, Evaluating, FolderData, Inner
 from metajax.cli.tasks import Places, build_task
@@ -36,7 +43,7 @@ from metajax.errors import InputError
 from metajax.fingerprint import described
 from metajax.training import init_state
 from metajax.types import Batch
-from tests.helpers import KEY, cut, drawing, write_image
+from tests.helpers import KEY, cut, drawing, relative, write_image
 
 SMALL = [
     *("--outer.steps", "4", "--outer.tasks", "2", "--model.filters", "8"),
@@ -553,12 +560,14 @@ def test_pictures_are_seen_as_omniglot_was(tmp_path):
     with ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.png", drawing(8))
     (tmp_path / "a.png").write_bytes(drawing(8))
-    look = look_of(PRESETS["omniglot-5w1s"])
+    config = PRESETS["omniglot-5w1s"]
+    look = look_of(config, bare_task(config))
     seen = look.inputs(jnp.asarray(decode(tmp_path / "a.png", look.size, look.mode)))
     with ZipFile(tmp_path / "a.zip") as archive:
         built = omniglot_builder._decode(archive, "a.png")
     np.testing.assert_allclose(seen, built / 255.0, rtol=1e-6)
-    colour = look_of(PRESETS["miniimagenet-5w1s-small"])
+    config = PRESETS["miniimagenet-5w1s-small"]
+    colour = look_of(config, bare_task(config))
     assert colour == ((42, 42), "RGB", False)
 
 
@@ -612,9 +621,8 @@ def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and what it was taught; abstractly."""
     config = replace(SMALLEST, learner=learner)
     task, key = build_task(config.data, Places()), KEY
-    init = label_files._body(config, task).init
-    body = init(key) if label_files._has_backbone(config) else None
-    alone = build_alone(config, task, 3, **label_files._with_backbone(body))
+    body = body_of(config, task).init(key) if has_backbone(config) else None
+    alone = build_alone(config, task, 3, body)
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
     return config, task, alone, body, support
@@ -625,10 +633,9 @@ def test_any_learner_is_rebuilt_from_a_file(learner):
     config, task, alone, body, support = taught_by(learner)
     meta = jax.eval_shape(alone.learner.init, KEY)
     taught = jax.eval_shape(alone.adapt, meta, support)
+    look = look_of(config, task)
     like = jax.eval_shape(
-        partial(
-            label_files._like, config, task, look_of(config), len(support.targets), 3
-        )
+        partial(label_files._like, config, task, look, len(support.targets), 3)
     )
     assert described(like) == described({"taught": taught, "backbone": body})
 
@@ -649,17 +656,18 @@ def test_any_learner_tells_each_alone(learner):
 
 
 def test_a_backbone_is_saved_with_what_was_taught(tmp_path):
-    config, _, alone, body, support = taught_by("mtl")
+    config, task, alone, body, support = taught_by("mtl")
     write_body(given := tmp_path / "backbone.npz", body)
-    before = given.read_bytes()
     config = replace(config, inner=replace(config.inner, backbone=str(given)))
+    assert relative(backbone_of(config, task), body) == 0
     taught = jax.jit(alone.adapt)(alone.learner.init(KEY), support)
+    look = look_of(config, task)
     learner = labeller.Labeller(
-        config, ("a", "b", "c"), 6, alone, look_of(config), taught, 1.0, ()
+        config, ("a", "b", "c"), 6, alone, look, taught, 1.0, (), body
     )
-    label_files.save(learner, tmp_path / "saved.npz")
-    assert given.read_bytes() == before
+    label_files.save(learner, tmp_path / "first.npz")
     given.unlink()
     images = np.zeros((2, 28, 28, 1), np.uint8)
+    label_files.save(label_files.load(tmp_path / "first.npz"), tmp_path / "saved.npz")
     again = label_files.load(tmp_path / "saved.npz")
     np.testing.assert_allclose(again.shares(images), learner.shares(images), rtol=1e-5)

@@ -87,5 +87,5 @@ def test_refuses_bad_numbers():
         mj.data.sinusoid(0)
     with pytest.raises(mj.InputError, match="ways must be"):
         mj.data.glyphs(ways=0)
-    with pytest.raises(mj.InputError, match="split must be one of train, validation"):
+    with pytest.raises(mj.InputError, match='split must be one of "train", "vali'):
         mj.data.glyphs(split="all")  # pyright: ignore

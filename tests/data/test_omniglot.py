@@ -152,7 +152,7 @@ def test_a_download_that_is_not_the_file():
 
 
 def test_unknown_split():
-    with pytest.raises(mj.InputError, match="split must be one of background"):
+    with pytest.raises(mj.InputError, match='split must be one of "background"'):
         omniglot("all")  # pyright: ignore
 
 

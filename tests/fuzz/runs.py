@@ -404,10 +404,11 @@ def _labeller() -> Labeller:
     config = replace(
         PRESETS["glyphs"], learner="prototypical", model=Conv4Model(filters=2)
     )
-    alone = build_alone(config, build_task(config.data, Places()), 3)
+    task = build_task(config.data, Places())
+    alone = build_alone(config, task, 3)
     support = Batch(np.ones((4, 28, 28, 1), "f4"), np.array([0, 1, 2, 2], np.int32))
     taught = alone.adapt(alone.learner.init(jax.random.key(0)), support)
-    look, expected = look_of(config), ("expect 90 %",)
+    look, expected = look_of(config, task), ("expect 90 %",)
     return Labeller(config, ("a", "b", "c"), 4, alone, look, taught, 1.5, expected)
 
 

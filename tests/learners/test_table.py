@@ -219,6 +219,10 @@ of_steps = pytest.mark.parametrize(
     "name", [name for name in LEARNERS if name not in WITHOUT_STEPS]
 )
 
+of_labels = pytest.mark.parametrize(
+    "name", [name for name, row in LEARNERS.items() if row.family.episodes is blobs]
+)
+
 
 def network(name, hidden=(WIDTH,), **settings):
     _, _, family, build = LEARNERS[name]
@@ -273,6 +277,15 @@ def test_predict_is_consistent_with_loss(name):
         metrics["error"], LEARNERS[name].family.loss(outputs, episode.query.targets)
     )
     np.testing.assert_allclose(metrics["error"], value)
+
+
+@of_labels
+def test_a_label_out_of_range_shows(name):
+    learner = build(name)
+    meta, (support, query) = learner.init(KEY), one_episode(name)
+    wrong = support._replace(targets=support.targets.at[1].set(2))
+    value, _ = jax.jit(learner.loss)(meta, Episode(wrong, query))
+    assert np.isnan(value)
 
 
 @every_learner

@@ -64,9 +64,9 @@ def test_shapes_of_the_paper():
 def test_refuses_bad_sizes():
     with pytest.raises(mj.InputError, match="ways must be"):
         mj.conv4(0)
-    with pytest.raises(mj.InputError, match='pooling must be "max" or "stride"'):
+    with pytest.raises(mj.InputError, match='pooling must be one of "max", "stride"'):
         mj.conv4(5, pooling="mean")  # pyright: ignore
-    with pytest.raises(mj.InputError, match='head must be "zero" or "glorot"'):
+    with pytest.raises(mj.InputError, match='head must be one of "zero", "glorot"'):
         mj.conv4(5, head="random")  # pyright: ignore
     with pytest.raises(mj.InputError, match=r"takes images \[n, 28, 28, 1\], got"):
         mj.conv4(5).apply(mj.conv4(5).init(KEY), jnp.zeros((2, 14, 14, 1)))
