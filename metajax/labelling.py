@@ -184,7 +184,7 @@ def temperature(own: Told, held: Told | None = None) -> float:
       T; the order of the classes never depends on it.
 
     Raises:
-      InputError: if there are no examples, or a logit is not finite.
+      InputError: if there are no examples or one class, or a logit is not finite.
 
     >>> sure = np.array([[9.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
     >>> print(f"{temperature(Told(sure, np.array([0, 0, 1, 1]))):.1f}")
@@ -202,6 +202,8 @@ def temperature(own: Told, held: Told | None = None) -> float:
         raise InputError(
             "a temperature needs examples, and finite logits of them; leave it at 1"
         )
+    if own.logits.shape[1] < 2:
+        raise InputError("a temperature needs at least 2 classes, got 1")
     terms = [
         (w, part.logits.astype(float), _smoothed(part, spread)) for part, w in parts
     ]

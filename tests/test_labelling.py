@@ -87,6 +87,8 @@ def test_nothing_to_leave_out():
     assert told.logits.shape == (0, 3) and not len(told.labels)
     with pytest.raises(InputError, match="a temperature needs examples"):
         temperature(told)
+    with pytest.raises(InputError, match="a temperature needs at least 2 classes"):
+        temperature(Told(np.ones((3, 1)), np.zeros(3, int)))
 
 
 def test_episodes_are_told_as_tasks_are():

@@ -3,6 +3,7 @@
 import platform
 import time
 from importlib import metadata
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 
 import metajax
+from metajax.cli.prepared import BUILDERS, find_prepared
 from metajax.gradients import exact, reverse
 from metajax.learners import maml
 from metajax.losses import cross_entropy, mse
@@ -27,24 +29,38 @@ from metajax.types import (
 )
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-DATA = ("tensorflow-datasets", "array_record")
+NEEDED = {
+    "tensorflow-datasets": "Omniglot and CIFAR need it",
+    "array_record": "Omniglot and CIFAR need it",
+    "flatbuffers": "metajax label --export needs it",
+}
 # Of float64: two ways to the same gradient, and the gradient's own difference quotient.
 SAME, NEAR = 1e-10, 1e-6
 STEP = 1e-5  # of the difference quotient
 RATE, STEPS = 0.1, 2
 
 
-def doctor() -> bool:
-    """Prints what it finds; whether all is well."""
+def doctor(data_dir: Path | None = None) -> bool:
+    """Prints what it finds; whether all is well.
+
+    Args:
+      data_dir: the folder of prepared data; TFDS's own by default.
+
+    Returns:
+      Whether the gradients are right.
+    """
     print(f"metajax {metajax.__version__}, Python {platform.python_version()}")
     print(f"{platform.system()} {platform.release()}, {platform.machine()}")
-    for name in (*PACKAGES, *DATA):
+    for name in (*PACKAGES, *NEEDED):
         print(f"  {name:<22}{_version(name)}")
     print(f"devices ({jax.default_backend()})")
     for device in jax.local_devices():
         print(f"  {device}: {device.device_kind}")
     print(f"  {available_bytes() / 2**30:.1f} GiB of memory free")
-    print(f"data\n  omniglot: {_omniglot()}")
+    print("data")
+    for name in BUILDERS:
+        found, why = find_prepared(name, data_dir)
+        print(f"  {name}: {why or f'prepared in {found}'}")
     print("the exact meta-gradient, in float64")
     began = time.perf_counter()
     well = all([_check(*case) for case in _cases()])
@@ -56,19 +72,8 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        needed = "not installed"
-        return f"{needed} (Omniglot and CIFAR need it)" if name in DATA else needed
-
-
-def _omniglot() -> str:
-    try:
-        from metajax.data.omniglot_builder import OmniglotCharacters
-    except ModuleNotFoundError as error:
-        return f"{error.name} is not installed"
-    builder = OmniglotCharacters()
-    if builder.is_prepared():
-        return f"prepared in {builder.data_dir}"
-    return "not prepared: metajax data prepare omniglot"
+        needed = NEEDED.get(name)
+        return f"not installed{f' ({needed})' if needed else ''}"
 
 
 def _cases() -> list[tuple[str, Model, Loss, Episode]]:

@@ -15,6 +15,7 @@ import tyro
 from absl import logging
 
 import metajax
+from metajax.cli.flags import idle_flag
 from metajax.cli.interrupt import Stopped
 from metajax.cli.machine import Machine, a_device_for_each_core, end_now, several
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
@@ -283,11 +284,14 @@ class Plan:
 class Doctor:
     """Say what is installed, on which devices, and test the gradient, in a minute."""
 
+    data_dir: Path | None = None
+    """Folder of prepared data; TFDS's own by default."""
+
     def __call__(self) -> None:
         """Examines."""
         from metajax.cli.doctor import doctor
 
-        if not doctor():
+        if not doctor(self.data_dir):
             raise InputError(
                 "something above is wrong; report it with all of the above"
             )
@@ -334,6 +338,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args=argv,
     )
     try:
+        if isinstance(command, Train | Plan):
+            if wrong := idle_flag(argv, command.preset.config):
+                raise InputError(wrong)
         command()
     except (InputError, NonFiniteError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -38,6 +38,7 @@ from metajax.cli.build import (
     build_schedule,
     task_of,
 )
+from metajax.cli.choices import LEARNERS
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config, Evaluating
@@ -196,6 +197,11 @@ def evaluate_run(
 ) -> None:
     """Evaluates a checkpoint of a run, by the run's own settings but `changes`."""
     config, task, meta, step = restored(directory, places, kept)
+    if "steps" in changes and not LEARNERS[config.learner].steps:
+        raise InputError(
+            f"--steps is not for {config.learner}, which has no inner loop; leave it "
+            "out"
+        )
     settings = replace(config.evaluation, **changes)
     check_config(replace(config, evaluation=settings))
     best = None if kept == "last" else step
@@ -266,11 +272,14 @@ def check_config(config: Config) -> None:
     for name, value in (
         ("inner.batch", inner.batch),
         ("data.train-shots", config.data.train_shots),
-        ("data.train-ways", getattr(config.data, "train_ways", None)),
         ("augment.fewest-ways", config.augment.fewest_ways),
         ("augment.fewest-shots", config.augment.fewest_shots),
     ):
         check_count(f"--{name}", 1 if value is None else value, least=1)
+    for name in ("ways", "train_ways"):  # of one class all are right, untaught
+        value = getattr(config.data, name, None)
+        flag = f"--data.{name.replace('_', '-')}"
+        check_count(flag, 2 if value is None else value, least=2)
     for name, value in (("seed", config.seed), ("evaluation.seed", evaluation.seed)):
         check_seed(f"--{name}", value)
     for name, value in (

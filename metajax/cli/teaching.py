@@ -21,6 +21,7 @@ from metajax.cli.labeller import (
     enough_to_build,
     look_of,
 )
+from metajax.cli.prepared import find_prepared
 from metajax.cli.presets import CifarData, Config, FolderData, OmniglotData
 from metajax.cli.run import Kept, configured, restored
 from metajax.cli.tasks import Places, build_task
@@ -189,20 +190,10 @@ def _missing(config: Config, places: Places) -> str:
     """What keeps a run's own data from being read, if anything does."""
     if isinstance(config.data, FolderData) and places.images is None:
         return "they are a folder of yours: give it by --run-images DIR"
-    if isinstance(config.data, OmniglotData | CifarData) and places.archives is None:
-        try:
-            from metajax.data.cifar_builder import Cifar100Classes
-            from metajax.data.omniglot_builder import OmniglotCharacters
-        except ModuleNotFoundError as error:
-            return f"{error.name} is not installed"
-        name, builder = {
-            OmniglotData: ("omniglot", OmniglotCharacters),
-            CifarData: ("cifar100", Cifar100Classes),
-        }[type(config.data)]
-        data_dir = places.data_dir and str(places.data_dir)
-        if not builder(data_dir=data_dir, archives=None).is_prepared():
-            return f"they are not prepared here: metajax data prepare {name}"
-    return ""
+    name = {OmniglotData: "omniglot", CifarData: "cifar100"}.get(type(config.data))
+    if name is None or places.archives is not None:
+        return ""
+    return find_prepared(name, places.data_dir)[1]
 
 
 def calibrated(

@@ -192,4 +192,6 @@ def sequences(
             f"this network takes sequences [n, {length or 'tokens'}, {features}], got "
             f"{shape}; build it for as many features, and for as many tokens or any"
         )
+    if not shape[1]:
+        raise InputError("this network takes sequences of at least one token, got none")
     return values, present

@@ -180,6 +180,8 @@ def test_a_run_without_an_inner_loop(tmp_path, capsys):
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(result["transductive"]["mean"]) == 1
     assert result["protocol"]["support_examples"] == 3
+    assert main(["evaluate", str(tmp_path / "run"), "--steps", "2"]) == 1
+    assert "--steps is not for prototypical, which has no" in error(capsys)
     assert main(["study", str(tmp_path / "run")]) == 1
     assert "prototypical, which has no inner loop" in error(capsys)
 
@@ -200,7 +202,11 @@ def test_what_is_read_in_order_is_shuffled():
         ("maml", ["--data.train-ways", "6"], "--data.train-ways is not for maml"),
         ("r2d2", ["--data.train-ways", "0"], "--data.train-ways must be a whole"),
         ("siamese", ["--augment.fewest-ways", "3"], "--augment.fewest-ways is not for"),
-        ("r2d2", ["--inner.batch", "3"], "--inner.batch is not for a learner without"),
+        ("r2d2", ["--data.train-ways", "1"], "must be a whole number of at least 2"),
+        ("maml", ["--data.ways", "1"], "--data.ways must be a whole number of at"),
+        ("r2d2", ["--inner.batch=3"], "--inner.batch is not for r2d2, which has no"),
+        ("mann", ["--model.head", "zero"], "--model.head is not for mann, which has"),
+        ("maml", ["--inner.damping", "1"], "for maml; leave it out, or take --learner"),
         ("relation", ["--loss", "sum-over-ways"], "--loss must be mean for these"),
         ("siamese", ["--model.halvings", "5"], "halvings must be at most 4, got 5"),
     ],

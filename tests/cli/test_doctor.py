@@ -5,10 +5,12 @@ from metajax.cli import doctor
 from metajax.cli.main import main
 
 
-def test_a_healthy_place(capsys):
-    assert main(["doctor"]) == 0
+def test_a_healthy_place(capsys, tmp_path):
+    assert main(["doctor", "--data-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert f"metajax {mj.__version__}" in said and "omniglot: " in said
+    assert f"metajax {mj.__version__}" in said and "flatbuffers" in said
+    for name in ("omniglot", "cifar100"):
+        assert f"{name}: not prepared: metajax data prepare {name}" in said
     assert said.count("to reverse over reverse") == 2
     assert said.splitlines()[-1].startswith("well, in ")
 

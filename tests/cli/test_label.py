@@ -496,11 +496,12 @@ def test_data_that_are_not_at_hand(
 ):
     config = replace(PRESETS["omniglot-5w1s-small"], model=Conv4Model(filters=4))
     directory = begun(tmp_path / "run", replace(config, learner="prototypical"))
-    why = "are not prepared here: metajax data prepare omniglot"
+    why = "are not used (not prepared: metajax data prepare omniglot"
     if missing:
         why = "tensorflow_datasets is not installed"
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-        monkeypatch.delitem(sys.modules, "metajax.data.cifar_builder", raising=False)
+        builder = "metajax.data.omniglot_builder"
+        monkeypatch.delitem(sys.modules, builder, raising=False)
     own = ["--data-dir", str(tmp_path / "nowhere")]
     assert label(directory, folders, tmp_path / "labels.csv", *own) == 0
     assert why in capsys.readouterr().out and not caplog.records
