@@ -24,7 +24,7 @@ from benchmarks.timing import timed
 from metajax.learners import svm
 from metajax.learners.ridge import ridge
 from metajax.learners.svm import crammer_singer
-from metajax.ops.positive import product
+from metajax.ops.precision import product
 from metajax.types import Array
 
 Head = Callable[[Array, Array], Array]

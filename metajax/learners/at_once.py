@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metajax.errors import InputError
 from metajax.learners.problem import query_loss
 from metajax.losses import memberships
-from metajax.ops.positive import product
+from metajax.ops.precision import product
 from metajax.types import (
     Array,
     Batch,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from metajax.errors import InputError
 from metajax.learners.at_once import as_they_are, at_once, rows, settled
 from metajax.models.several import init_named
-from metajax.models.transformer import Tokens
+from metajax.models.tokens import Tokens
 from metajax.types import (
     Array,
     Batch,

@@ -18,8 +18,7 @@ from metajax.learners.at_once import (
     unit,
 )
 from metajax.losses import cross_entropy
-from metajax.ops.positive import product
-from metajax.ops.precision import dtype_of
+from metajax.ops.precision import dtype_of, product
 from metajax.types import (
     Array,
     Batch,

@@ -19,8 +19,7 @@ from metajax.learners.at_once import (
 from metajax.learners.lstm import lstm, lstm_init, lstm_start
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
-from metajax.ops.positive import product
-from metajax.ops.precision import dtype_of
+from metajax.ops.precision import dtype_of, product
 from metajax.types import (
     Array,
     Batch,

@@ -10,7 +10,7 @@ from metajax.learners.at_once import Embedded, means
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
-from metajax.ops.positive import product
+from metajax.ops.precision import product
 from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_count
 
 

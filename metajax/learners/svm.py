@@ -10,7 +10,8 @@ from metajax.errors import InputError
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
-from metajax.ops.positive import product, solve_positive
+from metajax.ops.positive import solve_positive
+from metajax.ops.precision import product
 from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_positive
 
 BARRIER = 1e-8  # μ; larger ones bias the gradient, see benchmarks/README.md

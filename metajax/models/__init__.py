@@ -12,5 +12,5 @@ from metajax.models.per_example import per_example as per_example
 from metajax.models.precision import in_precision as in_precision
 from metajax.models.resnet12 import resnet12 as resnet12
 from metajax.models.snail import snail_network as snail_network
-from metajax.models.transformer import Tokens as Tokens
+from metajax.models.tokens import Tokens as Tokens
 from metajax.models.transformer import transformer as transformer

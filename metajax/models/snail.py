@@ -13,7 +13,7 @@ from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.several import init_each, init_named
-from metajax.models.transformer import each, sequences
+from metajax.models.tokens import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Array, Model, Params, PyTree, check_count

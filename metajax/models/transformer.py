@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +12,11 @@ from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.precision import exact_by_default
 from metajax.models.several import init_named
-from metajax.ops import linear
+from metajax.models.tokens import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.normalisation import Moments, normalise
 from metajax.ops.precision import wider
-from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
-
-
-class Tokens(NamedTuple):
-    """Sequences of which some tokens are padding: nothing looks at those.
-
-    Attributes:
-      values: `float[n, tokens, features]`.
-      present: `bool[n, tokens]`; the last token is.
-    """
-
-    values: Array
-    present: Array
+from metajax.types import Array, Model, Params, PyTree, check_count
 
 
 def transformer(
@@ -159,39 +146,3 @@ def _norm(weights: Params, h: Array) -> Array:
     mean = jnp.mean(wide, -1, keepdims=True)
     moments = Moments(mean, jnp.mean((wide - mean) ** 2, -1, keepdims=True))
     return normalise(h, moments, weights["scale"], weights["offset"])
-
-
-def each(weights: Params, x: Array) -> Array:
-    """A linear layer of each token."""
-    bias = weights["bias"]
-    flat = linear(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weights["kernel"])
-    return (flat + bias[None]).reshape(*x.shape[:-1], len(bias))
-
-
-def sequences(
-    inputs: PyTree, features: int, length: int | None = None
-) -> tuple[Array, Array | None]:
-    """The tokens, and which of them are present; None for all.
-
-    Args:
-      inputs: `[n, tokens, features]`, or `Tokens`.
-      features: that a token must have.
-      length: the number of tokens that there must be; None for any.
-
-    Returns:
-      `float[n, tokens, features]`, and `bool[n, tokens]` or None.
-
-    Raises:
-      InputError: if they are of other shapes than the network is for.
-    """
-    x, _ = unpadded(inputs)
-    values, present = x if isinstance(x, Tokens) else (x, None)
-    shape = jnp.shape(values)
-    if len(shape) != 3 or shape[2] != features or length not in (None, shape[1]):
-        raise InputError(
-            f"this network takes sequences [n, {length or 'tokens'}, {features}], got "
-            f"{shape}; build it for as many features, and for as many tokens or any"
-        )
-    if not shape[1]:
-        raise InputError("this network takes sequences of at least one token, got none")
-    return values, present

@@ -4,12 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
+from metajax.ops.precision import product
 from metajax.types import Array
-
-
-def product(a: Array, b: Array) -> Array:
-    """A matrix product in the full precision of its factors."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def solve_positive(a: Array, b: Array) -> Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.types import PyTree
+from metajax.types import Array, PyTree
 
 
 def matmul_precision() -> str:
@@ -18,6 +18,11 @@ def matmul_precision() -> str:
     """
     setting = jax.config.jax_default_matmul_precision  # pyright: ignore
     return setting or "highest"
+
+
+def product(a: Array, b: Array) -> Array:
+    """A matrix product in the full precision of its factors."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def wider(dtype: jnp.dtype) -> jnp.dtype:

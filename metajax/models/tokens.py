@@ -1,0 +1,58 @@
+"""Sequences of tokens, some of which may be padding."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.ops import linear
+from metajax.types import Array, Params, PyTree, unpadded
+
+
+class Tokens(NamedTuple):
+    """Sequences of which some tokens are padding: nothing looks at those.
+
+    Attributes:
+      values: `float[n, tokens, features]`.
+      present: `bool[n, tokens]`; the last token is.
+    """
+
+    values: Array
+    present: Array
+
+
+def each(weights: Params, x: Array) -> Array:
+    """A linear layer of each token."""
+    bias = weights["bias"]
+    flat = linear(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weights["kernel"])
+    return (flat + bias[None]).reshape(*x.shape[:-1], len(bias))
+
+
+def sequences(
+    inputs: PyTree, features: int, length: int | None = None
+) -> tuple[Array, Array | None]:
+    """The tokens, and which of them are present; None for all.
+
+    Args:
+      inputs: `[n, tokens, features]`, or `Tokens`.
+      features: that a token must have.
+      length: the number of tokens that there must be; None for any.
+
+    Returns:
+      `float[n, tokens, features]`, and `bool[n, tokens]` or None.
+
+    Raises:
+      InputError: if they are of other shapes than the network is for.
+    """
+    x, _ = unpadded(inputs)
+    values, present = x if isinstance(x, Tokens) else (x, None)
+    shape = jnp.shape(values)
+    if len(shape) != 3 or shape[2] != features or length not in (None, shape[1]):
+        raise InputError(
+            f"this network takes sequences [n, {length or 'tokens'}, {features}], got "
+            f"{shape}; build it for as many features, and for as many tokens or any"
+        )
+    if not shape[1]:
+        raise InputError("this network takes sequences of at least one token, got none")
+    return values, present
