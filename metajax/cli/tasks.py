@@ -42,7 +42,8 @@ class Places:
     """Folder of prepared data; TFDS's own by default."""
     images: Path | None = None
     """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
-    val.csv and test.csv (columns filename, label) with the files in images/."""
+    val.csv and test.csv (columns filename, label) with the files in images/. They are
+    decoded once, and kept so beside the prepared data."""
     stream: bool = False
     """Leave images on the disk and read those that are drawn, for data that the device
     cannot hold; the episodes are the same. `pretrain` takes all of them."""

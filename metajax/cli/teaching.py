@@ -26,7 +26,7 @@ from metajax.cli.presets import CifarData, Config, FolderData, OmniglotData
 from metajax.cli.run import Kept, configured, restored
 from metajax.cli.tasks import Places, build_task
 from metajax.data.decoding import decode_classes
-from metajax.data.listing import list_images
+from metajax.data.listing import list_empty, list_images
 from metajax.errors import InputError
 from metajax.evaluation import Z95
 from metajax.labelling import (
@@ -66,6 +66,11 @@ def teach(
     look = look_of(config, bare_task(config))
     classes = list_images(support, None)
     check_ways(config, classes, support)
+    if support.is_dir() and (empty := list_empty(support)):
+        print(
+            f"warning: no pictures in {', '.join(empty)} of {support}, so no class",
+            file=sys.stderr,
+        )
     config, task, meta, _ = restored(directory, enough_to_build(config), kept)
     print(_counted(classes))
     batch = _read_support(classes, look)

@@ -40,6 +40,14 @@ def list_images(path: Path, split: Split | None) -> Classes:
     return {name: sorted(files) for name, files in sorted(classes.items())}
 
 
+def list_empty(folder: Path) -> list[str]:
+    """The folders in a folder in which there is no image, at any depth; sorted."""
+    inside = filter(_may_be_class, folder.iterdir())
+    return sorted(
+        child.name for child in inside if not any(map(_images, _folders(child)))
+    )
+
+
 class Loose(NamedTuple):
     """What is in a folder of images of no class.
 
@@ -164,11 +172,11 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         seen.add((found.st_dev, found.st_ino))
         yield folder
-        waiting += sorted(
-            child
-            for child in folder.iterdir()
-            if child.is_dir() and not child.name.startswith(".")
-        )
+        waiting += sorted(filter(_may_be_class, folder.iterdir()))
+
+
+def _may_be_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _images(folder: Path) -> list[Path]:

@@ -598,15 +598,16 @@ def test_a_run_of_a_folder_of_colours(tmp_path, capsys):
     assert "pictures of the run's validation classes, in 10" in capsys.readouterr().out
 
 
-def test_bright_ink_is_warned_of(prototypical, folders, tmp_path, capsys):
+def test_odd_support_is_warned_of(prototypical, folders, tmp_path, capsys):
     for path in (folders / "support").rglob("*.png"):
         picture = Image.eval(Image.open(path), lambda x: 255 - x)
         save_as(tmp_path / path.relative_to(folders), picture)
     saved = ["--support", str(tmp_path / "support"), "--save", str(tmp_path / "a")]
+    (tmp_path / "support" / "star" / "old").mkdir(parents=True)
     assert main(["label", str(prototypical), *saved]) == 0
-    assert (
-        "mostly dark, and this run knows dark ink on white" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "mostly dark, and this run knows dark ink on white" in said
+    assert f"no pictures in star of {tmp_path / 'support'}, so no class" in said
 
 
 BESIDE = [name for name, choice in LEARNERS.items() if choice.beside]
