@@ -16,7 +16,8 @@ from metajax.learners.at_once import (
 from metajax.losses import cross_entropy
 from metajax.models.dense import dense
 from metajax.models.several import init_named
-from metajax.models.snail import SIZES, reader
+from metajax.models.snail import SIZES, Reader, reader
+from metajax.ops.precision import dtype_of
 from metajax.types import (
     Array,
     Batch,
@@ -54,7 +55,6 @@ def snail(
     length: int,
     filters: int = 128,
     attention: Sequence[tuple[int, int]] = SIZES,
-    dtype: jnp.dtype | type = jnp.float32,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """Reads embedded examples by causal attention and convolutions, then each query.
@@ -75,7 +75,6 @@ def snail(
         shots, and the query.
       filters: see `metajax.models.snail_network`.
       attention: see there.
-      dtype: of the network's parameters; that of the body's features.
       metrics: see `metajax.maml`.
 
     Returns:
@@ -96,13 +95,21 @@ def snail(
     check_count("ways", ways, least=1)
     check_count("features", features, least=1)
     token = features + ways + 1  # an example, its label, and whether it is a query
-    network = reader(token, length, filters=filters, attention=attention, dtype=dtype)
-    head = dense(network.width, ways, dtype=dtype)
+
+    def of(dtype: jnp.dtype | type) -> tuple[Reader, Model]:
+        network = reader(
+            token, length, filters=filters, attention=attention, dtype=dtype
+        )
+        return network, dense(network.width, ways, dtype=dtype)
+
+    network, head = of(jnp.float32)  # the type matters to `init` alone
 
     def init(key: Array) -> PyTree:
         first, second = jax.random.split(key)
-        model = init_named({"body": network, "head": head}, second)
-        return {"body": body.init(first), "model": model}
+        params = body.init(first)
+        typed, last = of(dtype_of(params))
+        model = init_named({"body": typed, "head": last}, second)
+        return {"body": params, "model": model}
 
     def adapt(meta: PyTree, support: Batch) -> Read:
         params, found = settled(body, meta["body"], support)

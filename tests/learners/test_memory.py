@@ -42,7 +42,6 @@ SNAIL = mj.snail(
     length=7,
     filters=3,
     attention=ATTENTION,
-    dtype=jnp.float64,
 )
 PROCESS = mj.neural_process(ENCODER, DECODER, mj.cross_entropy, ways=WAYS)
 LEARNERS = {"mann": MANN, "snail": SNAIL, "neural-process": PROCESS}
@@ -432,7 +431,7 @@ def test_a_body_of_other_features_is_refused(float64):
     support, _ = task()
     for learner in (
         mj.mann(BODY, WAYS, features=5),
-        mj.snail(BODY, WAYS, features=5, length=8, dtype=jnp.float64),
+        mj.snail(BODY, WAYS, features=5, length=8),
     ):
 
         def ask(key, learner=learner):

@@ -137,14 +137,6 @@ def compared(factory, comparator):
     return build
 
 
-def attentive(model, loss, inner, steps, metrics=None):
-    """SNAIL on the model's body, of blobs and the query."""
-    dtype = dtype_of(model)
-    sizes = {"length": 7, "filters": 3, "attention": [(3, 2), (3, 2)]}
-    build = of_body(mj.snail, features=WIDTH, dtype=dtype, **sizes)
-    return build(model, loss, inner, steps, metrics=metrics)
-
-
 def process(model, loss, inner, steps, metrics=None):
     """Of one input and a Gaussian; the model is the encoder."""
     del inner, steps
@@ -194,7 +186,12 @@ LEARNERS = {
     "mann": Row(
         of_body(mj.mann, features=WIDTH, memory=(5, 3), hidden=6, heads=2), family=BLOBS
     ),
-    "snail": Row(attentive, family=BLOBS),
+    "snail": Row(
+        of_body(
+            mj.snail, features=WIDTH, length=7, filters=3, attention=[(3, 2), (3, 2)]
+        ),
+        family=BLOBS,
+    ),
     "neural-process": Row(process, family=GAUSSIAN, network=of_codes),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
