@@ -77,7 +77,7 @@ def matching(
     loss: Loss = cross_entropy,
     *,
     context: Context | None = None,
-    scale: float = 1.0,
+    scale: float = 10.0,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """Classifies by attention over the support set.
@@ -92,7 +92,8 @@ def matching(
       loss: see `metajax.maml`.
       context: what f and g see of the support set: nothing by default;
         `metajax.learners.full_context(features)` is the paper's other form.
-      scale: s; the paper has 1.
+      scale: s, of the cosines; at the paper's 1 no softmax of them is sure, and it learns
+        much more slowly.
       metrics: see `metajax.maml`.
 
     Returns:
