@@ -83,7 +83,7 @@ def test_a_large_scale_leaves_a_gradient(body, episode):
 
 def test_full_context(body, episode):
     steps, context = 3, learners.full_context(FEATURES, 3)
-    learner = mj.matching(body, WAYS, context=context)
+    learner = mj.matching(body, WAYS, context=context, scale=1.0)
     meta = learner.init(KEY)
     weights = jax.tree.map(np.asarray, meta["context"])
     support, query = features(body, meta, episode)
