@@ -9,6 +9,7 @@ import numpy as np
 
 from metajax.errors import InputError
 from metajax.evaluation import Z95
+from metajax.losses import memberships
 from metajax.sampling import Drawn, as_drawn
 from metajax.types import Array, Batch, Episode, Learner, PyTree, check_count
 
@@ -241,13 +242,13 @@ def balanced_cross_entropy(outputs: Array, targets: Array, *, classes: int) -> A
       classes: how many outputs stand for a class.
 
     Returns:
-      The loss, a scalar in nats.
+      The loss, a scalar in nats; NaN if a label is out of range.
 
     >>> z, y = jnp.array([[2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), jnp.array([0, 1, 1])
     >>> print(f"{balanced_cross_entropy(z, y, classes=2):.4f}")
     0.4100
     """
-    members = jax.nn.one_hot(targets, classes, dtype=outputs.dtype)
+    members = memberships(targets, classes, outputs.dtype)
     counts = jnp.sum(members, axis=0)
     there = jnp.sum(counts > 0).astype(outputs.dtype)
     weights = members / jnp.maximum(counts, jnp.ones_like(counts))[None]

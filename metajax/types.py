@@ -193,18 +193,19 @@ def check_positive(name: str, value: Any) -> float:
     return value
 
 
-def check_share(name: str, value: Any) -> float:
-    """Returns `value` if it is a number in [0, 1).
+def check_share(name: str, value: Any, *, whole: bool = False) -> float:
+    """Returns `value` if it is a number in [0, 1), or in [0, 1] if it may be `whole`.
 
     Raises:
       InputError: if it is not.
     """
     try:
-        good = 0 <= value < 1
+        good = 0 <= value < 1 or (whole and value == 1)
     except TypeError:
         good = False
     if not good:
-        raise InputError(f"{name} must be at least 0 and below 1, got {value!r}")
+        most = "at most" if whole else "below"
+        raise InputError(f"{name} must be at least 0 and {most} 1, got {value!r}")
     return value
 
 

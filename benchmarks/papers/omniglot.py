@@ -6,7 +6,8 @@ At the full budget a row has its paper's inner rates and steps, meta-batch, oute
 optimizer and length, as near as a preset comes to them, and MAML's where they are not
 known. It departs in this: 5 training queries a class in every row; a linear head on all
 features, where Finn's averages them first; strides in place of pooling; Reptile's rate
-falls along a cosine, and its figure is the transductive one of 5-way 1-shot's settings.
+falls along a cosine, and its figure is the transductive one of 5-way 1-shot's settings;
+matching networks and MANN read cosines at a scale of 10, not 1.
 The small budget is one for all rows, minutes on a CPU: 2,000 meta-steps of 8 tasks (of
 2 at 20 ways, as many images), Conv4 of 32 filters, Adam at 2e-3 with a cosine.
 """

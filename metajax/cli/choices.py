@@ -215,6 +215,7 @@ class Choice(NamedTuple):
       fewer_ways: whether it may be trained on tasks of fewer ways, padded.
       any_ways: whether it may be trained at other ways than it is tested at.
       steps: whether it has an inner loop.
+      starts_head: whether a network's own head is where it starts.
       beside: whether a query alone needs the support set beside itself, as its network
         cannot settle on that.
       episodes: `episodes(sampler) -> sampler`, what it is trained and tested on.
@@ -227,6 +228,7 @@ class Choice(NamedTuple):
     fewer_ways: bool = True
     any_ways: bool = False
     steps: bool = True
+    starts_head: bool = True
     beside: bool = False
     episodes: Callable[[Sampler], Sampler] = as_drawn
 
@@ -246,6 +248,7 @@ def at_once(
         fewer_ways=fewer_ways,
         any_ways=True,
         steps=False,
+        starts_head=False,
     )
 
 
@@ -265,7 +268,9 @@ LEARNERS: dict[LearnerName, Choice] = {
     "anil": Choice(by_optimizer(learners.anil)),
     "boil": Choice(by_optimizer(learners.boil)),
     "reptile": Choice(by_optimizer(learners.reptile), changes=("rate",)),
-    "proto-maml": Choice(by_optimizer(learners.proto_maml), any_ways=True),
+    "proto-maml": Choice(
+        by_optimizer(learners.proto_maml), any_ways=True, starts_head=False
+    ),
     "imaml": Choice(imaml, changes=("rate",)),
     "cavia": Choice(by_optimizer(partial(learners.cavia, context=CONTEXT)), CONTEXT),
     "meta-sgd": Choice(

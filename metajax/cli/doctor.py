@@ -12,6 +12,7 @@ import optax
 
 import metajax
 from metajax.cli.prepared import BUILDERS, find_prepared
+from metajax.errors import InputError
 from metajax.gradients import exact, reverse
 from metajax.learners import maml
 from metajax.losses import cross_entropy, mse
@@ -59,8 +60,7 @@ def doctor(data_dir: Path | None = None) -> bool:
     print(f"  {available_bytes() / 2**30:.1f} GiB of memory free")
     print("data")
     for name in BUILDERS:
-        found, why = find_prepared(name, data_dir)
-        print(f"  {name}: {why or f'prepared in {found}'}")
+        print(f"  {name}: {_where(name, data_dir)}")
     print("the exact meta-gradient, in float64")
     began = time.perf_counter()
     well = all([_check(*case) for case in _cases()])
@@ -74,6 +74,13 @@ def _version(name: str) -> str:
     except metadata.PackageNotFoundError:
         needed = NEEDED.get(name)
         return f"not installed{f' ({needed})' if needed else ''}"
+
+
+def _where(name: str, data_dir: Path | None) -> str:
+    try:
+        return f"prepared in {find_prepared(name, data_dir)}"
+    except InputError as error:
+        return str(error)
 
 
 def _cases() -> list[tuple[str, Model, Loss, Episode]]:

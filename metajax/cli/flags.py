@@ -2,43 +2,53 @@
 
 from collections.abc import Sequence
 
-from metajax.cli.presets import Config, LearnerName
+from metajax.cli.choices import LEARNERS
+from metajax.cli.presets import LearnerName
+from metajax.errors import InputError
 
-OF_A_LOOP = "--inner.", "--evaluation.steps", "--model.head"
-OF_ONE: dict[str, LearnerName] = {
-    "--inner.strength": "imaml",
-    "--inner.damping": "imaml",
-}
+OF_A_LOOP = "--inner.", "--evaluation.steps"
+OF_IMAML = "--inner.strength", "--inner.damping"
+OTHERWISE = "--inner.backbone"  # refused by what builds the learner, in other words
 
 
-def idle_flag(argv: Sequence[str], config: Config) -> str | None:
-    """A flag that a configuration's learner has no use for, and why.
+def check_flags(argv: Sequence[str], learner: LearnerName) -> None:
+    """Refuses flags that a learner has no use for.
 
-    The configuration cannot tell: it has a value of each, given or not.
+    The configuration that they make cannot tell: it has a value of each, given or not.
 
     Args:
       argv: the command's arguments.
-      config: what they make.
+      learner: which one they train.
 
-    Returns:
-      What is wrong, in a line; None if nothing is.
-
-    >>> from dataclasses import replace
-    >>> from metajax.cli.presets import PRESETS
-    >>> config = replace(PRESETS["glyphs"], learner="prototypical")
-    >>> idle_flag(["train", "glyphs", "--inner.steps", "5"], config)
-    '--inner.steps is not for prototypical, which has no inner loop; leave it out'
+    Raises:
+      InputError: if there is one.
     """
-    from metajax.cli.choices import LEARNERS  # JAX with it: only once it is needed
-
-    learner = config.learner
-    for arg in argv:
-        flag = arg.partition("=")[0].replace("_", "-")
-        if flag.startswith(OF_A_LOOP) and not LEARNERS[learner].steps:
-            return f"{flag} is not for {learner}, which has no inner loop; leave it out"
-        if OF_ONE.get(flag, learner) != learner:
-            return (
-                f"{flag} is not for {learner}; leave it out, or take --learner "
-                f"{OF_ONE[flag]}"
+    for flag in map(_name, argv):
+        if flag == OTHERWISE:
+            continue
+        if flag.startswith(OF_A_LOOP):
+            check_loop(flag, learner)
+        if flag in OF_IMAML and learner != "imaml":
+            raise InputError(
+                f"{flag} is not for {learner}; leave it out, or take --learner imaml"
             )
-    return None
+        if flag == "--model.head" and not LEARNERS[learner].starts_head:
+            raise InputError(
+                f"{flag} is not for {learner}, which makes its own head; leave it out"
+            )
+
+
+def check_loop(flag: str, learner: LearnerName) -> None:
+    """Refuses a flag of an inner loop for a learner that has none.
+
+    Raises:
+      InputError: if it has none.
+    """
+    if not LEARNERS[learner].steps:
+        raise InputError(
+            f"{flag} is not for {learner}, which has no inner loop; leave it out"
+        )
+
+
+def _name(arg: str) -> str:
+    return arg.partition("=")[0].replace("_", "-")

@@ -69,7 +69,7 @@ class Labeller(NamedTuple):
     taught: PyTree
     temperature: float
     expected: tuple[str, ...]
-    backbone: Params | None = None
+    backbone: Params | None
 
     def shares(self, images: np.ndarray) -> Array:
         """The probability of each class, `float32[n, classes]`, of `uint8[n, ...]`."""
@@ -151,12 +151,12 @@ def backbone_of(config: Config, task: Task) -> Params | None:
     """The pre-trained parameters that a run's learner is built on, if it is.
 
     Raises:
-      InputError: if they are not at hand, or of another body.
+      InputError: if their file cannot be read, or is of another body.
     """
     given = config.inner.backbone
-    if not has_backbone(config) or given is None:
+    if not has_backbone(config):
         return None
-    return read_body(Path(given), body_of(config, task))
+    return read_body(None if given is None else Path(given), body_of(config, task))
 
 
 def build_alone(

@@ -15,7 +15,6 @@ import tyro
 from absl import logging
 
 import metajax
-from metajax.cli.flags import idle_flag
 from metajax.cli.interrupt import Stopped
 from metajax.cli.machine import Machine, a_device_for_each_core, end_now, several
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
@@ -338,9 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args=argv,
     )
     try:
-        if isinstance(command, Train | Plan):
-            if wrong := idle_flag(argv, command.preset.config):
-                raise InputError(wrong)
+        _check_idle(argv, command)
         command()
     except (InputError, NonFiniteError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -376,6 +373,17 @@ def console() -> int:
 
 def _warn(message: Warning | str, *_: Any) -> None:
     print(f"warning: {message}", file=sys.stderr)
+
+
+def _check_idle(argv: Sequence[str], command: Any) -> None:
+    """Refuses flags that would do nothing, but for a run that began with them."""
+    if not isinstance(command, Train | Plan):
+        return
+    run = command.preset
+    if not (run.run_dir / "config.json").exists():
+        from metajax.cli.flags import check_flags
+
+        check_flags(argv, run.config.learner)
 
 
 def _unknown_preset(argv: Sequence[str]) -> str | None:

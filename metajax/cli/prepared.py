@@ -1,41 +1,30 @@
-"""Data sets that are prepared once: whether they are."""
+"""Data sets that are prepared once: where they are."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from metajax.data.cifar import builder_class as cifar100
+from metajax.data.omniglot import builder_class as omniglot
+from metajax.data.preparing import make_builder
+from metajax.errors import InputError
+
+BUILDERS = {"omniglot": omniglot, "cifar100": cifar100}
 
 
-def _omniglot() -> Any:
-    from metajax.data.omniglot_builder import OmniglotCharacters
-
-    return OmniglotCharacters
-
-
-def _cifar100() -> Any:
-    from metajax.data.cifar_builder import Cifar100Classes
-
-    return Cifar100Classes
-
-
-# Imported when they are asked for: they need TFDS, which other data do without.
-BUILDERS: dict[str, Callable[[], Any]] = {"omniglot": _omniglot, "cifar100": _cifar100}
-
-
-def find_prepared(name: str, data_dir: Path | None) -> tuple[Path | None, str]:
-    """Where the data of a name are prepared, or why they are not.
+def find_prepared(name: str, data_dir: Path | None) -> Path:
+    """Where the data of a name are prepared.
 
     Args:
       name: of `BUILDERS`.
       data_dir: the folder of prepared data; TFDS's own by default.
 
     Returns:
-      The folder and "", or None and what to do.
+      Their folder.
+
+    Raises:
+      InputError: if they are not, or a package is missing.
     """
-    try:
-        make = BUILDERS[name]()
-    except ModuleNotFoundError as error:
-        return None, f"{error.name} is not installed"
-    builder = make(data_dir=data_dir and str(data_dir))
-    if builder.is_prepared():
-        return Path(builder.data_dir), ""
-    return None, f"not prepared: metajax data prepare {name}"
+    builder = make_builder(name, BUILDERS[name], archives=None, data_dir=data_dir)
+    if not builder.is_prepared():
+        there = "" if data_dir is None else f" --data-dir {data_dir}"
+        raise InputError(f"not prepared: metajax data prepare {name}{there}")
+    return Path(builder.data_dir)

@@ -38,7 +38,7 @@ from metajax.cli.build import (
     build_schedule,
     task_of,
 )
-from metajax.cli.choices import LEARNERS
+from metajax.cli.flags import check_loop
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config, Evaluating
@@ -196,12 +196,9 @@ def evaluate_run(
     kept: Kept = "last",
 ) -> None:
     """Evaluates a checkpoint of a run, by the run's own settings but `changes`."""
+    if "steps" in changes:
+        check_loop("--steps", configured(directory).learner)
     config, task, meta, step = restored(directory, places, kept)
-    if "steps" in changes and not LEARNERS[config.learner].steps:
-        raise InputError(
-            f"--steps is not for {config.learner}, which has no inner loop; leave it "
-            "out"
-        )
     settings = replace(config.evaluation, **changes)
     check_config(replace(config, evaluation=settings))
     best = None if kept == "last" else step
@@ -272,14 +269,15 @@ def check_config(config: Config) -> None:
     for name, value in (
         ("inner.batch", inner.batch),
         ("data.train-shots", config.data.train_shots),
-        ("augment.fewest-ways", config.augment.fewest_ways),
         ("augment.fewest-shots", config.augment.fewest_shots),
     ):
         check_count(f"--{name}", 1 if value is None else value, least=1)
-    for name in ("ways", "train_ways"):  # of one class all are right, untaught
-        value = getattr(config.data, name, None)
-        flag = f"--data.{name.replace('_', '-')}"
-        check_count(flag, 2 if value is None else value, least=2)
+    for name, value in (  # of one class all are right, untaught
+        ("data.ways", getattr(config.data, "ways", None)),
+        ("data.train-ways", getattr(config.data, "train_ways", None)),
+        ("augment.fewest-ways", config.augment.fewest_ways),
+    ):
+        check_count(f"--{name}", 2 if value is None else value, least=2)
     for name, value in (("seed", config.seed), ("evaluation.seed", evaluation.seed)):
         check_seed(f"--{name}", value)
     for name, value in (

@@ -65,12 +65,12 @@ def teach(
     config = configured(directory)
     look = look_of(config, bare_task(config))
     classes = list_images(support, None)
-    check_ways(config, classes, support)
-    if support.is_dir() and (empty := list_empty(support)):
+    if empty := list_empty(support, classes):
         print(
             f"warning: no pictures in {', '.join(empty)} of {support}, so no class",
             file=sys.stderr,
         )
+    check_ways(config, classes, support)
     config, task, meta, _ = restored(directory, enough_to_build(config), kept)
     print(_counted(classes))
     batch = _read_support(classes, look)
@@ -174,14 +174,13 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
     Returns:
       The tasks; or why there are none, where the data are not at hand or too few.
     """
-    if why := _missing(config, places):
-        return Held(why=why)
     shots = [min(n, SHOTS) for n in shots]
     ways, most = len(shots), max(shots)
     data = replace(
         config.data, ways=ways, shots=most, train_ways=None, train_shots=None
     )
     try:
+        _check_at_hand(config, places)
         sampler = build_task(data, places).episodes("validation", QUERIES)
     except InputError as error:
         return Held(why=str(error))
@@ -191,14 +190,17 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
     return Held(Drawn(chosen.draw(jax.random.key(config.seed), tasks), chosen), tasks)
 
 
-def _missing(config: Config, places: Places) -> str:
-    """What keeps a run's own data from being read, if anything does."""
+def _check_at_hand(config: Config, places: Places) -> None:
+    """Checks that a run's own data can be read without preparing any.
+
+    Raises:
+      InputError: if they cannot.
+    """
     if isinstance(config.data, FolderData) and places.images is None:
-        return "they are a folder of yours: give it by --run-images DIR"
+        raise InputError("they are a folder of yours: give it by --run-images DIR")
     name = {OmniglotData: "omniglot", CifarData: "cifar100"}.get(type(config.data))
-    if name is None or places.archives is not None:
-        return ""
-    return find_prepared(name, places.data_dir)[1]
+    if name is not None and places.archives is None:
+        find_prepared(name, places.data_dir)
 
 
 def calibrated(

@@ -192,10 +192,11 @@ def prepare_cifar100(
     Raises:
       InputError: see there.
     """
-    return prepare("CIFAR-100", _builder, archives=archives, data_dir=data_dir)
+    return prepare("CIFAR-100", builder_class, archives=archives, data_dir=data_dir)
 
 
-def _builder() -> "type[Cifar100Classes]":
+def builder_class() -> "type[Cifar100Classes]":
+    """The TFDS builder's class, imported with TFDS, which other data do without."""
     from metajax.data.cifar_builder import Cifar100Classes
 
     return Cifar100Classes

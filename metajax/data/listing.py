@@ -40,12 +40,17 @@ def list_images(path: Path, split: Split | None) -> Classes:
     return {name: sorted(files) for name, files in sorted(classes.items())}
 
 
-def list_empty(folder: Path) -> list[str]:
-    """The folders in a folder in which there is no image, at any depth; sorted."""
-    inside = filter(_may_be_class, folder.iterdir())
-    return sorted(
-        child.name for child in inside if not any(map(_images, _folders(child)))
-    )
+def list_empty(folder: Path, classes: Classes) -> list[str]:
+    """The folders that would be classes if there were an image in them; sorted.
+
+    None where a table says the classes of the files.
+    """
+    for name, files in classes.items():
+        if any(path.parent != folder / name for path in files):
+            return []
+    inner = (path for path in _folders(folder) if path != folder)
+    empty = (path for path in inner if not _inside(path) and not _images(path))
+    return sorted(path.relative_to(folder).as_posix() for path in empty)
 
 
 class Loose(NamedTuple):
@@ -172,11 +177,16 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         seen.add((found.st_dev, found.st_ino))
         yield folder
-        waiting += sorted(filter(_may_be_class, folder.iterdir()))
+        waiting += sorted(_inside(folder))
 
 
-def _may_be_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _inside(folder: Path) -> list[Path]:
+    """The folders in a folder."""
+    return [
+        child
+        for child in folder.iterdir()
+        if child.is_dir() and not child.name.startswith(".")
+    ]
 
 
 def _images(folder: Path) -> list[Path]:

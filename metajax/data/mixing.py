@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from metajax.data.augmentation import Transform
 from metajax.data.transforms import form
 from metajax.errors import InputError
-from metajax.losses import memberships
+from metajax.losses import probabilities
 from metajax.types import Array, Batch, Episode, PyTree, check_count, check_positive
 
 
@@ -106,11 +106,12 @@ def _mixed(key: Array, alpha: float, batch: Batch, others: Batch) -> Batch:
 
 
 def _soft(name: str, batch: Batch, ways: int) -> Batch:
-    """The batch with probabilities for targets, NaN for a label out of range."""
+    """The batch with probabilities for targets, NaN for those of no class."""
     inputs, targets = batch
     _check_floating(name, inputs)
     _check_targets(name, targets, ways)
-    return Batch(inputs, memberships(targets, ways, jnp.result_type(float)))
+    p = probabilities(targets, ways, jnp.result_type(float))
+    return Batch(inputs, jnp.where(jnp.sum(p, 1, keepdims=True) > 0, p, jnp.nan))
 
 
 def _check_numbers(alpha: float, ways: int) -> None:

@@ -95,10 +95,11 @@ def prepare_omniglot(
     Raises:
       InputError: see `omniglot`.
     """
-    return prepare("Omniglot", _builder, archives=archives, data_dir=data_dir)
+    return prepare("Omniglot", builder_class, archives=archives, data_dir=data_dir)
 
 
-def _builder() -> "type[OmniglotCharacters]":
+def builder_class() -> "type[OmniglotCharacters]":
+    """The TFDS builder's class, imported with TFDS, which other data do without."""
     from metajax.data.omniglot_builder import OmniglotCharacters
 
     return OmniglotCharacters

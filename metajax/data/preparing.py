@@ -10,6 +10,11 @@ from metajax.errors import InputError
 class Builder(Protocol):
     """A TFDS builder that can see whether it will find its source."""
 
+    @property
+    def data_dir(self) -> Any:
+        """Where its prepared data are, or will be."""
+        ...
+
     def is_prepared(self) -> bool:
         """Whether there is nothing to do."""
         ...
@@ -26,14 +31,14 @@ class Builder(Protocol):
 B = TypeVar("B", bound=Builder)
 
 
-def prepare(
+def make_builder(
     what: str,
     load: Callable[[], Callable[..., B]],
     *,
     archives: str | Path | None,
     data_dir: str | Path | None,
 ) -> B:
-    """Prepares a data set unless it is prepared already, and returns its TFDS builder.
+    """The TFDS builder of a data set.
 
     Args:
       what: its name.
@@ -42,7 +47,7 @@ def prepare(
       data_dir: where the prepared data are kept; TFDS's own folder by default.
 
     Raises:
-      InputError: if a package is missing, or as the builder's `check_source` says.
+      InputError: if a package is missing.
     """
     try:
         make = load()
@@ -51,7 +56,22 @@ def prepare(
             f"{what} needs {error.name}, which is not installed: "
             "pip install tensorflow-datasets array_record importlib_resources"
         ) from error
-    builder = make(data_dir=data_dir and str(data_dir), archives=archives)
+    return make(data_dir=data_dir and str(data_dir), archives=archives)
+
+
+def prepare(
+    what: str,
+    load: Callable[[], Callable[..., B]],
+    *,
+    archives: str | Path | None,
+    data_dir: str | Path | None,
+) -> B:
+    """Prepares a data set unless it is prepared already; see `make_builder`.
+
+    Raises:
+      InputError: if a package is missing, or as the builder's `check_source` says.
+    """
+    builder = make_builder(what, load, archives=archives, data_dir=data_dir)
     if not builder.is_prepared():
         builder.check_source()
     builder.download_and_prepare(file_format="array_record")

@@ -100,14 +100,15 @@ def mann(
     `metajax.data.shuffle_support`).
 
     Args:
-      body: the embedding φ, see `metajax.prototypical`; its features are flattened.
+      body: the embedding φ, see `metajax.prototypical`; its features are flattened, and
+        its parameters' type is that of the network (float32 if it has none).
       ways: the number of classes, and of outputs: test with as many as in training.
       loss: see `metajax.maml`.
       features: the number of the body's features.
       memory: the number of slots, and of numbers in each.
       hidden: the controller's units.
       heads: that read and write; no more than the slots.
-      decay: γ, in [0, 1).
+      decay: γ, in [0, 1].
       scale: s, of the cosines; at the paper's 1 a head reads all slots nearly alike.
       metrics: see `metajax.maml`.
 
@@ -138,7 +139,7 @@ def mann(
         raise InputError(f"memory must be (slots, numbers in each), got {memory!r}")
     slots, size = (check_count("a size of memory", n, least=1) for n in memory)
     check_count("heads", heads, least=1, most=slots)
-    check_share("decay", decay)
+    check_share("decay", decay, whole=True)
     check_positive("scale", scale)
     advance = partial(step, decay=decay, scale=scale)
 

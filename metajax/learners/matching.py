@@ -92,8 +92,8 @@ def matching(
       loss: see `metajax.maml`.
       context: what f and g see of the support set: nothing by default;
         `metajax.learners.full_context(features)` is the paper's other form.
-      scale: s, of the cosines; at the paper's 1 no softmax of them is sure, and it learns
-        much more slowly.
+      scale: s, of the cosines; at the paper's 1 no softmax of them is sure, and it
+        learns much more slowly.
       metrics: see `metajax.maml`.
 
     Returns:
@@ -139,7 +139,7 @@ def matching(
     return at_once(init, adapt, predict, loss, metrics)
 
 
-def log_attention(queries: Array, examples: Embedded, scale: float = 1.0) -> Array:
+def log_attention(queries: Array, examples: Embedded, scale: float) -> Array:
     """The logarithm of the weight of each support example for each query, by cosines.
 
     Args:

@@ -67,7 +67,8 @@ def snail(
     (`metajax.data.augmented` with `metajax.data.shuffle_support`).
 
     Args:
-      body: the embedding φ, see `metajax.prototypical`; its features are flattened.
+      body: the embedding φ, see `metajax.prototypical`; its features are flattened, and
+        its parameters' type is that of the network (float32 if it has none).
       ways: the number of classes, and of outputs: test with as many as in training.
       loss: see `metajax.maml`.
       features: the number of the body's features.
@@ -96,19 +97,17 @@ def snail(
     check_count("features", features, least=1)
     token = features + ways + 1  # an example, its label, and whether it is a query
 
-    def of(dtype: jnp.dtype | type) -> tuple[Reader, Model]:
-        network = reader(
-            token, length, filters=filters, attention=attention, dtype=dtype
-        )
-        return network, dense(network.width, ways, dtype=dtype)
+    def networks(dtype: jnp.dtype | type) -> tuple[Reader, Model]:
+        body = reader(token, length, filters=filters, attention=attention, dtype=dtype)
+        return body, dense(body.width, ways, dtype=dtype)
 
-    network, head = of(jnp.float32)  # the type matters to `init` alone
+    network, head = networks(jnp.float32)  # the type matters to `init` alone
 
     def init(key: Array) -> PyTree:
         first, second = jax.random.split(key)
         params = body.init(first)
-        typed, last = of(dtype_of(params))
-        model = init_named({"body": typed, "head": last}, second)
+        typed = networks(dtype_of(params))
+        model = init_named({"body": typed[0], "head": typed[1]}, second)
         return {"body": params, "model": model}
 
     def adapt(meta: PyTree, support: Batch) -> Read:

@@ -205,7 +205,10 @@ def test_what_is_read_in_order_is_shuffled():
         ("r2d2", ["--data.train-ways", "1"], "must be a whole number of at least 2"),
         ("maml", ["--data.ways", "1"], "--data.ways must be a whole number of at"),
         ("r2d2", ["--inner.batch=3"], "--inner.batch is not for r2d2, which has no"),
-        ("mann", ["--model.head", "zero"], "--model.head is not for mann, which has"),
+        ("mann", ["--evaluation.steps", "2"], "--evaluation.steps is not for mann"),
+        ("mann", ["--inner.backbone", "x"], "not for mann; leave it out, or take"),
+        ("proto-maml", ["--model.head", "zero"], "which makes its own head; leave it"),
+        ("r2d2", ["--augment.fewest-ways", "1"], "must be a whole number of at least"),
         ("maml", ["--inner.damping", "1"], "for maml; leave it out, or take --learner"),
         ("relation", ["--loss", "sum-over-ways"], "--loss must be mean for these"),
         ("siamese", ["--model.halvings", "5"], "halvings must be at most 4, got 5"),
@@ -215,6 +218,16 @@ def test_what_a_learner_does_not_take(tmp_path, capsys, learner, flags, message)
     assert glyphs(tmp_path / "run", *flags, learner=learner) == 1
     assert message in error(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_flags_that_would_do_nothing(tmp_path, capsys):
+    assert main(["plan", "glyphs", "--learner", "mann", "--inner.rate", "1"]) == 1
+    assert "--inner.rate is not for mann" in error(capsys)
+    # A run that began with one goes on by the same command.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert glyphs(tmp_path / "run", "--inner.steps", "5", learner="mann") == 1
+    assert "no inner loop" not in error(capsys)
 
 
 def test_regression_has_no_classes(tmp_path, capsys):

@@ -10,7 +10,8 @@ def test_a_healthy_place(capsys, tmp_path):
     said = capsys.readouterr().out
     assert f"metajax {mj.__version__}" in said and "flatbuffers" in said
     for name in ("omniglot", "cifar100"):
-        assert f"{name}: not prepared: metajax data prepare {name}" in said
+        hint = f"metajax data prepare {name} --data-dir {tmp_path}"
+        assert f"{name}: not prepared: {hint}" in said
     assert said.count("to reverse over reverse") == 2
     assert said.splitlines()[-1].startswith("well, in ")
 

@@ -498,7 +498,7 @@ def test_data_that_are_not_at_hand(
     directory = begun(tmp_path / "run", replace(config, learner="prototypical"))
     why = "are not used (not prepared: metajax data prepare omniglot"
     if missing:
-        why = "tensorflow_datasets is not installed"
+        why = "omniglot needs tensorflow_datasets, which is not installed: pip"
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
         builder = "metajax.data.omniglot_builder"
         monkeypatch.delitem(sys.modules, builder, raising=False)
@@ -603,7 +603,7 @@ def test_odd_support_is_warned_of(prototypical, folders, tmp_path, capsys):
         picture = Image.eval(Image.open(path), lambda x: 255 - x)
         save_as(tmp_path / path.relative_to(folders), picture)
     saved = ["--support", str(tmp_path / "support"), "--save", str(tmp_path / "a")]
-    (tmp_path / "support" / "star" / "old").mkdir(parents=True)
+    (tmp_path / "support" / "star").mkdir()
     assert main(["label", str(prototypical), *saved]) == 0
     said = capsys.readouterr().err
     assert "mostly dark, and this run knows dark ink on white" in said

@@ -117,6 +117,13 @@ def test_a_label_out_of_range_is_not_hidden():
         assert np.isnan(targets[1:]).all()
 
 
+def test_a_row_without_a_label_is_no_mixture():
+    batch = BATCH(jnp.ones((3, 1)), jnp.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]))
+    for transform in (mixup(1.0, 2), metamix(1.0, 2)):
+        targets = transform(KEY, EPISODE(batch, batch)).query.targets
+        assert np.isnan(targets[1]).all()
+
+
 @pytest.mark.parametrize("shape", [(9, 9, 2), (8, 6, 1)])
 def test_moving_is_bilinear_sampling(float64, shape):
     image = np.asarray(jax.random.normal(KEY, shape, jnp.float64))

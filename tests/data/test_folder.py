@@ -13,6 +13,7 @@ from PIL import Image
 import metajax as mj
 from metajax.data import decoding, image_episodes, image_folder
 from metajax.data.folder import LARGEST_SIDE
+from metajax.data.listing import list_empty, list_images
 from tests.helpers import write_image
 
 SIZE = (4, 6)
@@ -555,3 +556,21 @@ def test_nowhere_to_keep(tmp_path, small_disk):
     disk = small_disk(8)
     assert "choose another folder" in refused(folder, cache=disk)
     assert not list(disk.iterdir()), "nothing is left"
+
+
+def test_folders_without_an_image_are_no_classes(tmp_path):
+    write_image(tmp_path / "an" / "cat" / "a.png", 7)
+    for empty in ("an/dog", "bird/old", ".hidden"):
+        (tmp_path / empty).mkdir(parents=True)
+    (tmp_path / "an" / "dog" / "x.heic").touch()
+    classes = list_images(tmp_path, None)
+    assert list(classes) == ["an/cat"]
+    assert list_empty(tmp_path, classes) == ["an/dog", "bird/old"]
+
+
+def test_a_table_says_which_classes_there_are(tmp_path):
+    write_image(tmp_path / "images" / "a.png", 7)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "labels.csv").write_text("filename,label\na.png,cat\n")
+    for given in (tmp_path, tmp_path / "labels.csv"):
+        assert list_empty(given, list_images(given, None)) == []

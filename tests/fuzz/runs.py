@@ -409,7 +409,8 @@ def _labeller() -> Labeller:
     support = Batch(np.ones((4, 28, 28, 1), "f4"), np.array([0, 1, 2, 2], np.int32))
     taught = alone.adapt(alone.learner.init(jax.random.key(0)), support)
     look, expected = look_of(config, task), ("expect 90 %",)
-    return Labeller(config, ("a", "b", "c"), 4, alone, look, taught, 1.5, expected)
+    classes = "a", "b", "c"
+    return Labeller(config, classes, 4, alone, look, taught, 1.5, expected, None)
 
 
 @functools.cache

@@ -416,7 +416,7 @@ def test_bad_input_is_refused():
     with pytest.raises(mj.InputError, match=r"memory must be \(slots, numbers"):
         mj.mann(BODY, 2, features=4, memory=128)  # pyright: ignore
     with pytest.raises(
-        mj.InputError, match="decay must be at least 0 and below 1, got 1.5"
+        mj.InputError, match="decay must be at least 0 and at most 1, got 1.5"
     ):
         mj.mann(BODY, 2, features=4, decay=1.5)
     with pytest.raises(mj.InputError, match="scale must be"):
@@ -425,6 +425,12 @@ def test_bad_input_is_refused():
         mj.models.snail_network(2, 2, 5, attention=[])
     with pytest.raises(mj.InputError, match="length must be a whole number"):
         mj.models.snail_network(2, 2, 0)
+
+
+def test_a_sequence_has_a_token():
+    network = mj.models.snail_network(2, 2, 5, filters=1, attention=[(1, 1)])
+    with pytest.raises(mj.InputError, match="at least one token, got none"):
+        network.apply(network.init(KEY), jnp.zeros((3, 0, 2)))
 
 
 def test_a_body_of_other_features_is_refused(float64):

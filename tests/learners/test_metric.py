@@ -52,10 +52,20 @@ def test_attention_sums_to_one_and_passes_over_padding(float64):
     present = jnp.array([True, True, False, True])
     x = jax.random.normal(keys[0], (4, 5), jnp.float64)
     examples = embedded(x, Padded(labels, present), WAYS)
-    weights = log_attention(jax.random.normal(keys[1], (7, 5), jnp.float64), examples)
+    weights = log_attention(
+        jax.random.normal(keys[1], (7, 5), jnp.float64), examples, 1.0
+    )
     weights = jnp.exp(weights)
     np.testing.assert_allclose(jnp.sum(weights, 1), 1, rtol=1e-12)
     assert not np.any(weights[:, 2]) and np.all(weights[:, :2] > 0)
+
+
+def test_padding_may_have_any_label(float64):
+    x, labels = jnp.ones((3, 2)), jnp.array([1, -1, 7])
+    first = jnp.array([True, False, False])
+    members = embedded(x, Padded(labels, first), 2).members
+    np.testing.assert_array_equal(members, [[0, 1], [0, 0], [0, 0]])
+    assert np.isnan(embedded(x, labels, 2).members[1:]).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])
