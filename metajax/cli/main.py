@@ -380,7 +380,8 @@ def _check_idle(argv: Sequence[str], command: Any) -> None:
     if not isinstance(command, Train | Plan):
         return
     run = command.preset
-    if not (run.run_dir / "config.json").exists():
+    begun = isinstance(command, Train) and (run.run_dir / "config.json").exists()
+    if not begun:
         from metajax.cli.flags import check_flags
 
         check_flags(argv, run.config.learner)

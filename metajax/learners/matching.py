@@ -151,7 +151,7 @@ def log_attention(queries: Array, examples: Embedded, scale: float) -> Array:
       log a, `float[m, n]`; the rows of a sum to one.
 
     >>> examples = Embedded(jnp.eye(2), jnp.eye(2), jnp.ones(2))
-    >>> jnp.exp(log_attention(jnp.array([[3.0, 3.0]]), examples))
+    >>> jnp.exp(log_attention(jnp.array([[3.0, 3.0]]), examples, scale=1.0))
     Array([[0.5, 0.5]], dtype=float32)
     """
     labelled = jnp.sum(examples.members, 1) > 0

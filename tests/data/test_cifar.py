@@ -262,5 +262,5 @@ def test_download(small, tmp_path, monkeypatch):
 
 def test_unknown_split():
     for load in (cifar_fs, fc100):
-        with pytest.raises(mj.InputError, match="one of train, validation, test"):
+        with pytest.raises(mj.InputError, match='one of "train", "validation", "test"'):
             load("val")

@@ -119,5 +119,5 @@ def test_bfloat16_leaves_labels_alone():
 
 
 def test_refuses_other_precisions():
-    with pytest.raises(mj.InputError, match="float32, tensorfloat32, bfloat16"):
+    with pytest.raises(mj.InputError, match='"float32", "tensorfloat32", "bfloat16"'):
         mj.in_precision(mj.mlp(), "float16")  # pyright: ignore
