@@ -94,8 +94,8 @@ class TensorBoard:
 class Progress:
     """A progress bar on a terminal, a line every `seconds` elsewhere.
 
-    Both show the step, the loss, the accuracy if there is one, tasks a second, and the
-    time left.
+    Both show the step, the loss, the accuracy if there is one, tasks a second since the
+    first time that they were shown, before which JAX compiles, and the time left.
 
     Args:
       steps: meta-steps in all.
@@ -127,11 +127,8 @@ class Progress:
 
     def start(self, state: TrainState) -> None:
         """Sets the clock."""
-        self._first, self._began, self._said = (
-            int(state.step),
-            time.monotonic(),
-            -math.inf,
-        )
+        self._first, self._began = int(state.step), time.monotonic()
+        self._said, self._warm = -math.inf, False
         text = f"step {self._first}/{self._steps} compiling"
         if not self._console.is_terminal and self._first < self._steps:
             self._console.print(text, highlight=False)
@@ -146,9 +143,11 @@ class Progress:
         if not self._console.is_terminal and due:
             self._said = now
             self._console.print(text, highlight=False, soft_wrap=True)
+        if not self._warm:
+            self._first, self._began, self._warm = step, now, True
 
     def _line(self, step: int, means: Mapping[str, float], elapsed: float) -> str:
-        rate = (step - self._first) / elapsed
+        rate = (step - self._first) / max(elapsed, 1e-9)
         left = math.ceil((self._steps - step) / rate)
         parts = [f"step {step}/{self._steps}", f"loss {means['loss']:.4f}"]
         if "accuracy" in means:

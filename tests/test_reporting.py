@@ -77,5 +77,13 @@ def test_plain_lines_where_there_is_no_terminal():
     assert lines[2].startswith("step 10/10") and lines[2].endswith("0:00:00 left")
 
 
+def test_the_rate_is_without_the_first_dispatch(monkeypatch):
+    """In which JAX compiles."""
+    clock = iter([0.0, 100.0, 101.0])
+    monkeypatch.setattr("metajax.reporting.time.monotonic", lambda: next(clock))
+    lines = show(terminal=False).splitlines()
+    assert "0 tasks/s  0:06:40 left" in lines[1] and "32 tasks/s" in lines[2]
+
+
 def test_a_bar_on_a_terminal():
     assert "\x1b[" in show(terminal=True) and "tasks/s" in show(terminal=True)

@@ -135,7 +135,9 @@ def _passed_over(others: Counter[str]) -> str:
         return ""
     kinds = [kind for kind, _ in others.most_common(KINDS)]
     more = ["..."] if len(others) > KINDS else []
-    return f"; {others.total()} other files are passed over ({', '.join(kinds + more)})"
+    count = others.total()
+    are = "other file is" if count == 1 else "other files are"
+    return f"; {count} {are} passed over ({', '.join(kinds + more)})"
 
 
 class Row(NamedTuple):

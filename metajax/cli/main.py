@@ -252,7 +252,9 @@ class Label:
                     "--from FILE holds the run and its classes; leave out the run, its "
                     "data and --support"
                 )
-            label(load(self.source), targets, files)
+            labeller = load(self.source)
+            print(*labeller.expected, sep="\n")
+            label(labeller, targets, files)
             return
         if self.run is None or self.support is None:
             raise InputError(

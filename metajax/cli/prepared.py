@@ -25,6 +25,10 @@ def find_prepared(name: str, data_dir: Path | None) -> Path:
     """
     builder = make_builder(name, BUILDERS[name], archives=None, data_dir=data_dir)
     if not builder.is_prepared():
-        there = "" if data_dir is None else f" --data-dir {data_dir}"
-        raise InputError(f"not prepared: metajax data prepare {name}{there}")
+        more = (
+            ", or --data-dir DIR if they are elsewhere"
+            if data_dir is None
+            else f" --data-dir {data_dir}"
+        )
+        raise InputError(f"not prepared: metajax data prepare {name}{more}")
     return Path(builder.data_dir)

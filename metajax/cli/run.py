@@ -38,6 +38,7 @@ from metajax.cli.build import (
     build_schedule,
     task_of,
 )
+from metajax.cli.choices import LEARNERS
 from metajax.cli.flags import check_loop
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
@@ -375,7 +376,7 @@ def _evaluate(
         "checkpoint": None if best is None else f"best, after {best} meta-steps",
     }
     own = settings == config.evaluation and split == "test" and best is None
-    name = "evaluation" if own else _name(settings, split, best)
+    name = "evaluation" if own else _name(config, settings, split, best)
     unfinished = _unfinished(directory, name)
     facts = {name: value for name, value in facts.items() if value is not None}
     found = evaluate(
@@ -411,11 +412,12 @@ def _unfinished(directory: Path, name: str) -> Path:
     return directory / f"{name}.unfinished.npz"
 
 
-def _name(settings: Evaluating, split: Split, best: int | None) -> str:
+def _name(config: Config, settings: Evaluating, split: Split, best: int | None) -> str:
     """A name of its own for an evaluation that is not the run's own."""
     of = split if best is None else f"best-{split}"
+    steps = settings.steps if LEARNERS[config.learner].steps else 0
     return (
-        f"evaluation-{of}-{settings.steps}steps-{settings.tasks}tasks-"
+        f"evaluation-{of}-{steps}steps-{settings.tasks}tasks-"
         f"{settings.queries}queries-{settings.inductive_queries}inductive-"
         f"seed{settings.seed}"
     )
@@ -448,14 +450,17 @@ def claim(directory: Path, config: Config) -> None:
     path = directory / "config.json"
     if path.exists():
         theirs, ours = _flat(_read_config(directory).as_dict()), _flat(config.as_dict())
-        for name in ours | theirs:
-            there, here = theirs.get(name), ours.get(name)
-            if there != here:
-                raise InputError(
-                    f"{directory} holds a run of another configuration ({name} is "
-                    f"{there!r} there and {here!r} here); choose another --run-dir, "
-                    "or delete that one"
-                )
+        differing = [
+            f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+            for name in ours | theirs
+            if theirs.get(name) != ours.get(name)
+        ]
+        if differing:
+            raise InputError(
+                f"{directory} holds a run of another configuration "
+                f"({'; '.join(differing)}); choose another --run-dir, or delete that "
+                "one"
+            )
         return
     begun = "config.json.*.tmp"  # what a kill leaves as it is written
     if directory.exists() and not (

@@ -360,5 +360,13 @@ def plan_run(config: Config, places: Places) -> None:
         tasks_per_chunk=config.outer.tasks_per_chunk,
     )
     print(found)
-    hours, meta_steps = found.seconds * config.outer.steps / 3600, config.outer.steps
-    print(f"{f'time, {meta_steps} meta-steps':31}about {hours:.2g} h")
+    name = f"time, {config.outer.steps} meta-steps"
+    print(f"{name:<32}about {_duration(found.seconds * config.outer.steps)}")
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that a person would take."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -54,7 +54,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def by_hand(files: Iterable[str]) -> str:
     """What to do without a network."""
     return (
-        f"put {' and '.join(files)} in a folder and pass archives=DIR (--archives DIR)"
+        f"put {' and '.join(files)} in a folder and pass archives=DIR (--archives "
+        "DIR), or data_dir=DIR (--data-dir DIR) of the data prepared before"
     )
 
 

@@ -180,6 +180,8 @@ def test_a_run_without_an_inner_loop(tmp_path, capsys):
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(result["transductive"]["mean"]) == 1
     assert result["protocol"]["support_examples"] == 3
+    assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3"]) == 0
+    assert len(list((tmp_path / "run").glob("evaluation-test-0steps-3tasks-*"))) == 2
     assert main(["evaluate", str(tmp_path / "run"), "--steps", "2"]) == 1
     assert "--steps is not for prototypical, which has no" in error(capsys)
     assert main(["study", str(tmp_path / "run")]) == 1
@@ -581,9 +583,10 @@ def test_directory_of_another_configuration(tmp_path, capsys):
     sinusoid(tmp_path / "run")
     before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
     capsys.readouterr()
-    assert sinusoid(tmp_path / "run", 6, "--inner.rate", "0.5") == 1
+    assert sinusoid(tmp_path / "run", 6, "--inner.rate", "0.5", "--seed", "1") == 1
     message = error(capsys)
     assert "inner.rate is 0.01 there and 0.5 here" in message and "--run-dir" in message
+    assert "seed is 0 there and 1 here" in message
     after = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
     assert after == before
 

@@ -419,6 +419,7 @@ def test_what_was_saved_labels_alike(labelled, folders, tmp_path, capsys):
     arguments = ["--images", str(folders / "images"), "--out", str(out)]
     assert main(["label", "--from", str(saved), *arguments]) == 0
     assert out.read_text() == (labelled / "labels.csv").read_text()
+    assert "were told right" in capsys.readouterr().out
     with ZipFile(saved) as archive:
         about = json.loads(archive.read("about.json"))
     assert about["about"]["classes"] == sorted(SHOTS) and about["schema"] == 1
