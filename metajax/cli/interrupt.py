@@ -10,10 +10,10 @@ from typing import Any
 
 from metajax.errors import StoppedError
 
-CAUGHT = (
-    signal.SIGINT,
-    signal.SIGTERM,
-)  # a person's, and a scheduler's before it kills
+# A person's, and a scheduler's before it kills.
+CAUGHT = (signal.SIGINT, signal.SIGTERM)
+# What a shell told a background job to ignore, and what Python could not restore.
+LEFT = (signal.SIG_IGN, None)
 SAID = b"\nstopping as soon as it is saved; once more to stop at once\n"
 
 
@@ -36,7 +36,11 @@ def interrupted_at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.getsignal(signal.SIGINT)
+    if before in LEFT:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
@@ -47,7 +51,9 @@ class Signals:
     """For `fit(stop=...)`: whether a signal asked to stop.
 
     The first one is kept until `fit` has saved; a second one acts as it would have. In
-    a thread other than the main one, where Python has no signals, nothing is caught.
+    a thread other than the main one, where Python has no signals, nothing is caught. A
+    signal that the process was started to ignore, as a script's background jobs are to
+    ignore Ctrl-C, stays ignored.
     """
 
     def __init__(self):
@@ -60,7 +66,10 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._handle) for s in CAUGHT}
+            handlers = {number: signal.getsignal(number) for number in CAUGHT}
+            self._before = {n: h for n, h in handlers.items() if h not in LEFT}
+            for number in self._before:
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(

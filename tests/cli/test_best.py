@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import pytest
 
@@ -7,13 +6,6 @@ from metajax.reporting import JsonLines
 from metajax.training import TrainState
 
 SCORES = [0.5, 0.7, float("nan"), 0.7, 0.6]
-
-
-@pytest.fixture(autouse=True)
-def relaxed():
-    # Orbax relies on implicit promotion.
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def validate(directory, metric, scores, first=1):

@@ -20,7 +20,7 @@ from metajax.checkpoint import Checkpoints
 from metajax.cli import run
 from metajax.cli.build import build_learner, build_schedule, task_of
 from metajax.cli.choices import LEARNERS
-from metajax.cli.interrupt import Signals
+from metajax.cli.interrupt import Signals, interrupted_at_once
 from metajax.cli.lock import only_writer
 from metajax.cli.main import main
 from metajax.cli.presets import (
@@ -62,13 +62,6 @@ QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(run, "VALIDATION_TASKS", 4)
-
-
-@pytest.fixture(autouse=True)
-def relaxed():
-    # Optax and orbax rely on implicit promotion, and their own warnings are not ours.
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def sinusoid(folder, steps=6, *more):
@@ -719,13 +712,26 @@ def test_a_run_has_one_writer(tmp_path):
         pass
 
 
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
 def test_signals_are_as_they_were():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = handlers()
     with Signals() as signals:
         assert not signals()
         signal.raise_signal(signal.SIGINT)
         assert signals()
         with pytest.raises(KeyboardInterrupt):  # the second acts as it always did
             signal.raise_signal(signal.SIGINT)
-    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert after == before
+    assert handlers() == before
+
+
+def test_a_signal_that_was_ignored_still_is():
+    """As a shell has it for a script's background jobs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = handlers()
+    with Signals() as signals, interrupted_at_once():
+        signal.raise_signal(signal.SIGINT)
+        assert not signals()
+    assert handlers() == before

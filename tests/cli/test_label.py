@@ -53,13 +53,6 @@ SHOTS = {"bar": 3, "dot": 1, "pole": 2}
 
 
 @pytest.fixture(autouse=True)
-def relaxed():
-    """As the command runs: optax's schedules and Adam need promotion."""
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-@pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(run, "VALIDATION_TASKS", 2)
     monkeypatch.setattr(teaching, "TOLD", 9)

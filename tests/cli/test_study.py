@@ -4,19 +4,10 @@ import json
 import re
 from html.parser import HTMLParser
 
-import jax
 import pytest
 
 from metajax.cli.main import main
 from metajax.cli.study import DIAGNOSTICS
-
-
-@pytest.fixture(autouse=True)
-def relaxed():
-    """As the command runs: optax's schedules and Adam need promotion."""
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
-
 
 SMALL = [
     *("--model.hidden", "8", "8", "--inner.steps", "2"),
