@@ -356,7 +356,7 @@ def plan_run(config: Config, places: Places) -> None:
         ),
         build_optimizer(config),
         episodes,
-        steps=config.inner.steps,
+        steps=config.inner.steps if LEARNERS[config.learner].steps else 0,
         tasks_per_chunk=config.outer.tasks_per_chunk,
     )
     print(found)

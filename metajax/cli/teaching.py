@@ -241,11 +241,18 @@ def _own_words(own: Told, support: Batch, classes: Sequence[str]) -> str:
     if not len(own.labels):
         return "no labelled picture can be left out: each is the only one of its class"
     right, count = int(np.sum(own.right())), len(own.labels)
-    low, high = (round(100 * end) for end in share_interval(right, count))
+    low, high = (100 * end for end in share_interval(right, count))
+    guessed = 100 / len(classes)
+    verdict = (
+        "expect about as much, or more where that leaves few"
+        if low > guessed
+        else f"that may be no better than guessing ({guessed:.1f} %); label more of "
+        "each, or train the run for longer"
+    )
     said = (
         f"of {count} labelled pictures, left out one of each class at a time, "
-        f"{100 * right / count:.1f} % were told right (95 % interval {low} to {high}): "
-        "expect about as much, or more where that leaves few"
+        f"{100 * right / count:.1f} % were told right (95 % interval {low:.0f} to "
+        f"{high:.0f}): {verdict}"
     )
     if not single:
         return said

@@ -86,7 +86,9 @@ class Plan(NamedTuple):
             ("time, a meta-step", f"about {1e3 * self.seconds:.1f} ms"),
             ("  each inner step", f"about {1e3 * self.seconds_per_step:.1f} ms"),
         ]
-        return "\n".join(f"{name:<32}{value}" for name, value in rows)
+        # A learner without an inner loop has none to speak of.
+        told = [row for row in rows if self.steps or "inner step" not in row[0]]
+        return "\n".join(f"{name:<32}{value}" for name, value in told)
 
 
 def plan(
@@ -111,7 +113,7 @@ def plan(
       build: `build(steps) -> learner`, or a schedule of them.
       optimizer: the outer optimizer.
       episodes: a meta-batch, of as many tasks as training will take.
-      steps: inner steps K.
+      steps: inner steps K; 0 for a learner without an inner loop.
       tasks_per_chunk: see `metajax.train_step`.
       devices: local devices that share the tasks; all by default.
 

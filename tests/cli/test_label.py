@@ -41,6 +41,7 @@ from metajax.data import omniglot_builder
 from metajax.data.decoding import decode
 from metajax.errors import InputError
 from metajax.fingerprint import described
+from metajax.labelling import Told
 from metajax.training import init_state
 from metajax.types import Batch
 from tests.helpers import KEY, cut, drawing, relative, write_image
@@ -180,6 +181,20 @@ def test_what_to_expect_is_said(prototypical, folders, tmp_path, capsys):
     assert "one class has one picture, which cannot be left out" in said
     assert re.search("of 90 pictures of the run's validation classes, in 10 tas", said)
     assert "70 labels written to" in said
+
+
+@pytest.mark.parametrize(
+    "right, said",
+    [(2, "no better than guessing (50.0 %)"), (9, "expect about as much")],
+)
+def test_what_may_be_guessing_is_said(right, said):
+    """Of ten pictures of two classes, so many told right."""
+    labels = np.arange(10) % 2
+    told = np.where(np.arange(10) < right, labels, 1 - labels)
+    found = teaching._own_words(
+        Told(np.eye(2)[told], labels), Batch(labels, labels), ("a", "b")
+    )
+    assert f"{10 * right}.0 % were told right" in found and said in found
 
 
 def test_validation_tasks_are_those_of_the_sampler(monkeypatch):

@@ -101,7 +101,14 @@ def test_a_plan_says_what_fits(capsys):
     said = capsys.readouterr().out
     assert re.search("tasks a meta-batch +4, ", said)
     assert re.search(r"largest meta-batch, in chunks +\d{3,}", said)
-    assert "it fits" in said
+    assert "it fits" in said and said.count("inner step") == 3
+
+
+def test_a_plan_of_a_learner_without_an_inner_loop(capsys):
+    argv = ["plan", "glyphs", "--learner", "prototypical", "--outer.tasks", "2"]
+    assert main([*argv, "--model.filters", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "it fits" in said and "inner step" not in said
 
 
 def test_a_plan_of_an_unknown_preset(capsys):
