@@ -28,6 +28,13 @@ def strict():
 
 
 @pytest.fixture
+def relaxed(strict):
+    """As the command runs: optax, orbax and textbooks rely on implicit promotion."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
 def float64():
     with jax.enable_x64(True):
         yield

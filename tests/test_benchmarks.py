@@ -18,16 +18,11 @@ from metajax.errors import InputError
 from metajax.estimate import equations
 from tests.helpers import relative
 
+pytestmark = pytest.mark.usefixtures("relaxed")
+
 WORK = workloads.workload("w3-2steps-3tasks")
 OF_JAX = [name for name, rival in RIVALS.items() if "torch" not in rival.module]
 OTHER = ("metajax, first order", "metajax, bfloat16")  # not the exact gradient
-
-
-@pytest.fixture(autouse=True)
-def relaxed():
-    # A textbook relies on implicit promotion.
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def run(name):

@@ -5,6 +5,8 @@ from metajax.cli.best import Best, best_checkpoint
 from metajax.reporting import JsonLines
 from metajax.training import TrainState
 
+pytestmark = pytest.mark.usefixtures("relaxed")
+
 SCORES = [0.5, 0.7, float("nan"), 0.7, 0.6]
 
 

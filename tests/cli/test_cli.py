@@ -44,6 +44,8 @@ from tests.helpers import (
     write_tar,
 )
 
+pytestmark = pytest.mark.usefixtures("relaxed")
+
 FILES = {
     "config.json",
     "metrics.jsonl",
@@ -57,6 +59,14 @@ FILES = {
     ".lock",
 }
 QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
+
+
+@pytest.fixture(autouse=True)
+def heeds_interrupts():
+    """Ctrl-C, which a script's background jobs, and so the tests in one, ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,8 @@ from metajax.training import init_state
 from metajax.types import Batch
 from tests.helpers import KEY, cut, drawing, relative, write_image
 
+pytestmark = pytest.mark.usefixtures("relaxed")
+
 SMALL = [
     *("--outer.steps", "4", "--outer.tasks", "2", "--model.filters", "8"),
     *("--evaluation.tasks", "2", "--evaluation.inductive-queries", "1"),

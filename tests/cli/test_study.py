@@ -9,6 +9,8 @@ import pytest
 from metajax.cli.main import main
 from metajax.cli.study import DIAGNOSTICS
 
+pytestmark = pytest.mark.usefixtures("relaxed")
+
 SMALL = [
     *("--model.hidden", "8", "8", "--inner.steps", "2"),
     *("--outer.steps", "20", "--outer.tasks", "4", "--evaluation.tasks", "4"),
