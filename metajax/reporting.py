@@ -128,7 +128,7 @@ class Progress:
     def start(self, state: TrainState) -> None:
         """Sets the clock."""
         self._first, self._began = int(state.step), time.monotonic()
-        self._said, self._warm = -math.inf, False
+        self._said = -math.inf
         text = f"step {self._first}/{self._steps} compiling"
         if not self._console.is_terminal and self._first < self._steps:
             self._console.print(text, highlight=False)
@@ -139,12 +139,12 @@ class Progress:
         step, now = int(state.step), time.monotonic()
         text = self._line(step, _means(metrics), now - self._began)
         self._bar.update(self._task, completed=step, description=text)
-        due = now - self._said >= self._seconds or step == self._steps
-        if not self._console.is_terminal and due:
+        if self._said == -math.inf:  # compiled by now
+            self._first, self._began = step, now
+        if now - self._said >= self._seconds or step == self._steps:
             self._said = now
-            self._console.print(text, highlight=False, soft_wrap=True)
-        if not self._warm:
-            self._first, self._began, self._warm = step, now, True
+            if not self._console.is_terminal:
+                self._console.print(text, highlight=False, soft_wrap=True)
 
     def _line(self, step: int, means: Mapping[str, float], elapsed: float) -> str:
         rate = (step - self._first) / max(elapsed, 1e-9)

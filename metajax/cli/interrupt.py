@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -33,18 +33,25 @@ class Stopped(Exception):
 @contextmanager
 def interrupted_at_once() -> Iterator[None]:
     """Lets Ctrl-C end the process where it waits and Python would not be told."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    if before in LEFT:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = _handlers([signal.SIGINT])
+    _set(dict.fromkeys(before, signal.SIG_DFL))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        _set(before)
+
+
+def _handlers(numbers: Iterable[int]) -> dict[int, Any]:
+    """The handlers of signals, of those that are this thread's to change."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    return {number: h for number, h in handlers.items() if h not in LEFT}
+
+
+def _set(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 class Signals:
@@ -65,11 +72,8 @@ class Signals:
         return bool(self._seen)
 
     def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in CAUGHT}
-            self._before = {n: h for n, h in handlers.items() if h not in LEFT}
-            for number in self._before:
-                signal.signal(number, self._handle)
+        self._before = _handlers(CAUGHT)
+        _set(dict.fromkeys(self._before, self._handle))
         return self
 
     def __exit__(
@@ -91,6 +95,5 @@ class Signals:
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _set(self._before)
         self._before = {}

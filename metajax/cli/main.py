@@ -253,15 +253,14 @@ class Label:
                     "data and --support"
                 )
             labeller = load(self.source)
-            print(*labeller.expected, sep="\n")
-            label(labeller, targets, files)
-            return
-        if self.run is None or self.support is None:
+        elif self.run is not None and self.support is not None:
+            labeller = teach(self.run, self.support, places, kept=self.checkpoint)
+        else:
             raise InputError(
                 "expected a run's directory and --support DIR, or --from FILE"
             )
-        taught = teach(self.run, self.support, places, kept=self.checkpoint)
-        label(taught, targets, files)
+        print(*labeller.expected, sep="\n")
+        label(labeller, targets, files)
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,6 @@ def teach(
     alone = build_alone(config, task, len(classes), backbone)
     held = held_out(config, places, list(map(len, classes.values())))
     degree, expected = calibrated(alone, meta, batch, tuple(classes), held)
-    for line in expected:
-        print(line)
     taught = jax.jit(alone.adapt)(meta, batch)
     return Labeller(
         config,

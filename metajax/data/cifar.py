@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from metajax.data.images import ImageStore
-from metajax.data.preparing import prepare
+from metajax.data.preparing import make_builder, prepare
 from metajax.data.records import Records
 from metajax.types import check_one_of
 
@@ -192,7 +192,9 @@ def prepare_cifar100(
     Raises:
       InputError: see there.
     """
-    return prepare("CIFAR-100", builder_class, archives=archives, data_dir=data_dir)
+    return prepare(
+        make_builder("CIFAR-100", builder_class, archives=archives, data_dir=data_dir)
+    )
 
 
 def builder_class() -> "type[Cifar100Classes]":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from metajax.data.images import ImageStore
-from metajax.data.preparing import prepare
+from metajax.data.preparing import make_builder, prepare
 from metajax.data.records import Records
 from metajax.types import check_one_of
 
@@ -95,7 +95,9 @@ def prepare_omniglot(
     Raises:
       InputError: see `omniglot`.
     """
-    return prepare("Omniglot", builder_class, archives=archives, data_dir=data_dir)
+    return prepare(
+        make_builder("Omniglot", builder_class, archives=archives, data_dir=data_dir)
+    )
 
 
 def builder_class() -> "type[OmniglotCharacters]":

@@ -59,19 +59,12 @@ def make_builder(
     return make(data_dir=data_dir and str(data_dir), archives=archives)
 
 
-def prepare(
-    what: str,
-    load: Callable[[], Callable[..., B]],
-    *,
-    archives: str | Path | None,
-    data_dir: str | Path | None,
-) -> B:
-    """Prepares a data set unless it is prepared already; see `make_builder`.
+def prepare(builder: B) -> B:
+    """Prepares a data set unless it is prepared already, and returns its builder.
 
     Raises:
-      InputError: if a package is missing, or as the builder's `check_source` says.
+      InputError: as the builder's `check_source` says.
     """
-    builder = make_builder(what, load, archives=archives, data_dir=data_dir)
     if not builder.is_prepared():
         builder.check_source()
     builder.download_and_prepare(file_format="array_record")

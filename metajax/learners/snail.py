@@ -106,8 +106,8 @@ def snail(
     def init(key: Array) -> PyTree:
         first, second = jax.random.split(key)
         params = body.init(first)
-        typed = networks(dtype_of(params))
-        model = init_named({"body": typed[0], "head": typed[1]}, second)
+        reads, tells = networks(dtype_of(params))
+        model = init_named({"body": reads, "head": tells}, second)
         return {"body": params, "model": model}
 
     def adapt(meta: PyTree, support: Batch) -> Read:
