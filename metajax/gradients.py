@@ -1,18 +1,24 @@
 """How the inner gradient is differentiated: functions that stand where `jax.grad` does.
 
 Write g(θ, x) = ∇_θ L(θ, x) for the inner gradient. MAML differentiates through it, so
-it needs the vector products vᵀ ∂g/∂θ = vᵀ H and vᵀ ∂g/∂x. All of these give the same
-numbers, `first_order` apart, which takes them for zero.
+it needs the vector products vᵀ ∂g/∂θ and vᵀ ∂g/∂x. `reverse` has them of any loss that
+JAX differentiates twice in reverse mode; `mixed` of a loss all of whose derivatives are
+JAX's own, so that ∂g/∂θ is a Hessian, and symmetric; `exact` takes the one that is
+right for the loss; `first_order` takes them for zero.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from metajax._rules import unknown_rule
+from metajax.errors import InputError
 from metajax.types import Array, Params, PyTree
 
 
@@ -41,17 +47,23 @@ def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
 
       vᵀ ∂g/∂θ = d/dε ∇_θ L(θ + εv, x),    vᵀ ∂g/∂x = d/dε ∇_x L(θ + εv, x)
 
-    so no graph of the inner backward pass is kept. Values that `fun` closes over and
-    that are differentiated (learned hyper-parameters) are treated as part of x.
+    so no graph of the inner backward pass is kept. What `fun` closes over is treated as
+    part of x: learned hyper-parameters are differentiated, and labels, masks and keys
+    may be values of an outer transformation.
 
     Forward-mode differentiation of the result is not possible (`jax.custom_vjp`); use
     `reverse` for that.
 
     Args:
-      fun: `fun(params, *args) -> scalar`.
+      fun: `fun(params, *args) -> scalar`, of JAX's own operations.
 
     Returns:
       The function `(params, *args) -> gradient` with respect to `params`.
+
+    Raises:
+      InputError: when it is called, if `fun` holds a derivative that is not JAX's own
+        (`jax.custom_vjp`, `jax.custom_jvp`, a linear solve, a collective): second
+        derivatives need not be symmetric then. `exact` and `reverse` take any.
 
     >>> float(jax.grad(mixed(lambda x: x**3))(2.0))
     12.0
@@ -61,69 +73,121 @@ def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
     """
 
     def gradient(params: Params, *args: PyTree) -> Params:
-        closed, hoisted = _hoist(fun, params, *args)
-        return _mixed(closed, params, (*args, *hoisted))
+        closed, inputs, unknown = _closed(fun, params, args)
+        if unknown is not None:
+            raise InputError(
+                "grad=mixed needs a loss whose derivatives are all JAX's own, got a "
+                f"{unknown}; take exact or reverse, which differentiate any loss"
+            )
+        return _mixed(closed, params, inputs)
 
     return gradient
 
 
-def _hoist(fun: Callable[..., Array], *args: PyTree) -> tuple[Callable, list[Array]]:
-    """`fun` of what it closes over too, and what that is, where it has a derivative.
+def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
+    """The exact second-order gradient of any loss, equal to that of `reverse`.
+
+    It is `mixed` where every derivative in the loss is JAX's own, which it finds by
+    tracing the loss: on a CPU, the one backend measured so far, that takes somewhat
+    less memory than a rematerialised `reverse` (`benchmarks/README.md`). It is
+    `reverse` where the loss holds somebody's derivative (`jax.custom_vjp`, most of
+    `jax.custom_jvp`), a linear solve or a collective. Forward mode through it
+    (`jax.jvp`, `jax.hessian`) needs `reverse`.
+
+    Args:
+      fun: `fun(params, *args) -> scalar`.
+
+    Returns:
+      The function `(params, *args) -> gradient` with respect to `params`.
+
+    >>> float(jax.grad(exact(lambda x: x**3))(2.0))
+    12.0
+
+    With a derivative that is passed straight through a step, as without:
+
+    >>> held = jax.custom_vjp(jnp.floor)
+    >>> held.defvjp(lambda x: (jnp.floor(x), None), lambda _, g: (g,))
+    >>> float(jax.grad(exact(lambda x: held(x) ** 3 * x))(1.6))
+    3.0
+    """
+
+    def gradient(params: Params, *args: PyTree) -> Params:
+        closed, inputs, unknown = _closed(fun, params, args)
+        if unknown is not None:
+            return reverse(fun)(params, *args)
+        return _mixed(closed, params, inputs)
+
+    return gradient
+
+
+def _closed(
+    fun: Callable[..., Array], params: Params, args: PyTree
+) -> tuple[Callable[[Params, list], Array], list, str | None]:
+    """`fun(params, *args)` as a function of the parameters and a list of all else.
 
     As `jax.closure_convert`, which keeps all it has ever traced in a cache of thousands
-    that nothing frees, not even the end of `fun`.
+    that nothing frees, not even the end of `fun`, and takes up floats alone.
+
+    Returns:
+      The function; its list, of `args` and of what `fun` closes over; and an operation
+      whose derivative is not known, if there is one.
     """
-    traced, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
-    consts, treedef = traced.consts, jax.tree.structure(shape)
-    free = [isinstance(x, Tracer) and _is_smooth(x) for x in consts]
+    traced = jax.make_jaxpr(fun)(params, *args)
+    free = [isinstance(x, Tracer) for x in traced.consts]
+    leaves = jax.tree.leaves(args)
 
-    def closed(*values: PyTree) -> Array:
-        leaves, now = jax.tree.leaves(values[: len(args)]), iter(values[len(args) :])
-        merged = [next(now) if f else x for f, x in zip(free, consts)]
-        found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, merged))(*leaves)
-        return jax.tree.unflatten(treedef, found)
+    def closed(params: Params, inputs: list) -> Array:
+        own, lifted = inputs[: len(leaves)], iter(inputs[len(leaves) :])
+        consts = [next(lifted) if f else x for f, x in zip(free, traced.consts)]
+        run = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))
+        return run(*jax.tree.leaves(params), *own)[0]
 
-    return closed, [x for f, x in zip(free, consts) if f]
-
-
-def _is_smooth(x: Array) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    lifted = [x for f, x in zip(free, traced.consts) if f]
+    return closed, [*leaves, *lifted], unknown_rule(traced.jaxpr)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mixed(fun: Callable[..., Array], params: Params, args: tuple) -> Params:
-    return jax.grad(fun)(params, *args)
+def _mixed(
+    fun: Callable[[Params, list], Array], params: Params, inputs: list
+) -> Params:
+    return jax.grad(fun)(params, inputs)
 
 
-def _mixed_forward(fun: Callable[..., Array], params: Params, args: tuple):
+def _mixed_forward(fun: Callable[[Params, list], Array], params: Params, inputs: list):
+    # Of what nothing is differentiated by, no derivative need exist.
+    moved = [x.value if x.perturbed else None for x in inputs]
+    still = [None if x.perturbed else x.value for x in inputs]
+    params, inputs = custom_vjp_primal_tree_values((params, inputs))
     # Not `_mixed` itself, the usual form: inside a scan, jax 0.10 then takes a second
     # derivative of the result that is wrong.
-    return jax.grad(fun)(params, *args), (params, args)
+    return jax.grad(fun)(params, inputs), (params, moved, still)
 
 
-def _mixed_backward(fun: Callable[..., Array], residuals: tuple, cotangent: Params):
-    params, args = residuals
-    leaves, treedef = jax.tree.flatten(args)
-    smooth = [_is_smooth(leaf) for leaf in leaves]
+def _mixed_backward(
+    fun: Callable[[Params, list], Array], residuals: tuple, cotangent: Params
+):
+    params, moved, still = residuals
 
     def gradients(params: Params):
-        def loss(params: Params, inexact: list):
-            values = iter(inexact)
-            merged = [next(values) if s else x for s, x in zip(smooth, leaves)]
-            return fun(params, *jax.tree.unflatten(treedef, merged))
+        def loss(params: Params, moved: list) -> Array:
+            inputs = [y if x is None else x for x, y in zip(moved, still)]
+            return fun(params, inputs)
 
-        inexact = [x for s, x in zip(smooth, leaves) if s]
-        return jax.grad(loss, argnums=(0, 1))(params, inexact)
+        return jax.grad(loss, argnums=(0, 1))(params, moved)
 
-    _, (hvp, mixed_terms) = jax.jvp(gradients, (params,), (cotangent,))
-    terms = iter(mixed_terms)
-    # `None` is how a custom_vjp says that a leaf, here of integers, has no cotangent.
-    return hvp, jax.tree.unflatten(
-        treedef, [next(terms) if s else None for s in smooth]
-    )
+    direction = jax.tree.map(_instantiated, cotangent, is_leaf=_is_zero)
+    return jax.jvp(gradients, (params,), (direction,))[1]
 
 
-_mixed.defvjp(_mixed_forward, _mixed_backward)
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, SymbolicZero)
+
+
+def _instantiated(x: Any) -> Array:
+    return jnp.zeros(x.shape, x.dtype) if _is_zero(x) else x
+
+
+_mixed.defvjp(_mixed_forward, _mixed_backward, symbolic_zeros=True)
 
 
 def first_order(fun: Callable[..., Array]) -> Callable[..., Params]:
@@ -140,22 +204,3 @@ def first_order(fun: Callable[..., Array]) -> Callable[..., Params]:
     """
     gradient = jax.grad(fun)
     return lambda *args: jax.lax.stop_gradient(gradient(*args))
-
-
-def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
-    """The exact second-order gradient, by the form that measured best.
-
-    That is `mixed`: on a CPU, the one backend measured so far, it takes somewhat less
-    memory than a rematerialised `reverse` (`benchmarks/README.md`). Forward mode
-    through it (`jax.jvp`, `jax.hessian`) is not possible; use `reverse` for that.
-
-    Args:
-      fun: `fun(params, *args) -> scalar`.
-
-    Returns:
-      The function `(params, *args) -> gradient` with respect to `params`.
-
-    >>> float(jax.grad(exact(lambda x: x**3))(2.0))
-    12.0
-    """
-    return mixed(fun)

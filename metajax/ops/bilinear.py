@@ -225,3 +225,5 @@ def _batch(primitive: Primitive, args: tuple, dims: tuple, *, rule: Rule):
 
 for _each in (_y, _x, _w):
     batching.primitive_batchers[_each] = partial(_batch, _each)
+
+PRIMITIVES = (_y, _x, _w)
