@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.errors import InputError
 from metajax.ops.masking import never
@@ -24,14 +25,18 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
         `float[n, ways]`.
 
     Returns:
-      The loss, a scalar in nats; NaN if a label is out of range.
+      The loss, a scalar in nats; NaN, in a compiled function, if a label is out of
+      range.
 
     Raises:
-      InputError: if the targets are neither.
+      InputError: if the targets are neither, a label that is at hand is out of range,
+        or there is one output: for the logit of two classes, take
+        `optax.sigmoid_binary_cross_entropy`.
 
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
     """
+    _check_ways("cross_entropy", outputs)
     known = _known(outputs, targets)
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)
@@ -212,11 +217,14 @@ def accuracy(outputs: Array, targets: Array) -> Array:
       A scalar in [0, 1].
 
     Raises:
-      InputError: if the targets are neither.
+      InputError: if the targets are neither, a label that is at hand is out of range,
+        or there is one output: of the logit of two classes, take the mean of
+        `(outputs[:, 0] > 0) == targets`.
 
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
     """
+    _check_ways("accuracy", outputs)
     soft = _are_probabilities(outputs, targets)
     labels = jnp.argmax(targets, axis=-1) if soft else targets
     right = jnp.argmax(outputs, axis=-1) == labels
@@ -267,6 +275,8 @@ def over_present(loss: Loss) -> Loss:
         if not isinstance(targets, Padded):
             return loss(outputs, targets)
         values, present, allowed = targets
+        if _is_at_hand((values, present)):
+            _check_present(loss, outputs, values, np.asarray(present))
         if allowed is not None:
             if allowed.shape != outputs.shape:
                 raise InputError(
@@ -280,6 +290,46 @@ def over_present(loss: Loss) -> Loss:
         return total / jnp.maximum(jnp.sum(present), 1).astype(total.dtype)
 
     return value
+
+
+def check_labels(labels: Array, ways: int) -> None:
+    """Checks labels that are at hand: not those inside a compiled function.
+
+    Raises:
+      InputError: if a label is below 0 or not below `ways`.
+
+    >>> check_labels(jnp.array([0, 2]), 3)
+    """
+    if not _is_at_hand(labels) or not labels.size:
+        return
+    at_hand = np.asarray(labels)  # whose operations no surrounding trace takes up
+    low, high = int(at_hand.min()), int(at_hand.max())
+    if low < 0 or high >= ways:
+        raise InputError(
+            f"labels must lie in 0..{ways - 1} for a model of {ways} outputs, got "
+            f"{low}..{high}; give the model as many outputs as the episodes have ways"
+        )
+
+
+def _check_present(loss: Loss, outputs: PyTree, values: PyTree, present: Any) -> None:
+    """Lets a loss check the targets that are present."""
+    there = jax.tree.map(lambda x: np.asarray(x)[present], values)
+    count = int(np.sum(present))
+    like = jax.eval_shape(lambda: jax.tree.map(lambda x: x[:count], outputs))
+    jax.eval_shape(lambda outputs: loss(outputs, there), like)
+
+
+def _is_at_hand(tree: PyTree) -> bool:
+    return not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+
+
+def _check_ways(name: str, outputs: Array) -> None:
+    if outputs.shape[-1:] == (1,):
+        raise InputError(
+            f"{name} needs an output for each class, at least 2, got 1; for one logit "
+            "of two classes take a loss or a metric of (outputs[:, 0], targets), such "
+            "as optax.sigmoid_binary_cross_entropy"
+        )
 
 
 def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
@@ -325,4 +375,5 @@ def _are_probabilities(outputs: Array, targets: Array) -> bool:
             f"labels must be integers, got {dtype}; cast them to int32, or give "
             f"probabilities, floats of shape {shape}"
         )
+    check_labels(targets, shape[-1])
     return False

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.learners.problem import query_loss
-from metajax.losses import memberships
+from metajax.losses import check_labels, memberships
 from metajax.ops.precision import product
 from metajax.types import (
     Array,
@@ -145,7 +145,8 @@ def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
       An `Embedded`.
 
     Raises:
-      InputError: if probabilities are not of so many classes.
+      InputError: if probabilities are not of so many classes, or a label that is at
+        hand is of none.
 
     >>> embedded(jnp.ones((2, 3)), jnp.array([1, 0]), ways=2).members.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
@@ -158,6 +159,8 @@ def embedded(features: Array, targets: PyTree, ways: int) -> Embedded:
             f"{ways} ways, got {jnp.shape(labels)} for {len(x)} examples"
         )
     if present is None:
+        if jnp.issubdtype(labels.dtype, jnp.integer):
+            check_labels(labels, ways)
         return Embedded(x, members, jnp.ones_like(members[:, 0]))
     there = present.astype(x.dtype)
     members = jnp.where(present[:, None], members, jnp.zeros_like(members))

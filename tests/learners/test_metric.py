@@ -65,7 +65,10 @@ def test_padding_may_have_any_label(float64):
     first = jnp.array([True, False, False])
     members = embedded(x, Padded(labels, first), 2).members
     np.testing.assert_array_equal(members, [[0, 1], [0, 0], [0, 0]])
-    assert np.isnan(embedded(x, labels, 2).members[1:]).all()
+    unknown = jax.jit(lambda labels: embedded(x, labels, 2).members)(labels)
+    assert np.isnan(unknown[1:]).all()
+    with pytest.raises(mj.InputError, match=r"labels must lie in 0\.\.1"):
+        embedded(x, labels, 2)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])
@@ -210,7 +213,10 @@ def test_a_class_without_examples_is_never_chosen(body, episode):
 
 @pytest.mark.parametrize("loss", [mj.score_mse, mj.pair_cross_entropy])
 def test_an_unknown_label_is_no_number(loss):
-    assert np.isnan(loss(jnp.zeros((2, 5)), jnp.array([0, 7])))
+    labels = jnp.array([0, 7])
+    assert np.isnan(jax.jit(loss)(jnp.zeros((2, 5)), labels))
+    with pytest.raises(mj.InputError, match=r"labels must lie in 0\.\.4"):
+        loss(jnp.zeros((2, 5)), labels)
 
 
 def test_a_comparator_has_one_output(body, episode):
