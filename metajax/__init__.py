@@ -73,6 +73,7 @@ from metajax.training import meta_gradient as meta_gradient
 from metajax.training import train_step as train_step
 from metajax.types import Batch as Batch
 from metajax.types import Episode as Episode
+from metajax.types import Keyed as Keyed
 from metajax.types import Learner as Learner
 from metajax.types import LearnerSchedule as LearnerSchedule
 from metajax.types import Model as Model

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._keyed import at_step
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.storing import Stored, recomputed
@@ -160,11 +161,15 @@ def mini_batches(size: int) -> View:
 
 def _only(batch: Batch, rows: Array) -> Batch:
     """Of a padded batch, those rows alone; another batch as it is."""
-    inputs, targets = (
-        side._replace(present=side.present & rows) if isinstance(side, Padded) else side
-        for side in batch
-    )
-    return Batch(inputs, targets)
+
+    def only(side: Any) -> Any:
+        return side._replace(present=side.present & rows) if _is_padded(side) else side
+
+    return jax.tree.map(only, batch, is_leaf=_is_padded)
+
+
+def _is_padded(node: Any) -> bool:
+    return isinstance(node, Padded)
 
 
 def adam(
@@ -219,7 +224,7 @@ def _scan(
     def run(params: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
-            seen = view(batch, k)
+            seen = at_step(view(batch, k), k)
             grads, told = gradient(params, seen), partial(value, seen)
             updates, state = update(grads, state, params, value_fn=told)
             return (optax.apply_updates(params, updates), state), every(params)

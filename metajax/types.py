@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax._keyed import Keyed, undrawn, values_of
 from metajax.errors import InputError
 
 Array = jax.Array
@@ -40,7 +41,8 @@ class Batch(NamedTuple):
     """Inputs and their targets, stacked along a leading axis of examples.
 
     Attributes:
-      inputs: a pytree whose leaves have shape `[examples, ...]`, or `Padded`.
+      inputs: a pytree whose leaves have shape `[examples, ...]`, or `Padded`, or
+        `Keyed` of either.
       targets: class labels `int32[examples]`, probabilities of the classes
         `float[examples, ways]`, or values `float[examples, ...]`, or `Padded` of them.
     """
@@ -75,12 +77,32 @@ class Model(NamedTuple):
       settle: `settle(params, inputs) -> params`, what a learner does with adapted
         parameters and the support set before it predicts: a network that normalises by
         the support set's statistics keeps them here. Nothing, by default.
+      inference: of a network whose `apply` draws random numbers, of the keys of
+        `Keyed` inputs (`Keyed.of(inputs)`), the same function of plain inputs without
+        drawing any; None of one that draws nothing.
     """
 
     init: Callable[[Array], Params]
     apply: Callable[[Params, PyTree], PyTree]
     parts: "tuple[Model, Model] | None" = None
     settle: Callable[[Params, PyTree], Params] = keep
+    inference: Callable[[Params, PyTree], PyTree] | None = None
+
+    def forward(self, params: Params, inputs: PyTree) -> PyTree:
+        """The outputs of a training pass, in which the network draws if it does so.
+
+        Raises:
+          InputError: if it draws, and the inputs are not `Keyed`.
+        """
+        if self.inference is None:
+            return self.apply(params, values_of(inputs))
+        if isinstance(inputs, Keyed) and inputs.keys is None:
+            return self.inference(params, inputs.values)
+        return self.apply(params, inputs)
+
+    def predict(self, params: Params, inputs: PyTree) -> PyTree:
+        """The outputs to predict with: nothing is drawn, and keys are ignored."""
+        return self.forward(params, undrawn(inputs))
 
 
 class Learner(NamedTuple):
@@ -147,11 +169,12 @@ class GradTransform(Protocol):
 
 
 def unpadded(inputs: PyTree) -> tuple[PyTree, Array | None]:
-    """Values, and which of them are present; None for all.
+    """Values, without keys, and which of them are present; None for all.
 
     >>> unpadded(Padded(jnp.zeros(2), jnp.array([True, False])))[1].tolist()
     [True, False]
     """
+    inputs = values_of(inputs)
     if isinstance(inputs, Padded):
         return inputs.values, inputs.present
     return inputs, None

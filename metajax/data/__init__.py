@@ -18,6 +18,8 @@ from metajax.data.images import image_episodes as image_episodes
 from metajax.data.jitter import jitter as jitter
 from metajax.data.joint import JointBatches as JointBatches
 from metajax.data.joint import joint_batches as joint_batches
+from metajax.data.keyed import WithKeys as WithKeys
+from metajax.data.keyed import keyed as keyed
 from metajax.data.mixing import metamix as metamix
 from metajax.data.mixing import mixup as mixup
 from metajax.data.omniglot import omniglot as omniglot

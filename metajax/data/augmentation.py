@@ -5,6 +5,7 @@ from typing import Protocol
 
 import jax
 
+from metajax._keyed import check_unkeyed
 from metajax.sampling import InTwoParts, TaskSampler, task_sampler
 from metajax.types import Array, Episode, PyTree, Sampler
 
@@ -37,6 +38,7 @@ class Augmented(InTwoParts):
         return jax.vmap(self._change)(keys, self.episodes.make(tasks))
 
     def _change(self, key: Array, episode: Episode) -> Episode:
+        check_unkeyed("augmented", episode)
         keys = jax.random.split(key, len(self.transforms))
         for key, transform in zip(keys, self.transforms):
             episode = transform(key, episode)
@@ -58,6 +60,9 @@ def augmented(episodes: Sampler, *transforms: Transform) -> Augmented:
 
     Returns:
       A sampler.
+
+    Raises:
+      InputError: when it is called, if the episodes are `keyed` already.
 
     >>> from metajax.data import glyphs, jitter, turn_classes
     >>> episodes = augmented(glyphs(5, 1, 5), turn_classes, jitter(shift=0.1))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from metajax._keyed import check_unkeyed
 from metajax.errors import InputError
 from metajax.sampling import InTwoParts, TaskSampler, task_sampler
 from metajax.types import Array, Batch, Episode, Padded, PyTree, Sampler, check_count
@@ -31,6 +32,7 @@ class Varied(InTwoParts):
         return jax.vmap(self._vary)(keys, self.episodes.make(tasks))
 
     def _vary(self, key: Array, episode: Episode) -> Episode:
+        check_unkeyed("varied", episode)
         ways_key, shots_key = jax.random.split(key)
         fewest, most = self.ways
         ways = jax.random.randint(ways_key, (), fewest, most + 1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import optax
 
+from metajax._keyed import keyed_as
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, of, query_loss, settling, solver
@@ -55,14 +56,14 @@ def anil(
     value = of(head, loss)
 
     def pose(meta: Params, support: Batch) -> Problem:
-        features = body.apply(meta["body"], support.inputs)
+        features = body.forward(meta["body"], support.inputs)
 
         def finish(adapted: Params, step: Array | int) -> Params:
             return {"body": meta["body"], "head": adapted}
 
-        batch = support._replace(inputs=features)
+        batch = support._replace(inputs=keyed_as(support.inputs, features))
         return Problem(value, optimizer, meta["head"], batch, finish)
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.apply, loss, metrics)
-    return Learner(model.init, adapt, model.apply, outer, trajectory)
+    outer = query_loss(adapt, model.forward, loss, metrics)
+    return Learner(model.init, adapt, model.predict, outer, trajectory)

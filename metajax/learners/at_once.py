@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax._keyed import undrawn, values_of
 from metajax.errors import InputError
 from metajax.learners.problem import query_loss
 from metajax.losses import check_labels, memberships
@@ -32,6 +33,8 @@ def at_once(
 ) -> Learner:
     """A learner whose outer loss is `loss` of the query set, and that takes no steps.
 
+    Its networks draw random numbers in the loss alone: nothing is trained in `adapt`.
+
     Args:
       init: see `metajax.Learner`.
       adapt: see there.
@@ -43,11 +46,17 @@ def at_once(
       A `Learner` whose trajectory is what was adapted, alone.
     """
 
+    def adapted(meta: PyTree, support: Batch) -> PyTree:
+        return adapt(meta, support._replace(inputs=undrawn(support.inputs)))
+
+    def predicted(adapted: PyTree, inputs: PyTree) -> PyTree:
+        return predict(adapted, undrawn(inputs))
+
     def trajectory(meta: PyTree, support: Batch) -> PyTree:
-        return jax.tree.map(lambda x: x[None], adapt(meta, support))
+        return jax.tree.map(lambda x: x[None], adapted(meta, support))
 
     outer = query_loss(adapt, predict, loss, metrics)
-    return Learner(init, adapt, predict, outer, trajectory)
+    return Learner(init, adapted, predicted, outer, trajectory)
 
 
 def settled(body: Model, params: Params, support: Batch) -> tuple[Params, Array]:
@@ -61,8 +70,8 @@ def settled(body: Model, params: Params, support: Batch) -> tuple[Params, Array]
     Returns:
       The parameters to embed queries with, and φ(x), `float[n, ...]`.
     """
-    after = body.settle(params, support.inputs)
-    return after, body.apply(after, support.inputs)
+    after = body.settle(params, values_of(support.inputs))
+    return after, body.forward(after, support.inputs)
 
 
 def as_they_are() -> Model:

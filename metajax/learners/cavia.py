@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 import optax
 
+from metajax._keyed import Keyed, undrawn, values_of
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, of, query_loss, solver
@@ -79,16 +80,19 @@ def cavia(
     value = of(model, loss)
 
     def joined(inputs: PyTree, context: Array) -> PyTree:
-        if isinstance(inputs, Padded):
-            return inputs._replace(values=join(inputs.values, context))
+        if isinstance(inputs, Padded | Keyed):
+            return inputs._replace(values=joined(inputs.values, context))
         return join(inputs, context)
 
+    def forward(adapted: PyTree, inputs: PyTree) -> PyTree:
+        return model.forward(adapted["params"], joined(inputs, adapted["context"]))
+
     def predict(adapted: PyTree, inputs: PyTree) -> PyTree:
-        return model.apply(adapted["params"], joined(inputs, adapted["context"]))
+        return forward(adapted, undrawn(inputs))
 
     def pose(meta: Params, support: Batch) -> Problem:
         def finish(context: Array, step: Array | int) -> PyTree:
-            params = model.settle(meta, joined(support.inputs, context))
+            params = model.settle(meta, joined(values_of(support.inputs), context))
             return {"params": params, "context": context}
 
         def of_context(context: Array, batch: Batch) -> Array:
@@ -98,5 +102,5 @@ def cavia(
         return Problem(of_context, optimizer, start, support, finish)
 
     adapt, trajectory = solver(pose, steps, grad=grad, view=view)
-    outer = query_loss(adapt, predict, loss, metrics)
+    outer = query_loss(adapt, forward, loss, metrics)
     return Learner(model.init, adapt, predict, outer, trajectory)

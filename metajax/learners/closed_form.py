@@ -87,7 +87,7 @@ def closed_form(
         return {"body": params, "head": {**head, "bias": bias}}
 
     def predict(adapted: Params, inputs: PyTree) -> Array:
-        features, head = body.apply(adapted["body"], inputs), adapted["head"]
+        features, head = body.forward(adapted["body"], inputs), adapted["head"]
         return linear(rows(features), head["kernel"]) + head["bias"][None]
 
     return at_once(init, adapt, predict, loss, metrics)

@@ -110,5 +110,5 @@ def imaml(
     implicit.defvjp(forward, backward)
 
     adapt, trajectory = settling(model, implicit, visited)
-    outer = query_loss(adapt, model.apply, loss, metrics)
-    return Learner(model.init, adapt, model.apply, outer, trajectory)
+    outer = query_loss(adapt, model.forward, loss, metrics)
+    return Learner(model.init, adapt, model.predict, outer, trajectory)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from metajax._keyed import keyed_as
 from metajax.errors import InputError
 from metajax.learners.at_once import as_they_are, at_once, rows, settled
 from metajax.models.several import init_named
@@ -115,7 +116,7 @@ def in_context(
 
     def predict(adapted: Context, inputs: PyTree) -> PyTree:
         params, pairs, present, embedder = adapted
-        x = _floats(embedding.apply(embedder, inputs))
+        x = _floats(embedding.forward(embedder, inputs))
         unknown = jnp.zeros((len(x), pairs.shape[1] - x.shape[1] - 1), x.dtype)
         asked = jnp.concatenate([x, unknown, _flag(x, 1)], axis=1)
         context = jnp.broadcast_to(pairs, (len(x), *pairs.shape))
@@ -123,7 +124,7 @@ def in_context(
         if present is not None:
             present = jnp.broadcast_to(jnp.append(present, True), tokens.shape[:2])
             tokens = Tokens(tokens, present)
-        return model.apply(params, tokens)
+        return model.forward(params, keyed_as(inputs, tokens))
 
     named = partial(init_named, {"body": embedding, "model": model})
     init = model.init if body is None else named

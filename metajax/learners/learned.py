@@ -71,8 +71,8 @@ def learned_maml(
         return Problem(value, inner.build(meta["inner"]), meta["params"], support)
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.apply, loss, metrics)
-    return Learner(init, adapt, model.apply, outer, trajectory)
+    outer = query_loss(adapt, model.forward, loss, metrics)
+    return Learner(init, adapt, model.predict, outer, trajectory)
 
 
 def meta_sgd(

@@ -78,8 +78,8 @@ def maml(
         return of_part(Problem(value, optimizer, meta, support), adapts)
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.apply, loss, metrics)
-    return Learner(model.init, adapt, model.apply, outer, trajectory)
+    outer = query_loss(adapt, model.forward, loss, metrics)
+    return Learner(model.init, adapt, model.predict, outer, trajectory)
 
 
 def fomaml(

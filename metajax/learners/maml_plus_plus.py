@@ -116,7 +116,7 @@ def maml_plus_plus(
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=numbered))
 
-    measure = measured(model.apply, loss, metrics)
+    measure = measured(model.forward, loss, metrics)
 
     def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
         if step_weights is None:
@@ -129,7 +129,7 @@ def maml_plus_plus(
         last = jax.tree.map(lambda x: x[-1], values)
         return jnp.sum(step_weights * values["loss"]), last
 
-    return Learner(init, adapt, model.apply, outer_loss, trajectory)
+    return Learner(init, adapt, model.predict, outer_loss, trajectory)
 
 
 def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:

@@ -173,7 +173,7 @@ def mann(
         return Remembered(params, meta["network"], state)
 
     def predict(adapted: Remembered, inputs: PyTree) -> Array:
-        x = check_features("mann", rows(body.apply(adapted.body, inputs)), features)
+        x = check_features("mann", rows(body.forward(adapted.body, inputs)), features)
 
         def ask(x: Array) -> Array:
             unknown = jnp.zeros(ways, x.dtype)

@@ -127,7 +127,7 @@ def matching(
         return Matched(params, meta["context"], examples._replace(features=seen))
 
     def predict(adapted: Matched, inputs: PyTree) -> Array:
-        features = rows(body.apply(adapted.body, inputs))
+        features = rows(body.forward(adapted.body, inputs))
         f = sees.query(adapted.context, features, adapted.examples)
         weights = log_attention(f, adapted.examples, scale)
         members = adapted.examples.members

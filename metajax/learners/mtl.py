@@ -119,9 +119,12 @@ def scale_and_shift(body: Model, weights: Params) -> Model:
         )
 
     def apply(params: Params, inputs: PyTree) -> PyTree:
-        return body.apply(joined(params), inputs)
+        return body.forward(joined(params), inputs)
 
-    return Model(init, apply)
+    def inference(params: Params, inputs: PyTree) -> PyTree:
+        return body.predict(joined(params), inputs)
+
+    return Model(init, apply, inference=body.inference and inference)
 
 
 def _start(w: Array) -> Array:

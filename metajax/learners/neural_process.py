@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from metajax._keyed import keyed_as
 from metajax.errors import InputError
 from metajax.learners.at_once import (
     as_they_are,
@@ -105,16 +106,16 @@ def neural_process(
             examples, members = _pairs(x, targets), _all_of_one(x, present)
         else:
             examples, members = x, embedded(x, support.targets, ways).members
-        codes = encoder.apply(meta["encoder"], _like(support.inputs, examples))
+        codes = encoder.forward(meta["encoder"], _like(support.inputs, examples))
         # Of values, all are of one class.
         return Process(params, meta["decoder"], means(rows(codes), members).ravel())
 
     def predict(adapted: Process, inputs: PyTree) -> PyTree:
-        x = rows(embedding.apply(adapted.body, inputs))
+        x = rows(embedding.forward(adapted.body, inputs))
         r = adapted.representation
         r = jnp.broadcast_to(r, (len(x), len(r)))
         joined = jnp.concatenate([x, r], 1)
-        return decoder.apply(adapted.decoder, _like(inputs, joined))
+        return decoder.forward(adapted.decoder, _like(inputs, joined))
 
     return at_once(partial(init_named, networks), adapt, predict, loss, metrics)
 
@@ -136,6 +137,6 @@ def _all_of_one(x: Array, present: Array | None) -> Array:
 
 
 def _like(inputs: PyTree, examples: Array) -> PyTree:
-    """Examples, `Padded` if the inputs that they were made of are."""
+    """Examples, `Padded` and `Keyed` if the inputs that they were made of are."""
     present = unpadded(inputs)[1]
-    return examples if present is None else Padded(examples, present)
+    return keyed_as(inputs, examples if present is None else Padded(examples, present))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._keyed import values_of
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
 from metajax.learners.choice import Chosen, joined, split
@@ -122,11 +123,11 @@ def settling(
     """
 
     def settled(meta: PyTree, support: Batch) -> Params:
-        return model.settle(adapt(meta, support), support.inputs)
+        return model.settle(adapt(meta, support), values_of(support.inputs))
 
     def all_settled(meta: PyTree, support: Batch) -> Params:
         settle = jax.vmap(model.settle, (0, None))
-        return settle(trajectory(meta, support), support.inputs)
+        return settle(trajectory(meta, support), values_of(support.inputs))
 
     return settled, all_settled
 
@@ -142,7 +143,7 @@ def of(model: Model, loss: Loss) -> LossFn:
     score = over_present(loss)
 
     def value(params: Params, batch: Batch) -> Array:
-        return score(model.apply(params, batch.inputs), batch.targets)
+        return score(model.forward(params, batch.inputs), batch.targets)
 
     return value
 

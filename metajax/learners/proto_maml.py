@@ -65,11 +65,11 @@ def proto_maml(
     ways = jax.eval_shape(head.init, jax.random.key(0))["bias"].shape[0]
 
     def pose(meta: Params, support: Batch) -> Problem:
-        features = body.apply(meta, support.inputs)
+        features = body.forward(meta, support.inputs)
         examples = embedded(features, support.targets, ways)
         head = nearest(means(examples.features, examples.members))
         return Problem(value, optimizer, {"body": meta, "head": head}, support)
 
     adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.apply, loss, metrics)
-    return Learner(body.init, adapt, model.apply, outer, trajectory)
+    outer = query_loss(adapt, model.forward, loss, metrics)
+    return Learner(body.init, adapt, model.predict, outer, trajectory)

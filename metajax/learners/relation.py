@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from metajax._keyed import keyed_as
 from metajax.learners.at_once import at_once, embedded, means, of_pairs, settled
 from metajax.losses import score_mse
 from metajax.models.several import init_named
@@ -96,10 +97,10 @@ def relation(
         return Compared(params, compares, classes, shots)
 
     def predict(adapted: Compared, inputs: PyTree) -> Array:
-        features = body.apply(adapted.body, inputs)
+        features = body.forward(adapted.body, inputs)
         present, absent = unpadded(inputs)[1], adapted.shots == 0
         pairs = _pairs(features, adapted.classes, present, absent)
-        logits = comparator.apply(adapted.comparator, pairs)
+        logits = comparator.forward(adapted.comparator, keyed_as(inputs, pairs))
         logits = of_pairs(logits, len(features), ways)
         return jnp.where(absent[None], never(logits.dtype), logits)
 

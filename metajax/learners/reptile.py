@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._keyed import values_of
 from metajax.gradients import first_order
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, measured, of, settling, solver
@@ -70,11 +71,13 @@ def reptile(
     descend, visited = solver(pose, steps, grad=first_order, view=view)
     adapt, trajectory = settling(model, descend, visited)
 
-    measure = measured(model.apply, loss, metrics)
+    measure = measured(model.forward, loss, metrics)
 
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
         adapted = jax.lax.stop_gradient(descend(meta, episode.support))
-        values = measure(model.settle(adapted, episode.support.inputs), episode.query)
+        values = measure(
+            model.settle(adapted, values_of(episode.support.inputs)), episode.query
+        )
         # Adds nothing to the value, and θ - θ' to the gradient.
         half_square = sum(
             jnp.sum((x - y) ** 2) / 2
@@ -82,4 +85,4 @@ def reptile(
         )
         return values["loss"] + half_square - jax.lax.stop_gradient(half_square), values
 
-    return Learner(model.init, adapt, model.apply, outer_loss, trajectory)
+    return Learner(model.init, adapt, model.predict, outer_loss, trajectory)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax._keyed import keyed_as
 from metajax.learners.at_once import (
     Embedded,
     at_once,
@@ -95,10 +96,10 @@ def siamese(
 
     def predict(adapted: Twins, inputs: PyTree) -> Array:
         examples = adapted.examples
-        queries = rows(body.apply(adapted.body, inputs))
+        queries = rows(body.forward(adapted.body, inputs))
         apart = jnp.abs(queries[:, None] - examples.features[None])
         pairs = apart.reshape(-1, apart.shape[-1])
-        logits = comparator.apply(adapted.comparator, pairs)
+        logits = comparator.forward(adapted.comparator, keyed_as(inputs, pairs))
         alike = means(of_pairs(logits, *apart.shape[:2]).T, examples.members).T
         return jnp.where(examples.absent()[None], never(alike.dtype), alike)
 
@@ -130,8 +131,8 @@ def verification(
     check_model(comparator)
 
     def same(meta: PyTree, a: PyTree, b: PyTree) -> Array:
-        f, g = (rows(body.apply(meta["body"], x)) for x in (a, b))
-        logits = comparator.apply(meta["comparator"], jnp.abs(f - g))
+        f, g = (rows(body.predict(meta["body"], x)) for x in (a, b))
+        logits = comparator.predict(meta["comparator"], jnp.abs(f - g))
         return jax.nn.sigmoid(logits[:, 0])
 
     return same

@@ -121,7 +121,7 @@ def snail(
         return Read(params, meta["model"], kept)
 
     def predict(adapted: Read, inputs: PyTree) -> Array:
-        x = rows(body.apply(adapted.body, inputs))
+        x = rows(body.forward(adapted.body, inputs))
         unknown = jnp.zeros((len(x), ways), x.dtype)
         asked = jnp.concatenate([x, unknown, jnp.ones_like(x[:, :1])], 1)
         seen = network.ask(adapted.model["body"], adapted.kept, asked[None])

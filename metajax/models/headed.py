@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from metajax._keyed import keyed_as, undrawn
 from metajax.errors import InputError
 from metajax.models.several import init_named
 from metajax.types import Model, Params, PyTree, check_model, keep
@@ -28,17 +29,28 @@ def headed(body: Model, head: Model) -> Model:
     """
 
     def apply(params: Params, inputs: PyTree) -> PyTree:
-        return head.apply(params["head"], body.apply(params["body"], inputs))
+        features = body.forward(params["body"], inputs)
+        return head.forward(params["head"], keyed_as(inputs, features))
+
+    def inference(params: Params, inputs: PyTree) -> PyTree:
+        return apply(params, undrawn(inputs))
 
     def settle(params: Params, inputs: PyTree) -> Params:
         first = body.settle(params["body"], inputs)
-        features = body.apply(first, inputs)
+        features = body.predict(first, inputs)
         return {"body": first, "head": head.settle(params["head"], features)}
 
     # Spares the features where nothing settles.
     nothing = body.settle is keep and head.settle is keep
+    draws = body.inference or head.inference
     init = partial(init_named, {"body": body, "head": head})
-    return Model(init, apply, (body, head), keep if nothing else settle)
+    return Model(
+        init,
+        apply,
+        parts=(body, head),
+        settle=keep if nothing else settle,
+        inference=draws and inference,
+    )
 
 
 def parts(model: Model, learner: str) -> tuple[Model, Model]:

@@ -1,5 +1,6 @@
 """A model that treats each example alone."""
 
+from metajax._keyed import is_keyed
 from metajax.types import Model, Params, PyTree, unpadded
 
 
@@ -22,7 +23,18 @@ def per_example(model: Model) -> Model:
     """
 
     def apply(params: Params, inputs: PyTree) -> PyTree:
-        return model.apply(params, unpadded(inputs)[0])
+        return model.apply(params, _plain(inputs))
+
+    def inference(params: Params, inputs: PyTree) -> PyTree:
+        return model.predict(params, _plain(inputs))
 
     parts = model.parts and (per_example(model.parts[0]), per_example(model.parts[1]))
-    return model._replace(apply=apply, parts=parts)
+    return model._replace(
+        apply=apply, parts=parts, inference=model.inference and inference
+    )
+
+
+def _plain(inputs: PyTree) -> PyTree:
+    """Inputs without padding, and with their keys if they have them."""
+    values = unpadded(inputs)[0]
+    return inputs._replace(values=values) if is_keyed(inputs) else values

@@ -55,7 +55,8 @@ def exact_by_default(model: Model) -> Model:
 def _wrapped(model: Model, wrap: Callable[[Apply], Apply]) -> Model:
     """A model and its parts, with what each computes wrapped."""
     settle = model.settle if model.settle is keep else wrap(model.settle)
-    whole = model._replace(apply=wrap(model.apply), settle=settle)
+    inference = model.inference and wrap(model.inference)
+    whole = model._replace(apply=wrap(model.apply), settle=settle, inference=inference)
     if model.parts is None:
         return whole
     body, head = model.parts

@@ -1,0 +1,77 @@
+"""Arrays that a network has and nothing learns: random features, a permutation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+PyTree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Constant:
+    """An array among a network's parameters that is never changed.
+
+    It is drawn by `Model.init` like the others. Neither an inner loop nor an outer
+    optimizer takes its gradient or gives it a state, so it may be of any type. Where it
+    is not a parameter of a `metajax.Model` but of your own loss, `jax.grad` knows
+    nothing of it.
+
+    Attributes:
+      value: the array.
+
+    >>> import jax.numpy as jnp, optax, metajax as mj
+    >>> def init(key):
+    ...     return {"scale": jnp.ones(2), "order": Constant(jnp.array([1, 0]))}
+    >>> def apply(params, x):
+    ...     return (params["scale"] * x)[:, params["order"].value]
+    >>> with jax.numpy_rank_promotion("allow"):
+    ...     learner = mj.maml(mj.Model(init, apply), mj.mse, optax.sgd(0.1), steps=1)
+    ...     support = mj.Batch(jnp.ones((1, 2)), jnp.zeros((1, 2)))
+    ...     adapted = learner.adapt(learner.init(jax.random.key(0)), support)
+    >>> adapted["scale"].tolist(), adapted["order"].value.tolist()
+    ([0.8999999761581421, 0.8999999761581421], [1, 0])
+    """
+
+    value: Any
+
+
+def is_constant(node: Any) -> bool:
+    """Whether a node of a tree is a `Constant`."""
+    return isinstance(node, Constant)
+
+
+def learnt(tree: PyTree) -> PyTree:
+    """A tree with None in place of each `Constant`; without any, the tree.
+
+    >>> learnt({"scale": 1.0, "order": Constant(2)})
+    {'order': None, 'scale': 1.0}
+    """
+    return jax.tree.map(
+        lambda x: None if is_constant(x) else x, tree, is_leaf=is_constant
+    )
+
+
+def constants(tree: PyTree) -> list[Constant]:
+    """The constants of a tree, in its order."""
+    leaves = jax.tree.leaves(tree, is_leaf=is_constant)
+    return [x for x in leaves if is_constant(x)]
+
+
+def completed(part: PyTree, tree: PyTree) -> PyTree:
+    """What is learnt of a tree, as `learnt` has it, and the constants of the tree.
+
+    >>> completed({"scale": 3.0, "order": None}, {"scale": 1.0, "order": Constant(2)})
+    {'order': Constant(value=2), 'scale': 3.0}
+    """
+    return jax.tree.map(
+        lambda x, y: x if is_constant(x) else y, tree, part, is_leaf=is_constant
+    )
+
+
+def values(tree: PyTree) -> PyTree:
+    """A tree with the array in place of each `Constant`."""
+    return jax.tree.map(
+        lambda x: x.value if is_constant(x) else x, tree, is_leaf=is_constant
+    )

@@ -1,0 +1,184 @@
+"""Equinox's modules as `Model`s."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax._constant import Constant, is_constant
+from metajax.errors import InputError
+from metajax.models._passes import STATE_MEND, Passes, drawing_model, examine
+from metajax.models._reads import once_per_shape
+from metajax.models.precision import exact_by_default
+from metajax.types import Array, Model, Params, PyTree
+
+
+def from_equinox(build: Callable[[Array], Any]) -> Model:
+    """An Equinox module as a `Model`.
+
+    Its inexact arrays are learnt. Other arrays are drawn by `init` and never changed:
+    each is a `metajax.Constant`, as is an inexact one that the module itself holds as
+    a `metajax.Constant`. Equinox modules take one example, so it is vmapped over the
+    batch.
+
+    A module that draws random numbers, as `eqx.nn.Dropout` does, is called as
+    `module(example, key=key)`, with a key for each example, and needs inputs with keys
+    in training; see `metajax.data.keyed`. Its predictions are those of
+    `eqx.nn.inference_mode(module)`. Whether it draws is seen where it is first called.
+
+    Args:
+      build: `build(key) -> module`, where the module is called as `module(example)`, or
+        as `module(example, key=key)` if it takes one.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      InputError: if the module keeps a state (`eqx.nn.BatchNorm`), or a PRNG key; where
+        it is first called, if it draws random numbers in predictions.
+
+    >>> import equinox as eqx, jax.numpy as jnp
+    >>> model = from_equinox(lambda key: eqx.nn.Linear(2, 3, key=key))
+    >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
+    (7, 3)
+    """
+    import equinox as eqx
+
+    example = build(jax.random.key(0))
+    _check_stateless(example)
+    template, static = eqx.partition(example, _is_array, is_leaf=is_constant)
+    asked = _parameters(example).get("key")
+
+    def init(key: Array) -> Params:
+        arrays, _ = eqx.partition(build(key), _is_array, is_leaf=is_constant)
+        return jax.tree.map(_wrapped, arrays, is_leaf=is_constant)
+
+    def module(params: Params) -> Any:
+        arrays = jax.tree.map(_unwrapped, template, params, is_leaf=is_constant)
+        return eqx.combine(arrays, static, is_leaf=is_constant)
+
+    def plain(params: Params, x: PyTree) -> PyTree:
+        return jax.vmap(module(params))(x)
+
+    if asked is None:
+        return exact_by_default(Model(init, plain))
+
+    def call(prepare: Callable, state: PyTree, params: Params, keys: Any, x: PyTree):
+        one = prepare(module(params))
+        if keys is None:
+            return jax.vmap(one)(x), state
+        return jax.vmap(lambda key, x: one(x, key=key))(keys, x), state
+
+    def unread(x: PyTree) -> Array | None:
+        """Keys that nothing draws of, for a module that will have some."""
+        return None if asked.default is None else _keys(x)
+
+    passes = Passes(
+        partial(call, lambda module: module),
+        lambda state, params, keys, x: call(
+            eqx.nn.inference_mode, state, params, None if unread(x) is None else keys, x
+        ),
+        layer=str,
+        running=bool,
+        mend="let it draw nothing where its attribute `inference` is True, as "
+        "eqx.nn.Dropout does",
+    )
+    examined = once_per_shape(
+        lambda params, x: examine(passes, (), params, _keys(x), x)
+    )
+
+    def draws(params: Params, x: PyTree) -> bool:
+        return examined(params, x).draws
+
+    def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
+        keys = unread(x) if keys is None else keys
+        return passes.training((), params, keys, x)[0]
+
+    def predict(params: Params, x: PyTree) -> PyTree:
+        draws(params, x)  # for its checks
+        return passes.predicting((), params, unread(x), x)[0]
+
+    return drawing_model(init, draws, train, predict)
+
+
+def _keys(x: PyTree) -> Array:
+    return jax.random.split(jax.random.key(0), len(jax.tree.leaves(x)[0]))
+
+
+def _is_array(x: Any) -> bool:
+    import equinox as eqx
+
+    return is_constant(x) or eqx.is_array(x) or eqx.is_inexact_array(x) or _is_numpy(x)
+
+
+def _is_numpy(x: Any) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def _is_learnt(x: Any) -> bool:
+    import equinox as eqx
+
+    return not is_constant(x) and eqx.is_inexact_array(x)
+
+
+def _wrapped(x: Any) -> Any:
+    return x if is_constant(x) or _is_learnt(x) else Constant(jnp.asarray(x))
+
+
+def _unwrapped(template: Any, x: Any) -> Any:
+    """What the module itself has where its example has `template`."""
+    return x if is_constant(template) or _is_learnt(template) else x.value
+
+
+def _parameters(module: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(module).parameters
+
+
+def _check_stateless(module: Any) -> None:
+    import equinox as eqx
+
+    if isinstance(module, tuple) or "state" in _parameters(module):
+        raise InputError(
+            f"{_class(module)} has a state that its call takes and returns, and a "
+            f"metajax network keeps none from call to call; {STATE_MEND}"
+        )
+    leaves = jax.tree.leaves_with_path(module, is_leaf=_is_index)
+    for path, leaf in leaves:
+        place = jax.tree_util.keystr(path[:-1]) or "the module"
+        owner = _class(_at(module, path[:-1]))
+        if _is_index(leaf):
+            raise InputError(
+                f"layer {place} ({owner}) has a state, as eqx.nn.StatefulLayer has, and "
+                f"a metajax network keeps none from call to call; {STATE_MEND}"
+            )
+        if eqx.is_array(leaf) and jax.dtypes.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        ):
+            raise InputError(
+                f"layer {place} ({owner}) holds a PRNG key; call it with key=..., or "
+                "keep what it draws, or jax.random.key_data of the key"
+            )
+
+
+def _is_index(x: Any) -> bool:
+    import equinox as eqx
+
+    return isinstance(x, eqx.nn.StateIndex)
+
+
+def _class(module: Any) -> str:
+    return type(module[0] if isinstance(module, tuple) else module).__name__
+
+
+def _at(tree: Any, path: tuple) -> Any:
+    """The node at a path."""
+    for part in path:
+        if isinstance(part, jax.tree_util.GetAttrKey):
+            tree = getattr(tree, part.name)
+        else:
+            tree = tree[getattr(part, "idx", getattr(part, "key", None))]
+    return tree

@@ -1,0 +1,150 @@
+"""Flax Linen's modules as `Model`s."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+from metajax._constant import Constant
+from metajax.errors import InputError
+from metajax.models._passes import Call, Passes, drawing_model, examine
+from metajax.types import Array, Model, Params, PyTree
+
+NO_ARGUMENTS: Mapping[str, Any] = {}
+
+
+def from_linen(
+    module: Any,
+    inputs: PyTree,
+    *,
+    training: Mapping[str, Any] = NO_ARGUMENTS,
+    predicting: Mapping[str, Any] | None = None,
+) -> Model:
+    """A Flax Linen module as a `Model`.
+
+    Only the "params" collection is learnt. What the outputs read of other collections
+    is drawn by `init` and never changed: each array is a `metajax.Constant`. What a
+    call updates and does not read (the running statistics of batch norm in training
+    mode, which normalises by the current batch) is dropped.
+
+    A module that draws random numbers, as `nn.Dropout` does, needs inputs with keys in
+    training; see `metajax.data.keyed`.
+
+    Args:
+      module: a `flax.linen.Module` called as `module(inputs)`.
+      inputs: an example batch, to shape the parameters.
+      training: further arguments of the call in training, by name: `{"train": True}`.
+      predicting: those in predictions; by default the same. A module that draws random
+        numbers needs them: `{"train": False}`.
+
+    Returns:
+      A `Model`; its parameters are those of the module, or `{"params": ...,
+      "constants": ...}` of one with constants.
+
+    Raises:
+      InputError: if the module reads what its call changes, or running statistics; if
+        it draws random numbers in predictions; if it draws none in training and
+        predicts otherwise all the same.
+
+    >>> import flax.linen as nn, jax.numpy as jnp
+    >>> model = from_linen(nn.Dense(3), jnp.zeros((1, 2)))
+    >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
+    (7, 3)
+
+    >>> class Net(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self, x, train):
+    ...         return nn.Dropout(0.5)(x, deterministic=not train)
+    >>> train, test = {"train": True}, {"train": False}
+    >>> model = from_linen(Net(), jnp.ones((1, 2)), training=train, predicting=test)
+    >>> model.predict({}, jnp.ones((1, 2))).tolist()
+    [[1.0, 1.0]]
+    """
+    classes: dict[tuple[str, ...], str] = {}
+    settings = training if predicting is None else predicting
+    passes = Passes(
+        _call(module, training),
+        _call(module, settings),
+        layer=lambda path: _layer(classes, path),
+        running=lambda path: path[0].key == "batch_stats",
+        mend='say how it is called: training={"train": True}, predicting={"train": '
+        "False}, by the names of its own arguments",
+    )
+
+    def variables(key: Array) -> tuple[PyTree, Params]:
+        state = dict(module.init(key, inputs, **training))
+        params = state.pop("params", {})
+        return state, params
+
+    spare = variables(jax.random.key(0))  # for what nothing reads
+    args = (*spare, jax.random.key(0), inputs)
+    with _noting_classes(classes):
+        draws, read = examine(passes, *args)
+    if not draws and passes.training is not passes.predicting:
+        _check_same(passes, args)
+    fixed = any(jax.tree.leaves(read))
+
+    def init(key: Array) -> Params:
+        state, params = variables(key)
+        kept = jax.tree.map(lambda r, x: Constant(x) if r else None, read, state)
+        return {"params": params, "constants": kept} if fixed else params
+
+    def split(params: Params) -> tuple[PyTree, Params]:
+        if not fixed:
+            return spare[0], params
+        kept = params["constants"]
+        state = jax.tree.map(lambda r, x, c: c.value if r else x, read, spare[0], kept)
+        return state, params["params"]
+
+    def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
+        return passes.training(*split(params), None if keys is None else keys[0], x)[0]
+
+    def predict(params: Params, x: PyTree) -> PyTree:
+        return passes.predicting(*split(params), None, x)[0]
+
+    model = drawing_model(init, lambda params, x: draws, train, predict)
+    return model if draws else model._replace(inference=None)
+
+
+def _call(module: Any, settings: Mapping[str, Any]) -> Call:
+    def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
+        # A stream without a key of its own follows from "params".
+        rngs = {} if key is None else {"params": key, "dropout": key}
+        variables = {"params": params, **state}
+        return module.apply(variables, x, rngs=rngs, mutable=[*state], **settings)
+
+    return call
+
+
+def _check_same(passes: Passes, args: tuple) -> None:
+    """Checks that a module that draws nothing predicts as it trains."""
+    both = [
+        str(jax.make_jaxpr(lambda *args, call=call: call(*args)[0])(*args))
+        for call in (passes.training, passes.predicting)
+    ]
+    if both[0] != both[1]:
+        raise InputError(
+            "the module draws nothing in training, and predicts by another function "
+            "with the arguments of predicting; leave predicting out"
+        )
+
+
+@contextmanager
+def _noting_classes(classes: dict[tuple[str, ...], str]) -> Iterator[None]:
+    """Notes the class of each module that is called, by its path."""
+    import flax.linen as nn
+
+    def note(call: Callable, args: tuple, settings: dict, context: Any) -> Any:
+        classes[context.module.path] = type(context.module).__name__
+        return call(*args, **settings)
+
+    with nn.intercept_methods(note):
+        yield
+
+
+def _layer(classes: Mapping[tuple[str, ...], str], path: tuple) -> str:
+    """The layer of a variable, whose path starts with its collection."""
+    place = tuple(str(part.key) for part in path[1:-1])
+    kind = classes.get(place, "its module")
+    return f"layer {'/'.join(place)} ({kind})" if place else f"the module ({kind})"

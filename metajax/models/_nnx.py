@@ -1,0 +1,161 @@
+"""Flax NNX's modules as `Model`s."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+
+from metajax._constant import Constant, values
+from metajax.errors import InputError
+from metajax.models._passes import STATE_MEND, Passes, drawing_model, examine
+from metajax.models._reads import once_per_shape
+from metajax.models.precision import exact_by_default
+from metajax.types import Array, Model, Params, PyTree
+
+
+def from_nnx(build: Callable[[Any], Any]) -> Model:
+    """A Flax NNX module as a `Model`.
+
+    Only `nnx.Param`s are learnt. Other variables are drawn by `init` and never changed:
+    each is a `metajax.Constant`. What a call updates and does not read (the running
+    statistics of batch norm that normalises by the current batch) is dropped.
+
+    A module that draws random numbers, as `nnx.Dropout` does, needs inputs with keys in
+    training; see `metajax.data.keyed`. Its predictions are those of the module with
+    `deterministic=True`. Whether it draws is seen where it is first called.
+
+    Args:
+      build: `build(rngs) -> module`, where the module is called as `module(inputs)`.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      InputError: if the module normalises by running statistics; where it is first
+        called, if it reads what its call changes, or draws random numbers in
+        predictions.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
+    >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
+    (7, 3)
+    """
+    from flax import nnx
+
+    kinds = nnx.Param, nnx.RngState, nnx.BatchStat, ...
+
+    def variables(key: Array) -> tuple[Any, ...]:
+        graph, *states = nnx.split(build(nnx.Rngs(key)), *kinds)
+        return graph, *map(nnx.to_pure_dict, states)
+
+    def call(settings: dict, state: PyTree, params: Params, key: Any, x: PyTree):
+        drawn = streams if key is None else _streams(streams, key)
+        module = nnx.merge(graph, params, drawn, *state)
+        module.set_attributes(**settings, raise_if_not_found=False)
+        outputs = module(x)
+        return outputs, tuple(map(nnx.to_pure_dict, nnx.split(module, *kinds)[3:]))
+
+    graph, _, streams, statistics, others = variables(jax.random.key(0))
+    example = build(nnx.Rngs(jax.random.key(0)))
+    _check_running(example)
+    passes = Passes(
+        partial(call, {}),
+        partial(call, {"deterministic": True} if streams else {}),
+        layer=partial(_layer, example),
+        running=lambda path: path[0].idx == 0,
+        mend="give the layer that draws an attribute `deterministic`, as nnx.Dropout "
+        "has it, and let it draw nothing where that is True",
+    )
+    examined = once_per_shape(partial(examine, passes))
+
+    def init(key: Array) -> Params:
+        _, params, _, _, others = variables(key)
+        return _merged(params, jax.tree.map(Constant, others))
+
+    def split(params: Params) -> tuple[PyTree, Params]:
+        return (statistics, _only(others, params)), _without(others, params)
+
+    def draws(params: Params, x: PyTree) -> bool:
+        return examined(*split(params), jax.random.key(0), x).draws
+
+    def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
+        return passes.training(*split(params), None if keys is None else keys[0], x)[0]
+
+    def predict(params: Params, x: PyTree) -> PyTree:
+        draws(params, x)  # for its checks
+        return passes.predicting(*split(params), None, x)[0]
+
+    if not jax.tree.leaves((streams, statistics, others)):
+        plain = {}
+        return exact_by_default(
+            Model(init, lambda p, x: call(plain, ({}, {}), p, None, x)[0])
+        )
+    model = drawing_model(init, draws, train, predict)
+    return model if streams else model._replace(inference=None)
+
+
+def _streams(streams: PyTree, key: Array) -> PyTree:
+    """Random streams, each with a key of its own that follows from one."""
+    leaves, structure = jax.tree.flatten(streams)
+    own = [
+        jax.random.split(jax.random.fold_in(key, i), x.shape) if _is_key(x) else x
+        for i, x in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, own)
+
+
+def _is_key(x: Array) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _merged(tree: dict, other: dict) -> dict:
+    """Nested dictionaries, joined."""
+    both = {k: _merged(tree[k], other[k]) for k in tree.keys() & other.keys()}
+    return {**tree, **other, **both}
+
+
+def _only(pattern: dict, tree: dict) -> dict:
+    """Of nested dictionaries, the values where another has some."""
+    return {
+        k: _only(v, tree[k]) if isinstance(v, dict) else values(tree[k])
+        for k, v in pattern.items()
+    }
+
+
+def _without(pattern: Any, tree: Any) -> Any:
+    """Of nested dictionaries, the values where another has none."""
+    if not isinstance(pattern, dict):
+        return tree
+    return {
+        k: _without(pattern.get(k), v)
+        for k, v in tree.items()
+        if k not in pattern or isinstance(pattern[k], dict)
+    }
+
+
+def _check_running(module: Any) -> None:
+    """Checks that no layer is to normalise by its running statistics."""
+    from flax import nnx
+
+    for path, node in nnx.iter_graph(module):
+        running = getattr(node, "use_running_average", False)
+        if isinstance(node, nnx.Module) and running is True:
+            raise InputError(
+                f"layer {_dotted(path)} ({type(node).__name__}) has "
+                f"use_running_average=True, statistics that no meta-step updates; "
+                f"{STATE_MEND}"
+            )
+
+
+def _layer(module: Any, path: tuple) -> str:
+    """The layer of a variable, whose path starts with which state it is of."""
+    place = [part.key for part in path[1:-1]]
+    for part in place:
+        module = getattr(module, part) if isinstance(part, str) else module[part]
+    return f"layer {_dotted(place)} ({type(module).__name__})"
+
+
+def _dotted(path: Any) -> str:
+    return ".".join(map(str, path)) or "itself"

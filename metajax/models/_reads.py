@@ -1,0 +1,136 @@
+"""What the outputs of a function depend on, and what it changes: found by tracing."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from metajax.types import PyTree
+
+
+class Looked(NamedTuple):
+    """A call of a module, looked at.
+
+    Attributes:
+      read: of each of its arguments, whether the outputs depend on each leaf.
+      changed: of the state that it takes, whether each leaf comes out another.
+    """
+
+    read: tuple[PyTree, ...]
+    changed: PyTree
+
+
+def look(call: Callable[..., tuple[PyTree, PyTree]], *args: PyTree) -> Looked:
+    """Looks at `call(state, ...) -> (outputs, state after)`.
+
+    Args:
+      call: a function of arrays.
+      *args: its arguments, arrays or abstract ones. Of the state after, a leaf is
+        known by its path in the state before.
+
+    Returns:
+      A `Looked`. What it is not sure of counts as read, and as changed.
+
+    >>> import jax.numpy as jnp
+    >>> look(lambda state, x: (x, {"mean": state["mean"] + x}), {"mean": 0.0}, 1.0)
+    Looked(read=({'mean': False}, True), changed={'mean': True})
+    """
+    args = jax.tree.map(_abstract, args)
+    closed, (outputs, after) = jax.make_jaxpr(call, return_shape=True)(*args)
+    jaxpr, count = closed.jaxpr, len(jax.tree.leaves(outputs))
+    wanted = [i < count for i in range(len(jaxpr.outvars))]
+    read = jax.tree.unflatten(jax.tree.structure(args), _read(jaxpr, wanted))
+    paths = [path for path, _ in jax.tree.leaves_with_path(after)]
+    left = dict(zip(paths, jaxpr.outvars[count:]))
+    before = jax.tree.leaves_with_path(args[0])
+    changed = [
+        path not in left or _origin(jaxpr, left[path]) is not var
+        for (path, _), var in zip(before, jaxpr.invars)
+    ]
+    return Looked(read, jax.tree.unflatten(jax.tree.structure(args[0]), changed))
+
+
+def once_per_shape(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of abstract values that is called once for each of them."""
+    known: dict[Any, Any] = {}
+
+    def cached(*args: PyTree) -> Any:
+        leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, args))
+        key = structure, tuple((x.shape, x.dtype) for x in leaves)
+        if key not in known:
+            known[key] = function(*jax.tree.unflatten(structure, leaves))
+        return known[key]
+
+    return cached
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    dtype = x.dtype if hasattr(x, "dtype") else jax.dtypes.result_type(x)
+    return jax.ShapeDtypeStruct(jax.numpy.shape(x), dtype)
+
+
+def _read(jaxpr: Jaxpr, wanted: list[bool]) -> list[bool]:
+    """Which inputs the wanted outputs depend on."""
+    live = {v for v, want in zip(jaxpr.outvars, wanted) if want and _is_var(v)}
+    for equation in reversed(jaxpr.eqns):
+        outs = [v in live for v in equation.outvars]
+        if any(outs):
+            ins = zip(equation.invars, _read_by(equation, outs))
+            live.update(v for v, read in ins if read and _is_var(v))
+    return [v in live for v in jaxpr.invars]
+
+
+def _read_by(equation: Any, outs: list[bool]) -> list[bool]:
+    """Which inputs of an equation those outputs depend on."""
+    bodies, first = _bodies(equation), int(equation.primitive.name == "cond")
+    if not bodies:
+        return [True] * len(equation.invars)
+    while True:
+        each = [_read(body, outs) for body in bodies]
+        ins = [True] * first + [any(read) for read in zip(*each)]
+        if (again := _carried(equation, ins, outs)) == outs:
+            return ins
+        outs = again
+
+
+def _carried(equation: Any, ins: list[bool], outs: list[bool]) -> list[bool]:
+    """The outputs of a scan's body that are read where it is run again."""
+    if equation.primitive.name != "scan":
+        return outs
+    start, carry = equation.params["num_consts"], equation.params["num_carry"]
+    again = ins[start : start + carry] + [False] * (len(outs) - carry)
+    return [a or b for a, b in zip(again, outs)]
+
+
+def _bodies(equation: Any) -> list[Jaxpr]:
+    """What an equation runs, where its inputs and outputs are those of the equation."""
+    name = equation.primitive.name
+    found = [
+        value.jaxpr if isinstance(value, ClosedJaxpr) else value
+        for value in jax.tree.leaves(equation.params)
+        if isinstance(value, Jaxpr | ClosedJaxpr)
+    ]
+    ins, outs = len(equation.invars) - int(name == "cond"), len(equation.outvars)
+    fits = all(len(x.invars) == ins and len(x.outvars) == outs for x in found)
+    return found if fits and name != "while" else []
+
+
+def _origin(jaxpr: Jaxpr, var: Any) -> Any:
+    """The variable that one is handed on from, through calls."""
+    for equation in jaxpr.eqns:
+        if var not in equation.outvars or not _hands_on(equation):
+            continue
+        (body,) = _bodies(equation)
+        inner = _origin(body, body.outvars[equation.outvars.index(var)])
+        if inner in body.invars:
+            return _origin(jaxpr, equation.invars[body.invars.index(inner)])
+    return var
+
+
+def _hands_on(equation: Any) -> bool:
+    return len(_bodies(equation)) == 1 and equation.primitive.name != "scan"
+
+
+def _is_var(v: Any) -> bool:
+    return not isinstance(v, Literal)
