@@ -53,10 +53,11 @@ def learnt(tree: PyTree) -> PyTree:
     )
 
 
-def constants(tree: PyTree) -> list[Constant]:
-    """The constants of a tree, in its order."""
-    leaves = jax.tree.leaves(tree, is_leaf=is_constant)
-    return [x for x in leaves if is_constant(x)]
+def unlearnt(tree: PyTree) -> PyTree:
+    """A tree with None in place of all that is no `Constant`."""
+    return jax.tree.map(
+        lambda x: x if is_constant(x) else None, tree, is_leaf=is_constant
+    )
 
 
 def completed(part: PyTree, tree: PyTree) -> PyTree:
@@ -65,8 +66,12 @@ def completed(part: PyTree, tree: PyTree) -> PyTree:
     >>> completed({"scale": 3.0, "order": None}, {"scale": 1.0, "order": Constant(2)})
     {'order': Constant(value=2), 'scale': 3.0}
     """
+
+    def is_place(node: Any) -> bool:
+        return node is None or is_constant(node)
+
     return jax.tree.map(
-        lambda x, y: x if is_constant(x) else y, tree, part, is_leaf=is_constant
+        lambda x, y: x if is_constant(x) else y, tree, part, is_leaf=is_place
     )
 
 

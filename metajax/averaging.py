@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._constant import completed
 from metajax.training import TrainState
 from metajax.types import Array, Params, PyTree, check_share
 
@@ -73,7 +74,8 @@ def averaged(state: TrainState) -> PyTree:
       Meta-parameters, to evaluate.
     """
     parts = jax.tree.leaves(state.opt_state, is_leaf=_is_average)
-    return next((part.average for part in parts if _is_average(part)), state.meta)
+    average = next((part.average for part in parts if _is_average(part)), state.meta)
+    return completed(average, state.meta)
 
 
 def _is_average(part: PyTree) -> bool:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._constant import completed, learnt, unlearnt
 from metajax._keyed import at_step
 from metajax.errors import InputError
 from metajax.gradients import exact
@@ -79,8 +80,14 @@ def inner_loop(
 
     Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, section 2.2.
     """
+    loss_fn, view = _of_learnt(loss_fn), _of_step(view)
     run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: None)
-    return lambda params, batch: run(params, batch)[0]
+
+    def adapt(params: Params, batch: Batch) -> Params:
+        rest = unlearnt(params)
+        return completed(run(learnt(params), (rest, batch))[0], rest)
+
+    return adapt
 
 
 def inner_trajectory(
@@ -113,11 +120,16 @@ def inner_trajectory(
     >>> inner_trajectory(loss, optax.sgd(0.1), steps=2)(0.0, batch).tolist()
     [0.0, 1.5, 2.25]
     """
+    loss_fn, view = _of_learnt(loss_fn), _of_step(view)
     run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: params)
 
     def trajectory(params: Params, batch: Batch) -> Params:
-        last, before = run(params, batch)
-        return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), before, last)
+        rest = unlearnt(params)
+        last, before = run(learnt(params), (rest, batch))
+        each = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), before, last)
+        return completed(
+            each, jax.tree.map(lambda x: jnp.stack([x] * (steps + 1)), rest)
+        )
 
     return trajectory
 
@@ -202,6 +214,26 @@ def adam(
     return optax.adam(learning_rate, b1, b2, eps=eps, eps_root=eps_root)
 
 
+def _of_learnt(loss_fn: LossFn) -> LossFn:
+    """A loss of what is learnt of the parameters, and of (the rest, batch)."""
+
+    def loss(part: Params, seen: tuple[Params, Batch]) -> Array:
+        rest, batch = seen
+        return loss_fn(completed(part, rest), batch)
+
+    return loss
+
+
+def _of_step(view: View) -> View:
+    """A view of (the rest, batch), whose keys are those of the step."""
+
+    def seen(whole: tuple[Params, Batch], step: Array) -> tuple[Params, Batch]:
+        rest, batch = whole
+        return rest, at_step(view(batch, step), step)
+
+    return seen
+
+
 def _scan(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -224,7 +256,7 @@ def _scan(
     def run(params: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
-            seen = at_step(view(batch, k), k)
+            seen = view(batch, k)
             grads, told = gradient(params, seen), partial(value, seen)
             updates, state = update(grads, state, params, value_fn=told)
             return (optax.apply_updates(params, updates), state), every(params)

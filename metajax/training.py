@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax._constant import completed, learnt
 from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.estimate import written_bytes
@@ -105,7 +106,7 @@ def init_state(
     """
     # Copies: a training loop may donate them, and `init` may return arrays of its own.
     meta = jax.tree.map(jnp.array, learner_at(learner, 0).init(key))
-    opt_state = jax.tree.map(jnp.array, optimizer.init(meta))
+    opt_state = jax.tree.map(jnp.array, optimizer.init(learnt(meta)))
     return TrainState(meta, opt_state, jnp.zeros((), jnp.int32))
 
 
@@ -132,7 +133,7 @@ def meta_gradient(
     Returns:
       A pure function of the meta-parameters, a meta-batch of B tasks and, for a
       schedule, the number of meta-steps done. Loss and metrics are averaged over the
-      tasks.
+      tasks. The gradient has None in place of each `metajax.Constant`.
 
     Raises:
       InputError: if `tasks_per_chunk` or `devices` is below 1.
@@ -152,8 +153,12 @@ def meta_gradient(
         return mean(losses), jax.tree.map(mean, metrics)
 
     def one_chunk(shared: tuple[PyTree, Array], episodes: Episode, weights: Array):
-        differentiate = jax.value_and_grad(batch_loss, has_aux=True)
-        return differentiate(*shared, episodes, weights)
+        meta, step = shared
+
+        def of_part(part: PyTree) -> tuple[Array, Metrics]:
+            return batch_loss(completed(part, meta), step, episodes, weights)
+
+        return jax.value_and_grad(of_part, has_aux=True)(learnt(meta))
 
     run = mean_over_tasks(one_chunk, tasks_per_chunk=tasks_per_chunk, devices=devices)
 
@@ -202,8 +207,9 @@ def train_step(
 
     def step(state: TrainState, episodes: Episode | Drawn):
         (loss, metrics), grads = gradient(state.meta, episodes, state.step)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.meta)
-        meta = optax.apply_updates(state.meta, updates)
+        part = learnt(state.meta)
+        updates, opt_state = optimizer.update(grads, state.opt_state, part)
+        meta = completed(optax.apply_updates(part, updates), state.meta)
         norm = optax.tree.norm(grads)
         metrics = {**metrics, "loss": loss, "gradient_norm": norm}
         return TrainState(meta, opt_state, state.step + 1), metrics
@@ -390,7 +396,7 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
         def body(carry):
             state, trace, _ = carry
             after, metrics = one(state)
-            numbers = (metrics["loss"], metrics["gradient_norm"], after.meta)
+            numbers = (metrics["loss"], metrics["gradient_norm"], learnt(after.meta))
             finite = jnp.all(
                 jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(numbers)])
             )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 
+from metajax._constant import is_constant
 from metajax.errors import InputError
 from metajax.types import Params, PyTree
 
@@ -27,10 +28,14 @@ def scale_or_offset(path: str) -> bool:
 
 
 def where(chosen: Chosen, tree: PyTree) -> PyTree:
-    """Whether each leaf is chosen."""
-    return jax.tree.map_with_path(
-        lambda path, _: chosen(jax.tree_util.keystr(path)), tree
-    )
+    """Whether each leaf is chosen; never one of a `Constant`."""
+
+    def own(path: tuple, node: PyTree) -> PyTree:
+        if is_constant(node):
+            return jax.tree.map(lambda _: False, node)
+        return chosen(jax.tree_util.keystr(path))
+
+    return jax.tree.map_with_path(own, tree, is_leaf=is_constant)
 
 
 def split(chosen: Chosen, params: Params) -> tuple[Params, Params]:

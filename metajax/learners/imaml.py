@@ -1,13 +1,13 @@
 """Implicit MAML: the gradient of where adaptation ends, not of the way there."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
+from metajax._constant import completed, learnt, unlearnt
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import View, whole
@@ -80,35 +80,49 @@ def imaml(
 
     def pose(meta: Params, support: Batch) -> Problem:
         def regularised(params: Params, batch: Batch) -> Array:
-            apart = jax.tree.map(lambda x, y: jnp.sum((x - y) ** 2), params, meta)
+            both = learnt(params), learnt(meta)
+            apart = jax.tree.map(lambda x, y: jnp.sum((x - y) ** 2), *both)
             return value(params, batch) + strength / 2 * sum(jax.tree.leaves(apart))
 
         return Problem(regularised, optimizer, meta, support)
 
     descend, visited = solver(pose, steps, grad=first_order, view=view)
 
-    def stationarity(params: Params, meta: Params, support: Batch) -> Params:
+    def stationarity(params: Params, meta: Params, support: Batch, rest: Params):
         """The gradient that is zero at φ*."""
-        return jax.grad(pose(meta, support).loss)(params, support)
+        value = pose(completed(meta, rest), support).loss
+        return jax.grad(lambda p: value(completed(p, rest), support))(params)
 
-    def forward(meta: Params, support: Batch):
-        found = descend(meta, support)
-        return found, (found, meta, support)
+    def of_learnt(meta: Params, support: Batch, rest: Params) -> Params:
+        return learnt(descend(completed(meta, rest), support))
+
+    def forward(meta: Params, support: Batch, rest: Params):
+        found = of_learnt(meta, support, rest)
+        return found, (found, meta, support, rest)
 
     def backward(residuals: tuple, cotangent: Params):
-        found, meta, support = residuals
-        _, hessian = jax.linearize(lambda p: stationarity(p, meta, support), found)
+        found, meta, support, rest = residuals
+        _, hessian = jax.linearize(
+            lambda p: stationarity(p, meta, support, rest), found
+        )
 
         def damped(v: Params) -> Params:
             return jax.tree.map(lambda x, y: x + damping * y, hessian(v), v)
 
         solved, _ = cg(damped, cotangent, tol=tolerance, maxiter=cg_steps)
-        _, transpose = jax.vjp(partial(stationarity, found), meta, support)
-        return transpose(jax.tree.map(jnp.negative, solved))
+        _, transpose = jax.vjp(
+            lambda meta, support: stationarity(found, meta, support, rest),
+            meta,
+            support,
+        )
+        return *transpose(jax.tree.map(jnp.negative, solved)), None
 
-    implicit = jax.custom_vjp(descend)
+    implicit = jax.custom_vjp(of_learnt)
     implicit.defvjp(forward, backward)
 
-    adapt, trajectory = settling(model, implicit, visited)
+    def descended(meta: Params, support: Batch) -> Params:
+        return completed(implicit(learnt(meta), support, unlearnt(meta)), meta)
+
+    adapt, trajectory = settling(model, descended, visited)
     outer = query_loss(adapt, model.forward, loss, metrics)
     return Learner(model.init, adapt, model.predict, outer, trajectory)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 
+from metajax._constant import learnt
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.inner_optimizer import (
@@ -65,7 +66,7 @@ def learned_maml(
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
         params = model.init(params_key)
-        return {"params": params, "inner": inner.init(inner_key, params)}
+        return {"params": params, "inner": inner.init(inner_key, learnt(params))}
 
     def pose(meta: PyTree, support: Batch) -> Problem:
         return Problem(value, inner.build(meta["inner"]), meta["params"], support)

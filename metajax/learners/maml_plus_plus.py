@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from metajax._constant import learnt
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.choice import Chosen, joined, scale_or_offset, where
@@ -94,7 +95,7 @@ def maml_plus_plus(
         stacked = jax.tree.map(
             lambda x, o: jnp.stack([x] * (steps + 1)) if o else None, params, own
         )
-        rule = inner.init(inner_key, shared)
+        rule = inner.init(inner_key, learnt(shared))
         return {"params": shared, "per_step": stacked, "inner": rule}
 
     def pose(meta: PyTree, support: Batch) -> Problem:

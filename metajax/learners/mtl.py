@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._constant import completed, learnt
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.inner import View, whole
@@ -110,13 +111,16 @@ def scale_and_shift(body: Model, weights: Params) -> Model:
         )
 
     def init(key: Array) -> Params:
-        return jax.tree.map(_start, weights)
+        return jax.tree.map(_start, learnt(weights))
 
     def joined(params: Params) -> Params:
         frozen = jax.lax.stop_gradient(weights)
-        return jax.tree.map(
-            lambda w, p: w * _wide(p, w) if w.ndim > 1 else w + p, frozen, params
+        scaled = jax.tree.map(
+            lambda w, p: w * _wide(p, w) if w.ndim > 1 else w + p,
+            learnt(frozen),
+            params,
         )
+        return completed(scaled, frozen)
 
     def apply(params: Params, inputs: PyTree) -> PyTree:
         return body.forward(joined(params), inputs)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._constant import learnt
 from metajax._keyed import values_of
 from metajax.gradients import first_order
 from metajax.inner import View, whole
@@ -81,7 +82,7 @@ def reptile(
         # Adds nothing to the value, and θ - θ' to the gradient.
         half_square = sum(
             jnp.sum((x - y) ** 2) / 2
-            for x, y in zip(jax.tree.leaves(meta), jax.tree.leaves(adapted))
+            for x, y in zip(*map(jax.tree.leaves, map(learnt, (meta, adapted))))
         )
         return values["loss"] + half_square - jax.lax.stop_gradient(half_square), values
 

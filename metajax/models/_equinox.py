@@ -152,8 +152,8 @@ def _check_stateless(module: Any) -> None:
         owner = _class(_at(module, path[:-1]))
         if _is_index(leaf):
             raise InputError(
-                f"layer {place} ({owner}) has a state, as eqx.nn.StatefulLayer has, and "
-                f"a metajax network keeps none from call to call; {STATE_MEND}"
+                f"layer {place} ({owner}) has a state, and a metajax network keeps none "
+                f"from call to call; {STATE_MEND}"
             )
         if eqx.is_array(leaf) and jax.dtypes.issubdtype(
             leaf.dtype, jax.dtypes.prng_key
