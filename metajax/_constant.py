@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from metajax.errors import InputError
+
 PyTree = Any
 
 
@@ -51,6 +53,19 @@ def learnt(tree: PyTree) -> PyTree:
     return jax.tree.map(
         lambda x: None if is_constant(x) else x, tree, is_leaf=is_constant
     )
+
+
+def check_learnt(name: str, tree: PyTree) -> None:
+    """Checks that all of a tree is learnt, for what does arithmetic on all of it.
+
+    Raises:
+      InputError: if there is a `Constant` in it.
+    """
+    if any(map(is_constant, jax.tree.leaves(tree, is_leaf=is_constant))):
+        raise InputError(
+            f"{name} expected parameters that are all learnt, got a metajax.Constant; "
+            "let the network close over the array instead"
+        )
 
 
 def unlearnt(tree: PyTree) -> PyTree:

@@ -3,6 +3,7 @@
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metajax.types import PyTree
@@ -22,7 +23,7 @@ def digest(tree: PyTree) -> str:
     """SHA-256 of the bytes of its arrays, in order."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         found.update(np.ascontiguousarray(leaf).tobytes())
     return found.hexdigest()

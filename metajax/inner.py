@@ -242,7 +242,7 @@ def _scan(
     view: View,
     *,
     every: Callable[[Params], Params | None],
-) -> Callable[[Params, Batch], tuple[Params, Params]]:
+) -> Callable[[Params, Any], tuple[Params, Params]]:
     length = check_count("steps", steps, least=0)
     if not hasattr(optimizer, "update"):
         raise InputError(

@@ -16,6 +16,11 @@ from metajax.models._reads import once_per_shape
 from metajax.models.precision import exact_by_default
 from metajax.types import Array, Model, Params, PyTree
 
+KEEPS_STATE = (
+    "has a state that its call takes and returns, and a metajax network keeps none "
+    f"from call to call; {STATE_MEND}"
+)
+
 
 def from_equinox(build: Callable[[Array], Any]) -> Model:
     """An Equinox module as a `Model`.
@@ -139,46 +144,38 @@ def _parameters(module: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _check_stateless(module: Any) -> None:
-    import equinox as eqx
-
-    if isinstance(module, tuple) or "state" in _parameters(module):
-        raise InputError(
-            f"{_class(module)} has a state that its call takes and returns, and a "
-            f"metajax network keeps none from call to call; {STATE_MEND}"
-        )
-    leaves = jax.tree.leaves_with_path(module, is_leaf=_is_index)
-    for path, leaf in leaves:
-        place = jax.tree_util.keystr(path[:-1]) or "the module"
-        owner = _class(_at(module, path[:-1]))
+    for path, leaf in jax.tree.leaves_with_path(module, is_leaf=_is_index):
         if _is_index(leaf):
+            raise InputError(f"{_layer(module, path[:-1])} {KEEPS_STATE}")
+        if _is_key(leaf):
             raise InputError(
-                f"layer {place} ({owner}) has a state, and a metajax network keeps none "
-                f"from call to call; {STATE_MEND}"
+                f"{_layer(module, path[:-1])} holds a PRNG key; take one in the call, "
+                "key=..., or keep jax.random.key_data of it"
             )
-        if eqx.is_array(leaf) and jax.dtypes.issubdtype(
-            leaf.dtype, jax.dtypes.prng_key
-        ):
-            raise InputError(
-                f"layer {place} ({owner}) holds a PRNG key; call it with key=..., or "
-                "keep what it draws, or jax.random.key_data of the key"
-            )
+    if isinstance(module, tuple):
+        raise InputError(f"build must return a module alone, got {len(module)} values")
+    state = _parameters(module).get("state")
+    if state is not None and state.default is inspect.Parameter.empty:
+        raise InputError(f"{_layer(module, ())} {KEEPS_STATE}")
+
+
+def _layer(module: Any, path: tuple) -> str:
+    """The layer at a path, in words."""
+    for part in path:
+        if isinstance(part, jax.tree_util.GetAttrKey):
+            module = getattr(module, part.name)
+        else:
+            module = module[getattr(part, "idx", getattr(part, "key", None))]
+    return f"layer {jax.tree_util.keystr(path) or 'itself'} ({type(module).__name__})"
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(
+        x.dtype, jax.dtypes.prng_key
+    )
 
 
 def _is_index(x: Any) -> bool:
     import equinox as eqx
 
     return isinstance(x, eqx.nn.StateIndex)
-
-
-def _class(module: Any) -> str:
-    return type(module[0] if isinstance(module, tuple) else module).__name__
-
-
-def _at(tree: Any, path: tuple) -> Any:
-    """The node at a path."""
-    for part in path:
-        if isinstance(part, jax.tree_util.GetAttrKey):
-            tree = getattr(tree, part.name)
-        else:
-            tree = tree[getattr(part, "idx", getattr(part, "key", None))]
-    return tree

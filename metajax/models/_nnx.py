@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from metajax._constant import Constant, values
 from metajax.errors import InputError
@@ -55,7 +56,8 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
         module = nnx.merge(graph, params, drawn, *state)
         module.set_attributes(**settings, raise_if_not_found=False)
         outputs = module(x)
-        return outputs, tuple(map(nnx.to_pure_dict, nnx.split(module, *kinds)[3:]))
+        after: Any = nnx.split(module, *kinds)[3:]
+        return outputs, tuple(map(nnx.to_pure_dict, after))
 
     graph, _, streams, statistics, others = variables(jax.random.key(0))
     example = build(nnx.Rngs(jax.random.key(0)))
@@ -107,7 +109,7 @@ def _streams(streams: PyTree, key: Array) -> PyTree:
 
 
 def _is_key(x: Array) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _merged(tree: dict, other: dict) -> dict:
@@ -151,10 +153,14 @@ def _check_running(module: Any) -> None:
 
 def _layer(module: Any, path: tuple) -> str:
     """The layer of a variable, whose path starts with which state it is of."""
-    place = [part.key for part in path[1:-1]]
-    for part in place:
-        module = getattr(module, part) if isinstance(part, str) else module[part]
-    return f"layer {_dotted(place)} ({type(module).__name__})"
+    from flax import nnx
+
+    node, place, owner = module, [], (module, [])
+    for part in (part.key for part in path[1:-1]):
+        node = node[part] if isinstance(node, dict | nnx.List) else getattr(node, part)
+        place = [*place, part]
+        owner = (node, place) if isinstance(node, nnx.Module) else owner
+    return f"layer {_dotted(owner[1])} ({type(owner[0]).__name__})"
 
 
 def _dotted(path: Any) -> str:

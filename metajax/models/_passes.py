@@ -77,7 +77,8 @@ def _check_state(passes: Passes, looked: Looked) -> None:
         if change:
             raise InputError(
                 f"{passes.layer(path)} reads what its own call changes, and a metajax "
-                f"network keeps no state from call to call; {STATE_MEND}"
+                "network keeps no state from call to call; compute it of the inputs, "
+                f"and in a norm, {STATE_MEND}"
             )
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from metajax._constant import completed, learnt
 from metajax.parallel import Chunk, check_chunk, cut
 from metajax.study.tasks import count_tasks
 from metajax.training import Step, TrainState, init_state, train_step
@@ -142,7 +143,10 @@ def plan(
     one = learner_at(learner, 0).loss
 
     def loss_gradient(meta: Any, batch: Episode) -> Any:
-        return jax.grad(lambda m: jax.vmap(one, (None, 0))(m, batch)[0].sum())(meta)
+        def loss(part: Any) -> Any:
+            return jax.vmap(one, (None, 0))(completed(part, meta), batch)[0].sum()
+
+        return jax.grad(loss)(learnt(meta))
 
     shape = cut(loss_gradient, state.meta, episodes, tasks_per_chunk, devices)
     chunk = shape.chunk

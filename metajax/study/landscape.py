@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from metajax._constant import check_learnt
 from metajax.errors import InputError
 from metajax.study.named import Named
 from metajax.study.tasks import at, count_tasks, entry, of_each_task
@@ -83,6 +84,7 @@ def landscape(
     DNNs", NeurIPS 2018, section 3.
     """
     check_count("resolution", resolution, least=2)
+    check_learnt("landscape", meta)
     path = jax.jit(learner.trajectory)(meta, episode.support)
     start, end = entry(path, 0), entry(path, -1)
     origin, unravel = ravel_pytree(start)
@@ -144,6 +146,7 @@ def joint_optimum(
     """
     count_tasks(episodes)
     check_count("steps", steps, least=1)
+    check_learnt("joint_optimum", meta)
     value = at(learner, loss)
 
     def start(support) -> PyTree:

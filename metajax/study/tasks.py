@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax._constant import check_learnt
 from metajax.errors import InputError
 from metajax.losses import over_present
 from metajax.parallel import map_over_tasks, mean_over_tasks, weighted_sum
@@ -62,9 +63,10 @@ def of_each_task(
     their threads, such a program waits for itself.
 
     Raises:
-      InputError: if `episodes` is not a meta-batch.
+      InputError: if `episodes` is not a meta-batch, or a `Constant` is among `shared`.
     """
     count_tasks(episodes)
+    check_learnt("metajax.study", shared)
     run = map_over_tasks(
         lambda shared, batch: jax.vmap(partial(function, shared))(*batch),
         devices=jax.local_device_count(),
@@ -80,9 +82,10 @@ def mean_of_tasks(
     Unlike `of_each_task`, it keeps one result of the function and no more.
 
     Raises:
-      InputError: if `episodes` is not a meta-batch.
+      InputError: if `episodes` is not a meta-batch, or a `Constant` is among `shared`.
     """
     count_tasks(episodes)
+    check_learnt("metajax.study", shared)
 
     def weighted(shared: PyTree, batch: Episode, weights: Array) -> PyTree:
         found = jax.vmap(function, (None, 0))(shared, batch)
