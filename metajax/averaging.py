@@ -74,8 +74,8 @@ def averaged(state: TrainState) -> PyTree:
       Meta-parameters, to evaluate.
     """
     parts = jax.tree.leaves(state.opt_state, is_leaf=_is_average)
-    average = next((part.average for part in parts if _is_average(part)), state.meta)
-    return completed(average, state.meta)
+    averages = [part.average for part in parts if _is_average(part)]
+    return completed(averages[0], state.meta) if averages else state.meta
 
 
 def _is_average(part: PyTree) -> bool:

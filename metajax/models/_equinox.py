@@ -11,7 +11,13 @@ import numpy as np
 
 from metajax._constant import Constant, is_constant
 from metajax.errors import InputError
-from metajax.models._passes import STATE_MEND, Passes, drawing_model, examine
+from metajax.models._passes import (
+    STATE_MEND,
+    Passes,
+    drawing_model,
+    examine,
+    is_key,
+)
 from metajax.models._reads import once_per_shape
 from metajax.models.precision import exact_by_default
 from metajax.types import Array, Model, Params, PyTree
@@ -147,7 +153,7 @@ def _check_stateless(module: Any) -> None:
     for path, leaf in jax.tree.leaves_with_path(module, is_leaf=_is_index):
         if _is_index(leaf):
             raise InputError(f"{_layer(module, path[:-1])} {KEEPS_STATE}")
-        if _is_key(leaf):
+        if is_key(leaf):
             raise InputError(
                 f"{_layer(module, path[:-1])} holds a PRNG key; take one in the call, "
                 "key=..., or keep jax.random.key_data of it"
@@ -167,12 +173,6 @@ def _layer(module: Any, path: tuple) -> str:
         else:
             module = module[getattr(part, "idx", getattr(part, "key", None))]
     return f"layer {jax.tree_util.keystr(path) or 'itself'} ({type(module).__name__})"
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(
-        x.dtype, jax.dtypes.prng_key
-    )
 
 
 def _is_index(x: Any) -> bool:

@@ -1,5 +1,6 @@
 """Flax Linen's modules as `Model`s."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -63,14 +64,6 @@ def from_linen(
     """
     classes: dict[tuple[str, ...], str] = {}
     settings = training if predicting is None else predicting
-    passes = Passes(
-        _call(module, training),
-        _call(module, settings),
-        layer=lambda path: _layer(classes, path),
-        running=lambda path: path[0].key == "batch_stats",
-        mend='say how it is called: training={"train": True}, predicting={"train": '
-        "False}, by the names of its own arguments",
-    )
 
     def variables(key: Array) -> tuple[PyTree, Params]:
         state = dict(module.init(key, inputs, **training))
@@ -78,10 +71,18 @@ def from_linen(
         return state, params
 
     spare = variables(jax.random.key(0))  # for what nothing reads
+    calls = [_call(module, each, *spare, inputs) for each in (training, settings)]
+    passes = Passes(
+        *calls,
+        layer=lambda path: _layer(classes, path),
+        running=lambda path: path[0].key == "batch_stats",
+        mend='say how it is called: training={"train": True}, predicting={"train": '
+        "False}, by the names of its own arguments",
+    )
     args = (*spare, jax.random.key(0), inputs)
     with _noting_classes(classes):
         draws, read = examine(passes, *args)
-    if not draws and passes.training is not passes.predicting:
+    if not draws and settings is not training:
         _check_same(passes, args)
     fixed = any(jax.tree.leaves(read))
 
@@ -107,14 +108,42 @@ def from_linen(
     return model if draws else model._replace(inference=None)
 
 
-def _call(module: Any, settings: Mapping[str, Any]) -> Call:
-    def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
-        # A stream without a key of its own follows from "params".
-        rngs = {} if key is None else {"params": key, "dropout": key}
+def _call(
+    module: Any, settings: Mapping[str, Any], state: PyTree, params: Params, x: PyTree
+) -> Call:
+    """The module as a function of all it depends on, by an example of each."""
+
+    def run(rngs: dict[str, Array], state: PyTree, params: Params, x: PyTree):
         variables = {"params": params, **state}
         return module.apply(variables, x, rngs=rngs, mutable=[*state], **settings)
 
+    streams = _streams(lambda rngs: jax.eval_shape(run, rngs, state, params, x))
+
+    def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
+        names = streams if key is None else {"dropout": 0, **streams}
+        # Where no key is given, nothing is drawn of what is asked for.
+        key = jax.random.key(0) if names and key is None else key
+        rngs = {name: jax.random.fold_in(key, i) for name, i in names.items()}
+        return run(rngs, state, params, x)
+
     return call
+
+
+def _streams(run: Callable[[dict[str, Array]], Any]) -> dict[str, int]:
+    """The random streams that a module asks for, numbered from 1."""
+    from flax.errors import InvalidRngError
+
+    names: dict[str, int] = {}
+    while True:
+        try:
+            run({name: jax.random.key(0) for name in names})
+        except InvalidRngError as error:
+            asked = re.search('PRNG for "([^"]+)"', str(error))
+            if asked is None or asked[1] in names:
+                raise
+            names[asked[1]] = len(names) + 1
+        else:
+            return names
 
 
 def _check_same(passes: Passes, args: tuple) -> None:

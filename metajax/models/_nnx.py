@@ -5,11 +5,16 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from metajax._constant import Constant, values
 from metajax.errors import InputError
-from metajax.models._passes import STATE_MEND, Passes, drawing_model, examine
+from metajax.models._passes import (
+    STATE_MEND,
+    Passes,
+    drawing_model,
+    examine,
+    is_key,
+)
 from metajax.models._reads import once_per_shape
 from metajax.models.precision import exact_by_default
 from metajax.types import Array, Model, Params, PyTree
@@ -47,8 +52,8 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
 
     kinds = nnx.Param, nnx.RngState, nnx.BatchStat, ...
 
-    def variables(key: Array) -> tuple[Any, ...]:
-        graph, *states = nnx.split(build(nnx.Rngs(key)), *kinds)
+    def variables(module: Any) -> tuple[Any, ...]:
+        graph, *states = nnx.split(module, *kinds)
         return graph, *map(nnx.to_pure_dict, states)
 
     def call(settings: dict, state: PyTree, params: Params, key: Any, x: PyTree):
@@ -59,8 +64,8 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
         after: Any = nnx.split(module, *kinds)[3:]
         return outputs, tuple(map(nnx.to_pure_dict, after))
 
-    graph, _, streams, statistics, others = variables(jax.random.key(0))
     example = build(nnx.Rngs(jax.random.key(0)))
+    graph, _, streams, statistics, others = variables(example)
     _check_running(example)
     passes = Passes(
         partial(call, {}),
@@ -73,7 +78,7 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
     examined = once_per_shape(partial(examine, passes))
 
     def init(key: Array) -> Params:
-        _, params, _, _, others = variables(key)
+        _, params, _, _, others = variables(build(nnx.Rngs(key)))
         return _merged(params, jax.tree.map(Constant, others))
 
     def split(params: Params) -> tuple[PyTree, Params]:
@@ -102,14 +107,10 @@ def _streams(streams: PyTree, key: Array) -> PyTree:
     """Random streams, each with a key of its own that follows from one."""
     leaves, structure = jax.tree.flatten(streams)
     own = [
-        jax.random.split(jax.random.fold_in(key, i), x.shape) if _is_key(x) else x
+        jax.random.split(jax.random.fold_in(key, i), x.shape) if is_key(x) else x
         for i, x in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, own)
-
-
-def _is_key(x: Array) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _merged(tree: dict, other: dict) -> dict:

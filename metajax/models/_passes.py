@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from metajax._keyed import Keyed, values_of
 from metajax.errors import InputError
@@ -52,7 +53,7 @@ def examine(passes: Passes, *args: PyTree) -> Examined:
     """
     looks = [look(passes.training, *args), look(passes.predicting, *args)]
     for looked in looks:
-        _check_state(passes, looked)
+        _check_state(passes, args[0], looked)
     draws = [any(jax.tree.leaves(looked.read[2])) for looked in looks]
     if draws[1]:
         raise InputError(
@@ -62,12 +63,11 @@ def examine(passes: Passes, *args: PyTree) -> Examined:
     return Examined(draws[0], jax.tree.map(lambda *x: any(x), *states))
 
 
-def _check_state(passes: Passes, looked: Looked) -> None:
-    changed = jax.tree.leaves(looked.changed)
-    for (path, read), change in zip(
-        jax.tree.leaves_with_path(looked.read[0]), changed, strict=True
-    ):
-        if not read:
+def _check_state(passes: Passes, state: PyTree, looked: Looked) -> None:
+    leaves, changed = map(jax.tree.leaves, (state, looked.changed))
+    read = jax.tree.leaves_with_path(looked.read[0])
+    for (path, own), change, leaf in zip(read, changed, leaves, strict=True):
+        if not own:
             continue
         if passes.running(path):
             raise InputError(
@@ -80,6 +80,16 @@ def _check_state(passes: Passes, looked: Looked) -> None:
                 "network keeps no state from call to call; compute it of the inputs, "
                 f"and in a norm, {STATE_MEND}"
             )
+        if is_key(leaf):
+            raise InputError(
+                f"{passes.layer(path)} draws of a PRNG key that it holds, the same "
+                f"numbers in every call; draw of one of the library's random streams"
+            )
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array is of typed PRNG keys."""
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def drawing_model(

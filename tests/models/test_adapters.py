@@ -133,6 +133,26 @@ def test_any_linen_stream_is_given(relaxed):
     np.testing.assert_array_equal(model.predict({}, X), X)
 
 
+class Layered(nn.Module):
+    """Layers of a scan, each of which draws of a stream that is split."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        def layer(module, carry, _):
+            key = module.make_rng("noise")
+            return carry, jax.random.uniform(key, x.shape) if train else carry
+
+        over = nn.scan(layer, split_rngs={"params": False, "noise": True}, length=3)
+        return jnp.moveaxis(over(self, x, None)[1], 0, 1)
+
+
+def test_each_layer_of_a_scan_draws_its_own(relaxed):
+    model = mj.from_linen(Layered(), X, **FLAGS)
+    found = model.forward({}, mj.Keyed(X, KEYS))
+    assert len(np.unique(found)) == found.size == 3 * X.size
+    np.testing.assert_array_equal(model.predict({}, X)[:, 2], X)
+
+
 class Quiet(nnx.Module):
     """It has a stream and draws nothing."""
 
@@ -568,6 +588,7 @@ def test_norms_by_the_current_batch_are_taken(build, relaxed):
         (lambda: mj.from_nnx(AlwaysNoisy), "deterministic"),
         (lambda: mj.from_equinox(lambda key: StubbornKey()), "inference"),
         (lambda: mj.from_equinox(lambda key: HoldsKey(key)), "key_data"),
+        (lambda: mj.from_nnx(NNXHoldsKey), r"NNXHoldsKey\) draws of a PRNG key"),
     ],
 )
 def test_what_cannot_be_predicted_with_is_refused(build, mend, relaxed):
@@ -593,6 +614,14 @@ class AlwaysNoisy(nnx.Module):
 class StubbornKey(eqx.Module):
     def __call__(self, x, key):
         return x + jax.random.normal(key, x.shape)
+
+
+class NNXHoldsKey(nnx.Module):
+    def __init__(self, rngs):
+        self.key = nnx.Variable(rngs.params())
+
+    def __call__(self, x):
+        return x + jax.random.normal(self.key[...], x.shape)
 
 
 class HoldsKey(eqx.Module):
