@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -63,6 +62,8 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
     _check_stateless(example)
     template, static = eqx.partition(example, _is_array, is_leaf=is_constant)
     asked = _parameters(example).get("key")
+    # Keys that nothing draws of, for a module that will have some.
+    unread = _keys if asked and asked.default is not None else lambda x: None
 
     def init(key: Array) -> Params:
         arrays, _ = eqx.partition(build(key), _is_array, is_leaf=is_constant)
@@ -72,27 +73,21 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         arrays = jax.tree.map(_unwrapped, template, params, is_leaf=is_constant)
         return eqx.combine(arrays, static, is_leaf=is_constant)
 
-    def plain(params: Params, x: PyTree) -> PyTree:
-        return jax.vmap(module(params))(x)
-
     if asked is None:
-        return exact_by_default(Model(init, plain))
+        return exact_by_default(
+            Model(init, lambda params, x: _mapped(module(params), None, x))
+        )
 
-    def call(prepare: Callable, state: PyTree, params: Params, keys: Any, x: PyTree):
-        one = prepare(module(params))
-        if keys is None:
-            return jax.vmap(one)(x), state
-        return jax.vmap(lambda key, x: one(x, key=key))(keys, x), state
+    def training(state: PyTree, params: Params, keys: Array | None, x: PyTree):
+        return _mapped(module(params), keys, x), state
 
-    def unread(x: PyTree) -> Array | None:
-        """Keys that nothing draws of, for a module that will have some."""
-        return None if asked.default is None else _keys(x)
+    def predicting(state: PyTree, params: Params, keys: Array | None, x: PyTree):
+        keys = None if unread(x) is None else keys
+        return _mapped(eqx.nn.inference_mode(module(params)), keys, x), state
 
     passes = Passes(
-        partial(call, lambda module: module),
-        lambda state, params, keys, x: call(
-            eqx.nn.inference_mode, state, params, None if unread(x) is None else keys, x
-        ),
+        training,
+        predicting,
         layer=str,
         running=bool,
         mend="let it draw nothing where its attribute `inference` is True, as "
@@ -106,14 +101,20 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         return examined(params, x).draws
 
     def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
-        keys = unread(x) if keys is None else keys
-        return passes.training((), params, keys, x)[0]
+        return training((), params, unread(x) if keys is None else keys, x)[0]
 
     def predict(params: Params, x: PyTree) -> PyTree:
         draws(params, x)  # for its checks
-        return passes.predicting((), params, unread(x), x)[0]
+        return predicting((), params, unread(x), x)[0]
 
     return drawing_model(init, draws, train, predict)
+
+
+def _mapped(module: Any, keys: Array | None, x: PyTree) -> PyTree:
+    """The module of each example, with a key for each if there are some."""
+    if keys is None:
+        return jax.vmap(module)(x)
+    return jax.vmap(lambda key, x: module(x, key=key))(keys, x)
 
 
 def _keys(x: PyTree) -> Array:

@@ -10,6 +10,7 @@ from metajax._constant import Constant, values
 from metajax.errors import InputError
 from metajax.models._passes import (
     STATE_MEND,
+    Call,
     Passes,
     drawing_model,
     examine,
@@ -50,36 +51,29 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
     """
     from flax import nnx
 
-    kinds = nnx.Param, nnx.RngState, nnx.BatchStat, ...
-
-    def variables(module: Any) -> tuple[Any, ...]:
-        graph, *states = nnx.split(module, *kinds)
-        return graph, *map(nnx.to_pure_dict, states)
-
-    def call(settings: dict, state: PyTree, params: Params, key: Any, x: PyTree):
-        drawn = streams if key is None else _streams(streams, key)
-        module = nnx.merge(graph, params, drawn, *state)
-        module.set_attributes(**settings, raise_if_not_found=False)
-        outputs = module(x)
-        after: Any = nnx.split(module, *kinds)[3:]
-        return outputs, tuple(map(nnx.to_pure_dict, after))
-
     example = build(nnx.Rngs(jax.random.key(0)))
-    graph, _, streams, statistics, others = variables(example)
     _check_running(example)
+    _, streams, statistics, others = _states(example)
+
+    def init(key: Array) -> Params:
+        params, _, _, others = _states(build(nnx.Rngs(key)))
+        return _merged(params, jax.tree.map(Constant, others))
+
+    if not jax.tree.leaves((streams, statistics, others)):
+        plain = _call(example, {})
+        return exact_by_default(
+            Model(init, lambda params, x: plain(((), ()), params, None, x)[0])
+        )
+
     passes = Passes(
-        partial(call, {}),
-        partial(call, {"deterministic": True} if streams else {}),
+        _call(example, {}),
+        _call(example, {"deterministic": True} if streams else {}),
         layer=partial(_layer, example),
         running=lambda path: path[0].idx == 0,
         mend="give the layer that draws an attribute `deterministic`, as nnx.Dropout "
         "has it, and let it draw nothing where that is True",
     )
     examined = once_per_shape(partial(examine, passes))
-
-    def init(key: Array) -> Params:
-        _, params, _, _, others = variables(build(nnx.Rngs(key)))
-        return _merged(params, jax.tree.map(Constant, others))
 
     def split(params: Params) -> tuple[PyTree, Params]:
         return (statistics, _only(others, params)), _without(others, params)
@@ -94,13 +88,40 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
         draws(params, x)  # for its checks
         return passes.predicting(*split(params), None, x)[0]
 
-    if not jax.tree.leaves((streams, statistics, others)):
-        plain = {}
-        return exact_by_default(
-            Model(init, lambda p, x: call(plain, ({}, {}), p, None, x)[0])
-        )
     model = drawing_model(init, draws, train, predict)
     return model if streams else model._replace(inference=None)
+
+
+def _kinds() -> tuple[Any, ...]:
+    from flax import nnx
+
+    return nnx.Param, nnx.RngState, nnx.BatchStat, ...
+
+
+def _states(module: Any) -> Any:
+    """Parameters, random streams, running statistics and the other variables."""
+    from flax import nnx
+
+    _, *states = nnx.split(module, *_kinds())
+    return tuple(map(nnx.to_pure_dict, states))
+
+
+def _call(example: Any, settings: dict[str, bool]) -> Call:
+    """A module as a function of all it depends on, with some attributes set."""
+    from flax import nnx
+
+    graph, _, streams, *_ = nnx.split(example, *_kinds())
+    streams = nnx.to_pure_dict(streams)  # pyright: ignore (a state)
+
+    def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
+        drawn = streams if key is None else _streams(streams, key)
+        given = [part for part in (params, drawn, *state) if part]
+        module = nnx.merge(graph, *given)
+        module.set_attributes(**settings, raise_if_not_found=False)
+        outputs = module(x)
+        return outputs, _states(module)[2:]
+
+    return call
 
 
 def _streams(streams: PyTree, key: Array) -> PyTree:
