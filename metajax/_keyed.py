@@ -23,7 +23,7 @@ class Keyed(NamedTuple):
       keys: typed PRNG keys `key[examples]`; None for a pass that draws nothing, as a
         prediction is.
 
-    >>> x = jnp.ones((3, 2))
+    >>> x = jax.numpy.ones((3, 2))
     >>> Keyed(x, jax.random.split(jax.random.key(0), len(x))).keys.shape
     (3,)
     """
@@ -72,9 +72,9 @@ def with_keys(inputs: PyTree, key: jax.Array) -> Keyed:
 def keyed_as(inputs: PyTree, outputs: PyTree) -> PyTree:
     """What was computed of inputs, with keys that follow from theirs, if they have any.
 
-    >>> keyed_as(jnp.ones(3), "features")
+    >>> keyed_as(jax.numpy.ones(3), "features")
     'features'
-    >>> keyed_as(undrawn(jnp.ones(3)), "features")
+    >>> keyed_as(undrawn(jax.numpy.ones(3)), "features")
     Keyed(values='features', keys=None)
     """
     if not isinstance(inputs, Keyed):

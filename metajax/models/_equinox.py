@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,10 +74,11 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         arrays = jax.tree.map(_unwrapped, template, params, is_leaf=is_constant)
         return eqx.combine(arrays, static, is_leaf=is_constant)
 
+    def plain(params: Params, x: PyTree) -> PyTree:
+        return _mapped(module(params), None, x)
+
     if asked is None:
-        return exact_by_default(
-            Model(init, lambda params, x: _mapped(module(params), None, x))
-        )
+        return exact_by_default(Model(init, plain))
 
     def training(state: PyTree, params: Params, keys: Array | None, x: PyTree):
         return _mapped(module(params), keys, x), state
@@ -93,12 +95,10 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         mend="let it draw nothing where its attribute `inference` is True, as "
         "eqx.nn.Dropout does",
     )
-    examined = once_per_shape(
-        lambda params, x: examine(passes, (), params, _keys(x), x)
-    )
+    examined = once_per_shape(partial(examine, passes))
 
     def draws(params: Params, x: PyTree) -> bool:
-        return examined(params, x).draws
+        return examined((), params, _keys(x), x).draws
 
     def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
         return training((), params, unread(x) if keys is None else keys, x)[0]

@@ -121,9 +121,12 @@ def _call(
 
     def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
         names = streams if key is None else {"dropout": 0, **streams}
-        # Where no key is given, nothing is drawn of what is asked for.
-        key = jax.random.key(0) if names and key is None else key
-        rngs = {name: jax.random.fold_in(key, i) for name, i in names.items()}
+
+        def own(number: int) -> Array:
+            # Where no key is given, nothing is drawn of what is asked for.
+            return jax.random.fold_in(jax.random.key(0) if key is None else key, number)
+
+        rngs = {name: own(number) for name, number in names.items()}
         return run(rngs, state, params, x)
 
     return call
