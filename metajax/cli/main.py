@@ -35,7 +35,7 @@ class Run:
     places: Annotated[Places, tyro.conf.arg(name="")]
     machine: Annotated[Machine, tyro.conf.arg(name="")]
     run_dir: Path
-    """The run's directory; a run that is there goes on where it stopped."""
+    """The run's directory; a run that is there goes on, with the same data."""
 
     def __call__(self) -> None:
         """Trains."""
@@ -96,7 +96,11 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a checkpoint of a run, by its own protocol or another."""
+    """Evaluate a checkpoint of a run, by its own protocol or another.
+
+    evaluation.json is of the run's own protocol, data and last meta-step; any other
+    evaluation has a file beside it, whose name says what is different.
+    """
 
     run: tyro.conf.Positional[Path]
     """The run's directory."""
@@ -181,7 +185,8 @@ class Study:
     """Look inside a run's adaptation: one page of figures, each with how to read it."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory; the page is study/report.html in it."""
+    """The run's directory; the page is study/report.html in it, or study-*/ of other
+    data, or of a run that is not finished."""
     tasks: int = 100
     """Validation tasks to look at."""
     seed: int = 0
@@ -235,7 +240,7 @@ class Label:
     data_dir: Path | None = None
     """The same: folder of prepared data; TFDS's own by default."""
     run_images: Path | None = None
-    """The same: the folder of images that the run was trained on."""
+    """The same: the folder of images that the run was trained on, and no other."""
 
     def __call__(self) -> None:
         """Labels."""

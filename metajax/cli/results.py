@@ -150,12 +150,10 @@ def own_result(directory: Path, step: int) -> str | None:
     if not plain.exists():
         return None
     try:
-        told, found = text.read_text(), json.loads(plain.read_text())
-        measured = found["protocol"].get("meta_step", step)  # older results have none
-        if measured == step and found.pop(HASH, None) in (None, _hash(told, found)):
+        if (told := _as_written(text, plain, step)) is not None:
             return told
-    except (OSError, ValueError, LookupError, AttributeError, RecursionError):
-        pass
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass  # JSON of anything
     print(
         f"warning: {plain} or {text.name} is not what was written; it is measured "
         f"again, and what is there is kept as {OWN}-damaged",
@@ -164,6 +162,15 @@ def own_result(directory: Path, step: int) -> str | None:
     for path in filter(Path.exists, (text, plain)):
         path.rename(path.with_stem(f"{OWN}-damaged"))
     return None
+
+
+def _as_written(text: Path, plain: Path, step: int) -> str | None:
+    """The text of a result, if both its files are those that were written."""
+    told, found = text.read_text("utf-8"), json.loads(plain.read_bytes())
+    if HASH not in found and "meta_step" not in found["protocol"]:
+        return told  # an earlier version's has neither
+    whole = found.pop(HASH, None) == _hash(told, found)
+    return told if whole and found["protocol"].get("meta_step") == step else None
 
 
 def _write(directory: Path, name: str, found: Evaluation) -> None:
