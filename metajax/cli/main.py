@@ -96,14 +96,11 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a checkpoint of a run, by its own protocol or another.
-
-    evaluation.json is of the run's own protocol, data and last meta-step; any other
-    evaluation has a file beside it, whose name says what is different.
-    """
+    """Evaluate a checkpoint of a run, by its own protocol or another."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory."""
+    """The run's directory. Its evaluation.json is of its own protocol, data and last
+    meta-step; any other evaluation has a file whose name says what is different."""
     checkpoint: Literal["last", "best"] = "last"
     """The newest, or that of the best validation."""
     split: Split = "test"
@@ -185,8 +182,7 @@ class Study:
     """Look inside a run's adaptation: one page of figures, each with how to read it."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory; the page is study/report.html in it, or study-*/ of other
-    data, or of a run that is not finished."""
+    """The run's directory; the page is study/report.html, or study-*/ of other data."""
     tasks: int = 100
     """Validation tasks to look at."""
     seed: int = 0
