@@ -46,22 +46,29 @@ class Examples(NamedTuple):
         return {"data_folder": self.folder, "data_digest": self.digest}
 
 
-def keep_data(directory: Path, task: Task, splits: Iterable[Split] = SPLITS) -> None:
+def keep_data(
+    directory: Path,
+    task: Task,
+    splits: Iterable[Split] = SPLITS,
+    *,
+    body: Path | None = None,
+) -> None:
     """Records the data of a run that begins, or sees that they are still the same.
 
-    What splits have in common is warned of.
+    What splits have in common, or what a body was trained on, is warned of.
 
     Args:
       directory: the run's.
       task: of its data.
       splits: those that it takes.
+      body: the directory, or file, of a pre-trained body that it begins with.
 
     Raises:
       InputError: if they are not, or the record is damaged.
     """
     if task.source is None:
         return
-    known = _recorded(directory)
+    known, seen = _recorded(directory), _trained_on(body)
     found = {split: task.source.contents(split) for split in splits}
     changes = {
         split: differences(known[split], found[split]) for split in known.keys() & found
@@ -74,6 +81,8 @@ def keep_data(directory: Path, task: Task, splits: Iterable[Split] = SPLITS) -> 
         )
     for one, other in combinations(found, 2):
         _warn_of_shared((other, found[other]), (one, found[one]))
+    for split in sorted(found.keys() - {"train"}):
+        _warn_of_shared((split, found[split]), ("the body's training data", seen))
     if found.keys() <= known.keys():
         return
     if not known and (directory / "checkpoints").exists():
@@ -108,6 +117,12 @@ def examples(directory: Path, task: Task, split: Split) -> Examples:
         trained = known.get("train", {})
         _warn_of_shared((split, contents), ("the run's training data", trained))
     return Examples(folder, digest_of(contents), why, bool(why) and split in known)
+
+
+def _trained_on(body: Path | None) -> Contents:
+    if body is None:
+        return {}
+    return _recorded(body if body.is_dir() else body.parent).get("train", {})
 
 
 def _warn_of_shared(ours: tuple[str, Contents], theirs: tuple[str, Contents]) -> None:

@@ -137,9 +137,11 @@ def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     """Makes the directory this run's and this process's, as long as it is held."""
     claim(directory, job.claimed)
     held.enter_context(only_writer(directory))
-    keep_data(directory, job.task)
-    if job.claimed.inner.backbone is not None:
-        keep_body(Path(job.claimed.inner.backbone), directory)
+    given = job.claimed.inner.backbone
+    body = None if given is None else Path(given)
+    keep_data(directory, job.task, body=body)
+    if body is not None:
+        keep_body(body, directory)
 
 
 def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray:

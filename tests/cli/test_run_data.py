@@ -234,6 +234,23 @@ def test_what_splits_share_is_warned_of(tmp_path, capsys):
     )
 
 
+def test_a_body_that_was_trained_on_test_classes_is_warned_of(tmp_path, capsys):
+    folder = fill(tmp_path / "images")
+    for name in ("body", "run", "other"):
+        (tmp_path / name).mkdir()
+    keep_data(tmp_path / "body", task_at(folder, tmp_path), ["train"])
+    for place in (tmp_path / "body", tmp_path / "body" / "backbone.npz"):
+        keep_data(tmp_path / "run", task_at(folder, tmp_path), body=place)
+    assert "warning" not in capsys.readouterr().err
+    (folder / "test").rename(folder / "aside")
+    (folder / "train").rename(folder / "test")
+    (folder / "aside").rename(folder / "train")
+    keep_data(tmp_path / "other", task_at(folder, tmp_path), body=tmp_path / "body")
+    said = capsys.readouterr().err
+    assert "test shares with the body's training data 3 class names, such as" in said
+    assert "test shares with the body's training data 12 pictures, such as" in said
+
+
 def test_labels_are_calibrated_by_the_runs_own_data(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(teaching, "TOLD", 6)
     directory, images = tmp_path / "run", fill(tmp_path / "images")
