@@ -71,7 +71,9 @@ def keep_data(
     known, seen = _recorded(directory), _trained_on(body)
     found = {split: task.source.contents(split) for split in splits}
     changes = {
-        split: differences(known[split], found[split]) for split in known.keys() & found
+        split: differences(known[split], found[split])
+        for split in found
+        if split in known
     }
     if any(changes.values()):
         told = "; ".join(f"{split}: {what}" for split, what in changes.items() if what)
