@@ -1,6 +1,8 @@
 """Checkpoints that are written whole or not at all, and checked when they are read."""
 
+import hashlib
 import json
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -12,18 +14,22 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from metajax.errors import InputError
+from metajax.files import write_whole
 from metajax.fingerprint import described, digest
 from metajax.training import TrainState
 from metajax.types import check_count
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no record of its files
+RECORD = "files.json"  # the size and the hash of every other file of a checkpoint
+UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
     """A folder of checkpoints, for `metajax.fit`.
 
-    Each is written beside its place and then renamed into it, and carries a digest of
-    its arrays: `restore` takes the newest whose arrays are those that were saved.
+    Each is written beside its place and then renamed into it, and carries a hash of
+    each of its files and a digest of its arrays: `restore` takes the newest whose files
+    and arrays are those that were saved.
 
     Args:
       directory: the folder; made at the first save.
@@ -57,9 +63,9 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Saves `state` under its step, wholly or not at all.
 
-        Checkpoints that `restore` found damaged are first moved into a folder beside
-        this one: they would stand in the way. One that is there under this step is left
-        as it is.
+        Damaged checkpoints, of this step or that `restore` found, are first moved into
+        a folder beside this one: they would stand in the way. A whole one that is there
+        under this step is left as it is.
 
         Raises:
           OSError: if it cannot be written; what was there before is untouched.
@@ -67,19 +73,14 @@ class Checkpoints:
         state = jax.tree.map(np.asarray, state)
         step = int(state.step)
         try:
+            if step in self.steps() and not self._is_whole(step):
+                self._damaged.add(step)
             for damaged in sorted(self._damaged):
                 self._set_aside(damaged)
                 self._damaged.discard(damaged)
-            if step in self.steps():
-                return
-            with self._manager() as manager:
-                manager.save(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardSave(state),
-                        manifest=ocp.args.JsonSave(_manifest(state)),
-                    ),
-                )
+            if step not in self.steps():
+                self._write(step, state)
+                self._remove_old()
         except Exception as error:  # a full disk surfaces as one of many kinds
             raise OSError(
                 f"could not write checkpoint {step} in {self._directory} "
@@ -130,37 +131,54 @@ class Checkpoints:
         return None
 
     def _pass_over(self, failed: dict[int, Exception]) -> None:
-        """Warns of damaged checkpoints, which the next save moves aside."""
-        for step, error in failed.items():
-            self._damaged.add(step)
+        """Warns once of damaged checkpoints, which the next save moves aside."""
+        for step in sorted(failed.keys() - self._damaged):
             warnings.warn(
                 f"checkpoint {step} in {self._directory} is damaged "
-                f"({_first_line(error)}); the one before it is used",
+                f"({_first_line(failed[step])}); the one before it is used",
                 stacklevel=3,
             )
+        self._damaged.update(failed)
 
-    def _manager(self) -> ocp.CheckpointManager:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=self._keep,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
-            create=False,
-            multiprocessing_options=_alone(),
-        )
-        return ocp.CheckpointManager(self._directory, options=options)
+    def _write(self, step: int, state: TrainState) -> None:
+        for left in self._directory.glob(f"*{UNFINISHED}*"):  # by what was killed
+            shutil.rmtree(left, ignore_errors=True)
+        folder = self._directory / f"{step}{UNFINISHED}"
+        try:
+            (folder / "manifest").mkdir(parents=True)
+            with _checkpointer() as checkpointer:
+                checkpointer.save(folder / "state", args=ocp.args.PyTreeSave(state))
+            manifest = json.dumps(_manifest(state))
+            write_whole(folder / "manifest" / "metadata", manifest)
+            write_whole(folder / RECORD, json.dumps(_recorded(folder)))
+            folder.rename(self._directory / str(step))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_old(self) -> None:
+        for step in self.steps()[: -self._keep]:
+            shutil.rmtree(self._directory / str(step), ignore_errors=True)
+
+    def _is_whole(self, step: int) -> bool:
+        try:
+            _check_files(self._directory / str(step))
+        except Exception:  # a damaged record may be JSON of anything
+            return False
+        return True
 
     def _read(self, step: int, like: TrainState) -> TrainState:
         folder = self._directory / str(step)
-        manifest = json.loads((folder / "manifest" / "metadata").read_text())
-        if (found := manifest["arrays"]) != (expected := described(like)):
-            differing = [a for a in expected if a not in found] or found
+        _check_files(folder)
+        manifest = _read_manifest(folder)
+        if (found := manifest["arrays"]) != (ours := described(like)):
+            differing = [a for a in ours if a not in found] or found
             raise InputError(
                 f"{folder} is a checkpoint of another model or optimizer (expected "
                 f"{differing[0]}, not found); use another run directory"
             )
         state = _on_host(folder / "state", like)
-        if _manifest(state) != manifest or manifest["step"] != step:
+        expected = _manifest(state) | {"schema": manifest["schema"]}
+        if expected != manifest or manifest["step"] != step:
             raise OSError("its arrays are not those that were saved")
         return state
 
@@ -178,10 +196,14 @@ def _on_host(folder: Path, like: TrainState) -> TrainState:
     """
     template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
-    with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
+    with _checkpointer() as checkpointer:
         args = ocp.args.PyTreeRestore(template, restore_args=numpy)
         return checkpointer.restore(folder, args=args)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+    return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -199,6 +221,42 @@ def _manifest(state: TrainState) -> dict[str, Any]:
         "arrays": described(state),
         "sha256": digest(state),
     }
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest" / "metadata").read_text())
+
+
+def _recorded(folder: Path) -> dict[str, list[Any]]:
+    """The size and the hash of every file of a checkpoint."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _recorded_file(path) for path in files}
+
+
+def _recorded_file(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "blake2b").hexdigest()]
+
+
+def _check_files(folder: Path) -> None:
+    """Checks the files of a checkpoint before orbax reads them.
+
+    At a damaged one, orbax closes its event loop while tensorstore's threads still have
+    others to report to it, and each prints a traceback.
+
+    Raises:
+      OSError: if one is missing, or not what was written; json raises others if the
+        record is damaged.
+    """
+    record = folder / RECORD
+    if not record.is_file() and _read_manifest(folder).get("schema") == 1:
+        return
+    for name, expected in json.loads(record.read_text()).items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != expected[0]:
+            raise OSError(f"{name} is not there, or cut")
+        if _recorded_file(path) != expected:
+            raise OSError(f"{name} is not what was written")
 
 
 def _first_line(error: Exception) -> str:

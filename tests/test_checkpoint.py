@@ -1,4 +1,6 @@
 import gc
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +77,57 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, harm):
     assert list((tmp_path / "checkpoints-damaged").glob("2-*/2"))
     assert checkpoints.steps() == [1, 2]
     assert relative(checkpoints.restore(state_at(0)).meta, state_at(2, 3.0).meta) == 0
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [cut, flip, emptied, lambda path: path.unlink()])
+def test_any_damaged_file_gives_one_warning(tmp_path, harm, capfd):
+    """No file is handed to orbax that is not as it was written."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1, 1.0))
+    checkpoints.save(state_at(2, 2.0))
+    names = [p.relative_to(tmp_path) for p in files(tmp_path / "checkpoints" / "2")]
+    for i, name in enumerate(names):
+        if not (tmp_path / name).stat().st_size:
+            continue  # of orbax's own, and empty
+        copy = shutil.copytree(tmp_path / "checkpoints", tmp_path / f"copy{i}")
+        harm(copy / name.relative_to("checkpoints"))
+        with pytest.warns(UserWarning, match="checkpoint 2 in .* is damaged") as caught:
+            assert int(Checkpoints(copy).restore(state_at(0)).step) == 1
+        assert len(caught) == 1
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    (tmp_path / "checkpoints" / "2").mkdir()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert int(checkpoints.restore(state_at(0)).step) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_checkpoint_is_written_again_under_its_step(tmp_path):
+    """Also if nothing has restored it: as the best one is kept."""
+    checkpoints = Checkpoints(tmp_path / "best", keep=1)
+    checkpoints.save(state_at(2))
+    cut(tmp_path / "best" / "2" / "files.json")
+    Checkpoints(tmp_path / "best", keep=1).save(state_at(2))
+    assert int(checkpoints.restore(state_at(0)).step) == 2
+    assert list((tmp_path / "best-damaged").glob("2-*/2"))
+
+
+def test_a_checkpoint_of_an_earlier_version(tmp_path):
+    """It has no record of its files."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1, 3.0))
+    folder = tmp_path / "checkpoints" / "1"
+    (folder / "files.json").unlink()
+    with pytest.raises(mj.InputError, match="can be read"):
+        checkpoints.restore(state_at(0))  # a later version's has one
+    manifest = json.loads((folder / "manifest" / "metadata").read_text())
+    told = json.dumps(manifest | {"schema": 1})
+    (folder / "manifest" / "metadata").write_text(told)
+    restored = checkpoints.restore(state_at(0))
+    assert relative(restored.meta, state_at(1, 3.0).meta) == 0
 
 
 def test_a_damaged_checkpoint_is_not_forgotten(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ class Run:
     places: Annotated[Places, tyro.conf.arg(name="")]
     machine: Annotated[Machine, tyro.conf.arg(name="")]
     run_dir: Path
-    """The run's directory; a run that is there goes on where it stopped."""
+    """The run's directory; a run that is there goes on, with the same data."""
 
     def __call__(self) -> None:
         """Trains."""
@@ -99,7 +99,8 @@ class Evaluate:
     """Evaluate a checkpoint of a run, by its own protocol or another."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory."""
+    """The run's directory. Its evaluation.json is of its own protocol, data and last
+    meta-step; any other evaluation has a file whose name says what is different."""
     checkpoint: Literal["last", "best"] = "last"
     """The newest, or that of the best validation."""
     split: Split = "test"
@@ -181,7 +182,7 @@ class Study:
     """Look inside a run's adaptation: one page of figures, each with how to read it."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory; the page is study/report.html in it."""
+    """The run's directory; the page is study/report.html, or study-*/ of other data."""
     tasks: int = 100
     """Validation tasks to look at."""
     seed: int = 0
@@ -235,7 +236,7 @@ class Label:
     data_dir: Path | None = None
     """The same: folder of prepared data; TFDS's own by default."""
     run_images: Path | None = None
-    """The same: the folder of images that the run was trained on."""
+    """The same: the folder of images that the run was trained on, and no other."""
 
     def __call__(self) -> None:
         """Labels."""

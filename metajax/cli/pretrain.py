@@ -3,6 +3,7 @@
 | file | what |
 |---|---|
 | config.json | the configuration, whole |
+| data.json | the hash of every file of the data |
 | metrics.jsonl | a row a dispatch |
 | checkpoints/ | the newest states |
 | backbone.npz | the body, for `--learner mtl --inner.backbone DIR` |
@@ -19,6 +20,7 @@ from metajax.cli.build import build_model, build_optimizer
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config
+from metajax.cli.record import keep_data
 from metajax.cli.run import check_config, claim
 from metajax.cli.tasks import Places, build_task
 from metajax.errors import InputError
@@ -61,6 +63,7 @@ def pretrain(
     rows = JsonLines(directory / "metrics.jsonl")
     bar = Progress(config.outer.steps, 1)
     with only_writer(directory), bar as progress, Signals() as signals:
+        keep_data(directory, task, ["train"])
         state = fit(
             classifier,
             build_optimizer(config),

@@ -3,11 +3,13 @@
 | file | what |
 |---|---|
 | config.json | the configuration, whole |
+| data.json | the hash of every file of the data, if they are files |
 | metrics.jsonl | a row a dispatch of training, and one a validation |
 | events/ | the same for TensorBoard |
 | checkpoints/ | the newest states |
 | best/ | the state of the best validation |
 | evaluation.json, evaluation.txt | the result with its protocol |
+| evaluation-*.json, evaluation-*.txt | other results, see `metajax.cli.results` |
 | *.unfinished.npz | the scores so far of an evaluation that was interrupted |
 | backbone.npz | of MTL, the body that was pre-trained |
 | learning_curve.png, adaptation.png | figures |
@@ -16,13 +18,12 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -38,11 +39,12 @@ from metajax.cli.build import (
     build_schedule,
     task_of,
 )
-from metajax.cli.choices import LEARNERS
 from metajax.cli.flags import check_loop
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
-from metajax.cli.presets import Config, Evaluating
+from metajax.cli.presets import Config
+from metajax.cli.record import keep_data
+from metajax.cli.results import Kept, Measured, measure, own_result, unfinished_of
 from metajax.cli.tasks import (
     Places,
     Split,
@@ -50,15 +52,14 @@ from metajax.cli.tasks import (
     build_training_episodes,
 )
 from metajax.errors import InputError
-from metajax.evaluation import Evaluation, evaluate, report
+from metajax.evaluation import evaluate
 from metajax.files import write_whole
 from metajax.parallel import check_chunk
-from metajax.processes import alike, any_says, from_first, in_turn, is_first
+from metajax.processes import alike, from_first, in_turn, is_first
 from metajax.reporting import (
     JsonLines,
     Progress,
     TensorBoard,
-    finite,
     read_rows,
 )
 from metajax.training import TrainState, fit, init_state
@@ -74,7 +75,6 @@ from metajax.types import (
     check_share,
 )
 
-Kept = Literal["last", "best"]
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
@@ -100,27 +100,27 @@ def train(
         )
     job = in_turn(lambda: _job(config, directory, places))
     with ExitStack() as held, Signals() as signals:
-        from_first(lambda: _enter(config, directory, held))
-        if any_says(is_first() and _is_finished(directory, config)):
-            if is_first():
-                _say_finished(directory)
+        from_first(lambda: _enter(job, directory, held))
+        checkpoints = _checkpoints(directory)
+        if from_first(lambda: _finished(job, directory, checkpoints), np.array(False)):
             return
-        state = _trained(job, directory, devices, stop=signals)
+        state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
             figures.learning_curve(rows, job.task.metric_name, directory)
-        test = partial(_evaluate, job.config, config.evaluation, job.task)
-        meta = averaged(state)
-        from_first(lambda: test(meta, directory, split="test", stop=signals))
+        meta, step = averaged(state), int(state.step)
+        run = Measured(directory, job.config, job.task, meta, step)
+        from_first(lambda: measure(run, config.evaluation, stop=signals))
 
 
 class Job(NamedTuple):
-    """What is trained, and on what."""
+    """What is trained, and on what; `claimed` as it was asked for."""
 
     config: Config
     task: Task
     learner: Learner | LearnerSchedule
     episodes: Sampler
+    claimed: Config
 
 
 def _job(config: Config, directory: Path, places: Places) -> Job:
@@ -130,31 +130,46 @@ def _job(config: Config, directory: Path, places: Places) -> Job:
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
         task.episodes(split, config.evaluation.queries)
-    return Job(own, task, learner, episodes)
+    return Job(own, task, learner, episodes, config)
 
 
-def _enter(config: Config, directory: Path, held: ExitStack) -> None:
+def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     """Makes the directory this run's and this process's, as long as it is held."""
-    claim(directory, config)
+    claim(directory, job.claimed)
     held.enter_context(only_writer(directory))
-    if config.inner.backbone is not None:
-        keep_body(Path(config.inner.backbone), directory)
+    given = job.claimed.inner.backbone
+    body = None if given is None else Path(given)
+    keep_data(directory, job.task, body=body)
+    if body is not None:
+        keep_body(body, directory)
 
 
-def _is_finished(directory: Path, config: Config) -> bool:
-    reached = max(_checkpoints(directory).steps(), default=0)
-    evaluated = (directory / "evaluation.json").exists()  # the last that is written
-    return reached == config.outer.steps and evaluated
+def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray:
+    """Whether there is nothing to do, which is said: the last state and its result."""
+    steps = job.config.outer.steps
+    state = checkpoints.restore(_like(job.learner, job.config))
+    whole = state is not None and int(state.step) == steps
+    result = own_result(directory, steps) if whole else None
+    if result is not None:
+        print(result, end="")
+        print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
+        unfinished_of(directory).unlink(missing_ok=True)
+    return np.array(result is not None)
 
 
-def _say_finished(directory: Path) -> None:
-    print((directory / "evaluation.txt").read_text(errors="replace"), end="")
-    print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
-    _unfinished(directory, "evaluation").unlink(missing_ok=True)
+def _like(learner: Learner | LearnerSchedule, config: Config) -> TrainState:
+    """The shapes of a run's states."""
+    init = partial(init_state, learner, build_optimizer(config))
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def _trained(
-    job: Job, directory: Path, devices: int | None, *, stop: Callable[[], bool]
+    job: Job,
+    directory: Path,
+    checkpoints: Checkpoints,
+    *,
+    devices: int | None,
+    stop: Callable[[], bool],
 ) -> TrainState:
     config, task, outer = job.config, job.task, job.config.outer
     rows = JsonLines(directory / "metrics.jsonl")
@@ -181,7 +196,7 @@ def _trained(
             seed=config.seed,
             tasks_per_chunk=outer.tasks_per_chunk,
             devices=devices,
-            checkpoints=_checkpoints(directory),
+            checkpoints=checkpoints,
             checkpoint_every=max(100, outer.steps // CHECKPOINTS),
             observers=(*writers, validation),
             stop=stop,
@@ -196,24 +211,18 @@ def evaluate_run(
     *,
     kept: Kept = "last",
 ) -> None:
-    """Evaluates a checkpoint of a run, by the run's own settings but `changes`."""
+    """Evaluates a checkpoint of a run, by the run's own settings but `changes`.
+
+    See `metajax.cli.results` for where the result goes.
+    """
     if "steps" in changes:
         check_loop("--steps", configured(directory).learner)
     config, task, meta, step = restored(directory, places, kept)
     settings = replace(config.evaluation, **changes)
     check_config(replace(config, evaluation=settings))
-    best = None if kept == "last" else step
+    run = Measured(directory, config, task, meta, step, kept)
     with Signals() as signals:
-        _evaluate(
-            config,
-            settings,
-            task,
-            meta,
-            directory,
-            split=split,
-            best=best,
-            stop=signals,
-        )
+        measure(run, settings, split, stop=signals)
 
 
 def restored(
@@ -227,9 +236,8 @@ def restored(
     config = configured(directory)
     task = task_of(config, places)
     learner = build_learner(config, task, steps=config.inner.steps)
-    like = init_state(learner, build_optimizer(config), jax.random.key(0))
     where = {"last": _checkpoints, "best": best_checkpoint}[kept]
-    state = where(directory).restore(like)
+    state = where(directory).restore(_like(learner, config))
     if state is None:
         of = "checkpoint" if kept == "last" else "checkpoint of a validation"
         raise InputError(f"{directory} has no {of} yet; train it first")
@@ -353,82 +361,6 @@ class Validation:
             sink.write(row)
         for keep in self.keep:
             keep(state)
-
-
-def _evaluate(
-    config: Config,
-    settings: Evaluating,
-    task: Task,
-    meta: PyTree,
-    directory: Path,
-    *,
-    split: Split,
-    best: int | None = None,
-    stop: Callable[[], bool],
-) -> None:
-    learner = build_learner(config, task, steps=settings.steps)
-    episodes = task.episodes(split, settings.queries)
-    print(f"evaluating {settings.tasks} tasks ({split})", file=sys.stderr)
-    facts = config.as_dict()["data"] | {
-        "queries": settings.queries,
-        "norm": getattr(config.model, "norm", None),
-        "average": config.outer.average,
-        "checkpoint": None if best is None else f"best, after {best} meta-steps",
-    }
-    own = settings == config.evaluation and split == "test" and best is None
-    name = "evaluation" if own else _name(config, settings, split, best)
-    unfinished = _unfinished(directory, name)
-    facts = {name: value for name, value in facts.items() if value is not None}
-    found = evaluate(
-        learner,
-        meta,
-        episodes,
-        task.metric,
-        tasks=settings.tasks,
-        seed=settings.seed,
-        inductive_queries=settings.inductive_queries,
-        protocol={
-            "split": split,
-            **facts,
-            "learner": config.learner,
-            "precision": config.precision,
-        },
-        unfinished=unfinished,
-        stop=stop,
-    )
-    if own:
-        figures.adaptation(
-            config.data, task, learner, meta, queries=settings.queries, to=directory
-        )
-    write_whole(directory / f"{name}.txt", report(found) + "\n")
-    write_whole(directory / f"{name}.json", json.dumps(_plain(found), indent=2) + "\n")
-    unfinished.unlink(missing_ok=True)
-    print(report(found))
-    print(f"written to {directory / name}.json")
-
-
-def _unfinished(directory: Path, name: str) -> Path:
-    """The scores so far of the evaluation of that name."""
-    return directory / f"{name}.unfinished.npz"
-
-
-def _name(config: Config, settings: Evaluating, split: Split, best: int | None) -> str:
-    """A name of its own for an evaluation that is not the run's own."""
-    of = split if best is None else f"best-{split}"
-    steps = settings.steps if LEARNERS[config.learner].steps else 0
-    return (
-        f"evaluation-{of}-{steps}steps-{settings.tasks}tasks-"
-        f"{settings.queries}queries-{settings.inductive_queries}inductive-"
-        f"seed{settings.seed}"
-    )
-
-
-def _plain(found: Evaluation) -> dict[str, Any]:
-    plain: dict[str, Any] = {"protocol": dict(found.protocol)}
-    for mode in ("transductive", "inductive"):
-        score = getattr(found, mode)
-        plain[mode] = {name: x.tolist() for name, x in score._asdict().items()}
-    return finite(plain)
 
 
 def _checkpoints(directory: Path) -> Checkpoints:

@@ -15,6 +15,7 @@ from metajax import study
 from metajax.cli.build import build_learner, build_optimizer, build_schedule, task_of
 from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import Config
+from metajax.cli.record import examples
 from metajax.cli.run import restored
 from metajax.cli.tasks import Places, Task, build_training_episodes
 from metajax.errors import InputError
@@ -284,6 +285,9 @@ def study_run(
 ) -> None:
     """Runs the diagnostics on the newest checkpoint and writes their page.
 
+    They go to `study/` in the run's directory; those of a run that is not finished, or
+    on other data than its own, to a folder whose name says so.
+
     Raises:
       InputError: if the directory holds no trained run, or a name is unknown.
     """
@@ -302,7 +306,12 @@ def study_run(
     steps = max(config.evaluation.steps, config.inner.steps)
     training = _drawn(build_training_episodes(config, task), seed, tasks)
     run = Studied(config, task, meta, episodes, training, steps)
-    folder = directory / "study"
+    seen = [examples(directory, task, split) for split in ("validation", "train")]
+    data = max(seen, key=lambda part: bool(part.why))
+    if data.why:
+        print(f"warning: {data.why}; the page has a folder of its own", file=sys.stderr)
+    older = "" if step == config.outer.steps else f"-step{step}"
+    folder = directory / f"study{older}{data.suffix}"
     folder.mkdir(exist_ok=True)
     sections = []
     for name in only or DIAGNOSTICS:
@@ -316,7 +325,8 @@ def study_run(
             for name, value in config.as_dict()["data"].items()
             if value is not None
         ),
-        "meta-steps": step,
+        **{n: x for n, x in data.facts.items() if x is not None},
+        "meta-steps": f"{step} of {config.outer.steps}",
         "inner steps": f"{config.inner.steps} in training, {steps} here",
         "inner rate": config.inner.rate,
         "tasks": f"{tasks} of the validation classes, seed {seed}",

@@ -19,11 +19,14 @@ from metajax.cli.presets import (
     OmniglotData,
     SinusoidData,
 )
+from metajax.data.contents import Contents, hash_bytes, hash_files, hash_store
+from metajax.data.listing import list_images
 from metajax.errors import InputError
 from metajax.losses import accuracy, cross_entropy, cross_entropy_over_ways, mse
 from metajax.types import Loss, Sampler
 
 Split = Literal["train", "validation", "test"]
+SHOWN = 40  # characters of a folder's name, in its hashes'
 MetricName = Literal["accuracy", "mse"]
 CLASSIFICATION: dict[LossName, Loss] = {
     "mean": cross_entropy,
@@ -63,6 +66,7 @@ class Task(NamedTuple):
       input_shape: the shape of one input; features, or channels, come last.
       joint: `joint(examples) -> sampler` of all training classes at once; None where
         classes do not stay.
+      source: where the examples come from; None where they are computed.
     """
 
     episodes: Callable[[Split, int], Sampler]
@@ -74,6 +78,19 @@ class Task(NamedTuple):
     metric_name: MetricName
     input_shape: tuple[int, ...]
     joint: Callable[[int], data.JointBatches] | None = None
+    source: "Source | None" = None
+
+
+class Source(NamedTuple):
+    """Where examples come from.
+
+    Attributes:
+      folder: the folder of files, or of prepared data.
+      contents: `contents(split)`, the hash of every file.
+    """
+
+    folder: Path
+    contents: Callable[[Split], Contents]
 
 
 @singledispatch
@@ -122,28 +139,30 @@ def _(family: GlyphsData, places: Places) -> Task:
 @build_task.register
 def _(family: OmniglotData, places: Places) -> Task:
     _take(places, "Omniglot", "archives", "data_dir", "stream")
-    store = _of_archives(data.omniglot, places)
-    return _stored(family, store, (28, 28, 1), family.rotations, stream=places.stream)
+    store, source = _of_archives(data.omniglot, places)
+    shape, stream = (28, 28, 1), places.stream
+    return _stored(family, store, shape, family.rotations, source=source, stream=stream)
 
 
 @build_task.register
 def _(family: CifarData, places: Places) -> Task:
     _take(places, "CIFAR-100", "archives", "data_dir", "stream")
     load = {"cifar-fs": data.cifar_fs, "fc100": data.fc100}[family.splits]
-    store = _of_archives(load, places)
-    return _stored(family, store, (32, 32, 3), 1, stream=places.stream)
+    store, source = _of_archives(load, places)
+    shape, stream = (32, 32, 3), places.stream
+    return _stored(family, store, shape, 1, source=source, stream=stream)
 
 
 def _of_archives(
     load: Callable[..., data.ImageStore], places: Places
-) -> Callable[[Split], data.ImageStore]:
-    """A split's images, of data that are prepared from archives."""
-    return partial(
-        load,
-        archives=places.archives,
-        data_dir=places.data_dir,
-        mapped=places.stream,
-    )
+) -> tuple[Callable[[Split], data.ImageStore], Source]:
+    """A split's images, of data that are prepared from archives, and their source."""
+    load = partial(load, archives=places.archives, data_dir=places.data_dir)
+
+    def contents(split: Split) -> Contents:
+        return hash_store(load(split, mapped=True))
+
+    return partial(load, mapped=places.stream), Source(_prepared(places), contents)
 
 
 @build_task.register
@@ -162,7 +181,15 @@ def _(family: FolderData, places: Places) -> Task:
         mapped = places.stream
         return data.image_folder(folder, size, split=split, cache=cache, mapped=mapped)
 
-    return _stored(family, store, (*size, 3), 1, stream=places.stream)
+    def contents(split: Split) -> Contents:
+        whole = folder.resolve()
+        place = hash_bytes(os.fsencode(whole))
+        kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
+        hashes = _prepared(places) / "metajax_hashes" / kept
+        return hash_files(folder, list_images(folder, split), kept=hashes)
+
+    source, stream = Source(folder, contents), places.stream
+    return _stored(family, store, (*size, 3), 1, source=source, stream=stream)
 
 
 def _stored(
@@ -171,6 +198,7 @@ def _stored(
     image_shape: tuple[int, ...],
     rotations: int,
     *,
+    source: Source,
     stream: bool,
 ) -> Task:
     """The task of images that are stored."""
@@ -183,7 +211,8 @@ def _stored(
     def joint(examples: int) -> data.JointBatches:
         return data.joint_batches(store("train"), examples, rotations=rotations)
 
-    return _classification(episodes, family, image_shape)._replace(joint=joint)
+    task = _classification(episodes, family, image_shape)
+    return task._replace(joint=joint, source=source)
 
 
 def _classification(

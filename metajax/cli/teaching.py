@@ -23,7 +23,9 @@ from metajax.cli.labeller import (
 )
 from metajax.cli.prepared import find_prepared
 from metajax.cli.presets import CifarData, Config, FolderData, OmniglotData
-from metajax.cli.run import Kept, configured, restored
+from metajax.cli.record import examples
+from metajax.cli.results import Kept
+from metajax.cli.run import configured, restored
 from metajax.cli.tasks import Places, build_task
 from metajax.data.decoding import decode_classes
 from metajax.data.listing import list_empty, list_images
@@ -76,7 +78,7 @@ def teach(
     batch = _read_support(classes, look)
     backbone = backbone_of(config, task)
     alone = build_alone(config, task, len(classes), backbone)
-    held = held_out(config, places, list(map(len, classes.values())))
+    held = own_held_out(directory, config, places, list(map(len, classes.values())))
     degree, expected = calibrated(alone, meta, batch, tuple(classes), held)
     taught = jax.jit(alone.adapt)(meta, batch)
     return Labeller(
@@ -186,6 +188,24 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
     rows = np.concatenate([k * most + np.arange(n) for k, n in enumerate(shots)])
     chosen = Chosen(task_sampler(sampler), jnp.asarray(rows[mixed(len(rows))]))
     return Held(Drawn(chosen.draw(jax.random.key(config.seed), tasks), chosen), tasks)
+
+
+def own_held_out(
+    directory: Path, config: Config, places: Places, shots: Sequence[int]
+) -> Held:
+    """The same, unless the data that are given are not those of the run."""
+    held = held_out(config, places, shots)
+    if held.episodes is None:
+        return held
+    data = examples(directory, build_task(config.data, places), "validation")
+    if data.foreign:
+        return Held(why=data.why)
+    if data.why:
+        print(
+            f"warning: {data.why}; {data.folder} is taken to be its own",
+            file=sys.stderr,
+        )
+    return held
 
 
 def _check_at_hand(config: Config, places: Places) -> None:

@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 
+from metajax.data.contents import stamp_of
 from metajax.data.decoding import Mode, decode_classes
 from metajax.data.images import ImageStore
 from metajax.data.listing import Classes, Split, list_images
@@ -157,10 +158,9 @@ def _key(folder: Path, classes: Classes, settings: Sequence[int | str]) -> str:
 
 def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        found = path.stat()
+        return stamp_of(path)
     except OSError:
         return ()  # decoding says what is wrong with it
-    return found.st_size, found.st_mtime_ns
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

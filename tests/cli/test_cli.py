@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from metajax.checkpoint import Checkpoints
-from metajax.cli import run
+from metajax.cli import results, run
 from metajax.cli.build import build_learner, build_schedule, task_of
 from metajax.cli.choices import LEARNERS
 from metajax.cli.interrupt import Signals, interrupted_at_once
@@ -322,7 +322,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch, capsys):
             return evaluate(*args, stop=asked, tasks_per_call=2, **settings)
 
     def trained(name, number=None, command=None):
-        monkeypatch.setattr(run, "evaluate", plug := Plug(number))
+        monkeypatch.setattr(results, "evaluate", plug := Plug(number))
         monkeypatch.setattr(run.Validation, "record", lambda *_: None)
         return sinusoid(tmp_path / name, 6, "--evaluation.tasks", "8"), plug.asked
 
@@ -342,7 +342,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch, capsys):
 
     partial.write_bytes(b"")  # killed before it was removed
     assert trained("broken") == (0, 0) and not partial.exists()
-    monkeypatch.setattr(run, "evaluate", Plug(signal.SIGINT))
+    monkeypatch.setattr(results, "evaluate", Plug(signal.SIGINT))
     assert main(["evaluate", str(tmp_path / "broken"), "--seed", "1"]) == 130
     assert "stopped after 4 of 8 tasks, and saved" in capsys.readouterr().err
 
@@ -430,7 +430,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     places = "--images", str(images(tmp_path / "images"))
     assert mini_imagenet(tmp_path, *places) == 0
     run, kept = tmp_path / "run", tmp_path / "data" / "metajax_images"
-    assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == FILES | {"data.json"}
     assert len(list(kept.iterdir())) == 3, "the decoded images of each split"
     found = json.loads((run / "evaluation.json").read_text())
     protocol = dict(kind="FolderData", ways=3, shots=1, queries=2, size=16, steps=2)
@@ -480,7 +480,8 @@ def test_a_body_is_trained_and_then_transferred(tmp_path, capsys):
     transfer += "--inner.backbone", str(body)
     assert mini_imagenet(tmp_path, *transfer) == 0
     kept = tmp_path / "run" / "backbone.npz"
-    assert {path.name for path in kept.parent.iterdir()} == FILES | {kept.name}
+    files = {path.name for path in kept.parent.iterdir()}
+    assert files == FILES | {kept.name, "data.json"}
     assert kept.read_bytes() == (body / "backbone.npz").read_bytes()
 
     other = *transfer, "--model.filters", "3"

@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from metajax.cli import study
 from metajax.cli.main import main
+from metajax.cli.record import Examples
 from metajax.cli.study import DIAGNOSTICS
 
 pytestmark = pytest.mark.usefixtures("relaxed")
@@ -66,6 +68,19 @@ def test_every_diagnostic_is_on_the_page(run, capsys):
     for name in DIAGNOSTICS:
         assert (run / "study" / f"{name}.svg").read_text().startswith("<?xml")
         assert (run / "study" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_data_have_a_page_of_their_own(run, monkeypatch, capsys):
+    page = run / "study" / "report.html"
+    before = page.read_bytes() if page.exists() else None
+    other = Examples("/of/birds", "0123456789", "/of/birds is not the data of it", True)
+    monkeypatch.setattr(study, "examples", lambda *_: other)
+    assert main(["study", str(run), "--tasks", "3", "--only", "contributions"]) == 0
+    said = capsys.readouterr()
+    assert "the page has a folder of its own" in said.err
+    text = (run / "study-birds-01234567" / "report.html").read_text()
+    assert "/of/birds" in text and "20 of 20" in text
+    assert (page.read_bytes() if page.exists() else None) == before
 
 
 def test_what_a_learner_has_not_is_said(tmp_path):
