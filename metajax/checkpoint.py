@@ -54,8 +54,10 @@ class Checkpoints:
             if path.name.isdecimal() and path.name == str(int(path.name))
         )
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, position: str | None = None) -> None:
         """Saves `state` under its step, wholly or not at all.
+
+        With it goes the `position` of the iterator that gave its data, if it has one.
 
         Checkpoints that `restore` found damaged are first moved into a folder beside
         this one: they would stand in the way. One that is there under this step is left
@@ -77,7 +79,7 @@ class Checkpoints:
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(state),
-                        manifest=ocp.args.JsonSave(_manifest(state)),
+                        manifest=ocp.args.JsonSave(_manifest(state, position)),
                     ),
                 )
         except Exception as error:  # a full disk surfaces as one of many kinds
@@ -129,6 +131,10 @@ class Checkpoints:
             )
         return None
 
+    def position(self, step: int) -> str | None:
+        """What was saved with the state of a step as the position of its data."""
+        return self._read_manifest(step).get("position")
+
     def _pass_over(self, failed: dict[int, Exception]) -> None:
         """Warns of damaged checkpoints, which the next save moves aside."""
         for step, error in failed.items():
@@ -151,8 +157,7 @@ class Checkpoints:
         return ocp.CheckpointManager(self._directory, options=options)
 
     def _read(self, step: int, like: TrainState) -> TrainState:
-        folder = self._directory / str(step)
-        manifest = json.loads((folder / "manifest" / "metadata").read_text())
+        folder, manifest = self._directory / str(step), self._read_manifest(step)
         if (found := manifest["arrays"]) != (expected := described(like)):
             differing = [a for a in expected if a not in found] or found
             raise InputError(
@@ -160,9 +165,14 @@ class Checkpoints:
                 f"{differing[0]}, not found); use another run directory"
             )
         state = _on_host(folder / "state", like)
-        if _manifest(state) != manifest or manifest["step"] != step:
+        own = _manifest(state, manifest.get("position"))
+        if own != manifest or manifest["step"] != step:
             raise OSError("its arrays are not those that were saved")
         return state
+
+    def _read_manifest(self, step: int) -> dict[str, Any]:
+        path = self._directory / str(step) / "manifest" / "metadata"
+        return json.loads(path.read_text())
 
     def _set_aside(self, step: int) -> None:
         folder = self._directory.with_name(f"{self._directory.name}-damaged")
@@ -192,13 +202,17 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     )
 
 
-def _manifest(state: TrainState) -> dict[str, Any]:
-    return {
+def _manifest(state: TrainState, position: str | None) -> dict[str, Any]:
+    arrays = {
         "schema": SCHEMA,
         "step": int(state.step),
         "arrays": described(state),
         "sha256": digest(state),
     }
+    if position is None:
+        return arrays
+    told = np.frombuffer(position.encode(), np.uint8)
+    return arrays | {"position": position, "position_sha256": digest(told)}
 
 
 def _first_line(error: Exception) -> str:
