@@ -16,6 +16,7 @@ from metajax.fingerprint import described
 from metajax.types import Array, Batch, Episode, PyTree, Sampler, check_episodes
 
 Position = str  # of an iterator, in JSON
+ENDED: Any = object()
 
 
 @jax.tree_util.register_static
@@ -216,8 +217,8 @@ class Opened:
             item = next(self._iterator)
         except StopIteration:
             self._iterator = self._source.begin(step)
-            item = next(self._iterator, None)
-        if item is None:
+            item = next(self._iterator, ENDED)
+        if item is ENDED:
             raise InputError(
                 f"the {self._source.name} ended after {step} meta-steps; ask for no "
                 "more, or give an iterable that begins again, as a list does"
@@ -358,6 +359,8 @@ def _arrays(item: Any, name: str) -> Episode:
 def _array(name: str, leaf: Any) -> np.ndarray:
     try:
         x = np.array(leaf)  # a copy: an iterator may fill the same memory again
+        if not (jnp.issubdtype(x.dtype, np.number) or x.dtype == bool):
+            raise TypeError(f"of dtype {x.dtype}")
         y = x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
     except Exception as error:  # of whatever kind an array of another library raises
         raise InputError(

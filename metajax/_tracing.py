@@ -10,6 +10,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from metajax._iterating import Opened, leaves_of
 from metajax.errors import InputError
+from metajax.sampling import InTwoParts, Whole
 from metajax.types import Array, Sampler, check_episodes
 
 INSTEAD = (
@@ -43,11 +44,10 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
     traced = _trace(episodes, tasks)
     if leaves_of(episodes, Opened):
         return
-    innermost: Any = episodes
-    while callable(inner := getattr(innermost, "episodes", None)):
-        innermost = inner
-    check = [traced] if innermost is episodes else [traced, _trace(innermost, tasks)]
-    if not all(any(_dependent(x.jaxpr, [True])) for x in check):
+    inner: Any = episodes
+    while isinstance(inner, InTwoParts | Whole) and "episodes" in vars(inner):
+        inner = vars(inner)["episodes"]
+    if not (any(_dependent(traced.jaxpr, [True])) and uses_key(inner, tasks)):
         raise InputError(
             "a sampler must draw its episodes by its key, got one that does not use "
             f"it, and so would give one meta-batch for ever; {INSTEAD} "
