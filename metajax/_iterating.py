@@ -84,6 +84,12 @@ def from_step(begin: Callable[[int], Iterable[Episode]]) -> Iterated:
     Returns:
       What `fit`, `evaluate` and `augmented` take as `episodes`.
 
+    Raises:
+      InputError: if `begin` is no function.
+
+    `itertools.islice(iterable, done, None)` is such an iterable for any that is always
+    in one order. A generator that counts needs no skipping:
+
     >>> import metajax as mj, optax
     >>> def sines(done):
     ...     for step in range(done, 100):
@@ -97,6 +103,11 @@ def from_step(begin: Callable[[int], Iterable[Episode]]) -> Iterated:
     >>> int(state.step)
     20
     """
+    if not callable(begin):
+        raise InputError(
+            f"from_step expected a function of the meta-steps done, got "
+            f"{type(begin).__name__}; give it to fit as it is"
+        )
     return Iterated(lambda done: iter(begin(done)), "from_step", by_step=True)
 
 
@@ -363,9 +374,10 @@ def _array(name: str, leaf: Any) -> np.ndarray:
             raise TypeError(f"of dtype {x.dtype}")
         y = x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
     except Exception as error:  # of whatever kind an array of another library raises
+        first = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"the {name} must give arrays of numbers on the host, got "
-            f"{type(leaf).__name__} ({str(error).splitlines()[0]})"
+            f"{type(leaf).__name__} ({first})"
         ) from error
     if x.dtype.kind in "iu" and not np.array_equal(x, y):
         raise InputError(

@@ -340,33 +340,61 @@ def fit(
 
         samplers = stack.enter_context(fed.samplers(done, end, places[1]))
         save = stack.enter_context(_saving(checkpoints, partial(position_of, sampler)))
+        loop = _Loop(dispatch, data_key, steps, checkpoint_every, observers, stop)
+        return loop.run(state, samplers, save)
+
+
+class _Loop(NamedTuple):
+    """The dispatches of a run, and what goes on between them."""
+
+    dispatch: Callable[..., tuple[TrainState, Metrics]]
+    key: Array
+    steps: int
+    checkpoint_every: int
+    observers: Sequence[Observer]
+    stop: Callable[[], bool]
+
+    def run(
+        self,
+        state: TrainState,
+        samplers: Iterator[tuple[int, Sampler]],
+        save: Callable[[TrainState], None],
+    ) -> TrainState:
+        """The state after all steps."""
         saved = time.monotonic()
-        while (done := int(state.step)) < steps:
-            if any_says(stop()):
+        while (done := int(state.step)) < self.steps:
+            if any_says(self.stop()):
                 save(state)
-                raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
+                told = f"stopped after {done} of {self.steps} meta-steps"
+                raise StoppedError(told, state)
             try:
-                until, given = next(samplers)
+                until, sampler = next(samplers)
             except Exception:  # of the data: what was learnt from those before is kept
                 save(state)
                 raise
-            state, metrics = dispatch(state, given, data_key, until)
+            state, metrics = self.dispatch(state, sampler, self.key, until)
             reached = int(state.step)
             metrics = {name: np.asarray(x) for name, x in metrics.items()}
-            taken = {name: x[: reached - done] for name, x in metrics.items()}
-            if reached > done:
-                for observer in observers:
-                    observer.record(state, taken)
+            self._tell(
+                state, {name: x[: reached - done] for name, x in metrics.items()}
+            )
             # After the observers: what they were not told of is done again on resuming.
-            stopped = reached < until
             late = time.monotonic() - saved > SAVED_WITHIN
-            if reached % checkpoint_every == 0 or reached == steps or stopped or late:
+            if late or reached < until or self._is_due(reached):
                 save(state)
                 saved = time.monotonic()
-            if stopped:
+            if reached < until:
                 bad = {n: x[reached - done] for n, x in metrics.items()}
                 raise _not_finite(state, bad)
-    return state
+        return state
+
+    def _tell(self, state: TrainState, taken: Mapping[str, np.ndarray]) -> None:
+        if len(taken["loss"]):
+            for observer in self.observers:
+                observer.record(state, taken)
+
+    def _is_due(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or step == self.steps
 
 
 def _resumed(

@@ -11,8 +11,10 @@ import optax
 import pytest
 
 import metajax as mj
+from metajax._iterating import opened
 from metajax.checkpoint import Checkpoints
 from metajax.data import augmented, from_step, sinusoid, varied
+from metajax.sampling import task_sampler
 from metajax.types import Batch, Episode
 from tests.helpers import KEY, relative
 
@@ -428,3 +430,15 @@ def test_an_evaluation_of_an_iterable_is_that_of_its_tasks(each):
 def test_scores_of_an_iterable_are_not_kept_half_way(tmp_path):
     with pytest.raises(mj.InputError, match="unfinished needs a sampler"):
         scored(as_items(4, 2), tasks=4, unfinished=tmp_path / "scores.npz")
+
+
+def test_several_processes_need_a_sampler(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(mj.InputError, match="feeds one process, got 2"):
+        with opened(task_sampler([sine(0)])):
+            pass
+
+
+def test_from_step_is_of_a_function():
+    with pytest.raises(mj.InputError, match="function of the meta-steps.*got list"):
+        from_step([sine(0)])
