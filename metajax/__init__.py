@@ -13,8 +13,10 @@ from metajax.errors import NonFiniteError as NonFiniteError
 from metajax.errors import StoppedError as StoppedError
 from metajax.evaluation import Evaluation as Evaluation
 from metajax.evaluation import Score as Score
+from metajax.evaluation import TaskOutputs as TaskOutputs
 from metajax.evaluation import evaluate as evaluate
 from metajax.evaluation import report as report
+from metajax.evaluation import task_outputs as task_outputs
 from metajax.gradients import exact as exact
 from metajax.gradients import first_order as first_order
 from metajax.gradients import mixed as mixed

@@ -60,8 +60,10 @@ class Checkpoints:
             if path.name.isdecimal() and path.name == str(int(path.name))
         )
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, position: str | None = None) -> None:
         """Saves `state` under its step, wholly or not at all.
+
+        With it goes the `position` of the iterator that gave its data, if it has one.
 
         Damaged checkpoints, of this step or that `restore` found, are first moved into
         a folder beside this one: they would stand in the way. A whole one that is there
@@ -79,7 +81,7 @@ class Checkpoints:
                 self._set_aside(damaged)
                 self._damaged.discard(damaged)
             if step not in self.steps():
-                self._write(step, state)
+                self._write(step, state, position)
                 self._remove_old()
         except Exception as error:  # a full disk surfaces as one of many kinds
             raise OSError(
@@ -130,6 +132,10 @@ class Checkpoints:
             )
         return None
 
+    def position(self, step: int) -> str | None:
+        """What was saved with the state of a step as the position of its data."""
+        return _read_manifest(self._directory / str(step)).get("position")
+
     def _pass_over(self, failed: dict[int, Exception]) -> None:
         """Warns once of damaged checkpoints, which the next save moves aside."""
         for step in sorted(failed.keys() - self._damaged):
@@ -140,7 +146,7 @@ class Checkpoints:
             )
         self._damaged.update(failed)
 
-    def _write(self, step: int, state: TrainState) -> None:
+    def _write(self, step: int, state: TrainState, position: str | None) -> None:
         for left in self._directory.glob(f"*{UNFINISHED}*"):  # by what was killed
             shutil.rmtree(left, ignore_errors=True)
         folder = self._directory / f"{step}{UNFINISHED}"
@@ -148,7 +154,7 @@ class Checkpoints:
             (folder / "manifest").mkdir(parents=True)
             with _checkpointer() as checkpointer:
                 checkpointer.save(folder / "state", args=ocp.args.PyTreeSave(state))
-            manifest = json.dumps(_manifest(state))
+            manifest = json.dumps(_manifest(state, position))
             write_whole(folder / "manifest" / "metadata", manifest)
             write_whole(folder / RECORD, json.dumps(_recorded(folder)))
             folder.rename(self._directory / str(step))
@@ -177,8 +183,11 @@ class Checkpoints:
                 f"{differing[0]}, not found); use another run directory"
             )
         state = _on_host(folder / "state", like)
-        expected = _manifest(state) | {"schema": manifest["schema"]}
-        if expected != manifest or manifest["step"] != step:
+        expected = _manifest(state, manifest.get("position"))
+        if (
+            expected | {"schema": manifest["schema"]} != manifest
+            or manifest["step"] != step
+        ):
             raise OSError("its arrays are not those that were saved")
         return state
 
@@ -214,13 +223,16 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     )
 
 
-def _manifest(state: TrainState) -> dict[str, Any]:
-    return {
+def _manifest(state: TrainState, position: str | None) -> dict[str, Any]:
+    arrays = {
         "schema": SCHEMA,
         "step": int(state.step),
         "arrays": described(state),
         "sha256": digest(state),
     }
+    if position is None:
+        return arrays
+    return arrays | {"position": position}
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

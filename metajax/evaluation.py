@@ -1,32 +1,20 @@
 """Evaluation over many tasks, with intervals and the protocol beside the numbers."""
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from metajax.errors import StoppedError
+from metajax._scoring import Asked, joined, prepared, score_calls
+from metajax.errors import InputError, StoppedError
 from metajax.fingerprint import digest
 from metajax.losses import accuracy, over_present
-from metajax.parallel import map_over_tasks
-from metajax.sampling import task_sampler
-from metajax.training import check_task
-from metajax.types import (
-    Array,
-    Learner,
-    Loss,
-    PyTree,
-    Sampler,
-    check_count,
-    check_seed,
-    unpadded,
-)
-from metajax.unfinished import Scores, Unfinished
+from metajax.types import Array, Episode, Learner, Loss, PyTree, Sampler, check_count
+from metajax.unfinished import Unfinished
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 
@@ -59,10 +47,37 @@ class Evaluation(NamedTuple):
     protocol: Mapping[str, Any]
 
 
+class Outputs(NamedTuple):
+    """What a learner predicts, and what is right.
+
+    Attributes:
+      outputs: after 0, 1, ..., K adaptation steps, `[tasks, K + 1, queries, ...]`.
+      targets: `[tasks, queries, ...]`; `Padded`, where the tasks are, with the queries
+        that are `present`.
+    """
+
+    outputs: PyTree
+    targets: PyTree
+
+
+class TaskOutputs(NamedTuple):
+    """What `task_outputs` found, and how; arrays of numpy.
+
+    Attributes:
+      transductive: as in an `Evaluation`.
+      inductive: as in an `Evaluation`; of those queries that are predicted so.
+      protocol: tasks, steps, seed and numbers of examples.
+    """
+
+    transductive: Outputs
+    inductive: Outputs
+    protocol: Mapping[str, Any]
+
+
 def evaluate(
     learner: Learner,
     meta: PyTree,
-    episodes: Sampler,
+    episodes: Sampler | Iterable[Episode],
     metric: Loss = accuracy,
     *,
     tasks: int = 1000,
@@ -84,7 +99,9 @@ def evaluate(
     Args:
       learner: the learner.
       meta: its meta-parameters.
-      episodes: `episodes(key, tasks) -> Episode`, of test classes.
+      episodes: `episodes(key, tasks) -> Episode`, of test classes; or an iterable of
+        meta-batches, as `fit` takes it, whose first tasks are taken. They do not depend
+        on `seed`, which the protocol then leaves out.
       metric: `metric(outputs, targets) -> scalar`: `accuracy`, `mse`, or your own.
       tasks: the number of tasks, at least 2.
       seed: of the episodes.
@@ -103,8 +120,9 @@ def evaluate(
       An `Evaluation`.
 
     Raises:
-      InputError: for numbers out of range, episodes of the wrong shape, or labels that
-        the model has no output for.
+      InputError: for numbers out of range, episodes of the wrong shape, a sampler that
+        does not use its key, labels that the model has no output for, or an iterable
+        of fewer tasks.
       StoppedError: if `stop` said so; what is done is in `unfinished`.
 
     >>> import optax, metajax as mj
@@ -118,40 +136,77 @@ def evaluate(
     Algorithms", 2018, section 6.1.
     """
     check_count("tasks", tasks, least=2)
-    check_count("tasks_per_call", tasks_per_call, least=1)
-    check_seed("seed", seed)
-    episodes = task_sampler(episodes)
-    # Training may have left it on several devices; here it belongs to none.
-    meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
-    sample = check_task(learner, meta, episodes, 1)
-    support, query = (jax.tree.leaves(batch.inputs)[0].shape[1] for batch in sample)
-    alone = query if inductive_queries is None else inductive_queries
-    check_count("inductive_queries", alone, least=1)
-    chosen = np.linspace(0, query, min(alone, query), endpoint=False).astype(int)
-
-    calls = np.arange(-(-tasks // tasks_per_call) * tasks_per_call, dtype=np.uint32)
-    calls = calls.reshape(-1, tasks_per_call)
-    shared = _Shared(meta, episodes, jax.random.key(seed), chosen)
-    length = _scores.eval_shape(learner, metric, shared, calls[0])[0].shape[1]
-    facts = {
-        "metric": getattr(metric, "__name__", str(metric)),
-        "tasks": tasks,
-        "seed": seed,
-        "steps": length - 1,
-        "support_examples": support,
-        "query_examples": query,
-        "inductive_queries": len(chosen),
-        **(protocol or {}),
-    }
-    arrays = (meta, sample)
-    owner = "" if unfinished is None else _owner(facts, tasks_per_call, arrays)
-    program = partial(_scores, learner, metric, shared)
-    scores = _score_calls(program, calls, Unfinished(unfinished, owner), stop)
-    if len(scores) < len(calls):
-        done = len(scores) * tasks_per_call
+    asked = Asked(tasks, seed, inductive_queries, tasks_per_call)
+    with prepared(learner, meta, episodes, _Mean(metric), asked) as ready:
+        if unfinished is not None and ready.is_read:
+            raise InputError(
+                "unfinished needs a sampler, whose tasks are the same when they come "
+                "again, got an iterable; leave it out"
+            )
+        name = getattr(metric, "__name__", str(metric))
+        facts = {"metric": name, **ready.facts, **(protocol or {})}
+        owner = _owner(facts, tasks_per_call, ready.arrays) if unfinished else ""
+        kept = Unfinished(unfinished, owner)
+        scores = score_calls(ready.run, ready.batches, kept, stop)
+    if (done := len(scores) * tasks_per_call) < tasks:
         raise StoppedError(f"stopped after {done} of {tasks} tasks", None)
-    together, apart = (np.concatenate(s).astype(float)[:tasks] for s in zip(*scores))
+    together, apart = (x.astype(float) for x in joined(scores, tasks))
     return Evaluation(_summary(together), _summary(apart), facts)
+
+
+def task_outputs(
+    learner: Learner,
+    meta: PyTree,
+    episodes: Sampler | Iterable[Episode],
+    *,
+    tasks: int = 1000,
+    seed: int = 0,
+    inductive_queries: int | None = None,
+    tasks_per_call: int = 50,
+) -> TaskOutputs:
+    """What a learner predicts in each of the tasks that `evaluate` scores.
+
+    For metrics that pool the queries of all tasks (F1, AUC) and are no mean over tasks,
+    and for looking. The tasks of a seed are those of `evaluate`, in order. The outputs
+    of a call are kept on the host.
+
+    Args:
+      learner: the learner.
+      meta: its meta-parameters.
+      episodes: see `evaluate`.
+      tasks: the number of tasks.
+      seed: see `evaluate`.
+      inductive_queries: see `evaluate`.
+      tasks_per_call: see `evaluate`.
+
+    Returns:
+      A `TaskOutputs`.
+
+    Raises:
+      InputError: as `evaluate`.
+
+    The F1 of class 0 over all queries of all tasks, after the last step:
+
+    >>> import optax, metajax as mj
+    >>> images = mj.data.glyphs(ways=2, shots=1, queries=5)
+    >>> learner = mj.maml(mj.conv4(2, 4), mj.cross_entropy, optax.sgd(0.4), steps=3)
+    >>> meta = learner.init(jax.random.key(0))
+    >>> found = task_outputs(learner, meta, images, tasks=20)
+    >>> logits, labels = found.transductive
+    >>> logits.shape, labels.shape
+    ((20, 4, 10, 2), (20, 10))
+    >>> told, true = logits[:, -1].argmax(-1) == 0, labels == 0
+    >>> f1 = 2 * (told & true).sum() / (told.sum() + true.sum())
+    >>> bool(0.5 < f1 <= 1)
+    True
+    """
+    check_count("tasks", tasks, least=1)
+    asked = Asked(tasks, seed, inductive_queries, tasks_per_call)
+    with prepared(learner, meta, episodes, Outputs, asked) as ready:
+        nothing = Unfinished(None, "")
+        found = score_calls(ready.run, ready.batches, nothing, lambda: False)
+    together, apart = map(_of_steps, joined(found, tasks))
+    return TaskOutputs(together, apart, ready.facts)
 
 
 def report(evaluation: Evaluation) -> str:
@@ -190,71 +245,19 @@ def _owner(facts: Mapping[str, Any], tasks_per_call: int, arrays: PyTree) -> str
     )
 
 
-def _score_calls(
-    program: Callable[[np.ndarray], Scores],
-    calls: np.ndarray,
-    kept: Unfinished,
-    stop: Callable[[], bool],
-) -> list[Scores]:
-    """The scores of every call, of which some may be kept; fewer if stopped."""
-    scores = kept.read()
-    for indices in calls[len(scores) :]:
-        if stop():
-            break
-        scores.append(program(indices))
-        # One call ahead of the device, which so is neither idle nor out of reach.
-        jax.block_until_ready(scores[-2:-1])
-        kept.offer(scores[:-1])
-    kept.write(scores)
-    return scores
+@dataclass(frozen=True)
+class _Mean:
+    """A metric as a mean over the examples that are present."""
+
+    metric: Loss
+
+    def __call__(self, outputs: PyTree, targets: PyTree) -> Array:
+        return over_present(self.metric)(outputs, targets)
 
 
-class _Shared(NamedTuple):
-    """What all tasks of an evaluation have in common."""
-
-    meta: PyTree
-    episodes: Sampler
-    key: Array
-    chosen: Array
-
-
-# At module level, so that a second evaluation of the same learner compiles nothing.
-@partial(jax.jit, static_argnums=(0, 1))
-def _scores(
-    learner: Learner, metric: Loss, shared: _Shared, indices: Array
-) -> tuple[Array, Array]:
-    """(transductive, inductive) scores of tasks, each `[tasks, K + 1]`."""
-
-    def scores(shared: _Shared, indices: Array) -> tuple[Array, Array]:
-        return jax.vmap(partial(_score, learner, metric, shared))(indices)
-
-    return map_over_tasks(scores, devices=jax.local_device_count())(shared, indices)
-
-
-def _score(
-    learner: Learner, metric: Loss, shared: _Shared, index: Array
-) -> tuple[Array, Array]:
-    meta, episodes, key, chosen = shared
-    metric, rows = over_present(metric), chosen
-    batch = episodes(jax.random.fold_in(key, index), 1)
-    support, query = jax.tree.map(lambda x: x[0], batch)
-    if (present := unpadded(query.targets)[1]) is not None:
-        # Evenly spaced over those that are there.
-        rows = jnp.argsort(~present)[chosen * jnp.sum(present) // len(present)]
-
-    def alone(adapted: PyTree, x: PyTree) -> PyTree:
-        inputs = jax.tree.map(
-            lambda s, q: jnp.concatenate([s, q[None]]), support.inputs, x
-        )
-        return jax.tree.map(lambda y: y[-1], learner.predict(adapted, inputs))
-
-    def both(adapted: PyTree) -> tuple[Array, Array]:
-        together = metric(learner.predict(adapted, query.inputs), query.targets)
-        inputs, targets = jax.tree.map(lambda x: x[rows], query)
-        outputs = jax.vmap(alone, (None, 0))(adapted, inputs)
-        return together, metric(outputs, targets)
-
-    return jax.lax.map(both, learner.trajectory(meta, support))
+def _of_steps(each: Outputs) -> Outputs:
+    """The targets once, which came with the outputs of each step."""
+    return each._replace(targets=jax.tree.map(lambda x: x[:, 0], each.targets))
 
 
 def _summary(scores: np.ndarray) -> Score:

@@ -1,6 +1,5 @@
-"""Where the meta-batches of a dispatch come from: a sampler, or a stream read ahead."""
+"""Where the meta-batches of a dispatch come from: a sampler, or what is read ahead."""
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
+from metajax._iterating import Fetched, Opened, leaves_of, swapped
 from metajax.data.reading import read_ahead
 from metajax.data.streaming import Given, Stream
+from metajax.errors import InputError
 from metajax.processes import place
 from metajax.sampling import task_sampler
 from metajax.types import Array, PyTree, Sampler
@@ -32,22 +33,25 @@ class Feed(NamedTuple):
     Attributes:
       like: one to compile the program for; its leaves may be abstract.
       most: meta-steps a dispatch, at most.
-      samplers: `samplers(start, end, shardings)`, a context whose iterator has one for
-        the meta-steps from `start` to `end(start)`, one from there, and so on, placed
-        by `shardings`.
+      samplers: `samplers(start, end, shardings)`, a context whose iterator has
+        `(until, sampler)` for the meta-steps from `start` to `until = end(start)`, one
+        from there, and so on, placed by `shardings`. What cannot be read is raised
+        after the meta-steps before it.
     """
 
     like: Sampler
     most: int
-    samplers: Callable[[int, End, PyTree], AbstractContextManager[Iterator[Sampler]]]
+    samplers: Callable[
+        [int, End, PyTree], AbstractContextManager[Iterator[tuple[int, Sampler]]]
+    ]
 
 
 def feed(episodes: Sampler, key: Array, *, tasks: int, most: int) -> Feed:
     """How `fit` is to give a sampler to its dispatches.
 
-    One whose data are on the device goes in as it is. Of one that is a `Stream`, or has
-    one inside, the meta-batches go in: they are read and put on the device while the
-    dispatch before runs.
+    One whose data are on the device goes in as it is. Of one that is a `Stream` or an
+    `Opened` iterable, or has one inside, the meta-batches go in: they are read and put
+    on the device while the dispatch before runs.
 
     Args:
       episodes: the sampler.
@@ -58,47 +62,37 @@ def feed(episodes: Sampler, key: Array, *, tasks: int, most: int) -> Feed:
     Returns:
       A `Feed`.
     """
-    streams = [
-        x for x in jax.tree.leaves(episodes, is_leaf=_is_stream) if _is_stream(x)
-    ]
-    asked = partial(_asked, episodes, tasks)
-    # One that is asked otherwise reads by its callback, as in any program.
-    if len(streams) != 1 or len(jax.eval_shape(asked, key)) != 1:
+    if (reader := _reader(episodes, key, tasks)) is None:
         return Feed(episodes, most, partial(_resident, episodes))
-    (stream,) = streams
-    size = stream.like(tasks)
-    most = min(most, max(1, MOST_BYTES // size.images.size))
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype), size)
-    streamed = _Streamed(episodes, stream, key, tasks, like)
+    kind, one, read = reader
+    most = min(most, max(1, MOST_BYTES // _bytes(one)))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype), one)
+    config: Any = jax.config
+    ahead = _Ahead(episodes, kind, like, read, config.jax_enable_x64)
     first = jax.ShapeDtypeStruct((), jnp.int32)
-    return Feed(streamed.sampler(like, first), most, streamed.samplers)
+    return Feed(ahead.sampler(like, first), most, ahead.samplers)
 
 
 def at(episodes: Sampler, step: Array) -> Sampler:
     """The sampler of a meta-step, of what a dispatch was given."""
-
-    def is_stack(x: Any) -> bool:
-        return isinstance(x, Stack)
-
-    return jax.tree.map(
-        lambda x: x.at(step) if is_stack(x) else x, episodes, is_leaf=is_stack
-    )
+    return swapped(episodes, Stack, lambda stack: stack.at(step))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The meta-batches of a dispatch, where its sampler has a stream.
+    """The meta-batches of a dispatch, where its sampler reads them.
 
     Attributes:
-      batches: those of the meta-steps from `start` on, along a leading axis.
+      batches: those of the meta-steps from `start` on, along a leading axis of a
+        sampler's arrays.
       start: a number of meta-steps done, `int32[]`.
     """
 
-    batches: Given
+    batches: Given | Fetched
     start: Array
 
-    def at(self, step: Array) -> Given:
+    def at(self, step: Array) -> Given | Fetched:
         """The meta-batch of a meta-step."""
         row = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
         return jax.tree.map(lambda x: row(x, step - self.start), self.batches)
@@ -106,37 +100,59 @@ class Stack:
 
 @contextmanager
 def _resident(episodes: Sampler, start: int, end: End, shardings: PyTree):
-    del start, end
-    yield itertools.repeat(place(episodes, shardings))
+    placed = place(episodes, shardings)
+    yield ((until, placed) for _, until in _spans(start, end))
 
 
-class _Streamed(NamedTuple):
-    """What is read ahead, `like` being a dispatch's meta-batches."""
+Read = Callable[[int, int], AbstractContextManager[Iterator[PyTree]]]
+
+
+def _reader(
+    episodes: Sampler, key: Array, tasks: int
+) -> tuple[type, Given | Fetched, Read] | None:
+    """What is read in a sampler: its type, a meta-batch of it, and all from a step."""
+    if iterables := leaves_of(episodes, Opened):
+        (reader,) = iterables
+        return Opened, Fetched(reader.first), reader.meta_batches
+    streams, asked = leaves_of(episodes, Stream), partial(_asked, episodes, tasks)
+    # One that is asked otherwise reads by its callback, as in any program.
+    if len(streams) != 1 or len(jax.eval_shape(asked, key)) != 1:
+        return None
+    (stream,) = streams
+
+    def read(start: int, stop: int) -> AbstractContextManager[Iterator[PyTree]]:
+        steps = jnp.arange(start, stop)
+        keys = jax.jit(jax.vmap(lambda s: asked(jax.random.fold_in(key, s))[0]))(steps)
+        return read_ahead(stream, keys, tasks)
+
+    return Stream, stream.like(tasks), read
+
+
+class _Load(NamedTuple):
+    """A dispatch's meta-batches up to `until`, and why there are no more."""
+
+    until: int
+    sampler: Sampler
+    error: Exception | None
+
+
+class _Ahead(NamedTuple):
+    """What is read ahead: in the place of a `kind`, `like` being a dispatch's."""
 
     episodes: Sampler
-    stream: Stream
-    key: Array
-    tasks: int
-    like: Given
+    kind: type
+    like: Given | Fetched
+    read: Read
+    wide: bool  # whether JAX has 64 bits, which each thread is told anew
 
-    def sampler(self, batches: Given, start: Any) -> Sampler:
-        return _swap(self.episodes, lambda _: Stack(batches, start))
-
-    def keys(self, start: int, stop: int) -> Array:
-        """What the stream is asked with in each meta-step."""
-
-        def asked(step: Array) -> Array:
-            key = jax.random.fold_in(self.key, step)
-            return _asked(self.episodes, self.tasks, key)[0]
-
-        return jax.jit(jax.vmap(asked))(jnp.arange(start, stop))
+    def sampler(self, batches: Given | Fetched, start: Any) -> Sampler:
+        return swapped(self.episodes, self.kind, lambda _: Stack(batches, start))
 
     @contextmanager
     def samplers(self, start: int, end: End, shardings: PyTree):
-        spans = list(_spans(start, end))
-        keys, ended = self.keys(start, spans[-1][1]), threading.Event()
+        spans, ended = list(_spans(start, end)), threading.Event()
         with (
-            read_ahead(self.stream, keys, self.tasks) as batches,
+            self.read(start, spans[-1][1]) as batches,
             ThreadPoolExecutor(1, "metajax-feed") as thread,
         ):
             load = partial(self.load, batches, ended, shardings)
@@ -148,20 +164,29 @@ class _Streamed(NamedTuple):
 
     def load(
         self,
-        batches: Iterator[tuple[np.ndarray, np.ndarray]],
+        batches: Iterator[PyTree],
         ended: threading.Event,
         shardings: PyTree,
         span: tuple[int, int],
-    ) -> Sampler:
+    ) -> _Load:
         """The meta-batches of a dispatch, on the device."""
         # New arrays each time: the device may take them as they are, without a copy.
         stacked = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), self.like)
-        start, stop = span
-        for row, step in enumerate(range(start, stop)):
-            if ended.is_set():
-                raise CancelledError
-            stacked.images[row], stacked.turns[row] = _read(batches, step)
-        return place(self.sampler(stacked, np.int32(start)), shardings)
+        (start, until), error = span, None
+        with jax.enable_x64(self.wide):
+            for row, step in enumerate(range(start, until)):
+                if ended.is_set():
+                    raise CancelledError
+                try:
+                    item = next(batches)
+                except Exception as raised:  # whatever a reader may raise
+                    until, error = step, _unread(step, raised)
+                    break
+                pairs = zip(*map(jax.tree.leaves, (stacked, item)), strict=True)
+                for into, x in pairs:
+                    into[row] = x
+            sampler = place(self.sampler(stacked, np.int32(start)), shardings)
+        return _Load(until, sampler, error)
 
 
 def _spans(start: int, end: End) -> Iterator[tuple[int, int]]:
@@ -173,28 +198,35 @@ def _spans(start: int, end: End) -> Iterator[tuple[int, int]]:
 
 def _ahead(
     submit: Callable[[tuple[int, int]], Future], spans: list[tuple[int, int]]
-) -> Iterator[Sampler]:
-    """The result for each span, while that for the next is on its way."""
+) -> Iterator[tuple[int, Sampler]]:
+    """What is loaded for each span, while that for the next is on its way."""
     coming = submit(spans[0])
-    for span in [*spans[1:], None]:
+    for i, (start, _) in enumerate(spans):
         began = time.perf_counter()
-        ready = coming.result()
+        until, sampler, error = coming.result()
         waited = time.perf_counter() - began
         jax.monitoring.record_event_duration_secs(WAITED, waited)
-        if span is not None:
-            coming = submit(span)
-        yield ready
+        if error is None and spans[i + 1 :]:
+            coming = submit(spans[i + 1])
+        if until > start:
+            yield until, sampler
+        if error is not None:
+            raise error
 
 
-def _read(batches: Iterator, step: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return next(batches)
-    except Exception as error:  # whatever a reader of images may raise
-        first = (str(error).splitlines() or [""])[0]
-        raise OSError(
-            f"cannot read the images of meta-step {step + 1} "
-            f"({type(error).__name__}: {first})"
-        ) from error
+def _unread(step: int, error: Exception) -> Exception:
+    if isinstance(error, InputError):
+        return error
+    first = (str(error).splitlines() or [""])[0]
+    unread = OSError(
+        f"cannot read meta-step {step + 1} ({type(error).__name__}: {first})"
+    )
+    unread.__cause__ = error
+    return unread
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _asked(episodes: Sampler, tasks: int, key: Array) -> list[Array]:
@@ -204,7 +236,7 @@ def _asked(episodes: Sampler, tasks: int, key: Array) -> list[Array]:
     def noting(stream: Stream) -> _Noting:
         return _Noting(**vars(stream), calls=calls)
 
-    task_sampler(_swap(episodes, noting)).draw(key, tasks)
+    task_sampler(swapped(episodes, Stream, noting)).draw(key, tasks)
     return calls.keys if calls.plain else []
 
 
@@ -237,14 +269,3 @@ class _Noting(Stream):
         like = self.like(tasks)
         blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
         return blank.draw(key, tasks)
-
-
-def _swap(episodes: Sampler, change: Callable[[Stream], Any]) -> Sampler:
-    """A sampler with something else in its stream's place."""
-    return jax.tree.map(
-        lambda x: change(x) if _is_stream(x) else x, episodes, is_leaf=_is_stream
-    )
-
-
-def _is_stream(x: Any) -> bool:
-    return isinstance(x, Stream)

@@ -128,10 +128,19 @@ class FirstWrites:
     def __init__(self, checkpoints: Any):
         self._checkpoints = checkpoints
 
-    def save(self, state: PyTree) -> None:
+    def save(self, state: PyTree, position: str | None = None) -> None:
         """Saves in the first process; the others do not wait."""
-        if is_first():
+        if not is_first():
+            return
+        if position is None or not hasattr(self._checkpoints, "position"):
             self._checkpoints.save(state)
+        else:
+            self._checkpoints.save(state, position)
+
+    def position(self, step: int) -> str | None:
+        """Of the iterator, if it was saved with the state of a step."""
+        saved = getattr(self._checkpoints, "position", lambda step: None)
+        return saved(step)
 
     def restore(self, like: PyTree) -> PyTree | None:
         """Restores in the first process, and tells the others."""

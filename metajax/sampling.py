@@ -1,11 +1,14 @@
 """Meta-batches that are made task by task, each on the device that needs it."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from metajax._iterating import Iterated, iterated
+from metajax.errors import InputError
 from metajax.types import Array, Episode, PyTree, Sampler
 
 
@@ -89,8 +92,13 @@ class Parts(InTwoParts):
         return self.episodes.make(drawn)
 
 
-def task_sampler(episodes: Sampler) -> TaskSampler:
+def task_sampler(episodes: Sampler | Iterable[Episode]) -> TaskSampler:
     """A sampler in two parts that can be an argument of a jitted function.
+
+    What is no function is an iterable of meta-batches: `metajax.data.from_step`.
+
+    Raises:
+      InputError: if it is neither a sampler nor an iterable.
 
     >>> import jax.numpy as jnp, metajax as mj
     >>> episodes = task_sampler(mj.data.sinusoid())
@@ -100,9 +108,16 @@ def task_sampler(episodes: Sampler) -> TaskSampler:
     >>> bool((joined == episodes(jax.random.key(0), 3).query.inputs).all())
     True
     """
-    leaf = jax.tree.structure(episodes) == jax.tree.structure(0)
-    if isinstance(episodes, Whole | Parts):
+    if isinstance(episodes, Whole | Parts | Iterated):
         return episodes
+    if inspect.isgeneratorfunction(episodes):
+        raise InputError(
+            "episodes must be a sampler, or an iterable of meta-batches, got a "
+            "generator function; call it, or give metajax.data.from_step(function)"
+        )
+    if not callable(episodes):
+        return iterated(episodes)
+    leaf = jax.tree.structure(episodes) == jax.tree.structure(0)
     # One that samples otherwise than by its parts is taken at its word.
     by_parts = isinstance(episodes, InTwoParts)
     if by_parts and type(episodes).__call__ is InTwoParts.__call__:

@@ -1,8 +1,8 @@
 """The outer loop: one meta-step, and many of them in one dispatch."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +12,8 @@ import numpy as np
 import optax
 
 from metajax._constant import completed, learnt
+from metajax._iterating import opened, position_of
+from metajax._tracing import check_sampler
 from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.estimate import written_bytes
@@ -28,7 +30,6 @@ from metajax.types import (
     PyTree,
     Sampler,
     check_count,
-    check_episodes,
     check_labels,
     check_seed,
     learner_at,
@@ -77,7 +78,9 @@ class Checkpointer(Protocol):
     def save(self, state: TrainState) -> None:
         """Saves `state`, of numpy arrays, wholly or not at all.
 
-        `fit` calls it from a thread of its own, one state at a time.
+        `fit` calls it from a thread of its own, one state at a time. Where meta-batches
+        come from an iterator with a state, it is given as a second argument, a string,
+        if there is a method `position(step)` to ask for it.
         """
         ...
 
@@ -224,7 +227,7 @@ _train_step = lru_cache(maxsize=PROGRAMS)(train_step)
 def fit(
     learner: Learner | LearnerSchedule,
     optimizer: optax.GradientTransformation,
-    episodes: Sampler,
+    episodes: Sampler | Iterable[Episode],
     *,
     steps: int,
     tasks: int,
@@ -239,16 +242,21 @@ def fit(
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
-    A `metajax.data.Stream` is read ahead, while the device is busy.
+    A `metajax.data.Stream` and an iterable are read ahead, while the device is busy.
 
     All randomness comes from `fold_in(seed, step)`, so a run that is stopped at any
     moment and started again with the same arguments, checkpoints and devices ends in
-    the same parameters, bit for bit.
+    the same parameters, bit for bit. So does one of an iterable that can go on from
+    where it was: an iterator with `get_state` and `set_state`, as grain's, is saved
+    with the checkpoint; `metajax.data.from_step` says where to begin; no other resumes.
 
     Args:
       learner: the learner, or a schedule of them.
       optimizer: the outer optimizer.
-      episodes: `episodes(key, tasks) -> Episode`, called inside jit.
+      episodes: a sampler, `episodes(key, tasks) -> Episode`, called inside jit, all of
+        whose randomness must come from the key; or an iterable of meta-batches, each an
+        `Episode` of arrays on the host with a leading axis of `tasks`: a torch or grain
+        loader, a generator, a list. One that ends begins again, if it can.
       steps: meta-steps in all, those of a resumed run included.
       tasks: tasks a meta-batch.
       seed: of the initial parameters and of every episode.
@@ -272,18 +280,27 @@ def fit(
       The final state.
 
     Raises:
-      InputError: for numbers below 1, episodes of the wrong shape, labels that the
-        model has no output for (in one sampled episode), or a checkpoint past `steps`;
-        before the training is compiled.
+      InputError: for numbers below 1, episodes of the wrong shape, a sampler that does
+        not use its key, labels that the model has no output for (in one sampled
+        episode), a checkpoint past `steps`, or an iterable that cannot go on from one;
+        before the training is compiled. If an iterable ends, or its meta-batches change
+        their form, after the state before is saved.
       NonFiniteError: if a loss, a gradient or a meta-parameter would be infinite or
         NaN. The last good state is saved, and is the error's `state`.
       StoppedError: if `stop` said so. The state is saved, and is the error's `state`.
-      OSError: if images of a stream cannot be read.
+      OSError: if images of a stream, or an iterable, cannot be read. The last good
+        state is saved.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
     >>> state = fit(learner, optax.adam(1e-3), mj.data.sinusoid(), steps=20, tasks=4)
     >>> int(state.step)
+    20
+
+    A list of meta-batches, as a loader that gives them:
+
+    >>> batches = [mj.data.sinusoid()(jax.random.key(i), 4) for i in range(3)]
+    >>> int(fit(learner, optax.adam(1e-3), batches, steps=20, tasks=4).step)
     20
     """
     counts = dict(steps=steps, tasks=tasks, checkpoint_every=checkpoint_every)
@@ -301,70 +318,123 @@ def fit(
     )
     init_key, data_key = jax.random.split(jax.random.key(seed))
     state = init_state(learner, optimizer, init_key)
-    episodes = task_sampler(episodes)
-    check_task(learner_at(learner, 0), state.meta, episodes, tasks)
     checkpoints = None if checkpoints is None else FirstWrites(checkpoints)
-    if checkpoints is not None and (restored := checkpoints.restore(state)):
-        state = restored
-        if int(state.step) > steps:
-            raise InputError(
-                f"the checkpoint is at step {int(state.step)}, past the {steps} asked "
-                "for; ask for more steps or use another folder"
-            )
-    for observer in observers:
-        observer.start(state)
+    state, position = _resumed(checkpoints, state, steps)
+    done = int(state.step)
 
-    if int(state.step) == steps:
-        return state
-    most = steps_per_call or _steps_per_call(step, state, episodes, tasks)
-    fed = feed(episodes, data_key, tasks=tasks, most=most)
-    run = many_steps(step, tasks=tasks, most=fed.most)
-    dispatch = run.lower(state, fed.like, data_key, steps).compile()
-    # Where the program wants them, or the first call would differ from all others.
-    places = dispatch.input_shardings[0]
-    state, data_key = place((state, data_key), (places[0], places[2]))
+    with ExitStack() as stack:
+        sampler = task_sampler(episodes)
+        if done < steps:
+            source = opened(sampler, tasks, done=done, position=position)
+            sampler = stack.enter_context(source)
+            check_task(learner_at(learner, 0), state.meta, sampler, tasks)
+        for observer in observers:
+            observer.start(state)
 
-    def end(done: int) -> int:
-        return min(_next(done, fed.most), _next(done, checkpoint_every), steps)
+        if done == steps:
+            return state
+        most = steps_per_call or _steps_per_call(step, state, sampler, tasks)
+        fed = feed(sampler, data_key, tasks=tasks, most=most)
+        run = many_steps(step, tasks=tasks, most=fed.most)
+        dispatch = run.lower(state, fed.like, data_key, steps).compile()
+        # Where the program wants them, or the first call would differ from all others.
+        places = dispatch.input_shardings[0]
+        state, data_key = place((state, data_key), (places[0], places[2]))
 
-    with (
-        fed.samplers(int(state.step), end, places[1]) as samplers,
-        _saving(checkpoints) as save,
-    ):
+        def end(done: int) -> int:
+            return min(_next(done, fed.most), _next(done, checkpoint_every), steps)
+
+        samplers = stack.enter_context(fed.samplers(done, end, places[1]))
+        save = stack.enter_context(_saving(checkpoints, partial(position_of, sampler)))
+        loop = _Loop(dispatch, data_key, steps, checkpoint_every, observers, stop)
+        return loop.run(state, samplers, save)
+
+
+class _Loop(NamedTuple):
+    """The dispatches of a run, and what goes on between them."""
+
+    dispatch: Callable[..., tuple[TrainState, Metrics]]
+    key: Array
+    steps: int
+    checkpoint_every: int
+    observers: Sequence[Observer]
+    stop: Callable[[], bool]
+
+    def run(
+        self,
+        state: TrainState,
+        samplers: Iterator[tuple[int, Sampler]],
+        save: Callable[[TrainState], None],
+    ) -> TrainState:
+        """The state after all steps."""
         saved = time.monotonic()
-        while (done := int(state.step)) < steps:
-            if any_says(stop()):
+        while (done := int(state.step)) < self.steps:
+            if any_says(self.stop()):
                 save(state)
-                raise StoppedError(f"stopped after {done} of {steps} meta-steps", state)
-            until = end(done)
-            state, metrics = dispatch(state, next(samplers), data_key, until)
+                told = f"stopped after {done} of {self.steps} meta-steps"
+                raise StoppedError(told, state)
+            try:
+                until, sampler = next(samplers)
+            except Exception:  # of the data: what was learnt from those before is kept
+                save(state)
+                raise
+            state, metrics = self.dispatch(state, sampler, self.key, until)
             reached = int(state.step)
             metrics = {name: np.asarray(x) for name, x in metrics.items()}
-            taken = {name: x[: reached - done] for name, x in metrics.items()}
-            if reached > done:
-                for observer in observers:
-                    observer.record(state, taken)
+            self._tell(
+                state, {name: x[: reached - done] for name, x in metrics.items()}
+            )
             # After the observers: what they were not told of is done again on resuming.
-            stopped = reached < until
             late = time.monotonic() - saved > SAVED_WITHIN
-            if reached % checkpoint_every == 0 or reached == steps or stopped or late:
+            if late or reached < until or self._is_due(reached):
                 save(state)
                 saved = time.monotonic()
-            if stopped:
+            if reached < until:
                 bad = {n: x[reached - done] for n, x in metrics.items()}
                 raise _not_finite(state, bad)
-    return state
+        return state
+
+    def _tell(self, state: TrainState, taken: Mapping[str, np.ndarray]) -> None:
+        if len(taken["loss"]):
+            for observer in self.observers:
+                observer.record(state, taken)
+
+    def _is_due(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or step == self.steps
+
+
+def _resumed(
+    checkpoints: FirstWrites | None, state: TrainState, steps: int
+) -> tuple[TrainState, str | None]:
+    """The state to begin from, and the position of its iterator, if it has one."""
+    restored = None if checkpoints is None else checkpoints.restore(state)
+    if checkpoints is None or not restored:
+        return state, None
+    if (done := int(restored.step)) > steps:
+        raise InputError(
+            f"the checkpoint is at step {done}, past the {steps} asked "
+            "for; ask for more steps or use another folder"
+        )
+    return restored, checkpoints.position(done)
 
 
 @contextmanager
-def _saving(checkpoints: Checkpointer | None) -> Iterator[Callable[[TrainState], None]]:
+def _saving(
+    checkpoints: FirstWrites | None, position: Callable[[int], str | None]
+) -> Iterator[Callable[[TrainState], None]]:
     """A function that saves while the next dispatch runs; the last is waited for."""
     if checkpoints is None:
         yield lambda state: None
         return
-    with in_background(checkpoints.save) as save:
+
+    def write(saved: tuple[TrainState, str | None]) -> None:
+        checkpoints.save(*saved)
+
+    with in_background(write) as save:
         # A copy: the next dispatch takes the arrays.
-        yield lambda state: save(jax.tree.map(np.array, state))
+        yield lambda state: save(
+            (jax.tree.map(np.array, state), position(int(state.step)))
+        )
 
 
 @lru_cache(maxsize=PROGRAMS)
@@ -439,11 +509,11 @@ def check_task(
       The meta-batch of one that it sampled.
 
     Raises:
-      InputError: for wrong shapes, or labels that the model has no output for.
+      InputError: for wrong shapes, a sampler that does not use its key, or labels that
+        the model has no output for.
     """
-    key = jax.random.key(0)
-    check_episodes(jax.eval_shape(lambda: episodes(key, tasks)), tasks)
-    sample = episodes(key, 1)
+    check_sampler(episodes, tasks)
+    sample = episodes(jax.random.key(0), 1)
 
     def outputs(meta: PyTree, episode: Episode):
         return learner.predict(

@@ -204,3 +204,49 @@ def test_damaged_scores_are_not_used(unfinished, harm):
     harm(unfinished)
     found = scored(unfinished, all_of_them := Asked())
     assert all_of_them.times == 4 and same_scores(found, scored(None, Asked()))
+
+
+def test_outputs_are_those_that_are_scored():
+    learner = mj.maml(small_conv(), mj.cross_entropy, optax.sgd(0.1), 2)
+    meta, asked = learner.init(KEY), dict(tasks=12, seed=3, tasks_per_call=5)
+    found = mj.evaluate(learner, meta, images, inductive_queries=4, **asked)
+    outputs = mj.task_outputs(learner, meta, images, inductive_queries=4, **asked)
+    for score, (logits, labels) in zip(found[:2], outputs[:2]):
+        assert isinstance(logits, np.ndarray) and logits.shape[:2] == (12, 3)
+        right = logits.argmax(-1) == labels[:, None]
+        np.testing.assert_allclose(right.mean(-1).mean(0), score.mean, rtol=1e-6)
+    assert outputs.inductive.targets.shape == (12, 4)
+    facts = {k: v for k, v in found.protocol.items() if k != "metric"}
+    assert outputs.protocol == facts
+    # The queries of a task are those of its key, whatever a call holds.
+    for i in (0, 7):
+        key = jax.random.fold_in(jax.random.key(3), i)
+        targets = images(key, 1).query.targets[0]
+        np.testing.assert_array_equal(outputs.transductive.targets[i], targets)
+    part = mj.task_outputs(learner, meta, images, **asked | dict(tasks=1))
+    np.testing.assert_allclose(
+        part.transductive.outputs, outputs.transductive.outputs[:1], atol=1e-5
+    )
+
+
+def test_outputs_of_padded_tasks_say_which_are_present():
+    padded = mj.data.varied(mj.data.glyphs(3, 2, 2), (2, 3), (1, 2))
+    learner = mj.maml(mj.conv4(3, 2), mj.cross_entropy, optax.sgd(0.1), 1)
+    meta = learner.init(KEY)
+    found = mj.evaluate(learner, meta, padded, tasks=6)
+    outputs = mj.task_outputs(learner, meta, padded, tasks=6)
+    for score, (logits, (labels, present, allowed)) in zip(found[:2], outputs[:2]):
+        assert 0 < present.sum() and logits.shape == (6, 2, 6, 3)
+        logits = np.where(allowed[:, None], logits, -np.inf)
+        right = (logits.argmax(-1) == labels[:, None]) & present[:, None]
+        shares = right.sum(-1) / present.sum(-1, keepdims=True)
+        np.testing.assert_allclose(shares.mean(0), score.mean, rtol=1e-6)
+
+
+def test_outputs_of_an_iterable():
+    meta = LEARNER.init(KEY)
+    batches = [EPISODES(jax.random.key(i), 3) for i in range(3)]
+    found = mj.task_outputs(LEARNER, meta, batches, tasks=8, tasks_per_call=5)
+    expected = np.concatenate([x.query.targets for x in batches])[:8]
+    np.testing.assert_array_equal(found.transductive.targets, expected)
+    assert "seed" not in found.protocol

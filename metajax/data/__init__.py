@@ -3,6 +3,7 @@
 Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `jit`.
 """
 
+from metajax._iterating import from_step as from_step
 from metajax.data.augmentation import Augmented as Augmented
 from metajax.data.augmentation import Transform as Transform
 from metajax.data.augmentation import augmented as augmented

@@ -94,8 +94,9 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
             raise InputError(
                 f"the fewest {name} must be at most the most, got {given!r}"
             )
+    sampler = task_sampler(episodes)
     support, query = (
-        side.targets for side in jax.eval_shape(lambda: episodes(jax.random.key(0), 1))
+        side.targets for side in jax.eval_shape(lambda: sampler(jax.random.key(0), 1))
     )
     if not (_labels(support) and _labels(query)):
         raise InputError(
@@ -108,7 +109,7 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
             f"the most ways times the most shots must be the episodes' {found} support "
             f"examples, got {ways[1]} x {shots[1]} = {expected}"
         )
-    return Varied(task_sampler(episodes), (ways[0], ways[1]), (shots[0], shots[1]))
+    return Varied(sampler, (ways[0], ways[1]), (shots[0], shots[1]))
 
 
 def _labels(targets: jax.ShapeDtypeStruct) -> bool:

@@ -133,10 +133,10 @@ def fed(episodes, steps=(2, 5, 7)):
         return min((e for e in ends if e > done), default=steps[-1])
 
     with found.samplers(start, end, None) as samplers:
-        sampler = next(samplers)
+        _, sampler = next(samplers)
         for step in range(start, steps[-1]):
             if step in ends:
-                sampler = next(samplers)
+                _, sampler = next(samplers)
             step = jnp.asarray(step)
             yield at(sampler, step)(jax.random.fold_in(KEY, step), 3)
 
@@ -229,7 +229,7 @@ def torn(**settings):
 def test_a_failing_read_is_told():
     before = left()
     # The first step of which it draws class 4, which is not the first of all.
-    match = r"images of meta-step \d+ \(OSError: record 4 is torn\)"
+    match = r"cannot read meta-step \d+ \(OSError: record 4 is torn\)"
     with pytest.raises(OSError, match=match):
         list(fed(torn(), steps=(0, 3, 30)))
     assert settled(before)

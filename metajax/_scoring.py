@@ -1,0 +1,189 @@
+"""The tasks of an evaluation, call by call, and what is computed of each."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice, repeat
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax._iterating import Fetched, Opened, leaves_of, opened, swapped
+from metajax._tracing import uses_key
+from metajax.parallel import map_over_tasks
+from metajax.sampling import task_sampler
+from metajax.training import check_task
+from metajax.types import (
+    Array,
+    Batch,
+    Episode,
+    Learner,
+    PyTree,
+    Sampler,
+    check_count,
+    check_seed,
+    unpadded,
+)
+from metajax.unfinished import Unfinished
+
+NOT_YET = Fetched(None)  # a task, which each call is given
+
+
+class Asked(NamedTuple):
+    """Which tasks, and how they are measured."""
+
+    tasks: int
+    seed: int
+    inductive_queries: int | None
+    tasks_per_call: int
+
+
+class Shared(NamedTuple):
+    """What all tasks of an evaluation have in common."""
+
+    meta: PyTree
+    episodes: Sampler
+    key: Array
+    chosen: np.ndarray | Array
+
+
+class Prepared(NamedTuple):
+    """An evaluation that is ready to run.
+
+    Attributes:
+      run: `run(batch)`, what is asked for of the tasks of a call: `(transductive,
+        inductive)`, whose leaves are `[tasks, K + 1, ...]`.
+      batches: the tasks of each call.
+      facts: of the protocol.
+      arrays: the meta-parameters, and a task.
+      is_read: whether tasks come from an iterable.
+    """
+
+    run: Callable[[PyTree], tuple[PyTree, PyTree]]
+    batches: Iterator[PyTree]
+    facts: Mapping[str, Any]
+    arrays: PyTree
+    is_read: bool
+
+
+@contextmanager
+def prepared(
+    learner: Learner,
+    meta: PyTree,
+    episodes: Sampler | Iterable[Episode],
+    of_task: Callable,
+    asked: Asked,
+) -> Iterator[Prepared]:
+    """Checks what is asked, and prepares `of_task(outputs, targets)` of every task."""
+    tasks, seed, _, size = asked
+    check_count("tasks_per_call", size, least=1)
+    check_seed("seed", seed)
+    # Training may have left it on several devices; here it belongs to none.
+    meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
+    with opened(task_sampler(episodes)) as sampler:
+        sample = check_task(learner, meta, sampler, 1)
+        chosen = _chosen(sample, asked)
+        readers = leaves_of(sampler, Opened)
+        seeded = not readers or uses_key(sampler, 1)
+        given = readers[0].calls(tasks, size) if readers else repeat(None)
+        calls = np.arange(-(-tasks // size) * size, dtype=np.uint32).reshape(-1, size)
+        batches = zip(calls, given)
+        first = next(batches)
+        sampler = swapped(sampler, Opened, lambda _: NOT_YET)
+        shared = Shared(meta, sampler, jax.random.key(seed), chosen)
+        shapes = _scores.eval_shape(learner, of_task, shared, first)
+        support, query = map(_examples, sample)
+        facts = {
+            "tasks": tasks,
+            **({"seed": seed} if seeded else {}),
+            **({"episodes": "in their order"} if readers else {}),
+            "steps": jax.tree.leaves(shapes)[0].shape[1] - 1,
+            "support_examples": support,
+            "query_examples": query,
+            "inductive_queries": len(chosen),
+        }
+        run = partial(_scores, learner, of_task, shared)
+        batches = chain([first], batches)
+        yield Prepared(run, batches, facts, (meta, sample), bool(readers))
+
+
+def _chosen(sample: Episode, asked: Asked) -> np.ndarray:
+    """The queries that are predicted one by one too, evenly spaced."""
+    query, alone = _examples(sample.query), asked.inductive_queries
+    alone = query if alone is None else alone
+    check_count("inductive_queries", alone, least=1)
+    return np.linspace(0, query, min(alone, query), endpoint=False).astype(int)
+
+
+def _examples(batch: Batch) -> int:
+    return jax.tree.leaves(batch.inputs)[0].shape[1]
+
+
+def score_calls(
+    program: Callable[[PyTree], Any],
+    batches: Iterator[PyTree],
+    kept: Unfinished,
+    stop: Callable[[], bool],
+) -> list[Any]:
+    """The scores of every call, of which some may be kept; fewer if stopped."""
+    scores = kept.read()
+    for batch in islice(batches, len(scores), None):
+        if stop():
+            break
+        scores.append(program(batch))
+        # One call ahead of the device, which so is neither idle nor out of reach.
+        scores[-2:-1] = jax.device_get(scores[-2:-1])
+        kept.offer(scores[:-1])
+    kept.write(scores)
+    return scores
+
+
+def joined(scores: list[PyTree], tasks: int) -> PyTree:
+    """Of all calls, on the host."""
+    return jax.tree.map(lambda *x: np.concatenate(x)[:tasks], *scores)
+
+
+# At module level, so that a second evaluation of the same learner compiles nothing.
+@partial(jax.jit, static_argnums=(0, 1))
+def _scores(
+    learner: Learner, of_task: Callable, shared: Shared, batch: PyTree
+) -> tuple[PyTree, PyTree]:
+    """`of_task(outputs, targets)` of tasks, (transductive, inductive).
+
+    Their leaves are `[tasks, K + 1, ...]`.
+    """
+
+    def scores(shared: Shared, batch: PyTree) -> tuple[PyTree, PyTree]:
+        return jax.vmap(partial(_score, learner, of_task, shared))(batch)
+
+    return map_over_tasks(scores, devices=jax.local_device_count())(shared, batch)
+
+
+def _score(
+    learner: Learner, of_task: Callable, shared: Shared, task: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Of one task: its number and, where tasks are read, what was read."""
+    meta, episodes, key, rows = shared
+    index, given = task
+    one = Fetched(jax.tree.map(lambda x: x[None], given))
+    batch = swapped(episodes, Fetched, lambda _: one)(jax.random.fold_in(key, index), 1)
+    support, query = jax.tree.map(lambda x: x[0], batch)
+    if (present := unpadded(query.targets)[1]) is not None:
+        # Evenly spaced over those that are there.
+        rows = jnp.argsort(~present)[rows * jnp.sum(present) // len(present)]
+
+    def alone(adapted: PyTree, x: PyTree) -> PyTree:
+        inputs = jax.tree.map(
+            lambda s, q: jnp.concatenate([s, q[None]]), support.inputs, x
+        )
+        return jax.tree.map(lambda y: y[-1], learner.predict(adapted, inputs))
+
+    def both(adapted: PyTree) -> tuple[PyTree, PyTree]:
+        together = of_task(learner.predict(adapted, query.inputs), query.targets)
+        inputs, targets = jax.tree.map(lambda x: x[rows], query)
+        outputs = jax.vmap(alone, (None, 0))(adapted, inputs)
+        return together, of_task(outputs, targets)
+
+    return jax.lax.map(both, learner.trajectory(meta, support))

@@ -1,0 +1,146 @@
+"""What a sampler's program depends on: its key, and nothing drawn outside of JAX."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+
+from metajax._iterating import Opened, leaves_of
+from metajax.errors import InputError
+from metajax.sampling import InTwoParts, Whole
+from metajax.types import Array, Sampler, check_episodes
+
+INSTEAD = (
+    "draw with jax.random and the key, or give an iterable of meta-batches, such as a "
+    "DataLoader or a generator, in place of a sampler"
+)
+NOT_TRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def check_sampler(episodes: Sampler, tasks: int) -> None:
+    """Checks that a sampler's episodes are a function of its key, and their shapes.
+
+    It is called once, when the program that draws every meta-batch is traced: what does
+    not come from the key, by a wrapper of a sampler or by the sampler that it wraps, is
+    the same in all of them.
+
+    Args:
+      episodes: the sampler, or one with an `Opened` iterable inside, which is fresh
+        each time.
+      tasks: tasks a meta-batch.
+
+    Raises:
+      InputError: for wrong shapes, a key that is not used, constants that differ from
+        one trace to the next, or what cannot be traced.
+    """
+    traced = _trace(episodes, tasks)
+    if leaves_of(episodes, Opened):
+        return
+    inner: Any = episodes
+    while isinstance(inner, InTwoParts | Whole) and "episodes" in vars(inner):
+        inner = vars(inner)["episodes"]
+    if not (any(_dependent(traced.jaxpr, [True])) and uses_key(inner, tasks)):
+        raise InputError(
+            "a sampler must draw its episodes by its key, got one that does not use "
+            f"it, and so would give one meta-batch for ever; {INSTEAD} "
+            "(itertools.repeat(batch) to train on one)"
+        )
+    if not _same(_constants(traced), _constants(_trace(episodes, tasks))):
+        raise InputError(
+            "a sampler must draw its episodes by its key alone, got one with numbers "
+            "drawn elsewhere (numpy?), which would be drawn once and be the same in "
+            f"all meta-batches; {INSTEAD}"
+        )
+
+
+def uses_key(episodes: Sampler, tasks: int) -> bool:
+    """Whether anything in a sampler's episodes depends on its key."""
+    return any(_dependent(_trace(episodes, tasks).jaxpr, [True]))
+
+
+def _trace(episodes: Sampler, tasks: int) -> ClosedJaxpr:
+    def sampled(key: Array) -> Any:
+        batch = episodes(key, tasks)
+        check_episodes(batch, tasks)
+        return jax.tree.map(jnp.asarray, batch)
+
+    try:
+        return jax.make_jaxpr(sampled)(jax.random.key(0))
+    except NOT_TRACEABLE as error:
+        raise InputError(
+            "a sampler is called inside jit, where its key has no value yet, got "
+            f"{type(error).__name__} from it; {INSTEAD}"
+        ) from error
+
+
+def _dependent(jaxpr: Any, marked: Sequence[bool]) -> list[bool]:
+    """Which outputs depend on the marked inputs."""
+    known = {x for x, mark in zip(jaxpr.invars, marked, strict=True) if mark}
+
+    def marks(atoms: Sequence[Any]) -> list[bool]:
+        return [not isinstance(x, Literal) and x in known for x in atoms]
+
+    for equation in jaxpr.eqns:
+        if any(inputs := marks(equation.invars)):
+            outputs = zip(equation.outvars, _through(equation, inputs), strict=True)
+            known.update(x for x, mark in outputs if mark)
+    return marks(jaxpr.outvars)
+
+
+def _through(equation: Any, marked: list[bool]) -> list[bool]:
+    """Which outputs of an equation depend on its marked inputs, or may."""
+    params = equation.params
+    inner = next(
+        (params[x] for x in ("jaxpr", "call_jaxpr", "fun_jaxpr") if x in params), None
+    )
+    inner = getattr(inner, "jaxpr", inner)
+    numbers = len(equation.invars), len(equation.outvars)
+    if inner is None or (len(inner.invars), len(inner.outvars)) != numbers:
+        return [True] * numbers[1]
+    # Of a scan, what is carried goes round until nothing is added.
+    first = params.get("num_consts", 0)
+    last = first + params.get("num_carry", 0)
+    while True:
+        found = _dependent(inner, marked)
+        carried = [a or b for a, b in zip(marked[first:last], found)]
+        if carried == marked[first:last]:
+            return found
+        marked = [*marked[:first], *carried, *marked[last:]]
+
+
+def _constants(closed: ClosedJaxpr) -> list[Any]:
+    """All constants in a program, to any depth."""
+    return [*closed.consts, *_within(closed.jaxpr)]
+
+
+def _within(jaxpr: Any) -> Iterator[Any]:
+    yield from (x.val for x in jaxpr.outvars if isinstance(x, Literal))
+    for equation in jaxpr.eqns:
+        yield from (x.val for x in equation.invars if isinstance(x, Literal))
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")
+        ):
+            if hasattr(inner := getattr(value, "jaxpr", value), "eqns"):
+                yield from getattr(value, "consts", ())
+                yield from _within(inner)
+
+
+def _same(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(
+        x is y or _bytes(x) == _bytes(y) for x, y in zip(a, b)
+    )
+
+
+def _bytes(x: Any) -> tuple[Any, ...]:
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    x = np.asarray(x)
+    return x.dtype, x.shape, x.tobytes()
