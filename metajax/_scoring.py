@@ -83,7 +83,7 @@ def prepared(
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
     with opened(task_sampler(episodes)) as sampler:
-        sample = check_task(learner, meta, sampler, 1)
+        sample = check_task(partial(_judged, learner, of_task), meta, sampler, 1)
         chosen = _chosen(sample, asked)
         readers = leaves_of(sampler, Opened)
         seeded = not readers or uses_key(sampler, 1)
@@ -107,6 +107,14 @@ def prepared(
         run = partial(_scores, learner, of_task, shared)
         batches = chain([first], batches)
         yield Prepared(run, batches, facts, (meta, sample), bool(readers))
+
+
+def _judged(
+    learner: Learner, of_task: Callable, meta: PyTree, episode: Episode
+) -> PyTree:
+    support, query = episode
+    outputs = learner.predict(learner.adapt(meta, support), query.inputs)
+    return of_task(outputs, query.targets)
 
 
 def _chosen(sample: Episode, asked: Asked) -> np.ndarray:

@@ -121,29 +121,37 @@ def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
 
 
 def _closed(
-    fun: Callable[..., Array], params: Params, args: PyTree
+    fun: Callable[..., Array], params: Params, args: tuple
 ) -> tuple[Callable[[Params, list], Array], list, str | None]:
-    """`fun(params, *args)` as a function of the parameters and a list of all else.
+    """`fun(params, *args)` as a function of the parameters and of all that is traced.
 
     As `jax.closure_convert`, which keeps all it has ever traced in a cache of thousands
     that nothing frees, not even the end of `fun`, and takes up floats alone.
 
     Returns:
-      The function; its list, of `args` and of what `fun` closes over; and an operation
-      whose derivative is not known, if there is one.
+      The function; the values of an outer transformation in `args` and in what `fun`
+      closes over; and an operation whose derivative is not known, if there is one.
     """
-    traced = jax.make_jaxpr(fun)(params, *args)
+    leaves, treedef = jax.tree.flatten(args)
+    own = [x for x in leaves if isinstance(x, Tracer)]
+
+    def of_own(params: Params, own: list) -> Array:
+        now = iter(own)
+        # What has a value keeps it, for a loss that looks at its labels.
+        merged = [next(now) if isinstance(x, Tracer) else x for x in leaves]
+        return fun(params, *jax.tree.unflatten(treedef, merged))
+
+    traced = jax.make_jaxpr(of_own)(params, own)
     free = [isinstance(x, Tracer) for x in traced.consts]
-    leaves = jax.tree.leaves(args)
 
     def closed(params: Params, inputs: list) -> Array:
-        own, lifted = inputs[: len(leaves)], iter(inputs[len(leaves) :])
+        lifted = iter(inputs[len(own) :])
         consts = [next(lifted) if f else x for f, x in zip(free, traced.consts)]
         run = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))
-        return run(*jax.tree.leaves(params), *own)[0]
+        return run(*jax.tree.leaves(params), *inputs[: len(own)])[0]
 
     lifted = [x for f, x in zip(free, traced.consts) if f]
-    return closed, [*leaves, *lifted], unknown_rule(traced.jaxpr)
+    return closed, [*own, *lifted], unknown_rule(traced.jaxpr)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

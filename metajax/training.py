@@ -30,7 +30,6 @@ from metajax.types import (
     PyTree,
     Sampler,
     check_count,
-    check_labels,
     check_seed,
     learner_at,
 )
@@ -327,7 +326,7 @@ def fit(
         if done < steps:
             source = opened(sampler, tasks, done=done, position=position)
             sampler = stack.enter_context(source)
-            check_task(learner_at(learner, 0), state.meta, sampler, tasks)
+            check_task(learner_at(learner, 0).loss, state.meta, sampler, tasks)
         for observer in observers:
             observer.start(state)
 
@@ -495,13 +494,17 @@ def many_steps(step: Step, *, tasks: int, most: int) -> Any:
 
 
 def check_task(
-    learner: Learner, meta: PyTree, episodes: Sampler, tasks: int
+    judge: Callable[[PyTree, Episode], Any],
+    meta: PyTree,
+    episodes: Sampler,
+    tasks: int,
 ) -> Episode:
     """Checks that a learner can take a sampler's episodes, on one that it samples.
 
     Args:
-      learner: the learner.
-      meta: its meta-parameters.
+      judge: `judge(meta, episode)`, the loss or the metrics of one task, which check
+        the targets that they are given.
+      meta: the meta-parameters.
       episodes: the sampler.
       tasks: tasks a meta-batch.
 
@@ -509,21 +512,14 @@ def check_task(
       The meta-batch of one that it sampled.
 
     Raises:
-      InputError: for wrong shapes, a sampler that does not use its key, or labels that
-        the model has no output for.
+      InputError: for wrong shapes, a sampler that does not use its key, or targets that
+        the loss refuses, such as labels that the model has no output for.
     """
     check_sampler(episodes, tasks)
     sample = episodes(jax.random.key(0), 1)
-
-    def outputs(meta: PyTree, episode: Episode):
-        return learner.predict(
-            learner.adapt(meta, episode.support), episode.query.inputs
-        )
-
     one = jax.tree.map(lambda x: x[0], sample)
-    predicted = jax.eval_shape(outputs, meta, one)
-    check_labels(sample.support.targets, predicted)
-    check_labels(sample.query.targets, predicted)
+    # Traced with the task at hand: a loss can look at targets that have values.
+    jax.eval_shape(lambda meta: judge(meta, one), meta)
     return sample
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from metajax._keyed import Keyed, undrawn, values_of
 from metajax.errors import InputError
@@ -294,33 +293,3 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
                 f"{side} inputs and targets must agree on the number of examples (the "
                 f"second axis), got {shapes}"
             )
-
-
-def check_labels(targets: PyTree, outputs: PyTree) -> None:
-    """Checks that integer targets are labels of the classes that `outputs` scores.
-
-    Others pass: values, and probabilities of the classes.
-
-    Args:
-      targets: concrete targets of a meta-batch, `[tasks, n]` if they are labels.
-      outputs: outputs of one task, or their abstract values; `[n, ways]` for labels.
-
-    Raises:
-      InputError: if a label is below 0 or not below `ways`.
-    """
-    targets = unpadded(targets)[0]
-    labelled = (
-        hasattr(targets, "dtype")
-        and hasattr(outputs, "shape")
-        and jnp.issubdtype(targets.dtype, jnp.integer)
-        and len(outputs.shape) == len(targets.shape) > 0
-        and targets.size
-    )
-    if not labelled:
-        return
-    ways, low, high = outputs.shape[-1], int(np.min(targets)), int(np.max(targets))
-    if low < 0 or high >= ways:
-        raise InputError(
-            f"labels must lie in 0..{ways - 1} for a model of {ways} outputs, got "
-            f"{low}..{high}; give the model as many outputs as the episodes have ways"
-        )
