@@ -239,9 +239,9 @@ def tabled(folder: Path, case) -> str:
     (root / name).write_bytes(content.replace(b"HERE", here))
     path, split = (root / name, None) if given == name else (root, given)
     before = hostile.snapshot(root)
-    found, classes = attempt(lambda: list_images(path, split))
+    found, listing = attempt(lambda: list_images(path, split))
     if found == TAKEN:
-        files = [file for files in classes.values() for file in files]
+        files = listing.files
         assert files and len({file.resolve() for file in files}) == len(files)
         assert all(file.resolve().parent == root / "images" for file in files)
         kept = image_folder(path, (2, 2), split=split, cache=folder / "cache")
