@@ -56,6 +56,8 @@ class Targets:
             was asked for, or there are no pictures.
         """
         self._check_asked()
+        if self.out is not None:
+            check_writable("--out", self.out)
         files = self._files()
         for name, path in files.items():
             check_writable(name, path)

@@ -17,6 +17,7 @@ FULL = {2**bits - 1: bits for bits in BITS}
 # What Pillow unpacks either byte of.
 COLOURS = {"RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGBX", "CMYK": "CMYK", "RGBa": "RGBA"}
 OTHER_BYTE = {"L": "B", "B": "L", "N": {"little": "B", "big": "L"}[sys.byteorder]}
+OTHERS = "BGR", "I"  # of 16 bits in all, and of numbers with a sign
 SAMPLE_BITS, PHOTOMETRIC, LARGEST, PLANAR = 258, 262, 281, 284  # tags of TIFF
 APART = 2  # the planes of an image, one after the other
 
@@ -113,7 +114,7 @@ def read_wide(file: IO[bytes], image: Image.Image) -> Wide | None:
         alpha = values[..., :0]
     else:
         kind, _, order = _raw_mode(image).partition(";16")
-        if not order or kind.startswith("BGR"):  # of 16 bits in all
+        if not order or kind in OTHERS:
             return None
         values, alpha = _two_bytes(file, image, kind, order)
     said = _said_by_png(file, values) if image.format == "PNG" else _said(tags, values)
