@@ -116,13 +116,14 @@ class Labels:
         if path is None:
             warn_each(f"{file} {reason}" for file, reason in self._refused)
             return
-        if not self._refused and not path.is_symlink():
-            path.unlink(missing_ok=True)
-            return
-        if not self._refused and not path.exists():
-            return
-        write_blocks(path, [_line(Unreadable._fields), *map(_line, self._refused)])
-        print(f"{len(self._refused)} could not be read: listed in {path}")
+        rows = [_line(Unreadable._fields), *map(_line, self._refused)]
+        if self._refused:
+            write_blocks(path, rows)
+            print(f"{len(self._refused)} could not be read: listed in {path}")
+        elif path.is_symlink() and path.exists():
+            write_blocks(path, rows)
+        elif path.exists():
+            path.unlink()
 
     def write_page(self, path: Path | None) -> None:
         """Writes the page, if there is to be one."""

@@ -56,9 +56,8 @@ def test_pictures_are_spared(tmp_path, images, name):
     (tmp_path / "link").symlink_to("images/1.png")
     (tmp_path / "hidden.csv").write_bytes((images / "1.png").read_bytes())
     for flag in ("out", "save"):
-        said = refused(
-            **{"images": images, "out": tmp_path / "o", flag: tmp_path / name}
-        )
+        targets = {"images": images, "out": tmp_path / "o", flag: tmp_path / name}
+        said = refused(**targets)
         assert f"--{flag} would be written over" in said and "a picture" in said
 
 

@@ -59,12 +59,12 @@ def test_the_names_of_readable_suffixes(tmp_path):
 
 def test_other_suffixes_are_counted(tmp_path):
     fill(tmp_path, "a/1.png", "b/1.png")
-    write(tmp_path, "a/2.heic", "a/3.HEIC", "b/2.avif", "b/notes", "b/deep/x.txt")
-    assert (
-        "5 other files are passed over in ROOT: 2 .heic, 1 .avif, 1 notes, 1 .txt"
-        in (lines(tmp_path))
-    )
-    with pytest.warns(UserWarning, match="2 .heic, 1 .avif"):
+    write(tmp_path, "a/2.heic", "a/3.HEIC", "b/2.avif", "b/notes", "x.txt")
+    (said,) = lines(tmp_path)
+    assert said.startswith("5 other files are passed over in ROOT: 2 .heic, 1 ")
+    for kind in ("1 .avif", "1 notes", "1 .txt"):
+        assert kind in said
+    with pytest.warns(UserWarning, match="2 .heic, 1 "):
         image_folder(tmp_path, SIZE)
 
 
@@ -107,9 +107,8 @@ def test_tables_beside_splits_are_named(tmp_path):
     write(tmp_path, "train.csv", "val.csv", "all.csv", "split/train.csv")
     (said,) = list_images(tmp_path, "train").lines
     assert said.endswith("not read: ../all.csv, ../split/train.csv, ../train.csv")
-    assert (
-        list_images(tmp_path, "validation").lines[0].endswith("../all.csv, ../val.csv")
-    )
+    (said,) = list_images(tmp_path, "validation").lines
+    assert said.endswith("not read: ../all.csv, ../val.csv")
 
 
 def test_images_of_no_split_are_named(tmp_path):

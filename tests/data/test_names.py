@@ -10,16 +10,8 @@ from metajax.data.listing import list_images
 from tests.helpers import write_image
 
 COMPOSED, APART = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
-SAME = [
-    "cat",
-    " cat",
-    "cat\t",
-    "cat\u00a0",
-    "\u3000cat",
-    "\ufeffcat",
-    "cat\u200b ",
-    "\u2060 cat",
-]
+SAME = ["cat", " cat", "cat\t", "cat\u00a0", "\u3000cat"]
+SAME += ["\ufeffcat", "cat\u200b ", "\u2060 cat"]
 
 
 @pytest.mark.parametrize("name", SAME)
