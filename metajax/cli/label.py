@@ -122,7 +122,7 @@ class Labels:
             print(f"{len(self._refused)} could not be read: listed in {path}")
         elif path.is_symlink() and path.exists():
             write_blocks(path, rows)
-        elif path.exists():
+        elif path.is_file():
             path.unlink()
 
     def write_page(self, path: Path | None) -> None:

@@ -29,8 +29,11 @@ def copies(classes: Mapping[str, Sequence[Path]]) -> list[tuple[Path, Path]]:
         groups = [part for group in groups for part in _split(group, key)]
     pairs = []
     for group in groups:
-        (_, first), *rest = {label: path for label, path in reversed(group)}.items()
-        pairs += [tuple(sorted((first, path))) for _, path in rest]
+        one: dict[str, Path] = {}
+        for label, path in group:
+            one.setdefault(label, path)
+        first, *others = one.values()
+        pairs += [(first, other) for other in others]
     return sorted(pairs)
 
 
