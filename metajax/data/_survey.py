@@ -80,8 +80,8 @@ def _look(path: Path) -> _Look:
             file.seek(0)
             with Image.open(file, formats=FORMATS) as image:
                 check_pixels(image)
-                several = getattr(image, "is_animated", False)
                 wide = read_wide(file, image)
+                several = getattr(image, "is_animated", False)
                 return _Look(several, None if wide is None else wide.range)
     except Exception:  # a damaged file makes Pillow raise almost anything
         return _Look()

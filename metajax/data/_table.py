@@ -1,9 +1,11 @@
 """Tables of images in Ravi and Larochelle's form: a file name and a label a line."""
 
+import codecs
 import csv
 import os
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from metajax.data._names import Classes, clean
@@ -11,6 +13,8 @@ from metajax.errors import InputError
 
 COLUMNS = ("filename", "label")
 TABLE = ".csv"
+SYNONYMS = {"file_name": "filename", "category": "label"}  # of Hugging Face, Meta-Album
+SEPARATORS = ",;\t"
 
 
 def read_table(table: Path, roots: list[Path]) -> Classes:
@@ -46,35 +50,59 @@ def read_table(table: Path, roots: list[Path]) -> Classes:
 def is_table(path: Path) -> bool:
     """Whether a file is a table of images, with or without mistakes."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return set(COLUMNS) <= set(_columns(csv.DictReader(file)))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with _opened(path) as reader:
+            return set(COLUMNS) <= set(_columns(reader))
+    except (OSError, UnicodeError, csv.Error):
         return False
 
 
+@contextmanager
+def _opened(table: Path) -> Iterator[csv.DictReader]:
+    """A reader of a table, of the encoding and the separator that its start shows."""
+    with table.open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if wide else "utf-8-sig"
+    with table.open(newline="", encoding=encoding) as file:
+        first = file.readline()
+        separator = max(SEPARATORS, key=first.count)
+        file.seek(0)
+        yield csv.DictReader(file, skipinitialspace=True, delimiter=separator)
+
+
 def _columns(reader: csv.DictReader) -> list[str]:
-    return [clean(name).casefold() for name in reader.fieldnames or ()]
+    names = [clean(name).casefold() for name in reader.fieldnames or ()]
+    return [SYNONYMS.get(name, name) for name in names]
 
 
 def _locate(filename: str, roots: list[Path]) -> Path | None:
     """The file of a name, in whichever Unicode form and of the first root it is in."""
-    names = [filename, filename.strip()]
-    names += [unicodedata.normalize(form, filename.strip()) for form in ("NFC", "NFD")]
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+    names = [filename, stripped := filename.strip()]
+    names += [unicodedata.normalize(form, stripped) for form in ("NFC", "NFD")]
+    names.append(stripped.replace("\\", "/"))  # as Windows has it
+    if any(".." in Path(name).parts for name in names):
         return None
-    places = (root / name for name in names for root in roots)
+    places = (
+        place for name in names for root in roots for place in _inside(name, root)
+    )
     return next(filter(os.path.isfile, places), None)
+
+
+def _inside(name: str, root: Path) -> Iterator[Path]:
+    """The place of a name in a folder, unless it is a whole path to another."""
+    if not (path := Path(name)).is_absolute():
+        yield root / path
+    elif path.is_relative_to(root.absolute()):
+        yield root / path.relative_to(root.absolute())
 
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+        with _opened(table) as reader:
             columns = _columns(reader)
             if any(columns.count(name) != 1 for name in COLUMNS):
                 raise InputError(
                     f"{table} must have the columns {','.join(COLUMNS)}, got "
-                    f"{','.join(columns) or 'none'}"
+                    f"{','.join(columns) or 'none'}; rename those that say so"
                 )
             reader.fieldnames = columns
             for row in reader:
@@ -85,7 +113,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
                         "label; fill it in, or delete it"
                     )
                 yield reader.line_num, filename, label
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeError, csv.Error) as error:
         raise InputError(
             f"{table} is not a table of UTF-8 text ({error}); save it as one"
         ) from error

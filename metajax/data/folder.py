@@ -37,7 +37,11 @@ def image_folder(
     """The images of a folder of yours, for `image_episodes` or `stream_episodes`.
 
     A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at
-    any depth. What begins with a dot is passed over.
+    any depth. What begins with a dot, or is left by a system, is passed over. Names that
+    differ only in white space at their ends or in Unicode form are of one class. A
+    warning names what else is not read, or may not be meant: files of other suffixes,
+    folders and tables that make no class, images of no class, images under two labels,
+    folders of masks.
 
     | `split` | what is read |
     |---|---|
@@ -47,14 +51,17 @@ def image_folder(
     | the same, if there is no such folder | `path/SPLIT.csv`, `path/split/SPLIT.csv` |
 
     A table is a CSV file with columns `filename` and `label` (Ravi and Larochelle's
-    form); its files are in `images/` in the folder, or in the folder itself. Validation
-    may be called `val`. The splits of few-shot learning share no classes: see that
+    form); its files are in `images/` in the folder, or in the folder itself. Splits may
+    be called `val`, `valid`, `training` and `testing`, in any case. The splits of few-shot learning share no classes: see that
     yours do not. These are the forms in which miniImageNet, tieredImageNet and CUB are
     passed on as image files; other files, such as pickles, are not read.
 
     Images are turned upright as their EXIF data say, laid on white where they are
     transparent, and resized to `size`, whatever their proportions, with Lanczos'
-    filter.
+    filter. Of several images in a file the first is read. Images of 16 bits use as many
+    of them as their header says, or else as the largest number does: of the file, if it
+    is the largest of 8, 10, 12, 14 or 16 bits, and otherwise of the split. A warning
+    says so where that is not 16.
 
     Args:
       path: the folder, or a table.

@@ -260,6 +260,16 @@ def test_a_survey_leaves_what_cannot_be_read(tmp_path):
     assert survey(tmp_path, [], least=12).bits == 12
 
 
+def test_several_images_of_sixteen_bits(tmp_path):
+    first, second = (Image.fromarray(deep(x, 12)) for x in (GREY, FULL))
+    (tmp_path / "a").mkdir()
+    first.save(tmp_path / "a" / "x.tif", save_all=True, append_images=[second])
+    with pytest.warns(UserWarning) as said:
+        found = image_folder(tmp_path, SHAPE, color=False).images[0, 0, ..., 0]
+    np.testing.assert_array_equal(found, GREY)
+    assert "12-bit" in str(said[0].message) and "first is read" in str(said[1].message)
+
+
 def test_the_bits_of_a_range():
     assert [fewest_bits(most) for most in (0, 255, 256, 4095, 4096, 65535)] == [
         *(8, 8, 10, 12, 14, 16)
