@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import itertools
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -81,9 +82,8 @@ def _locate(filename: str, roots: list[Path]) -> Path | None:
     names.append(stripped.replace("\\", "/"))  # as Windows has it
     if any(".." in Path(name).parts for name in names):
         return None
-    places = (
-        place for name in names for root in roots for place in _inside(name, root)
-    )
+    pairs = itertools.product(names, roots)
+    places = (place for name, root in pairs for place in _inside(name, root))
     return next(filter(os.path.isfile, places), None)
 
 
@@ -102,7 +102,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
             if any(columns.count(name) != 1 for name in COLUMNS):
                 raise InputError(
                     f"{table} must have the columns {','.join(COLUMNS)}, got "
-                    f"{','.join(columns) or 'none'}; rename those that say so"
+                    f"{','.join(columns) or 'none'}; rename its columns"
                 )
             reader.fieldnames = columns
             for row in reader:

@@ -37,10 +37,10 @@ def image_folder(
     """The images of a folder of yours, for `image_episodes` or `stream_episodes`.
 
     A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at
-    any depth. What begins with a dot, or is left by a system, is passed over. Names that
-    differ only in white space at their ends or in Unicode form are of one class. A
+    any depth. What begins with a dot, or is left by a system, is passed over. Names
+    that differ only in white space at their ends or in Unicode form are of one class. A
     warning names what else is not read, or may not be meant: files of other suffixes,
-    folders and tables that make no class, images of no class, images under two labels,
+    folders and tables that make no class, images of no class or under two labels,
     folders of masks.
 
     | `split` | what is read |
@@ -52,9 +52,10 @@ def image_folder(
 
     A table is a CSV file with columns `filename` and `label` (Ravi and Larochelle's
     form); its files are in `images/` in the folder, or in the folder itself. Splits may
-    be called `val`, `valid`, `training` and `testing`, in any case. The splits of few-shot learning share no classes: see that
-    yours do not. These are the forms in which miniImageNet, tieredImageNet and CUB are
-    passed on as image files; other files, such as pickles, are not read.
+    be called `val`, `valid`, `training` and `testing`, in any case. The splits of
+    few-shot learning share no classes: see that yours do not. These are the forms in
+    which miniImageNet, tieredImageNet and CUB are passed on as image files; other
+    files, such as pickles, are not read.
 
     Images are turned upright as their EXIF data say, laid on white where they are
     transparent, and resized to `size`, whatever their proportions, with Lanczos'
@@ -84,9 +85,9 @@ def image_folder(
     >>> import tempfile
     >>> from PIL import Image
     >>> folder = Path(tempfile.mkdtemp())
-    >>> for name in ("cats/tom.png", "cats/kit.png", "dogs/rex.png"):
+    >>> for i, name in enumerate(("cats/tom.png", "cats/kit.png", "dogs/rex.png")):
     ...     (folder / name).parent.mkdir(exist_ok=True)
-    ...     Image.new("RGB", (120, 90)).save(folder / name)
+    ...     Image.new("RGB", (120, 90), (i, i, i)).save(folder / name)
     >>> store = image_folder(folder)
     >>> store.images.shape, store.counts.tolist(), store.names
     ((2, 2, 84, 84, 3), [2, 1], ('cats', 'dogs'))

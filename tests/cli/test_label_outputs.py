@@ -5,11 +5,14 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from metajax.cli import _outputs, label
 from metajax.cli._outputs import Targets, refused_of
 from metajax.cli.label import Labels
+from metajax.cli.main import _warn
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
 from tests.helpers import write_image
@@ -152,3 +155,24 @@ def test_what_is_said_makes_way_for_what_is_written(tmp_path, images, monkeypatc
         assert sys.stdout is sys.stderr
     with Targets(images, tmp_path / "other").stdout_apart():
         assert sys.stdout is not sys.stderr
+
+
+def test_pictures_are_read_at_the_depth_of_those_that_taught(tmp_path):
+    values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 40
+    for name, scale in {"dim": 1, "bright": 4}.items():
+        Image.fromarray(values * scale).save(tmp_path / f"{name}.png")
+    with pytest.warns(UserWarning, match="1 16-bit image is read as 12-bit"):
+        assert label._bits(12, tmp_path, ["dim.png"]) == 12
+    with pytest.warns(UserWarning) as said:
+        assert label._bits(10, tmp_path, ["dim.png", "bright.png"]) == 12
+    assert "use 12 bits, and the labelled ones were read as of 10" in str(
+        said[1].message
+    )
+    assert label._bits(None, tmp_path, []) is None
+
+
+def test_a_warning_is_one_line(capsys):
+    _warn("images of odd\nname.png are passed over")
+    assert capsys.readouterr().err == (
+        "warning: images of odd name.png are passed over\n"
+    )

@@ -174,7 +174,7 @@ def test_the_usual_folders(tmp_path, files, split, names):
 
 def test_links_to_classes_and_in_circles(tmp_path):
     elsewhere = fill(tmp_path / "elsewhere", "1.png")
-    folder = fill(tmp_path / "folder", "a/1.png")
+    write_image((folder := tmp_path / "folder") / "a/1.png", 99)
     (folder / "b").symlink_to(elsewhere)
     (folder / "a" / "up").symlink_to(folder)
     with pytest.warns(UserWarning, match="to folders that are read already: a/up"):
