@@ -1,31 +1,156 @@
-"""Files that are written wholly or not at all."""
+"""Files that are written wholly or not at all, and never take another's place."""
 
+import contextlib
+import errno
 import os
+import stat
+import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from metajax.errors import InputError
 
 Block = str | bytes | memoryview
 
+OUTPUTS = (1, 2)  # the process's own, open already
+
 
 def write_whole(path: Path, content: Block) -> None:
-    """Writes a file wholly or not at all."""
+    """Writes a file wholly or not at all; see `write_blocks`."""
     write_blocks(path, [content])
 
 
 def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
     """The same of blocks, one after the other, which may be made as they are asked for.
 
-    Of several that write to one path at a time, each writes it whole.
+    Of several that write to one path at a time, each writes it whole. A link stays, and
+    what it leads to is written; a file that is there leaves its permissions to the one
+    that takes its place. A pipe, a terminal or another stream is written to directly.
+
+    Args:
+      path: of the file.
+      blocks: its contents.
+
+    Raises:
+      InputError: if the path is of nothing that can be written: a folder, a socket, a
+        disk, or links in a circle.
+      OSError: if it cannot be written.
     """
-    own = f"{os.getpid()}-{threading.get_ident()}"
-    beside = path.with_name(f"{path.name}.{own}.tmp")
+    place = writable_place(path)
+    opened = _stream(path) if place is None else _replacing(place)
+    with opened as file:
+        for block in blocks:
+            file.write(block.encode() if isinstance(block, str) else block)
+
+
+def writable_place(path: Path) -> Path | None:
+    """The ordinary file that is replaced or made by writing to a path, past its links.
+
+    Args:
+      path: of a file that is to be written.
+
+    Returns:
+      The path of that file; None for a stream, which is written to directly.
+
+    Raises:
+      InputError: see `write_blocks`.
+    """
+    there = _status(path)
+    place = Path(os.path.realpath(path))
+    if there is None:
+        return place
+    kind = there.st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or _own_output(there) is not None:
+        return None
+    if not stat.S_ISREG(kind):
+        what = "folder" if stat.S_ISDIR(kind) else "socket or a disk"
+        raise InputError(f"expected a file to write, and {path} is a {what}")
+    return place if place.exists() else None  # an open file may have lost its path
+
+
+def check_writable(name: str, path: Path) -> None:
+    """Refuses, before anything is computed, a path that cannot be written.
+
+    Args:
+      name: what the path is of, for the message.
+      path: of a file that is to be written.
+
+    Raises:
+      InputError: if it is a folder, or is in none, or in one that cannot be written to;
+        and see `write_blocks`.
+    """
+    if path.is_dir():
+        raise InputError(f"{name} must be a file, and {path} is a folder")
+    place = writable_place(path)
+    folder = path.parent if place is None else place.parent
+    if not folder.is_dir():
+        raise InputError(f"{name} is in {folder}, which is no folder; make it first")
+    if not os.access(path if place is None else folder, os.W_OK):
+        where = path if place is None else folder
+        raise InputError(f"{name} is in {where}, where nothing may be written")
+
+
+def is_stdout(path: Path) -> bool:
+    """Whether to write to a path is to write to the process's standard output."""
+    there = _status(path)
+    return there is not None and _own_output(there) == OUTPUTS[0]
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Of what a path leads to; None if that is not there."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{path} is a link that leads back to itself") from error
+
+
+def _own_output(there: os.stat_result) -> int | None:
+    """Which of the process's outputs a file is, if it is one."""
+    for number in OUTPUTS:
+        with contextlib.suppress(OSError):  # it may be closed
+            if os.path.samestat(os.fstat(number), there):
+                return number
+    return None
+
+
+@contextlib.contextmanager
+def _stream(path: Path) -> Iterator[BinaryIO]:
+    own = _own_output(path.stat())
+    if own is None:
+        with path.open("wb") as file:
+            yield file
+        return
+    for stream in (sys.stdout, sys.stderr):  # what was printed came before
+        stream.flush()
+    with os.fdopen(os.dup(own), "wb") as file:  # to open it anew would begin it anew
+        yield file
+
+
+@contextlib.contextmanager
+def _replacing(place: Path) -> Iterator[BinaryIO]:
+    """A file beside a place, that takes it at the end if nothing went wrong."""
+    beside = place.with_name(f"{place.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with beside.open("wb") as file:
-            for block in blocks:
-                file.write(block.encode() if isinstance(block, str) else block)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        _keep_permissions(place, beside)
+        beside.replace(place)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _keep_permissions(old: Path, new: Path) -> None:
+    there = _status(old)
+    if there is None:
+        return
+    with contextlib.suppress(PermissionError):  # only root may give files away
+        os.chown(new, there.st_uid, there.st_gid)
+    new.chmod(stat.S_IMODE(there.st_mode))

@@ -2,108 +2,29 @@
 
 import csv
 import io
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from metajax.cli.label_files import classes_of, export, save
+from metajax.cli._outputs import Targets, refused_of
+from metajax.cli.label_files import export, save
 from metajax.cli.label_page import Shown, label_page
 from metajax.cli.labeller import (
     Labeller,
     check_finite,
 )
-from metajax.data.listing import Loose, list_loose
+from metajax.data._survey import survey
+from metajax.data.listing import Loose, warn_each
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
-from metajax.errors import InputError
 from metajax.files import write_blocks, write_whole
 
 BATCH = 64  # pictures at a time
 SECONDS = 10.0  # between two lines of progress
-KINDS = 5  # of other files, named
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What is to be written, and where the pictures are that are to be labelled."""
-
-    images: Path | None = None
-    out: Path | None = None
-    html: Path | None = None
-    save: Path | None = None
-    export: Path | None = None
-
-    def check(self) -> Loose:
-        """Refuses, before anything is computed, what would fail at the end.
-
-        Returns:
-          The pictures to label, and what else is in the folder of them.
-
-        Raises:
-          InputError: if a path will not do, or nothing was asked for, or there are no
-            pictures.
-        """
-        if (self.images is None) != (self.out is None):
-            given, wanted = (
-                ("--images", "--out") if self.images else ("--out", "--images")
-            )
-            raise InputError(f"{given} needs {wanted}: pictures in, their labels out")
-        if self.html is not None and self.out is None:
-            raise InputError(
-                "--html needs --images and --out: it shows what they label"
-            )
-        if self.images is None and self.save is None and self.export is None:
-            raise InputError(
-                "expected --images DIR with --out FILE, or --save or --export FILE; "
-                "got none of them"
-            )
-        if self.export is not None and find_spec("flatbuffers") is None:
-            raise InputError("--export needs flatbuffers: pip install flatbuffers")
-        files = self._files()
-        for name, path in files.items():
-            _check_writable(name, path)
-        named: dict[Path, list[str]] = {}
-        for name, path in files.items():
-            named.setdefault(path.parent.resolve() / path.name, []).append(name)
-        for path, names in named.items():
-            if len(names) > 1:
-                raise InputError(
-                    f"{' and '.join(names)} must be different files, and are {path}"
-                )
-        return Loose([], Counter()) if self.images is None else list_loose(self.images)
-
-    def _files(self) -> dict[str, Path]:
-        files = {
-            "--out": self.out,
-            "the list of what --out could not read": self.out and refused_of(self.out),
-            "--html": self.html,
-            "--save": self.save,
-            "--export": self.export,
-            "the classes of --export": self.export and classes_of(self.export),
-        }
-        return {name: path for name, path in files.items() if path is not None}
-
-
-def refused_of(out: Path) -> Path:
-    """Where the pictures are listed that could not be read."""
-    return out.parent / f"{out.stem}.unreadable.csv"
-
-
-def _check_writable(name: str, path: Path) -> None:
-    folder = path.parent
-    if path.is_dir():
-        raise InputError(f"{name} must be a file, and {path} is a folder")
-    if not folder.is_dir():
-        raise InputError(f"{name} is in {folder}, which is no folder; make it first")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{name} is in {folder}, where nothing may be written")
 
 
 def label(labeller: Labeller, targets: Targets, found: Loose) -> None:
@@ -120,24 +41,14 @@ def label(labeller: Labeller, targets: Targets, found: Loose) -> None:
     if targets.export is not None:
         print(export(labeller, targets.export))
     if targets.images is not None and targets.out is not None:
-        others = _passed_over(found.others)
-        print(f"labelling {len(found.names)} pictures{others}", file=sys.stderr)
+        warn_each(found.lines)
+        print(f"labelling {len(found.names)} pictures", file=sys.stderr)
         labels = Labels(labeller, targets.images, Shown() if targets.html else None)
         write_blocks(targets.out, labels.lines(found.names))
         labels.say()
         print(f"{labels.counts.total()} labels written to {targets.out}")
         labels.write_refused(refused_of(targets.out))
         labels.write_page(targets.html)
-
-
-def _passed_over(others: Counter[str]) -> str:
-    if not others:
-        return ""
-    kinds = [kind for kind, _ in others.most_common(KINDS)]
-    more = ["..."] if len(others) > KINDS else []
-    count = others.total()
-    are = "other file is" if count == 1 else "other files are"
-    return f"; {count} {are} passed over ({', '.join(kinds + more)})"
 
 
 class Row(NamedTuple):
@@ -172,6 +83,7 @@ class Labels:
     def lines(self, files: Sequence[str]) -> Iterator[bytes]:
         """The table, a batch of lines at a time."""
         look = self._labeller.look
+        bits = _bits(self._labeller.bits, self._folder, files)
         batches = decode_ahead(
             self._folder,
             files,
@@ -179,6 +91,7 @@ class Labels:
             look.mode,
             batch=BATCH,
             refuse=self._refused.append,
+            bits=bits,
         )
         yield _line(Row._fields)
         for batch in _reported(batches, len(files)):
@@ -194,13 +107,23 @@ class Labels:
         for name in self._labeller.classes:
             print(f"{self.counts[name]:>8} {name}")
 
-    def write_refused(self, path: Path) -> None:
-        """Writes what could not be read; of nothing, no file, nor an earlier one."""
-        if not self._refused:
-            path.unlink(missing_ok=True)
+    def write_refused(self, path: Path | None) -> None:
+        """Writes what could not be read; of nothing, no file, nor an earlier one.
+
+        Args:
+          path: of the list; None to warn of each in its place.
+        """
+        if path is None:
+            warn_each(f"{file} {reason}" for file, reason in self._refused)
             return
-        write_blocks(path, [_line(Unreadable._fields), *map(_line, self._refused)])
-        print(f"{len(self._refused)} could not be read: listed in {path}")
+        rows = [_line(Unreadable._fields), *map(_line, self._refused)]
+        if self._refused:
+            write_blocks(path, rows)
+            print(f"{len(self._refused)} could not be read: listed in {path}")
+        elif path.is_symlink() and path.exists():
+            write_blocks(path, rows)
+        elif path.is_file():
+            path.unlink()
 
     def write_page(self, path: Path | None) -> None:
         """Writes the page, if there is to be one."""
@@ -227,6 +150,20 @@ def _line(values: Iterable[str]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode(errors="backslashreplace")
+
+
+def _bits(taught: int | None, folder: Path, files: Sequence[str]) -> int | None:
+    """The bits that pictures of 16 use, of which those that taught used some."""
+    bits, lines = survey(folder, [folder / file for file in files], taught)
+    warn_each(lines)
+    if taught is not None and bits is not None and bits > taught:
+        warn_each(
+            [
+                f"pictures of {folder} use {bits} bits, and the labelled ones were "
+                f"read as of {taught}, so brighter; label brighter ones too"
+            ]
+        )
+    return bits
 
 
 def _told(labeller: Labeller, batch: Decoded) -> list[Row]:

@@ -42,6 +42,7 @@ def save(labeller: Labeller, path: Path) -> None:
         "support": labeller.support,
         "temperature": labeller.temperature,
         "expected": labeller.expected,
+        "bits": labeller.bits,
     }
     arrays = {"taught": labeller.taught, "backbone": labeller.backbone}
     write_adapted(path, about, arrays)
@@ -60,6 +61,8 @@ def load(path: Path) -> Labeller:
         classes, expected = map(tuple, (about["classes"], about["expected"]))
         count = check_count("support", about["support"], least=len(classes))
         degree = float(about["temperature"])
+        if (bits := about.get("bits")) is not None:
+            check_count("bits", bits, least=8, most=16)
         named = len(classes) > 1 and all(isinstance(n, str) for n in classes + expected)
         if not named or not 0 < degree < math.inf:
             raise ValueError("its classes or its temperature are none")
@@ -74,7 +77,9 @@ def load(path: Path) -> Labeller:
     arrays = read_arrays(path, like)
     taught, body = jax.tree.map(jnp.asarray, arrays["taught"]), arrays["backbone"]
     alone = build_alone(config, task, len(classes), body)
-    return Labeller(config, classes, count, alone, look, taught, degree, expected, body)
+    return Labeller(
+        config, classes, count, alone, look, taught, degree, expected, body, bits
+    )
 
 
 def _like(config: Config, task: Task, look: Look, count: int, ways: int) -> PyTree:

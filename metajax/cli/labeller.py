@@ -59,6 +59,7 @@ class Labeller(NamedTuple):
       temperature: of its logits.
       expected: what to expect of its labels, in words.
       backbone: the pre-trained parameters that it is built on, if it is.
+      bits: that pictures of 16 used, which taught it; None if there were none.
     """
 
     config: Config
@@ -70,6 +71,7 @@ class Labeller(NamedTuple):
     temperature: float
     expected: tuple[str, ...]
     backbone: Params | None
+    bits: int | None = None
 
     def shares(self, images: np.ndarray) -> Array:
         """The probability of each class, `float32[n, classes]`, of `uint8[n, ...]`."""

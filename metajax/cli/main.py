@@ -241,27 +241,32 @@ class Label:
     def __call__(self) -> None:
         """Labels."""
         from metajax.cli.label import Targets, label
+
+        files = self.images, self.out, self.html, self.save, self.export
+        targets = Targets(*files, self.run, self.source)
+        found = targets.check()
+        with targets.stdout_apart():
+            labeller = self._taught()
+            print(*labeller.expected, sep="\n")
+            label(labeller, targets, found)
+
+    def _taught(self) -> Any:
         from metajax.cli.label_files import load
         from metajax.cli.teaching import teach
 
-        targets = Targets(self.images, self.out, self.html, self.save, self.export)
-        files = targets.check()
         places = Places(self.archives, self.data_dir, self.run_images)
-        if self.source is not None:
-            if self.run or self.support or places != Places():
-                raise InputError(
-                    "--from FILE holds the run and its classes; leave out the run, its "
-                    "data and --support"
-                )
-            labeller = load(self.source)
-        elif self.run is not None and self.support is not None:
-            labeller = teach(self.run, self.support, places, kept=self.checkpoint)
-        else:
+        if self.source is None and self.run and self.support:
+            return teach(self.run, self.support, places, kept=self.checkpoint)
+        if self.source is None:
             raise InputError(
                 "expected a run's directory and --support DIR, or --from FILE"
             )
-        print(*labeller.expected, sep="\n")
-        label(labeller, targets, files)
+        if self.run or self.support or places != Places():
+            raise InputError(
+                "--from FILE holds the run and its classes; leave out the run, its "
+                "data and --support"
+            )
+        return load(self.source)
 
 
 @dataclass(frozen=True)
@@ -374,7 +379,7 @@ def console() -> int:
 
 
 def _warn(message: Warning | str, *_: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _check_idle(argv: Sequence[str], command: Any) -> None:

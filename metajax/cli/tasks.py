@@ -186,7 +186,7 @@ def _(family: FolderData, places: Places) -> Task:
         place = hash_bytes(os.fsencode(whole))
         kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
         hashes = _prepared(places) / "metajax_hashes" / kept
-        return hash_files(folder, list_images(folder, split), kept=hashes)
+        return hash_files(folder, list_images(folder, split).classes, kept=hashes)
 
     source, stream = Source(folder, contents), places.stream
     return _stored(family, store, (*size, 3), 1, source=source, stream=stream)

@@ -27,8 +27,9 @@ from metajax.cli.record import examples
 from metajax.cli.results import Kept
 from metajax.cli.run import configured, restored
 from metajax.cli.tasks import Places, build_task
+from metajax.data._survey import survey
 from metajax.data.decoding import decode_classes
-from metajax.data.listing import list_empty, list_images
+from metajax.data.listing import list_images, warn_each
 from metajax.errors import InputError
 from metajax.evaluation import Z95
 from metajax.labelling import (
@@ -66,16 +67,15 @@ def teach(
     """
     config = configured(directory)
     look = look_of(config, bare_task(config))
-    classes = list_images(support, None)
-    if empty := list_empty(support, classes):
-        print(
-            f"warning: no pictures in {', '.join(empty)} of {support}, so no class",
-            file=sys.stderr,
-        )
+    listing = list_images(support, None)
+    classes = listing.classes
+    warn_each(listing.lines)
     check_ways(config, classes, support)
     config, task, meta, _ = restored(directory, enough_to_build(config), kept)
     print(_counted(classes))
-    batch = _read_support(classes, look)
+    bits, lines = survey(listing.folder, listing.files)
+    warn_each(lines)
+    batch = _read_support(classes, look, bits)
     backbone = backbone_of(config, task)
     alone = build_alone(config, task, len(classes), backbone)
     held = own_held_out(directory, config, places, list(map(len, classes.values())))
@@ -91,6 +91,7 @@ def teach(
         degree,
         expected,
         backbone,
+        bits,
     )
 
 
@@ -102,8 +103,10 @@ def _counted(classes: Mapping[str, Sequence[Path]]) -> str:
     return f"{sum(shots)} labelled pictures of {len(classes)} classes, {each} of each"
 
 
-def _read_support(classes: Mapping[str, Sequence[Path]], look: Look) -> Batch:
-    images = decode_classes(list(classes.values()), look.size, look.mode)
+def _read_support(
+    classes: Mapping[str, Sequence[Path]], look: Look, bits: int | None
+) -> Batch:
+    images = decode_classes(list(classes.values()), look.size, look.mode, bits)
     counts = [len(files) for files in classes.values()]
     taken = np.concatenate([part[:n] for part, n in zip(images, counts)])
     if look.ink and np.mean(taken) < 128:

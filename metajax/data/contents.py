@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from metajax.data._names import Classes
 from metajax.data.images import ImageStore
-from metajax.data.listing import Classes
 from metajax.errors import InputError
 from metajax.files import write_whole
 

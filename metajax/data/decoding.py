@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from metajax.data._depth import read_wide
 from metajax.errors import InputError
 
 Mode = Literal["RGB", "L"]
@@ -19,9 +20,18 @@ UNBOUNDED = ("I", "F")  # modes whose numbers may mean any brightness
 
 
 def decode_classes(
-    classes: Sequence[Sequence[Path]], size: tuple[int, int], mode: Mode
+    classes: Sequence[Sequence[Path]],
+    size: tuple[int, int],
+    mode: Mode,
+    bits: int | None = None,
 ) -> np.ndarray:
     """Decodes the files of each class; see `metajax.data.image_folder`.
+
+    Args:
+      classes: the files of each.
+      size: (height, width) of the result in pixels.
+      mode: "RGB" or "L".
+      bits: see `decode`.
 
     Returns:
       `uint8[classes, per_class, height, width, channels]`, uneven classes padded with
@@ -35,7 +45,7 @@ def decode_classes(
 
     def fill(place: tuple[int, int]) -> None:
         i, j = place
-        images[i, j] = decode(classes[i][j], size, mode)
+        images[i, j] = decode(classes[i][j], size, mode, bits)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for _ in threads.map(fill, places):  # raises what a thread did
@@ -43,8 +53,23 @@ def decode_classes(
     return images
 
 
-def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
-    """One image, `uint8[height, width, channels]`, upright, on white where clear."""
+def decode(
+    path: Path, size: tuple[int, int], mode: Mode, bits: int | None = None
+) -> np.ndarray:
+    """Decodes one image, upright, on white where it is transparent.
+
+    Args:
+      path: of its file.
+      size: (height, width) of the result in pixels.
+      mode: "RGB" or "L".
+      bits: how many bits the images of its folder use, of 16; None for its own range.
+
+    Returns:
+      `uint8[height, width, channels]`.
+
+    Raises:
+      InputError: if it cannot be read, or has too many pixels.
+    """
     height, width = size
     try:
         if not path.is_file():  # to read a pipe is to wait
@@ -53,8 +78,14 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
             raise OSError("it is empty")
         # Not by its name: Pillow then maps the file, and garbles a TIFF that it turns.
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            _check_pixels(image)
-            flat = _flat(ImageOps.exif_transpose(image), mode)
+            check_pixels(image)
+            wide = read_wide(file, image)
+            upright = (
+                ImageOps.exif_transpose(image)
+                if wide is None
+                else wide.narrow(wide.range.bits(bits))
+            )
+            flat = _flat(upright, mode)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
             f"{path} has too many pixels ({error}); delete it, or make it smaller"
@@ -69,8 +100,12 @@ def decode(path: Path, size: tuple[int, int], mode: Mode) -> np.ndarray:
     return np.asarray(flat).reshape(height, width, len(mode))
 
 
-def _check_pixels(image: Image.Image) -> None:
-    """Refuses what Pillow only warns of, unless it is told to count no pixels."""
+def check_pixels(image: Image.Image) -> None:
+    """Refuses what Pillow only warns of, unless it is told to count no pixels.
+
+    Raises:
+      DecompressionBombError: if there are too many.
+    """
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and image.width * image.height > most:
         raise Image.DecompressionBombError(
@@ -84,8 +119,6 @@ def _flat(image: Image.Image, mode: Mode) -> Image.Image:
         raise ValueError(
             "its pixels are 32-bit numbers of no known range; save it in 8 or 16 bits"
         )
-    if image.mode.startswith("I;16"):  # Pillow itself would clip it at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA"))

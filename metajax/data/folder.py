@@ -6,21 +6,24 @@ import json
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
+from metajax.data._names import Classes
+from metajax.data._survey import survey
 from metajax.data.contents import stamp_of
 from metajax.data.decoding import Mode, decode_classes
 from metajax.data.images import ImageStore
-from metajax.data.listing import Classes, Split, list_images
+from metajax.data.listing import Listing, Split, list_images, warn_each
 from metajax.errors import InputError
-from metajax.files import write_blocks
+from metajax.files import write_blocks, write_whole
 from metajax.types import check_count
 
 LARGEST_SIDE = 9459  # pixels; its square is within what Pillow reads of an image
 SHOWN = 40  # characters of a folder's name, in its cache's
-CACHE_FORM = 2  # to be raised when a file would decode otherwise
+CACHE_FORM = 3  # to be raised when a file would decode otherwise
+LINES = ".txt"  # the suffix of what is said of images that are kept
 
 
 def image_folder(
@@ -35,7 +38,11 @@ def image_folder(
     """The images of a folder of yours, for `image_episodes` or `stream_episodes`.
 
     A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at
-    any depth. What begins with a dot is passed over.
+    any depth. What begins with a dot, or is left by a system, is passed over. Names
+    that differ only in white space at their ends or in Unicode form are of one class. A
+    warning names what else is not read, or may not be meant: files of other suffixes,
+    folders and tables that make no class, images of no class or under two labels,
+    folders of masks.
 
     | `split` | what is read |
     |---|---|
@@ -45,14 +52,18 @@ def image_folder(
     | the same, if there is no such folder | `path/SPLIT.csv`, `path/split/SPLIT.csv` |
 
     A table is a CSV file with columns `filename` and `label` (Ravi and Larochelle's
-    form); its files are in `images/` in the folder, or in the folder itself. Validation
-    may be called `val`. The splits of few-shot learning share no classes: see that
-    yours do not. These are the forms in which miniImageNet, tieredImageNet and CUB are
-    passed on as image files; other files, such as pickles, are not read.
+    form); its files are in `images/` in the folder, or in the folder itself. Splits may
+    be called `val`, `valid`, `training` and `testing`, in any case. The splits of
+    few-shot learning share no classes: see that yours do not. These are the forms in
+    which miniImageNet, tieredImageNet and CUB are passed on as image files; other
+    files, such as pickles, are not read.
 
     Images are turned upright as their EXIF data say, laid on white where they are
     transparent, and resized to `size`, whatever their proportions, with Lanczos'
-    filter.
+    filter. Of several images in a file the first is read. Images of 16 bits use as many
+    of them as their header says, or else as the largest number does: of the file, if it
+    is the largest of 8, 10, 12, 14 or 16 bits, and otherwise of the split. A warning
+    says so where that is not 16.
 
     Args:
       path: the folder, or a table.
@@ -75,9 +86,9 @@ def image_folder(
     >>> import tempfile
     >>> from PIL import Image
     >>> folder = Path(tempfile.mkdtemp())
-    >>> for name in ("cats/tom.png", "cats/kit.png", "dogs/rex.png"):
+    >>> for i, name in enumerate(("cats/tom.png", "cats/kit.png", "dogs/rex.png")):
     ...     (folder / name).parent.mkdir(exist_ok=True)
-    ...     Image.new("RGB", (120, 90)).save(folder / name)
+    ...     Image.new("RGB", (120, 90), (i, i, i)).save(folder / name)
     >>> store = image_folder(folder)
     >>> store.images.shape, store.counts.tolist(), store.names
     ((2, 2, 84, 84, 3), [2, 1], ('cats', 'dogs'))
@@ -97,62 +108,94 @@ def image_folder(
         raise InputError("mapped=True needs cache=DIR, a folder to keep the images in")
     path, size = Path(path), (height, width)
     mode: Mode = "RGB" if color else "L"
-    classes = list_images(path, split)
-    folder = path if path.is_dir() else path.parent
+    listing = list_images(path, split)
+    warn_each(listing.lines)
+    settings = _Settings(size, mode)
     if cache is None:
-        images = _decode(classes, size, mode)
+        images, lines = _decode(listing, settings)
     else:
-        key = _key(folder, classes, [*size, mode])
-        name = folder.resolve().name[:SHOWN]
+        key = _key(listing, [*size, mode])
+        name = (path if path.is_dir() else path.parent).resolve().name[:SHOWN]
         kept = Path(cache) / f"{name}-{split or 'all'}-{key}.npy"
-        images = (_mapped if mapped else _cached)(kept, classes, size, mode)
+        images, lines = (_mapped if mapped else _cached)(kept, listing, settings)
+    warn_each(lines)
+    classes = listing.classes
     counts = np.array([len(files) for files in classes.values()], np.int32)
     return ImageStore(images, counts, tuple(classes))
 
 
-def _decode(classes: Classes, size: tuple[int, int], mode: Mode) -> np.ndarray:
-    return decode_classes(list(classes.values()), size, mode)
+class _Settings(NamedTuple):
+    size: tuple[int, int]
+    mode: Mode
 
 
-def _cached(
-    kept: Path, classes: Classes, size: tuple[int, int], mode: Mode
-) -> np.ndarray:
+class _Decoded(NamedTuple):
+    """Images, and what a person should know of how they were decoded, a line each."""
+
+    images: np.ndarray
+    lines: tuple[str, ...]
+
+
+def _decode(listing: Listing, settings: _Settings) -> _Decoded:
+    bits, lines = survey(listing.folder, listing.files)
+    files = list(listing.classes.values())
+    return _Decoded(decode_classes(files, *settings, bits), lines)
+
+
+def _cached(kept: Path, listing: Listing, settings: _Settings) -> _Decoded:
     """The images kept in a file, in memory; decoded into both if it has none."""
-    if (images := _read(kept, _shape(classes, size, mode))) is not None:
-        return np.array(images)
-    images = _decode(classes, size, mode)
+    if (images := _read(kept, _shape(listing.classes, settings))) is not None:
+        return _Decoded(np.array(images), _read_lines(kept))
+    images, lines = _decode(listing, settings)
     _write(kept, images.shape, [images])
-    return images
+    _write_lines(kept, lines)
+    return _Decoded(images, lines)
 
 
-def _mapped(
-    kept: Path, classes: Classes, size: tuple[int, int], mode: Mode
-) -> np.ndarray:
+def _mapped(kept: Path, listing: Listing, settings: _Settings) -> _Decoded:
     """The same, left in the file."""
-    shape = _shape(classes, size, mode)
+    shape = _shape(listing.classes, settings)
     if (images := _read(kept, shape)) is not None:
-        return images
+        return _Decoded(images, _read_lines(kept))
+    bits, lines = survey(listing.folder, listing.files)
     blocks = (
         np.pad(images, [(0, shape[1] - len(images)), (0, 0), (0, 0), (0, 0)])
-        for files in classes.values()
-        for images in decode_classes([files], size, mode)
+        for files in listing.classes.values()
+        for images in decode_classes([files], *settings, bits)
     )
     _write(kept, shape, blocks)
-    return np.lib.format.open_memmap(kept, mode="r")
+    _write_lines(kept, lines)
+    return _Decoded(np.lib.format.open_memmap(kept, mode="r"), lines)
 
 
-def _shape(classes: Classes, size: tuple[int, int], mode: Mode) -> tuple[int, ...]:
-    return len(classes), max(map(len, classes.values())), *size, len(mode)
+def _read_lines(kept: Path) -> tuple[str, ...]:
+    """What was said of images when they were decoded."""
+    try:
+        return tuple(kept.with_suffix(LINES).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return ()
 
 
-def _key(folder: Path, classes: Classes, settings: Sequence[int | str]) -> str:
+def _write_lines(kept: Path, lines: Sequence[str]) -> None:
+    if lines:
+        text = "".join(line + "\n" for line in lines)
+        write_whole(kept.with_suffix(LINES), text.encode(errors="backslashreplace"))
+
+
+def _shape(classes: Classes, settings: _Settings) -> tuple[int, ...]:
+    most = max(map(len, classes.values()))
+    return len(classes), most, *settings.size, len(settings.mode)
+
+
+def _key(listing: Listing, settings: Sequence[int | str]) -> str:
     """A digest of what the decoded images depend on."""
-    listing = [
+    folder = listing.folder
+    files = [
         (name, str(path.relative_to(folder)), *_stamp(path))
-        for name, files in classes.items()
+        for name, files in listing.classes.items()
         for path in files
     ]
-    told = json.dumps([CACHE_FORM, str(folder.resolve()), *settings, listing])
+    told = json.dumps([CACHE_FORM, str(folder.resolve()), *settings, files])
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

@@ -1,90 +1,111 @@
 """The image files of a user's folder by class: which layouts are read, and how."""
 
-import csv
 import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from metajax.data._names import Classes, clean, clean_path, counted, join_names, some
+from metajax.data._report import copied, odd_folders, unread
+from metajax.data._table import TABLE, read_table
+from metajax.data._tree import SUFFIXES, Tree, entries, walk
 from metajax.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-Classes = dict[str, list[Path]]
 
-NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-COLUMNS = ("filename", "label")
-TABLE = ".csv"
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+SPLITS = [name for names in NAMES.values() for name in names]
 IMAGES = "images"  # the folder of a table's files
-SHOWN = 5  # entries of a folder, in an error
+TABLES = "split"  # the folder of the tables of splits
 
 
-def list_images(path: Path, split: Split | None) -> Classes:
-    """The files of each class, both sorted by name; see `metajax.data.image_folder`.
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder by class, and what a person should know of them.
+
+    Attributes:
+      folder: that holds them.
+      classes: the files of each class, both sorted by name.
+      lines: what is not read, or is read as one may not expect, a line each.
+      table: that says the classes; None if folders do.
+    """
+
+    folder: Path
+    classes: Classes
+    lines: tuple[str, ...]
+    table: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The images of all classes, in order."""
+        return [path for files in self.classes.values() for path in files]
+
+
+class Loose(NamedTuple):
+    """The images of no class below a folder.
+
+    Attributes:
+      names: their paths below the folder, sorted.
+      lines: what is not read, a line each.
+    """
+
+    names: list[str]
+    lines: tuple[str, ...]
+
+
+def warn_each(lines: Iterable[str]) -> None:
+    """Warns of each line; the command prints it."""
+    for line in lines:
+        warnings.warn(line, stacklevel=3)
+
+
+def list_images(path: Path, split: Split | None) -> Listing:
+    """Lists the images of a folder or a table by class; see `image_folder`.
+
+    Args:
+      path: the folder, or the table.
+      split: which part of the folder.
+
+    Returns:
+      A `Listing`.
 
     Raises:
       InputError: if the folder, the split or an image is not there, or a table is
         not as expected.
     """
-    if path.is_file() and path.suffix.lower() == TABLE:
-        if split is not None:
-            raise InputError(
-                f"{path} is one table, without splits: leave split={split!r} out, or "
-                "pass the folder of train.csv, val.csv and test.csv"
-            )
-        classes = _table(path, path.parent)
-    else:
+    if not (path.is_file() and path.suffix.lower() == TABLE):
         check_folder(path)
-        classes = _whole(path) if split is None else _split(path, split)
-    return {name: sorted(files) for name, files in sorted(classes.items())}
-
-
-def list_empty(folder: Path, classes: Classes) -> list[str]:
-    """The folders that would be classes if there were an image in them; sorted.
-
-    None where a table says the classes of the files.
-    """
-    for name, files in classes.items():
-        if any(path.parent != folder / name for path in files):
-            return []
-    inner = (path for path in _folders(folder) if path != folder)
-    empty = (path for path in inner if not _inside(path) and not _images(path))
-    return sorted(path.relative_to(folder).as_posix() for path in empty)
-
-
-class Loose(NamedTuple):
-    """What is in a folder of images of no class.
-
-    Attributes:
-      names: of the images, by their paths below the folder, sorted.
-      others: how many other files there are, by suffix.
-    """
-
-    names: list[str]
-    others: Counter[str]
+        return _whole(path) if split is None else _split(path, split)
+    if split is not None:
+        raise InputError(
+            f"{path} is one table, without splits: leave split={split!r} out, or "
+            "pass the folder of train.csv, val.csv and test.csv"
+        )
+    inside = path.parent.name == TABLES and not (path.parent / IMAGES).is_dir()
+    return _of_table(path, path.parent.parent if inside else path.parent)
 
 
 def list_loose(folder: Path) -> Loose:
-    """Every image in a folder, at any depth.
+    """Lists every image in a folder, at any depth.
 
     Raises:
       InputError: if the folder is not there, or there are none.
     """
     check_folder(folder)
-    names: list[str] = []
-    others: Counter[str] = Counter()
-    for path in (path for inner in _folders(folder) for path in _files(inner)):
-        if _is_image(path):
-            names.append(path.relative_to(folder).as_posix())
-        else:
-            others[path.suffix.lower() or path.name] += 1
-    if not names:
+    tree = walk(folder)
+    if not (names := tree.named([x for files in tree.images.values() for x in files])):
         raise InputError(
             f"no images in {folder}: looked for {', '.join(SUFFIXES)} at any depth; "
-            f"found {_entries(folder)}"
+            f"found {_found(folder)}"
         )
-    return Loose(sorted(names), others)
+    return Loose(names, tuple(unread(tree)))
 
 
 def check_folder(folder: Path) -> None:
@@ -98,162 +119,154 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"expected a folder of images at {folder}, which is {what}")
 
 
-def _whole(folder: Path) -> Classes:
-    classes = _classes(folder)
-    every = [name for names in NAMES.values() for name in names]
+def _whole(folder: Path) -> Listing:
+    tree = walk(folder)
+    classes = _classes(tree)
     nested = {name.split("/")[0] for name in classes if "/" in name}
-    splits = sorted(nested & set(every))
-    tables = [table.relative_to(folder).as_posix() for table in _tables(folder, every)]
+    splits = sorted(name for name in nested if name.casefold() in SPLITS)
+    tables = _tables(folder, SPLITS)
     # One folder of that name may be a class; two are splits, not to be mixed.
     if tables or len(splits) > 1:
+        named = [table.relative_to(folder).as_posix() for table in tables] + splits
         raise InputError(
-            f'{folder} is split ({", ".join(tables + splits)}): pass split="train", '
-            '"validation" or "test"'
+            f"{folder} is split ({', '.join(named)}): pass one of them, such as "
+            f"{folder / named[0]}; or, in Python, its name as the split"
         )
     # No classes by folder, so a table that is there must say them.
-    others = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() == TABLE and not path.name.startswith(".")
-    ]
+    others = _beside(folder)
     if others and classes.keys() <= {IMAGES}:
         if len(others) > 1:
             named = ", ".join(path.name for path in others)
             raise InputError(f"{folder} has several tables ({named}); pass one of them")
-        return _table(others[0], folder)
-    return classes or _tree(folder)
+        return _of_table(others[0], folder)
+    return _of_tree(tree, others)
 
 
-def _split(folder: Path, split: Split) -> Classes:
-    names = NAMES[split]
-    for inner in (folder / name for name in names):
-        if inner.is_dir():
-            return _tree(inner)
-    for table in _tables(folder, names):
-        return _table(table, folder)
-    looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
+def _split(folder: Path, split: Split) -> Listing:
+    inner = [
+        path
+        for path in entries(folder)
+        if path.is_dir() and path.name.casefold() in NAMES[split]
+    ]
+    tables = _tables(folder, NAMES[split])
+    if len(inner) > 1:
+        named = " and ".join(path.name for path in inner)
+        raise InputError(
+            f"{folder} has several {split} splits ({named}); rename or remove all but "
+            "one of them"
+        )
+    if inner:
+        unsplit = [t for t in _beside(folder) if t.stem.casefold() not in SPLITS]
+        listing = _of_tree(walk(inner[0]), tables + unsplit)
+        return replace(listing, lines=(*listing.lines, *_outside(folder)))
+    if tables:
+        return _of_table(tables[0], folder, tables[1:])
+    looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in NAMES[split])
     raise InputError(
-        f"no {split} split in {folder}: looked for {looked}; found {_entries(folder)}"
+        f"no {split} split in {folder}: looked for {looked}; found {_found(folder)}"
     )
 
 
-def _tables(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The tables of splits, in a folder or in its `split/`."""
-    places = [
-        folder / f"{inside}{name}.csv" for inside in ("", "split/") for name in names
+def _outside(folder: Path) -> list[str]:
+    """What holds images beside the folders of splits."""
+    others = [
+        path
+        for path in entries(folder)
+        if (path.is_dir() and path.name.casefold() not in SPLITS and walk(path).images)
+        or (path.is_file() and path.suffix.lower() in SUFFIXES)
     ]
-    return [table for table in places if table.is_file()]
+    if not others:
+        return []
+    named = some(path.name for path in others)
+    return [f"images of {folder} in none of its splits are not read: {named}"]
 
 
-def _classes(root: Path) -> Classes:
-    """A class is a folder below `root` that directly holds images."""
+def _tables(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The tables of splits, in a folder or in its `split/`, in the order of names."""
+    places = [*_beside(folder), *_beside(folder / TABLES)]
+    return [path for n in names for path in places if path.stem.casefold() == n]
+
+
+def _beside(folder: Path) -> list[Path]:
+    """The tables directly in a folder, if there is one."""
+    if not folder.is_dir():
+        return []
+    return [
+        path
+        for path in entries(folder)
+        if path.suffix.lower() == TABLE and path.is_file()
+    ]
+
+
+def _classes(tree: Tree) -> Classes:
+    """A class is a folder below the root that directly holds images."""
     return {
-        folder.relative_to(root).as_posix(): images
-        for folder in _folders(root)
-        if folder != root and (images := _images(folder))
+        folder.relative_to(tree.root).as_posix(): images
+        for folder, images in tree.images.items()
+        if folder != tree.root
     }
 
 
-def _tree(root: Path) -> Classes:
-    """The classes below `root`, of which there must be some."""
-    if not (classes := _classes(root)):
-        loose = len(_images(root))
+def _of_tree(tree: Tree, ignored: list[Path]) -> Listing:
+    """The classes that are folders, of which there must be some."""
+    root, loose = tree.root, len(tree.images.get(tree.root, []))
+    if not (classes := _classes(tree)):
         raise InputError(
             f"no folders of images in {root}: put the images of each class "
             f"({', '.join(SUFFIXES)}) in a folder of its own; found "
-            + (f"{loose} images in no class" if loose else _entries(root))
+            + (f"{loose} images in no class" if loose else _found(root))
         )
-    return classes
+    joined, lines = join_names(classes, clean_path)
+    if ignored := sorted({*ignored, *_beside(root)}):
+        tables = some(os.path.relpath(path, root) for path in ignored)
+        lines.append(f"the classes of {root} are its folders; not read: {tables}")
+    if loose:
+        lines.append(f"{counted(loose, 'image')} in no folder of {root}: not read")
+    if empty := tree.named(tree.empty):
+        lines.append(f"no pictures in {some(empty)} of {root}, so no class")
+    lines += odd_folders(root, list(classes))
+    lines += unread(_without_tables(tree)) + copied(joined, root)
+    return Listing(root, joined, tuple(lines))
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """A folder and those below it, each once, however many links lead to it."""
-    seen: set[tuple[int, int]] = set()
-    waiting = deque([root])
-    while waiting:
-        folder = waiting.popleft()
-        found = folder.stat()
-        if (found.st_dev, found.st_ino) in seen:
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        yield folder
-        waiting += sorted(_inside(folder))
-
-
-def _inside(folder: Path) -> list[Path]:
-    """The folders in a folder."""
-    return [
-        child
-        for child in folder.iterdir()
-        if child.is_dir() and not child.name.startswith(".")
-    ]
-
-
-def _images(folder: Path) -> list[Path]:
-    return list(filter(_is_image, _files(folder)))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if not path.name.startswith(".") and not path.is_dir():
-            yield path
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
-def _table(table: Path, folder: Path) -> Classes:
+def _of_table(table: Path, folder: Path, ignored: Iterable[Path] = ()) -> Listing:
     """The classes of a table in Ravi and Larochelle's form, of files in a folder."""
-    roots = [root for root in (folder / IMAGES, folder) if root.is_dir()]
-    classes: Classes = {}
-    seen: set[Path] = set()
-    for line, filename, label in _rows(table):
-        given = Path(filename)
-        outside = given.is_absolute() or ".." in given.parts
-        places = [] if outside else [root / filename for root in roots]
-        path = next(filter(os.path.isfile, places), None)
-        if path is None:
-            raise InputError(
-                f"line {line} of {table} names {filename}, which is not in {roots[0]}: "
-                "put it there, or delete the line"
-            )
-        if path in seen:
-            raise InputError(
-                f"line {line} of {table} names {filename} again; delete the line"
-            )
-        seen.add(path)
-        classes.setdefault(label, []).append(path)
-    if not classes:
-        raise InputError(f"{table} names no images; expected a line for each")
-    return classes
+    roots = _roots(folder)
+    classes, lines = join_names(read_table(table, roots), clean)
+    lines += [f"{other} is not read, but {table}" for other in ignored]
+    named = {path for files in classes.values() for path in files}
+    if table in (tables := _tables(folder, SPLITS)):
+        named |= {path for other in tables for path in _named(other, roots)}
+    tree = walk(roots[0])
+    present = {path for files in tree.images.values() for path in files}
+    if count := len(present - named):
+        said = counted(count, "image")
+        lines.append(f"{said} in {tree.root} and in no line of {table}: not read")
+    if tree.root == folder:
+        tree = _without_tables(tree)
+    lines += unread(tree) + copied(classes, tree.root)
+    return Listing(folder, classes, tuple(lines), table)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
+def _roots(folder: Path) -> list[Path]:
+    """Where the files of a table may be."""
+    return [root for root in (folder / IMAGES, folder) if root.is_dir()]
+
+
+def _without_tables(tree: Tree) -> Tree:
+    """A tree without the tables directly in its root, of which more is said."""
+    tables = Counter({TABLE: len(_beside(tree.root))})
+    return tree._replace(others=tree.others - tables)
+
+
+def _named(table: Path, roots: list[Path]) -> list[Path]:
+    """The files that another table names, if it can be read."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or ()
-            if not set(COLUMNS) <= set(columns):
-                raise InputError(
-                    f"{table} must have the columns {','.join(COLUMNS)}, got "
-                    f"{','.join(columns) or 'none'}"
-                )
-            for row in reader:
-                filename, label = (row[name] for name in COLUMNS)
-                if not filename or not label:
-                    raise InputError(
-                        f"line {reader.line_num} of {table} must have a filename and a "
-                        "label; fill it in, or delete it"
-                    )
-                yield reader.line_num, filename, label
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{table} is not a table of UTF-8 text ({error}); save it as one"
-        ) from error
+        return [path for files in read_table(table, roots).values() for path in files]
+    except InputError:
+        return []
 
 
-def _entries(folder: Path) -> str:
+def _found(folder: Path) -> str:
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return ", ".join(names[:SHOWN] + more) or "nothing"
+    return some(names) or "nothing"

@@ -45,6 +45,7 @@ def decode_ahead(
     *,
     batch: int,
     refuse: Callable[[Unreadable], None],
+    bits: int | None = None,
 ) -> Iterator[Decoded]:
     """Decodes files in threads, in order, in batches of one shape.
 
@@ -58,6 +59,7 @@ def decode_ahead(
       mode: "RGB" or "L", see `metajax.data.decoding`.
       batch: images a batch; the last may be padded.
       refuse: takes what could not be read, in order.
+      bits: see `metajax.data.decoding.decode`.
 
     Yields:
       `Decoded` batches of at least one image.
@@ -76,7 +78,7 @@ def decode_ahead(
     ('b.png', 'cannot be read as an image (it is not a file)')
     """
     check_count("batch", batch, least=1)
-    read = partial(_read, folder, image_size=image_size, mode=mode)
+    read = partial(_read, folder, image_size=image_size, mode=mode, bits=bits)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         found = _in_order(threads, read, iter(files), AHEAD * batch)
         names: list[str] = []
@@ -99,11 +101,16 @@ def _blank(batch: int, size: tuple[int, int], mode: Mode) -> np.ndarray:
 
 
 def _read(
-    folder: Path, file: str, *, image_size: tuple[int, int], mode: Mode
+    folder: Path,
+    file: str,
+    *,
+    image_size: tuple[int, int],
+    mode: Mode,
+    bits: int | None,
 ) -> tuple[str, np.ndarray | Unreadable]:
     path = folder / file
     try:
-        return file, decode(path, image_size, mode)
+        return file, decode(path, image_size, mode, bits)
     except InputError as error:
         reason = str(error).removeprefix(f"{path} ").partition("; ")[0]
         return file, Unreadable(file, reason.replace(str(path), file))

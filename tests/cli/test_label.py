@@ -249,9 +249,10 @@ def test_other_files_are_counted(labelled, folders, tmp_path, capsys):
     for name in ("a.HEIC", "deeper/b.heic", "notes", ".hidden"):
         (tmp_path / "images" / name).write_text("x")
     arguments = ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "a.csv")]
-    assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 0
-    said = capsys.readouterr().err
-    assert "labelling 70 pictures; 3 other files are passed over (.heic, notes)" in said
+    said = f"3 other files are passed over in {tmp_path}/images: 2 .heic, 1 notes"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 0
+    assert "labelling 70 pictures" in capsys.readouterr().err
 
 
 def hostile(folder):
@@ -279,7 +280,10 @@ def test_pictures_that_cannot_be_read_are_listed(labelled, tmp_path, capsys):
     out, beside = tmp_path / "labels.csv", tmp_path / "labels.unreadable.csv"
     arguments = ["label", "--from", str(labelled / "adapted.npz")]
     arguments += ["--images", str(images), "--out", str(out)]
-    assert main([*arguments, "--html", str(tmp_path / "page.html")]) == 0
+    with pytest.warns(UserWarning) as said:
+        assert main([*arguments, "--html", str(tmp_path / "page.html")]) == 0
+    assert f"passed over in {images}: 1 .txt" in str(said[0].message)
+    assert "the first is read: film.gif" in str(said[1].message)
     assert f"4 could not be read: listed in {beside}" in capsys.readouterr().out
     rows = {row["file"]: row for row in rows_of(out)}
     assert set(rows) == good
@@ -294,7 +298,8 @@ def test_pictures_that_cannot_be_read_are_listed(labelled, tmp_path, capsys):
     assert all(f"{name}: {reason}" in page.said for name, reason in refused.items())
     for name in bad:
         (images / name).unlink()
-    assert main(arguments) == 0
+    with pytest.warns(UserWarning):
+        assert main(arguments) == 0
     assert not beside.exists()  # nothing is left to list
 
 
@@ -615,10 +620,12 @@ def test_odd_support_is_warned_of(prototypical, folders, tmp_path, capsys):
         save_as(tmp_path / path.relative_to(folders), picture)
     saved = ["--support", str(tmp_path / "support"), "--save", str(tmp_path / "a")]
     (tmp_path / "support" / "star").mkdir()
-    assert main(["label", str(prototypical), *saved]) == 0
+    with pytest.warns(UserWarning) as warned:
+        assert main(["label", str(prototypical), *saved]) == 0
     said = capsys.readouterr().err
     assert "mostly dark, and this run knows dark ink on white" in said
-    assert f"no pictures in star of {tmp_path / 'support'}, so no class" in said
+    empty = f"no pictures in star of {tmp_path / 'support'}, so no class"
+    assert [str(each.message) for each in warned] == [empty]
 
 
 BESIDE = [name for name, choice in LEARNERS.items() if choice.beside]

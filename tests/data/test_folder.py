@@ -13,7 +13,6 @@ from PIL import Image
 import metajax as mj
 from metajax.data import decoding, image_episodes, image_folder
 from metajax.data.folder import LARGEST_SIDE
-from metajax.data.listing import list_empty, list_images
 from tests.helpers import write_image
 
 SIZE = (4, 6)
@@ -47,7 +46,10 @@ def test_a_folder_a_class(tmp_path):
     (tmp_path / "a" / "._x.png").write_text("what another system leaves behind")
     (tmp_path / ".git").mkdir()
     fill(tmp_path / ".git", "x.png")
-    store = image_folder(tmp_path, SIZE)
+    with pytest.warns(UserWarning) as said:
+        store = image_folder(tmp_path, SIZE)
+    assert "several depths (a, c/n)" in str(said[0].message)
+    assert f"1 other file is passed over in {tmp_path}: 1 .txt" == str(said[1].message)
     assert store.images.shape == (4, 3, *SIZE, 3) and store.images.dtype == np.uint8
     assert brightness(store) == {"a": [30], "b": [20, 10, 40], "c": [60], "c/n": [50]}
     assert store.counts.tolist() == [1, 3, 1, 1] and store.counts.dtype == np.int32
@@ -90,7 +92,8 @@ def test_one_table_for_the_whole(tmp_path, root):
         "filename, label, more\nc.jpg, y, 1\nd.jpg, x, 2, 3\na.jpg, y, 4\n"
     )
     for path in (table, str(table), tmp_path):
-        assert brightness(image_folder(path, SIZE)) == {"x": [10], "y": [40, 20]}
+        with pytest.warns(UserWarning, match="1 image is in .* and in no line of"):
+            assert brightness(image_folder(path, SIZE)) == {"x": [10], "y": [40, 20]}
     assert "leave split='test' out" in refused(table, SIZE, split="test")
     assert f"no test split in {tmp_path}" in refused(tmp_path, SIZE, split="test")
 
@@ -109,7 +112,9 @@ def test_a_table_says_which_folder_of_two(tmp_path):
 def test_a_table_beside_classes_is_passed_over(tmp_path):
     fill(tmp_path, "a/1.png", "images/b/1.png")
     (tmp_path / "notes.csv").write_text("file,remark\n1.png,blurred\n")
-    assert image_folder(tmp_path, SIZE).names == ("a", "images/b")
+    with pytest.warns(UserWarning) as said:
+        assert image_folder(tmp_path, SIZE).names == ("a", "images/b")
+    assert "are its folders; not read: notes.csv" in str(said[0].message)
 
 
 def test_two_tables_are_not_mixed(tmp_path):
@@ -169,10 +174,11 @@ def test_the_usual_folders(tmp_path, files, split, names):
 
 def test_links_to_classes_and_in_circles(tmp_path):
     elsewhere = fill(tmp_path / "elsewhere", "1.png")
-    folder = fill(tmp_path / "folder", "a/1.png")
+    write_image((folder := tmp_path / "folder") / "a/1.png", 99)
     (folder / "b").symlink_to(elsewhere)
     (folder / "a" / "up").symlink_to(folder)
-    assert image_folder(folder, SIZE).names == ("a", "b")
+    with pytest.warns(UserWarning, match="to folders that are read already: a/up"):
+        assert image_folder(folder, SIZE).names == ("a", "b")
 
 
 def test_resized_as_pillow_does(tmp_path):
@@ -288,7 +294,8 @@ def test_the_first_picture_of_several(tmp_path, suffix):
     )
     with Image.open(tmp_path / "a" / f"x.{suffix}") as kept:
         assert kept.n_frames == 3
-    assert set(image_folder(tmp_path, SIZE).images.ravel()) == {40}
+    with pytest.warns(UserWarning, match=f"the first is read: a/x.{suffix}"):
+        assert set(image_folder(tmp_path, SIZE).images.ravel()) == {40}
 
 
 def test_grey(tmp_path):
@@ -326,7 +333,7 @@ def test_feeds_episodes(tmp_path):
     store = image_folder(tmp_path, SIZE)
     episodes = image_episodes(store, ways=3, shots=1, queries=2)(jax.random.key(0), 2)
     assert episodes.query.inputs.shape == (2, 6, *SIZE, 3)
-    fill(tmp_path, "d/0.png")
+    write_image(tmp_path / "d/0.png", 99)
     with pytest.raises(mj.InputError, match=r"images a class, 1 \(of d\)"):
         image_episodes(image_folder(tmp_path, SIZE), ways=3, shots=1, queries=2)
 
@@ -357,14 +364,15 @@ def test_no_such_split(tmp_path):
 
 def test_splits_are_not_mixed(tmp_path):
     fill(tmp_path, "train/a/1.png", "val/b/1.png")
-    assert "is split (train, val): pass split=" in refused(tmp_path)
+    assert "is split (train, val): pass one of them" in refused(tmp_path)
     (tmp_path / "train.csv").write_text("filename,label\n")
     assert "is split (train.csv, train, val)" in refused(tmp_path)
     # "train" may also be a class, of vehicles.
     vehicles = fill(
         tmp_path / "vehicles", "train/1.png", "train/old/1.png", "car/1.png"
     )
-    assert image_folder(vehicles, SIZE).names == ("car", "train", "train/old")
+    with pytest.warns(UserWarning, match="at several depths"):
+        assert image_folder(vehicles, SIZE).names == ("car", "train", "train/old")
 
 
 @pytest.mark.parametrize(
@@ -543,6 +551,7 @@ def test_mapped_images_are_kept_wholly_or_not_at_all(tmp_path, small_disk):
     )
     assert not list(cache.iterdir())
     (folder / "b" / "1.png").unlink()
+    (folder / "b").rmdir()
     disk = small_disk(8)
     large = dict(size=(84, 84), cache=disk, mapped=True)
     assert "choose another folder" in refused(folder, **large)
@@ -556,21 +565,3 @@ def test_nowhere_to_keep(tmp_path, small_disk):
     disk = small_disk(8)
     assert "choose another folder" in refused(folder, cache=disk)
     assert not list(disk.iterdir()), "nothing is left"
-
-
-def test_folders_without_an_image_are_no_classes(tmp_path):
-    write_image(tmp_path / "an" / "cat" / "a.png", 7)
-    for empty in ("an/dog", "bird/old", ".hidden"):
-        (tmp_path / empty).mkdir(parents=True)
-    (tmp_path / "an" / "dog" / "x.heic").touch()
-    classes = list_images(tmp_path, None)
-    assert list(classes) == ["an/cat"]
-    assert list_empty(tmp_path, classes) == ["an/dog", "bird/old"]
-
-
-def test_a_table_says_which_classes_there_are(tmp_path):
-    write_image(tmp_path / "images" / "a.png", 7)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "labels.csv").write_text("filename,label\na.png,cat\n")
-    for given in (tmp_path, tmp_path / "labels.csv"):
-        assert list_empty(given, list_images(given, None)) == []

@@ -1,0 +1,74 @@
+"""Files that hold the same bytes under two labels."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+END = 4096  # bytes at the end of a file, compared before the whole of it
+Labelled = tuple[str, Path]
+
+
+def copies(classes: Mapping[str, Sequence[Path]]) -> list[tuple[Path, Path]]:
+    """Pairs of files of the same bytes and of different labels.
+
+    Only files of equal size are read, and wholly only those of equal ends.
+
+    Args:
+      classes: the files of each class.
+
+    Returns:
+      For each contents that several classes have, a file of the first of them and one
+      of each other.
+    """
+    groups: list[list[Labelled]] = [
+        [(label, path) for label, files in classes.items() for path in files]
+    ]
+    for key in (_size, _end, _whole):
+        groups = [part for group in groups for part in _split(group, key)]
+    pairs = []
+    for group in groups:
+        one: dict[str, Path] = {}
+        for label, path in group:
+            one.setdefault(label, path)
+        first, *others = one.values()
+        pairs += [(first, other) for other in others]
+    return sorted(pairs)
+
+
+def _split(
+    group: list[Labelled], key: Callable[[Path], Hashable | None]
+) -> Iterator[list[Labelled]]:
+    """The parts of a group of equal keys, of those with several labels."""
+    parts: dict[Hashable, list[Labelled]] = {}
+    for label, path in group:
+        if (found := key(path)) is not None:
+            parts.setdefault(found, []).append((label, path))
+    return (part for part in parts.values() if len({label for label, _ in part}) > 1)
+
+
+def _size(path: Path) -> int | None:
+    """Of a file with contents; None for anything else, which decoding refuses."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return (stat.S_ISREG(there.st_mode) and there.st_size) or None
+
+
+def _end(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(END, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return file.read()
+    except OSError:
+        return None
+
+
+def _whole(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, hashlib.blake2b).digest()
+    except OSError:
+        return None

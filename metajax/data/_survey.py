@@ -1,0 +1,87 @@
+"""What of a folder of image files is seen before they are decoded."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from metajax.data._depth import Range, fewest_bits, read_wide
+from metajax.data._names import counted, some
+from metajax.data.decoding import FORMATS, check_pixels
+
+PLAIN = b"\xff\xd8", b"BM"  # how files begin of one image, of 8 bits: JPEG, BMP
+
+
+class Survey(NamedTuple):
+    """How the images of a folder are to be decoded.
+
+    Attributes:
+      bits: that those of 16 bits use, of which most do not say so; None without any.
+      lines: what a person should know, a line each.
+    """
+
+    bits: int | None
+    lines: tuple[str, ...]
+
+
+class _Look(NamedTuple):
+    several: bool = False
+    range: Range | None = None
+
+
+def survey(folder: Path, files: Sequence[Path], least: int | None = None) -> Survey:
+    """Looks at image files; one that cannot be read is left to decoding.
+
+    Args:
+      folder: that holds them.
+      files: the images.
+      least: bits that those of 16 use at least, as others of their source do.
+
+    Returns:
+      A `Survey`.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        looks = list(threads.map(_look, files))
+    several = [path for path, look in zip(files, looks) if look.several]
+    ranges = [r for _, r in looks if r is not None and r.said is None]
+    bits = max([fewest_bits(r.most) for r in ranges] + [least or 0]) or None
+    lines = _lines_of_bits(folder, ranges, bits)
+    if several:
+        named = some(os.path.relpath(path, folder) for path in several)
+        lines.append(
+            f"{counted(len(several), 'file')} of several images in {folder}, of which "
+            f"the first is read: {named}"
+        )
+    return Survey(bits, tuple(lines))
+
+
+def _lines_of_bits(folder: Path, ranges: list[Range], common: int | None) -> list[str]:
+    by_bits: dict[int, list[int]] = {}
+    for found in ranges:
+        by_bits.setdefault(found.bits(common), []).append(found.most)
+    return [
+        f"{counted(len(most), '16-bit image')} read as {bits}-bit in {folder}, where "
+        f"the largest number is {max(most)}, and no file says its depth"
+        for bits, most in sorted(by_bits.items())
+        if bits < 16
+    ]
+
+
+def _look(path: Path) -> _Look:
+    try:
+        if not path.is_file():  # to read a pipe is to wait
+            return _Look()
+        with path.open("rb") as file:
+            if file.read(2) in PLAIN:
+                return _Look()
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as image:
+                check_pixels(image)
+                wide = read_wide(file, image)
+                several = getattr(image, "is_animated", False)
+                return _Look(several, None if wide is None else wide.range)
+    except Exception:  # a damaged file makes Pillow raise almost anything
+        return _Look()
