@@ -1,13 +1,14 @@
 """The inner loop: optimization on one batch, differentiable in all it depends on."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from metajax._finite import opaque
+from metajax._updates import Offers, served
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.storing import Stored, recomputed
@@ -213,15 +214,16 @@ def _scan(
             "metajax.learned_maml takes one that is meta-learned"
         )
     stored = grad if isinstance(grad, Stored) else recomputed(grad)
-    gradient, value = grad(loss_fn), _valued(loss_fn, grad)
-    update = optax.with_extra_args_support(optimizer).update
+    gradient, offer = grad(loss_fn), _offered(loss_fn, grad)
+    update = served(optimizer)
 
     def run(params: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
             seen = view(batch, k)
-            grads, told = gradient(params, seen), partial(value, seen)
-            updates, state = update(grads, state, params, value_fn=told)
+            grads = gradient(params, seen)
+            offers = offer(gradient, params, seen)
+            updates, state = update(grads, state, params, offers)
             return (optax.apply_updates(params, updates), state), every(params)
 
         params = jax.tree.map(jnp.asarray, params)
@@ -233,15 +235,26 @@ def _scan(
     return run
 
 
-def _valued(loss_fn: LossFn, grad: GradTransform) -> Callable[[Batch, Params], Array]:
-    """L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
+def _offered(
+    loss_fn: LossFn, grad: GradTransform
+) -> Callable[[Callable[..., Params], Params, Batch], Offers]:
+    """What the inner loop has for optimizers that ask for more than the gradient."""
+    # L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
+    scaled = grad(lambda scale, params, seen: scale * loss_fn(params, seen))
 
-    It is computed where an optimizer asks for it.
-    """
-    scaled = grad(lambda scale, seen: scale * loss_fn(*seen))
+    def offer(gradient: Callable[..., Params], params: Params, seen: Batch) -> Offers:
+        loss = jax.eval_shape(loss_fn, params, seen)
 
-    def value(batch: Batch, params: Params) -> Array:
-        dtype = jax.eval_shape(loss_fn, params, batch).dtype
-        return scaled(jnp.ones((), dtype), (params, batch))
+        def value(params: Params) -> Array:
+            return scaled(jnp.ones((), loss.dtype), params, seen)
 
-    return value
+        functions = {
+            "value_fn": value,
+            "grad_fn": lambda params, *step: gradient(params, seen),
+            # Differentiated by the optimizer itself, for the Hessian.
+            "obj_fn": lambda params: loss_fn(params, seen),
+        }
+        functions = {name: opaque(function) for name, function in functions.items()}
+        return Offers(loss, lambda: value(params), functions)
+
+    return offer
