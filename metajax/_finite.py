@@ -6,8 +6,8 @@ right; their derivatives are infinite, and 0 times infinity is NaN, even in the 
 of a `jnp.where` that is not selected.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -72,23 +72,21 @@ def _is_inexact(x: Any) -> bool:
 
 def _is_singular(closed: ClosedJaxpr) -> bool:
     return any(
-        _is_primitive(eqn) or any(map(_is_singular, _bodies(eqn)))
+        _places(eqn, set()) or any(map(_is_singular, _bodies(eqn)))
         for eqn in closed.jaxpr.eqns
     )
 
 
-def _is_primitive(eqn: Any) -> bool:
-    """Whether an equation may have an infinite derivative itself."""
-    if eqn.primitive not in SINGULAR or isinstance(eqn.invars[_place(eqn)], Literal):
-        return False
-    if eqn.primitive is p.integer_pow_p and eqn.params["y"] >= 0:
-        return False
-    return _is_inexact(eqn.outvars[0])
-
-
-def _place(eqn: Any) -> int:
-    """Which operand it may be infinite in."""
-    return SINGULAR[eqn.primitive]
+def _places(eqn: Any, wild: set[Any]) -> list[int]:
+    """The operands in which an equation may have an infinite derivative."""
+    if not _is_inexact(eqn.outvars[0]):
+        return []
+    free = [i for i, x in enumerate(eqn.invars) if not isinstance(x, Literal)]
+    if eqn.primitive in NONLINEAR and any(eqn.invars[i] in wild for i in free):
+        return free if len(free) == len(eqn.invars) else []
+    place = SINGULAR.get(eqn.primitive)
+    polynomial = eqn.primitive is p.integer_pow_p and eqn.params["y"] >= 0
+    return [place] if place in free and not polynomial else []
 
 
 def _bodies(eqn: Any) -> list[ClosedJaxpr]:
@@ -104,43 +102,52 @@ def _bodies(eqn: Any) -> list[ClosedJaxpr]:
 def _evaluate(closed: ClosedJaxpr, *args: Array) -> list[Array]:
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args]))
+    wild = set()  # what may be infinite or NaN where it is not selected
 
     def read(x: Any) -> Any:
         return x.val if isinstance(x, Literal) else values[x]
 
     for eqn in jaxpr.eqns:
-        if _is_primitive(eqn):
-            results = [_held(eqn, *map(read, eqn.invars))]
-        elif any(map(_is_singular, _bodies(eqn))):
+        operands = list(map(read, eqn.invars))
+        places, inside = _places(eqn, wild), any(map(_is_singular, _bodies(eqn)))
+        free = [x for x in eqn.invars if not isinstance(x, Literal)]
+        if places or inside or not wild.isdisjoint(free):
+            wild.update(eqn.outvars)
+        if places:
+            results = [_held(eqn, places, operands)]
+        elif inside:
             call = CALLS[eqn.primitive](eqn.params, list(map(finite, _bodies(eqn))))
-            results = call(*map(read, eqn.invars))
+            results = call(*operands)
         else:
-            free = [x for x in eqn.invars if not isinstance(x, Literal)]
-            alone = jaxpr.replace(
-                constvars=[], invars=free, outvars=list(eqn.outvars), eqns=[eqn]
-            )
-            results = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, free))
+            once, outs = list(dict.fromkeys(free)), list(eqn.outvars)
+            alone = jaxpr.replace(constvars=[], invars=once, outvars=outs, eqns=[eqn])
+            results = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, once))
         values.update(zip(eqn.outvars, results))
     return [read(x) for x in jaxpr.outvars]
 
 
-def _held(eqn: Any, *operands: Any) -> Array:
+def _held(eqn: Any, places: list[int], operands: list[Any]) -> Array:
     """A primitive, held constant where its derivative is infinite."""
-    place, fixed = _place(eqn), [jax.lax.stop_gradient(x) for x in operands]
 
-    def along(x: Array, others: Sequence[Any]) -> Array:
-        values = [*others[:place], x, *others[place + 1 :]]
+    def bind(values: list[Any]) -> Array:
         return eqn.primitive.bind(*values, **eqn.params)
 
-    at = jnp.asarray(fixed[place])
-    value, slope = jax.jvp(lambda x: along(x, fixed), (at,), (jnp.ones_like(at),))
-    infinite = ~jnp.isfinite(slope)
+    fixed = [jax.lax.stop_gradient(jnp.asarray(x)) for x in operands]
+
+    def slope(i: int) -> Array:
+        along = lambda x: bind([*fixed[:i], x, *fixed[i + 1 :]])  # noqa: E731
+        return jax.jvp(along, (fixed[i],), (jnp.ones_like(fixed[i]),))[1]
+
+    infinite = reduce(jnp.logical_or, [~jnp.isfinite(slope(i)) for i in places])
     if eqn.primitive is p.pow_p:
-        # A later derivative than the first may be infinite: of x^1.5, the second is.
-        infinite |= (at == 0) & ~_is_natural(fixed[1])
-    # Each of the primitives is smooth at 0.5.
-    elsewhere = along(jnp.where(infinite, 0.5, operands[place]), operands)
-    return jnp.where(infinite, value, elsewhere)
+        # Only a later derivative than the first may be infinite, as that of x^1.5 is.
+        infinite |= (fixed[0] == 0) & ~_is_natural(fixed[1])
+    # Each primitive is smooth at 0.5, in all its operands.
+    safe = [
+        jnp.where(infinite, 0.5, x) if i in places else x
+        for i, x in enumerate(operands)
+    ]
+    return jnp.where(infinite, bind(fixed), bind(safe))
 
 
 def _is_natural(x: Array) -> Array:
@@ -195,4 +202,7 @@ SINGULAR = {
     **dict.fromkeys((p.integer_pow_p, p.pow_p), 0),
     p.div_p: 1,
 }
+# These have one where an operand is infinite or NaN itself.
+NONLINEAR = {p.mul_p, p.integer_pow_p, p.square_p, p.abs_p, p.exp_p, p.expm1_p}
+NONLINEAR |= {p.tanh_p, p.logistic_p}
 CALLS = {p.jit_p: _jit, p.remat_p: _remat, p.cond_p: _cond, p.scan_p: _scan}

@@ -53,10 +53,12 @@ def inner_loop(
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optax optimizer whose update needs no more than the gradient, the
-        parameters and the loss (by `value_fn(params)`; no line search). `optax.adam`
-        has a gradient of NaN wherever a parameter's own gradient is exactly zero;
-        `metajax.adam` has not.
+      optimizer: any optimizer of optax that can be differentiated. It is handed those
+        of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that its update accepts:
+        this step's loss, its gradient, and both as functions of the parameters;
+        `obj_fn` is the loss for optimizers that differentiate it themselves. Where a
+        derivative of the update is infinite (for many, at a gradient of exactly zero),
+        0 times infinity is taken for 0.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`; inside `kept` or `offloaded`, something else of each step is
@@ -68,7 +70,10 @@ def inner_loop(
       A pure function of one task: `vmap` it over tasks.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, as it is
+        traced, if `optimizer` asks for more (gradients of each example), changes the
+        structure of its state, or cannot be differentiated (a line search, a singular
+        value decomposition).
 
     >>> def loss(w, batch):
     ...     return jnp.mean((w * batch.inputs - batch.targets) ** 2)
@@ -176,12 +181,12 @@ def adam(
     eps: float = 1e-8,
     eps_root: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam that can be differentiated through: `optax.adam` with `eps_root > 0`.
+    """Adam whose derivative is moderate: `optax.adam` with `eps_root > 0`.
 
       u = -α m̂ / (√(v̂ + eps_root) + eps)
 
-    The derivative of √v̂ at v̂ = 0, where a parameter has had no gradient (a dead ReLU),
-    is infinite, and the meta-gradient NaN; a positive `eps_root` makes it finite.
+    Where a parameter has had no gradient (a dead ReLU), the derivative of u with
+    respect to it is -α / (√eps_root + eps): -10⁴ α here, -10⁸ α in `optax.adam`.
 
     Args:
       learning_rate: α.
