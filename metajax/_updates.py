@@ -62,12 +62,7 @@ def served(
         _check_form(optimizer, (params, state), shape)
         if why := obstacle(closed):
             raise _refusal(optimizer, why)
-        *_, value = closed.jaxpr.invars
-        uses = [
-            *closed.jaxpr.outvars,
-            *(x for e in closed.jaxpr.eqns for x in e.invars),
-        ]
-        told = offers.value() if any(x is value for x in uses) else 0.0
+        told = offers.value() if _is_used(closed.jaxpr, closed.jaxpr.invars[-1]) else 0
         leaves = finite(closed)(*jax.tree.leaves((grads, state, params)), told)
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
@@ -125,9 +120,12 @@ def _check_form(optimizer: optax.GradientTransformation, given: Any, back: Any) 
     for name, before, after in zip(("parameters", "state"), given, back):
         if jax.tree.structure(before) != jax.tree.structure(after):
             raise _refusal(optimizer, f"it changes the structure of its {name}")
-        leaves = zip(*map(jax.tree.leaves, (before, after)))
+        leaves = list(zip(*map(jax.tree.leaves, (before, after))))
         if any(jnp.shape(x) != y.shape for x, y in leaves):
             raise _refusal(optimizer, f"it changes a shape of its {name}")
+    for x, y in leaves:  # of the state: updates are cast to the parameters' dtypes
+        if x.dtype != y.dtype and not jax.typeof(x).weak_type:
+            raise _refusal(optimizer, f"it changes {x.dtype} in its state to {y.dtype}")
 
 
 def _refusal(optimizer: optax.GradientTransformation, why: str) -> InputError:

@@ -348,6 +348,16 @@ def test_refuses_a_keyword_that_it_has_not():
         mj.inner_loop(ordinary, optimizer, 1)(*setting(ordinary))
 
 
+def test_refuses_a_state_that_no_scan_can_carry():
+    def update(updates, state, params=None):
+        return updates, state + jnp.ones((), jnp.float64)
+
+    count = lambda params: jnp.zeros((), jnp.float32)  # noqa: E731
+    optimizer = optax.GradientTransformation(count, update)
+    with pytest.raises(mj.InputError, match="float32 in its state to float64"):
+        mj.inner_loop(ordinary, optimizer, 1)(*setting(ordinary))
+
+
 def test_refuses_gradients_of_each_example_of_one_array():
     """`dpsgd` would take the rows of a weight for examples."""
     optimizer = contrib.dpsgd(0.1, 1.0, 0.0, 0)
