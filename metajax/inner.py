@@ -1,7 +1,6 @@
 """The inner loop: optimization on one batch, differentiable in all it depends on."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from metajax._constant import completed, learnt, unlearnt
+from metajax._finite import opaque
 from metajax._keyed import at_step
+from metajax._updates import Offers, served
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.storing import Stored, recomputed
@@ -54,10 +55,12 @@ def inner_loop(
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optax optimizer whose update needs no more than the gradient, the
-        parameters and the loss (by `value_fn(params)`; no line search). `optax.adam`
-        has a gradient of NaN wherever a parameter's own gradient is exactly zero;
-        `metajax.adam` has not.
+      optimizer: any optimizer of optax that can be differentiated. It is handed those
+        of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that its update accepts:
+        this step's loss, its gradient, and both as functions of the parameters;
+        `obj_fn` is the loss for optimizers that differentiate it themselves. Where a
+        derivative of the update is infinite (for many, at a gradient of exactly zero),
+        0 times infinity is taken for 0.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`; inside `kept` or `offloaded`, something else of each step is
@@ -69,7 +72,10 @@ def inner_loop(
       A pure function of one task: `vmap` it over tasks.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, as it is
+        traced, if `optimizer` asks for more (gradients of each example), changes the
+        structure of its state, or cannot be differentiated (a line search, a singular
+        value decomposition).
 
     >>> def loss(w, batch):
     ...     return jnp.mean((w * batch.inputs - batch.targets) ** 2)
@@ -192,12 +198,12 @@ def adam(
     eps: float = 1e-8,
     eps_root: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam that can be differentiated through: `optax.adam` with `eps_root > 0`.
+    """Adam whose derivative is moderate: `optax.adam` with `eps_root > 0`.
 
       u = -α m̂ / (√(v̂ + eps_root) + eps)
 
-    The derivative of √v̂ at v̂ = 0, where a parameter has had no gradient (a dead ReLU),
-    is infinite, and the meta-gradient NaN; a positive `eps_root` makes it finite.
+    Where a parameter has had no gradient (a dead ReLU), the derivative of u with
+    respect to it is -α / (√eps_root + eps): -10⁴ α here, -10⁸ α in `optax.adam`.
 
     Args:
       learning_rate: α.
@@ -250,15 +256,16 @@ def _scan(
             "metajax.learned_maml takes one that is meta-learned"
         )
     stored = grad if isinstance(grad, Stored) else recomputed(grad)
-    gradient, value = grad(loss_fn), _valued(loss_fn, grad)
-    update = optax.with_extra_args_support(optimizer).update
+    gradient, offer = grad(loss_fn), _offered(loss_fn, grad)
+    update = served(optimizer)
 
     def run(params: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
             seen = view(batch, k)
-            grads, told = gradient(params, seen), partial(value, seen)
-            updates, state = update(grads, state, params, value_fn=told)
+            grads = gradient(params, seen)
+            offers = offer(gradient, params, seen)
+            updates, state = update(grads, state, params, offers)
             return (optax.apply_updates(params, updates), state), every(params)
 
         params = jax.tree.map(jnp.asarray, params)
@@ -270,15 +277,26 @@ def _scan(
     return run
 
 
-def _valued(loss_fn: LossFn, grad: GradTransform) -> Callable[[Batch, Params], Array]:
-    """L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
+def _offered(
+    loss_fn: LossFn, grad: GradTransform
+) -> Callable[[Callable[..., Params], Params, Batch], Offers]:
+    """What the inner loop has for optimizers that ask for more than the gradient."""
+    # L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
+    scaled = grad(lambda scale, params, seen: scale * loss_fn(params, seen))
 
-    It is computed where an optimizer asks for it.
-    """
-    scaled = grad(lambda scale, seen: scale * loss_fn(*seen))
+    def offer(gradient: Callable[..., Params], params: Params, seen: Batch) -> Offers:
+        loss = jax.eval_shape(loss_fn, params, seen)
 
-    def value(batch: Batch, params: Params) -> Array:
-        dtype = jax.eval_shape(loss_fn, params, batch).dtype
-        return scaled(jnp.ones((), dtype), (params, batch))
+        def value(params: Params) -> Array:
+            return scaled(jnp.ones((), loss.dtype), params, seen)
 
-    return value
+        functions = {
+            "value_fn": value,
+            "grad_fn": lambda params, *step: gradient(params, seen),
+            # Differentiated by the optimizer itself, for the Hessian.
+            "obj_fn": lambda params: loss_fn(params, seen),
+        }
+        functions = {name: opaque(function) for name, function in functions.items()}
+        return Offers(loss, lambda: value(params), functions)
+
+    return offer

@@ -14,6 +14,7 @@ import optax
 from metajax._constant import completed, learnt
 from metajax._iterating import opened, position_of
 from metajax._tracing import check_sampler
+from metajax._updates import handed
 from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.estimate import written_bytes
@@ -185,7 +186,8 @@ def train_step(
 
     Args:
       learner: the learner, or a schedule of them.
-      optimizer: the outer optimizer u.
+      optimizer: the outer optimizer u, any of optax that asks for no more than the
+        gradient, the parameters and the loss (`value`).
       tasks_per_chunk: see `meta_gradient`.
       devices: see `meta_gradient`.
 
@@ -194,7 +196,8 @@ def train_step(
       learner's, averaged over the tasks, with the outer `loss` and `gradient_norm`.
 
     Raises:
-      InputError: if `tasks_per_chunk` or `devices` is below 1.
+      InputError: if `tasks_per_chunk` or `devices` is below 1; from `step`, if
+        `optimizer` asks for more.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -210,7 +213,8 @@ def train_step(
     def step(state: TrainState, episodes: Episode | Drawn):
         (loss, metrics), grads = gradient(state.meta, episodes, state.step)
         part = learnt(state.meta)
-        updates, opt_state = optimizer.update(grads, state.opt_state, part)
+        offers = {"value": loss, "grad": grads}
+        updates, opt_state = handed(optimizer, (grads, state.opt_state, part), offers)
         meta = completed(optax.apply_updates(part, updates), state.meta)
         norm = optax.tree.norm(grads)
         metrics = {**metrics, "loss": loss, "gradient_norm": norm}
@@ -543,7 +547,6 @@ def _not_finite(state: TrainState, metrics: Mapping[str, np.ndarray]) -> NonFini
     bad = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
     return NonFiniteError(
         f"meta-step {step + 1} is not finite ({bad}); the state after step {step} is "
-        "kept; lower the inner or the outer rate, or clip the outer gradient (inside, "
-        "use metajax.adam, not optax.adam)",
+        "kept; lower the inner or the outer rate, or clip the outer gradient",
         state,
     )
