@@ -21,8 +21,11 @@ from metajax.gradients import exact as exact
 from metajax.gradients import first_order as first_order
 from metajax.gradients import mixed as mixed
 from metajax.gradients import reverse as reverse
+from metajax.inner import InnerSegment as InnerSegment
+from metajax.inner import InnerState as InnerState
 from metajax.inner import adam as adam
 from metajax.inner import inner_loop as inner_loop
+from metajax.inner import inner_segment as inner_segment
 from metajax.inner import inner_trajectory as inner_trajectory
 from metajax.inner import mini_batches as mini_batches
 from metajax.learners import anil as anil

@@ -1,7 +1,7 @@
 """The inner loop: optimization on one batch, differentiable in all it depends on."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,12 +86,12 @@ def inner_loop(
 
     Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, section 2.2.
     """
-    loss_fn, view = _of_learnt(loss_fn), _of_step(view)
     run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: None)
 
     def adapt(params: Params, batch: Batch) -> Params:
-        rest = unlearnt(params)
-        return completed(run(learnt(params), (rest, batch))[0], rest)
+        rest, numbers = unlearnt(params), jnp.arange(steps)
+        (last, _), _ = run(_start(optimizer, params), numbers, rest, batch)
+        return completed(last, rest)
 
     return adapt
 
@@ -126,18 +126,100 @@ def inner_trajectory(
     >>> inner_trajectory(loss, optax.sgd(0.1), steps=2)(0.0, batch).tolist()
     [0.0, 1.5, 2.25]
     """
-    loss_fn, view = _of_learnt(loss_fn), _of_step(view)
     run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: params)
 
     def trajectory(params: Params, batch: Batch) -> Params:
         rest = unlearnt(params)
-        last, before = run(learnt(params), (rest, batch))
+        numbers = jnp.arange(steps)
+        (last, _), before = run(_start(optimizer, params), numbers, rest, batch)
         each = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), before, last)
         return completed(
             each, jax.tree.map(lambda x: jnp.stack([x] * (steps + 1)), rest)
         )
 
     return trajectory
+
+
+class InnerState(NamedTuple):
+    """All that an inner loop carries from one step to the next.
+
+    Attributes:
+      params: the parameters θ_k.
+      opt_state: the inner optimizer's state s_k.
+      step: k, the number of steps taken, `int32[]`.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    step: Array
+
+
+class InnerSegment(NamedTuple):
+    """Some steps of an inner loop, which may go on from others.
+
+    Attributes:
+      init: `init(params) -> InnerState`, before the first step.
+      run: `run(state, batch) -> InnerState`, after `steps` more.
+    """
+
+    init: Callable[[Params], InnerState]
+    run: Callable[[InnerState, Batch], InnerState]
+
+
+def inner_segment(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    grad: GradTransform = exact,
+    view: View = whole,
+) -> InnerSegment:
+    """`inner_loop` that hands on the optimizer's state: one segment of a longer loop.
+
+    Segments one after the other are the inner loop of all their steps, on one batch or
+    on a new one each. With `jax.lax.stop_gradient(state)` between them, the derivative
+    is that of truncated backpropagation, and costs what one segment does.
+
+    Args:
+      loss_fn: see `inner_loop`.
+      optimizer: see `inner_loop`.
+      steps: see `inner_loop`; of one segment.
+      grad: see `inner_loop`.
+      view: see `inner_loop`; its k goes on from segment to segment.
+
+    Returns:
+      An `InnerSegment`.
+
+    Raises:
+      InputError: see `inner_loop`.
+
+    >>> def loss(w, batch):
+    ...     return jnp.mean((w * batch.inputs - batch.targets) ** 2)
+    >>> batch = Batch(jnp.array([1.0, 2.0]), jnp.array([3.0, 6.0]))
+    >>> segment = inner_segment(loss, optax.sgd(0.1, momentum=0.9), steps=1)
+    >>> state = segment.init(0.0)
+    >>> for _ in range(2):
+    ...     state = segment.run(jax.lax.stop_gradient(state), batch)
+    >>> print(f"{state.params:.2f} after {state.step} steps")
+    3.60 after 2 steps
+
+    Source: Metz et al., "Understanding and Correcting Pathologies in the Training of
+    Learned Optimizers", ICML 2019, for what truncation costs.
+    """
+    run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: None)
+
+    def init(params: Params) -> InnerState:
+        first, state = _start(optimizer, params)
+        rest = unlearnt(params)
+        return InnerState(completed(first, rest), state, jnp.zeros((), jnp.int32))
+
+    def go_on(state: InnerState, batch: Batch) -> InnerState:
+        rest, carried = unlearnt(state.params), (learnt(state.params), state.opt_state)
+        numbers = state.step + jnp.arange(steps, dtype=state.step.dtype)
+        (last, opt_state), _ = run(carried, numbers, rest, batch)
+        return InnerState(completed(last, rest), opt_state, state.step + steps)
+
+    return InnerSegment(init, go_on)
 
 
 def mini_batches(size: int) -> View:
@@ -240,6 +322,12 @@ def _of_step(view: View) -> View:
     return seen
 
 
+def _start(optimizer: optax.GradientTransformation, params: Params) -> tuple:
+    """What is learnt of the parameters, and the optimizer's state."""
+    part = jax.tree.map(jnp.asarray, learnt(params))
+    return part, optimizer.init(part)
+
+
 def _scan(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -248,31 +336,29 @@ def _scan(
     view: View,
     *,
     every: Callable[[Params], Params | None],
-) -> Callable[[Params, Any], tuple[Params, Params]]:
-    length = check_count("steps", steps, least=0)
+) -> Callable[[tuple, Array, Params, Batch], tuple[tuple, Params]]:
+    """`run((params, state), numbers, rest, batch)`, of the numbers of the steps."""
+    check_count("steps", steps, least=0)
     if not hasattr(optimizer, "update"):
         raise InputError(
             f"optimizer must be an optax optimizer, got {type(optimizer).__name__}; "
             "metajax.learned_maml takes one that is meta-learned"
         )
     stored = grad if isinstance(grad, Stored) else recomputed(grad)
+    loss_fn, view = _of_learnt(loss_fn), _of_step(view)
     gradient, offer = grad(loss_fn), _offered(loss_fn, grad)
     update = served(optimizer)
 
-    def run(params: Params, batch: Batch):
+    def run(carried: tuple, numbers: Array, rest: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
-            seen = view(batch, k)
+            seen = view((rest, batch), k)
             grads = gradient(params, seen)
             offers = offer(gradient, params, seen)
             updates, state = update(grads, state, params, offers)
             return (optax.apply_updates(params, updates), state), every(params)
 
-        params = jax.tree.map(jnp.asarray, params)
-        (last, _), trace = jax.lax.scan(
-            stored.remat(step), (params, optimizer.init(params)), jnp.arange(length)
-        )
-        return last, trace
+        return jax.lax.scan(stored.remat(step), carried, numbers)
 
     return run
 

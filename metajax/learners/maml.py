@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import optax
 
 from metajax.gradients import exact, first_order
-from metajax.inner import View, whole
+from metajax.inner import LossFn, View, whole
 from metajax.learners.choice import Chosen, everything
 from metajax.learners.problem import (
     Problem,
@@ -25,6 +25,7 @@ def maml(
     steps: int,
     *,
     adapts: Chosen = everything,
+    inner_loss: LossFn | None = None,
     grad: GradTransform = exact,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
@@ -38,13 +39,17 @@ def maml(
 
     Args:
       model: the network; its parameters are the meta-parameters.
-      loss: `loss(outputs, targets) -> scalar`, inner and outer.
+      loss: `loss(outputs, targets) -> scalar`, of the query set, and of the support
+        set unless there is an `inner_loss`.
       optimizer: the inner optimizer, with its rate α: any of optax whose update needs
         no more than the gradient and the parameters.
       steps: the number of inner steps; evaluation may take more than training did.
       adapts: which parameters the inner loop adapts, by their paths as
         `jax.tree_util.keystr` writes them: all by default. The others are learnt
         outside alone, and no step stores them.
+      inner_loss: `inner_loss(params, batch) -> scalar`, what adaptation descends
+        instead, of all parameters and the support set: self-supervised, learnt, or an
+        equation's residual.
       grad: how the inner gradient is differentiated, and what of each step is stored
         for it; see `metajax.inner_loop`.
       view: what each inner step sees of the support set; all by default.
@@ -72,7 +77,8 @@ def maml(
     Source: Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
     Networks", ICML 2017, algorithm 2.
     """
-    value = of(model, loss)
+    of_outputs = of(model, loss)
+    value = of_outputs if inner_loss is None else inner_loss
 
     def pose(meta: Params, support: Batch) -> Problem:
         return of_part(Problem(value, optimizer, meta, support), adapts)
@@ -89,6 +95,7 @@ def fomaml(
     steps: int,
     *,
     adapts: Chosen = everything,
+    inner_loss: LossFn | None = None,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
@@ -102,6 +109,7 @@ def fomaml(
       optimizer: see `maml`.
       steps: see `maml`.
       adapts: see `maml`.
+      inner_loss: see `maml`.
       view: see `maml`.
       metrics: see `maml`.
 
@@ -123,6 +131,7 @@ def fomaml(
         optimizer,
         steps,
         adapts=adapts,
+        inner_loss=inner_loss,
         grad=first_order,
         view=view,
         metrics=metrics,
