@@ -1,6 +1,6 @@
 """Which rules of differentiation a traced function holds, found by looking at it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
 
@@ -18,8 +18,9 @@ from jax.extend.core import (
     primitives,
 )
 
+from metajax.errors import InputError
 from metajax.ops import bilinear
-from metajax.types import Array
+from metajax.types import Array, PyTree
 
 # Their derivative is whatever somebody wrote (a `custom_vjp`, what solves a linear
 # system), differs between devices (collectives), or is none (reads of a reference).
@@ -49,6 +50,32 @@ def _primitives_of(*modules: ModuleType) -> set[Primitive]:
 
 _KNOWN = _primitives_of(primitives, jax.lax) | set(bilinear.PRIMITIVES)
 _KNOWN -= {getattr(primitives, name, None) for name in _UNKNOWN}
+
+
+def check_known_rules(
+    name: str, instead: str, loss: Callable[..., Array], *args: PyTree
+) -> None:
+    """Checks that second derivatives of a loss are symmetric, for what rests on it.
+
+    Args:
+      name: of what does.
+      instead: what takes any loss.
+      loss: of `args`.
+      *args: arguments of the loss.
+
+    Raises:
+      InputError: if a derivative in it is not known.
+    """
+    if rule := unknown_rule(jax.make_jaxpr(loss)(*args).jaxpr):
+        raise refusal(name, instead, rule)
+
+
+def refusal(name: str, instead: str, rule: str) -> InputError:
+    """The error of what needs a loss without such a rule."""
+    return InputError(
+        f"{name} needs a loss whose derivatives are all JAX's own, got a {rule}; "
+        f"take {instead}"
+    )
 
 
 def unknown_rule(jaxpr: Jaxpr) -> str | None:

@@ -13,12 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from metajax._rules import unknown_rule
-from metajax.errors import InputError
+from metajax._closures import traced_inputs
+from metajax._rules import refusal
 from metajax.types import Array, Params, PyTree
 
 
@@ -73,12 +71,10 @@ def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
     """
 
     def gradient(params: Params, *args: PyTree) -> Params:
-        closed, inputs, unknown = _closed(fun, params, args)
+        closed, inputs, unknown = traced_inputs(fun, params, args)
         if unknown is not None:
-            raise InputError(
-                "grad=mixed needs a loss whose derivatives are all JAX's own, got a "
-                f"{unknown}; take exact or reverse, which differentiate any loss"
-            )
+            instead = "exact or reverse, which differentiate any loss"
+            raise refusal("grad=mixed", instead, unknown)
         return _mixed(closed, params, inputs)
 
     return gradient
@@ -112,46 +108,12 @@ def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
     """
 
     def gradient(params: Params, *args: PyTree) -> Params:
-        closed, inputs, unknown = _closed(fun, params, args)
+        closed, inputs, unknown = traced_inputs(fun, params, args)
         if unknown is not None:
             return reverse(fun)(params, *args)
         return _mixed(closed, params, inputs)
 
     return gradient
-
-
-def _closed(
-    fun: Callable[..., Array], params: Params, args: tuple
-) -> tuple[Callable[[Params, list], Array], list, str | None]:
-    """`fun(params, *args)` as a function of the parameters and of all that is traced.
-
-    As `jax.closure_convert`, which keeps all it has ever traced in a cache of thousands
-    that nothing frees, not even the end of `fun`, and takes up floats alone.
-
-    Returns:
-      The function; the values of an outer transformation in `args` and in what `fun`
-      closes over; and an operation whose derivative is not known, if there is one.
-    """
-    leaves, treedef = jax.tree.flatten(args)
-    own = [x for x in leaves if isinstance(x, Tracer)]
-
-    def of_own(params: Params, own: list) -> Array:
-        now = iter(own)
-        # What has a value keeps it, for a loss that looks at its labels.
-        merged = [next(now) if isinstance(x, Tracer) else x for x in leaves]
-        return fun(params, *jax.tree.unflatten(treedef, merged))
-
-    traced = jax.make_jaxpr(of_own)(params, own)
-    free = [isinstance(x, Tracer) for x in traced.consts]
-
-    def closed(params: Params, inputs: list) -> Array:
-        lifted = iter(inputs[len(own) :])
-        consts = [next(lifted) if f else x for f, x in zip(free, traced.consts)]
-        run = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))
-        return run(*jax.tree.leaves(params), *inputs[: len(own)])[0]
-
-    lifted = [x for f, x in zip(free, traced.consts) if f]
-    return closed, [*own, *lifted], unknown_rule(traced.jaxpr)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -1,13 +1,16 @@
 """Implicit MAML: the gradient of where adaptation ends, not of the way there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
-from metajax._constant import completed, learnt, unlearnt
+from metajax._closures import traced_inputs
+from metajax._constant import completed, learnt
+from metajax._rules import refusal
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import View, whole
@@ -63,7 +66,8 @@ def imaml(
 
     Raises:
       InputError: if `strength` is not above 0, `damping` is below, or a number of steps
-        is out of range.
+        is out of range; from `adapt`, if the loss holds a derivative that is not JAX's
+        own, of which H need not be symmetric.
 
     >>> import metajax as mj
     >>> learner = imaml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=16, strength=2.0)
@@ -88,41 +92,45 @@ def imaml(
 
     descend, visited = solver(pose, steps, grad=first_order, view=view)
 
-    def stationarity(params: Params, meta: Params, support: Batch, rest: Params):
-        """The gradient that is zero at φ*."""
-        value = pose(completed(meta, rest), support).loss
-        return jax.grad(lambda p: value(completed(p, rest), support))(params)
+    def solve(hessian: Callable[[Params], Params], v: Params) -> Params:
+        def damped(x: Params) -> Params:
+            return jax.tree.map(lambda y, z: y + damping * z, hessian(x), x)
 
-    def of_learnt(meta: Params, support: Batch, rest: Params) -> Params:
-        return learnt(descend(completed(meta, rest), support))
+        return cg(damped, v, tol=tolerance, maxiter=cg_steps)[0]
 
-    def forward(meta: Params, support: Batch, rest: Params):
-        found = of_learnt(meta, support, rest)
-        return found, (found, meta, support, rest)
+    def implicit(meta: Params, support: Batch) -> Params:
+        def loss(part: Params, meta: Params, support: Batch) -> Array:
+            return pose(meta, support).loss(completed(part, meta), support)
 
-    def backward(residuals: tuple, cotangent: Params):
-        found, meta, support, rest = residuals
-        _, hessian = jax.linearize(
-            lambda p: stationarity(p, meta, support, rest), found
-        )
+        args = meta, support
+        closed, inputs, unknown = traced_inputs(loss, learnt(meta), args)
+        if unknown is not None:
+            raise refusal("imaml", "metajax.maml", unknown)
+        found = jax.lax.stop_gradient(learnt(descend(*jax.lax.stop_gradient(args))))
+        return completed(_at_minimum((closed, solve), found, inputs), meta)
 
-        def damped(v: Params) -> Params:
-            return jax.tree.map(lambda x, y: x + damping * y, hessian(v), v)
-
-        solved, _ = cg(damped, cotangent, tol=tolerance, maxiter=cg_steps)
-        _, transpose = jax.vjp(
-            lambda meta, support: stationarity(found, meta, support, rest),
-            meta,
-            support,
-        )
-        return *transpose(jax.tree.map(jnp.negative, solved)), None
-
-    implicit = jax.custom_vjp(of_learnt)
-    implicit.defvjp(forward, backward)
-
-    def descended(meta: Params, support: Batch) -> Params:
-        return completed(implicit(learnt(meta), support, unlearnt(meta)), meta)
-
-    adapt, trajectory = settling(model, descended, visited)
+    adapt, trajectory = settling(model, implicit, visited)
     outer = query_loss(adapt, model.forward, loss, metrics)
     return Learner(model.init, adapt, model.predict, outer, trajectory)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _at_minimum(problem: tuple[Callable, Callable], found: Params, inputs: list):
+    """`found`, with the derivative that φ* has with respect to the loss's inputs."""
+    return found
+
+
+def _forward(problem: tuple[Callable, Callable], found: Params, inputs: list):
+    return found, (found, inputs)
+
+
+def _backward(problem: tuple[Callable, Callable], residuals: tuple, cotangent: Params):
+    (loss, solve), (found, inputs) = problem, residuals
+    slope = jax.grad(loss)  # which is zero at φ*
+    _, hessian = jax.linearize(lambda params: slope(params, inputs), found)
+    _, transpose = jax.vjp(partial(slope, found), inputs)
+    back = jax.tree.map(jnp.negative, solve(hessian, cotangent))
+    return jax.tree.map(jnp.zeros_like, found), *transpose(back)
+
+
+_at_minimum.defvjp(_forward, _backward)

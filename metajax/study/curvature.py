@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from metajax._rules import check_known_rules
 from metajax.errors import InputError
 from metajax.study.lanczos import Tridiagonal, lanczos, quadrature
 from metajax.study.named import Named
@@ -83,7 +84,8 @@ def spectrum(
       `Spectrum`, on the host.
 
     Raises:
-      InputError: if `episodes` is not a meta-batch, or a number is out of range.
+      InputError: if `episodes` is not a meta-batch, a number is out of range, or the
+        loss holds a derivative that is not JAX's own, and so may have no Hessian.
 
     >>> import optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
@@ -117,12 +119,14 @@ def spectrum(
         def there(adapted: PyTree, probe_key: Array) -> Tridiagonal:
             flat, unravel = ravel_pytree(adapted)
 
-            def gradient(x: Array) -> Array:
-                f = lambda x: value(unravel(x), episode.support)  # noqa: E731
-                return jax.grad(f)(x)
+            def support_loss(x: Array) -> Array:
+                return value(unravel(x), episode.support)
+
+            check_known_rules("spectrum", "another loss", support_loss, flat)
 
             def product(v: Array) -> Array:
-                return moves * jax.jvp(gradient, (flat,), (moves * v,))[1]
+                slope = jax.grad(support_loss)
+                return moves * jax.jvp(slope, (flat,), (moves * v,))[1]
 
             start = jax.random.rademacher(probe_key, flat.shape, flat.dtype)
             return lanczos(product, moves * start, products)
