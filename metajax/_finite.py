@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.extend.core import primitives as p
 
+from metajax._jaxprs import scan_parts
 from metajax.types import Array
 
 Evaluate = Callable[..., list[Array]]
@@ -116,7 +117,7 @@ def _evaluate(closed: ClosedJaxpr, *args: Array) -> list[Array]:
         if places:
             results = [_held(eqn, places, operands)]
         elif inside:
-            call = CALLS[eqn.primitive](eqn.params, list(map(finite, _bodies(eqn))))
+            call = CALLS[eqn.primitive](eqn, list(map(finite, _bodies(eqn))))
             results = call(*operands)
         else:
             once, outs = list(dict.fromkeys(free)), list(eqn.outvars)
@@ -154,22 +155,23 @@ def _is_natural(x: Array) -> Array:
     return (jnp.real(x) >= 0) & (jnp.round(jnp.real(x)) == x)
 
 
-def _jit(params: dict[str, Any], bodies: list[Evaluate]) -> Evaluate:
+def _jit(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
     return bodies[0]
 
 
-def _remat(params: dict[str, Any], bodies: list[Evaluate]) -> Evaluate:
-    policy, cse = params["policy"], params["prevent_cse"]
+def _remat(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
+    policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
     return jax.checkpoint(bodies[0], policy=policy, prevent_cse=cse)
 
 
-def _cond(params: dict[str, Any], bodies: list[Evaluate]) -> Evaluate:
+def _cond(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
     return lambda index, *operands: jax.lax.switch(index, bodies, *operands)
 
 
-def _scan(params: dict[str, Any], bodies: list[Evaluate]) -> Evaluate:
-    split, end = params["num_consts"], params["num_consts"] + params["num_carry"]
-    how = {name: params[name] for name in ("length", "reverse", "unroll")}
+def _scan(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
+    split, carried = scan_parts(eqn)
+    end = split + carried
+    how = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
 
     def run(*operands: Array) -> list[Array]:
         def step(carry: list[Array], x: list[Array]):

@@ -1,6 +1,6 @@
 """What a sampler's program depends on: its key, and nothing drawn outside of JAX."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from metajax._iterating import Opened, leaves_of
+from metajax._jaxprs import inputs_read
 from metajax.errors import InputError
 from metajax.sampling import InTwoParts, Whole
 from metajax.types import Array, Sampler, check_episodes
@@ -47,7 +48,7 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
     inner: Any = episodes
     while isinstance(inner, InTwoParts | Whole) and "episodes" in vars(inner):
         inner = vars(inner)["episodes"]
-    if not (any(_dependent(traced.jaxpr, [True])) and uses_key(inner, tasks)):
+    if not (any(inputs_read(traced.jaxpr)) and uses_key(inner, tasks)):
         raise InputError(
             "a sampler must draw its episodes by its key, got one that does not use "
             f"it, and so would give one meta-batch for ever; {INSTEAD} "
@@ -63,7 +64,7 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
 
 def uses_key(episodes: Sampler, tasks: int) -> bool:
     """Whether anything in a sampler's episodes depends on its key."""
-    return any(_dependent(_trace(episodes, tasks).jaxpr, [True]))
+    return any(inputs_read(_trace(episodes, tasks).jaxpr))
 
 
 def _trace(episodes: Sampler, tasks: int) -> ClosedJaxpr:
@@ -79,41 +80,6 @@ def _trace(episodes: Sampler, tasks: int) -> ClosedJaxpr:
             "a sampler is called inside jit, where its key has no value yet, got "
             f"{type(error).__name__} from it; {INSTEAD}"
         ) from error
-
-
-def _dependent(jaxpr: Any, marked: Sequence[bool]) -> list[bool]:
-    """Which outputs depend on the marked inputs."""
-    known = {x for x, mark in zip(jaxpr.invars, marked, strict=True) if mark}
-
-    def marks(atoms: Sequence[Any]) -> list[bool]:
-        return [not isinstance(x, Literal) and x in known for x in atoms]
-
-    for equation in jaxpr.eqns:
-        if any(inputs := marks(equation.invars)):
-            outputs = zip(equation.outvars, _through(equation, inputs), strict=True)
-            known.update(x for x, mark in outputs if mark)
-    return marks(jaxpr.outvars)
-
-
-def _through(equation: Any, marked: list[bool]) -> list[bool]:
-    """Which outputs of an equation depend on its marked inputs, or may."""
-    params = equation.params
-    inner = next(
-        (params[x] for x in ("jaxpr", "call_jaxpr", "fun_jaxpr") if x in params), None
-    )
-    inner = getattr(inner, "jaxpr", inner)
-    numbers = len(equation.invars), len(equation.outvars)
-    if inner is None or (len(inner.invars), len(inner.outvars)) != numbers:
-        return [True] * numbers[1]
-    # Of a scan, what is carried goes round until nothing is added.
-    first = params.get("num_consts", 0)
-    last = first + params.get("num_carry", 0)
-    while True:
-        found = _dependent(inner, marked)
-        carried = [a or b for a, b in zip(marked[first:last], found)]
-        if carried == marked[first:last]:
-            return found
-        marked = [*marked[:first], *carried, *marked[last:]]
 
 
 def _constants(closed: ClosedJaxpr) -> list[Any]:

@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
+from metajax._jaxprs import scan_parts
 from metajax.estimate import equations
 from tests.helpers import INNER, KEY, relative, sine_episode
 
@@ -54,7 +55,7 @@ def stacked(**settings):
     gradient = jax.grad(lambda m: learner.loss(m, episode)[0])
     every = [each for each, _ in equations(gradient, model.init(KEY))]
     scans = [each for each in every if each.primitive.name == "scan"]
-    return {str(v.aval) for e in scans for v in e.outvars[e.params["num_carry"] :]}
+    return {str(v.aval) for e in scans for v in e.outvars[scan_parts(e)[1] :]}
 
 
 def test_what_is_stored():

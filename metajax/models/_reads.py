@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr
 
+from metajax._jaxprs import bodies_of, inputs_read
 from metajax.types import PyTree
 
 
@@ -40,7 +41,7 @@ def look(call: Callable[..., tuple[PyTree, PyTree]], *args: PyTree) -> Looked:
     closed, (outputs, after) = jax.make_jaxpr(call, return_shape=True)(*args)
     jaxpr, count = closed.jaxpr, len(jax.tree.leaves(outputs))
     wanted = [i < count for i in range(len(jaxpr.outvars))]
-    read = jax.tree.unflatten(jax.tree.structure(args), _read(jaxpr, wanted))
+    read = jax.tree.unflatten(jax.tree.structure(args), inputs_read(jaxpr, wanted))
     paths = [path for path, _ in jax.tree.leaves_with_path(after)]
     left = dict(zip(paths, jaxpr.outvars[count:]))
     before = jax.tree.leaves_with_path(args[0])
@@ -70,58 +71,12 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jax.numpy.shape(x), dtype)
 
 
-def _read(jaxpr: Jaxpr, wanted: list[bool]) -> list[bool]:
-    """Which inputs the wanted outputs depend on."""
-    live = {v for v, want in zip(jaxpr.outvars, wanted) if want and _is_var(v)}
-    for equation in reversed(jaxpr.eqns):
-        outs = [v in live for v in equation.outvars]
-        if any(outs):
-            ins = zip(equation.invars, _read_by(equation, outs))
-            live.update(v for v, read in ins if read and _is_var(v))
-    return [v in live for v in jaxpr.invars]
-
-
-def _read_by(equation: Any, outs: list[bool]) -> list[bool]:
-    """Which inputs of an equation those outputs depend on."""
-    bodies, first = _bodies(equation), int(equation.primitive.name == "cond")
-    if not bodies:
-        return [True] * len(equation.invars)
-    while True:
-        each = [_read(body, outs) for body in bodies]
-        ins = [True] * first + [any(read) for read in zip(*each)]
-        if (again := _carried(equation, ins, outs)) == outs:
-            return ins
-        outs = again
-
-
-def _carried(equation: Any, ins: list[bool], outs: list[bool]) -> list[bool]:
-    """The outputs of a scan's body that are read where it is run again."""
-    if equation.primitive.name != "scan":
-        return outs
-    start, carry = equation.params["num_consts"], equation.params["num_carry"]
-    again = ins[start : start + carry] + [False] * (len(outs) - carry)
-    return [a or b for a, b in zip(again, outs)]
-
-
-def _bodies(equation: Any) -> list[Jaxpr]:
-    """What an equation runs, where its inputs and outputs are those of the equation."""
-    name = equation.primitive.name
-    found = [
-        value.jaxpr if isinstance(value, ClosedJaxpr) else value
-        for value in jax.tree.leaves(equation.params)
-        if isinstance(value, Jaxpr | ClosedJaxpr)
-    ]
-    ins, outs = len(equation.invars) - int(name == "cond"), len(equation.outvars)
-    fits = all(len(x.invars) == ins and len(x.outvars) == outs for x in found)
-    return found if fits and name != "while" else []
-
-
 def _origin(jaxpr: Jaxpr, var: Any) -> Any:
     """The variable that one is handed on from, through calls."""
     for equation in jaxpr.eqns:
         if var not in equation.outvars or not _hands_on(equation):
             continue
-        (body,) = _bodies(equation)
+        (body,) = bodies_of(equation)
         inner = _origin(body, body.outvars[equation.outvars.index(var)])
         if inner in body.invars:
             return _origin(jaxpr, equation.invars[body.invars.index(inner)])
@@ -129,8 +84,4 @@ def _origin(jaxpr: Jaxpr, var: Any) -> Any:
 
 
 def _hands_on(equation: Any) -> bool:
-    return len(_bodies(equation)) == 1 and equation.primitive.name != "scan"
-
-
-def _is_var(v: Any) -> bool:
-    return not isinstance(v, Literal)
+    return len(bodies_of(equation)) == 1 and equation.primitive.name != "scan"

@@ -1,0 +1,93 @@
+"""Jaxprs: what their outputs depend on, and the parts of a scan.
+
+Of the public face of JAX alone, and so of any of its versions.
+"""
+
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+
+def inputs_read(jaxpr: Jaxpr, wanted: list[bool] | None = None) -> list[bool]:
+    """Which inputs of a jaxpr its outputs depend on, or may.
+
+    Args:
+      jaxpr: a traced function.
+      wanted: which outputs; all by default.
+
+    Returns:
+      A bool for each input.
+
+    >>> traced = jax.make_jaxpr(lambda x, y: (x * 2, y))(1.0, 2.0)
+    >>> inputs_read(traced.jaxpr, [True, False])
+    [True, False]
+    """
+    wanted = [True] * len(jaxpr.outvars) if wanted is None else wanted
+    live = {v for v, want in zip(jaxpr.outvars, wanted) if want and _is_var(v)}
+    for equation in reversed(jaxpr.eqns):
+        outs = [v in live for v in equation.outvars]
+        if any(outs):
+            ins = zip(equation.invars, _read_by(equation, outs))
+            live.update(v for v, read in ins if read and _is_var(v))
+    return [v in live for v in jaxpr.invars]
+
+
+def _read_by(equation: Any, outs: list[bool]) -> list[bool]:
+    """Which inputs of an equation those outputs depend on."""
+    bodies, first = bodies_of(equation), int(equation.primitive.name == "cond")
+    if not bodies:
+        return [True] * len(equation.invars)
+    while True:
+        each = [inputs_read(body, outs) for body in bodies]
+        ins = [True] * first + [any(read) for read in zip(*each)]
+        if (again := _carried(equation, ins, outs)) == outs:
+            return ins
+        outs = again
+
+
+def _carried(equation: Any, ins: list[bool], outs: list[bool]) -> list[bool]:
+    """The outputs of a scan's body that are read where it is run again."""
+    if equation.primitive.name != "scan":
+        return outs
+    start, carry = scan_parts(equation)
+    again = ins[start : start + carry] + [False] * (len(outs) - carry)
+    return [a or b for a, b in zip(again, outs)]
+
+
+def bodies_of(equation: Any) -> list[Jaxpr]:
+    """What an equation runs, where its inputs and outputs are those of the equation."""
+    name = equation.primitive.name
+    found = [
+        value.jaxpr if isinstance(value, ClosedJaxpr) else value
+        for value in jax.tree.leaves(equation.params)
+        if isinstance(value, Jaxpr | ClosedJaxpr)
+    ]
+    ins, outs = len(equation.invars) - int(name == "cond"), len(equation.outvars)
+    fits = all(len(x.invars) == ins and len(x.outvars) == outs for x in found)
+    return found if fits and name != "while" else []
+
+
+def scan_parts(equation: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many are carried.
+
+    What is scanned over, or stacked, has one axis more outside than in the body.
+
+    >>> def f(c, x, xs):
+    ...     return jax.lax.scan(lambda x, y: (c * x + y, x), x, xs)
+    >>> scan_parts(jax.make_jaxpr(f)(2.0, 1.0, jax.numpy.ones(3)).jaxpr.eqns[-1])
+    (1, 1)
+    """
+    body = equation.params["jaxpr"]
+    body = getattr(body, "jaxpr", body)
+
+    def same(outside: list, inside: list) -> int:
+        pairs = zip(outside, inside, strict=True)
+        return sum(x.aval.ndim == y.aval.ndim for x, y in pairs)
+
+    carried = same(equation.outvars, body.outvars)
+    return same(equation.invars, body.invars) - carried, carried
+
+
+def _is_var(v: Any) -> bool:
+    return not isinstance(v, Literal)
