@@ -41,8 +41,7 @@ def maml(
       model: the network; its parameters are the meta-parameters.
       loss: `loss(outputs, targets) -> scalar`, of the query set, and of the support
         set unless there is an `inner_loss`.
-      optimizer: the inner optimizer, with its rate α: any of optax whose update needs
-        no more than the gradient and the parameters.
+      optimizer: the inner optimizer, with its rate α; see `metajax.inner_loop`.
       steps: the number of inner steps; evaluation may take more than training did.
       adapts: which parameters the inner loop adapts, by their paths as
         `jax.tree_util.keystr` writes them: all by default. The others are learnt
