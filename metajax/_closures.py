@@ -37,7 +37,11 @@ def traced_inputs(
         merged = [next(now) if isinstance(x, Tracer) else x for x in leaves]
         return fun(params, *jax.tree.unflatten(treedef, merged))
 
-    traced = jax.make_jaxpr(of_own)(params, own)
+    traced, shape = jax.make_jaxpr(of_own, return_shape=True)(params, own)
+    if getattr(shape, "shape", None) != ():
+        raise TypeError(
+            f"the gradient is of a scalar, got a function that returns {shape}"
+        )
     free = [isinstance(x, Tracer) for x in traced.consts]
 
     def closed(params: Params, inputs: list) -> Array:

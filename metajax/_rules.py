@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,6 @@ from jax.extend.core import (
     Jaxpr,
     JaxprEqn,
     Literal,
-    Primitive,
     jaxpr_as_fun,
     jaxprs_in_params,
     primitives,
@@ -22,34 +20,30 @@ from metajax.errors import InputError
 from metajax.ops import bilinear
 from metajax.types import Array, PyTree
 
-# Their derivative is whatever somebody wrote (a `custom_vjp`, what solves a linear
-# system), differs between devices (collectives), or is none (reads of a reference).
-_UNKNOWN = (
-    "custom_jvp_call_p",
-    "custom_vjp_call_p",
-    "custom_lin_p",
-    "linear_solve_p",
-    "psum_p",
-    "pmax_p",
-    "pmin_p",
-    "ppermute_p",
-    "all_gather_p",
-    "all_to_all_p",
-    "ragged_all_to_all_p",
-    "get_p",
-    "swap_p",
-)
+# Operations whose second derivatives are symmetric. Others may have none such: what
+# holds somebody's rule (a `custom_vjp`, a linear solve), what reads half of a matrix
+# and is differentiated as if it read all (`cholesky`, `eigh`), collectives, references.
+_ORDINARY = """
+abs acos acosh add add_jaxvals asin asinh atan atan2 atanh bitcast_convert_type
+broadcast_in_dim cbrt ceil clamp closed_call complex concatenate cond conj
+conv_general_dilated convert_element_type copy cos cosh cumlogsumexp cummax cummin
+cumprod cumsum device_put digamma div dot_general dynamic_slice dynamic_update_slice erf
+erf_inv erfc exp exp2 expm1 fft floor gather imag integer_pow iota jit lgamma log log1p
+logistic max min mul name neg optimization_barrier pad pow real reduce_max reduce_min
+reduce_precision reduce_prod reduce_sum reduce_window_max reduce_window_min
+reduce_window_sum rem remat reshape rev round rsqrt scan scatter scatter_add scatter_max
+scatter_min scatter_mul scatter_sub select_and_gather_add select_and_scatter_add
+select_n sharding_constraint sign sin sinh slice sort split sqrt square squeeze stack
+stop_gradient sub tan tanh tile top_k transpose unstack while
+""".split()
+_KNOWN = {
+    getattr(module, f"{name}_p")
+    for name in _ORDINARY
+    for module in (primitives, jax.lax)
+    if hasattr(module, f"{name}_p")
+} | set(bilinear.PRIMITIVES)
 # A `custom_jvp` is trusted that differentiates as the function of JAX of its name does.
 _TRUSTED = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "logaddexp": jnp.logaddexp}
-
-
-def _primitives_of(*modules: ModuleType) -> set[Primitive]:
-    values = [value for module in modules for value in vars(module).values()]
-    return {value for value in values if isinstance(value, Primitive)}
-
-
-_KNOWN = _primitives_of(primitives, jax.lax) | set(bilinear.PRIMITIVES)
-_KNOWN -= {getattr(primitives, name, None) for name in _UNKNOWN}
 
 
 def check_known_rules(

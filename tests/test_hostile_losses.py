@@ -83,6 +83,19 @@ def solved(w, x, solve):
     return solve(gram, x.T @ jnp.tanh(x @ w["a"]))
 
 
+def half_read(w, x):
+    """A factor of the lower half of a matrix that is not symmetric."""
+    lower = jnp.outer(w["a"], jnp.tanh(x[0])) + 3 * jnp.eye(3)
+    factor = jax.scipy.linalg.cho_factor(lower, lower=True)
+    return jax.scipy.linalg.cho_solve(factor, x.T) * w["c"]
+
+
+def half_read_vectors(w, x):
+    lower = jnp.outer(w["a"], x[0]) + jnp.diag(jnp.arange(3.0))
+    values, vectors = jnp.linalg.eigh(lower, symmetrize_input=False)
+    return values + vectors**2 * w["c"]
+
+
 def few_steps(a, b):
     return cg(lambda v: a @ v, b, maxiter=2)[0]
 
@@ -150,6 +163,8 @@ LOSSES = {
     "JAX's relu, another jvp": of(leaky),
     "root": of(root),
     "solve": lambda w, x: solved(w, x, jnp.linalg.solve),
+    "cholesky of a half": half_read,
+    "eigh of a half": half_read_vectors,
     "few steps of cg": lambda w, x: solved(w, x, few_steps),
     "ode": path,
     "stop_gradient": lambda w, x: (
