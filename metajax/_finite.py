@@ -31,22 +31,26 @@ def opaque(fun: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(metajax_loss)
 
 
-def finite(closed: ClosedJaxpr) -> Evaluate:
-    """The function of a jaxpr, with derivatives that take 0 times infinity for 0.
+def finite(closed: ClosedJaxpr, wild: bool = False) -> Evaluate:
+    """The function of a jaxpr, whose derivatives at the poles of its parts are 0.
 
-      f(x) = √x, 1/x, log x, ...:    f'(x) = 0 wherever it would be infinite or NaN
+      f(x) = √x, 1/x, log x, ...:    f'(0) = 0
 
     Its values are the same, and so are all other derivatives, of any order and in
-    either mode. A jaxpr without such a primitive is evaluated as it is, and so are the
-    functions that have a rule of their own (`jax.custom_jvp`, `jax.custom_vjp`).
+    either mode; one that overflows stays infinite, and does so later than JAX's. A
+    jaxpr without such a primitive is evaluated as it is, and so are the functions that
+    have a rule of their own (`jax.custom_jvp`, `jax.custom_vjp`).
 
     Args:
       closed: what `jax.make_jaxpr` returns.
+      wild: whether its arguments may be infinite or NaN where they do not count.
 
     Returns:
       A function of the flat arguments of `closed` that returns its flat results.
     """
-    return partial(_evaluate, closed) if _is_singular(closed) else jaxpr_as_fun(closed)
+    if wild or _is_singular(closed):
+        return partial(_evaluate, closed, wild)
+    return jaxpr_as_fun(closed)
 
 
 def obstacle(closed: ClosedJaxpr) -> str | None:
@@ -73,21 +77,23 @@ def _is_inexact(x: Any) -> bool:
 
 def _is_singular(closed: ClosedJaxpr) -> bool:
     return any(
-        _places(eqn, set()) or any(map(_is_singular, _bodies(eqn)))
+        _has_pole(eqn, set()) or any(map(_is_singular, _bodies(eqn)))
         for eqn in closed.jaxpr.eqns
     )
 
 
-def _places(eqn: Any, wild: set[Any]) -> list[int]:
-    """The operands in which an equation may have an infinite derivative."""
+def _has_pole(eqn: Any, wild: set[Any]) -> bool:
+    """Whether the derivative of an equation may be infinite or NaN somewhere."""
     if not _is_inexact(eqn.outvars[0]):
-        return []
-    free = [i for i, x in enumerate(eqn.invars) if not isinstance(x, Literal)]
-    if eqn.primitive in NONLINEAR and any(eqn.invars[i] in wild for i in free):
-        return free if len(free) == len(eqn.invars) else []
-    place = SINGULAR.get(eqn.primitive)
-    polynomial = eqn.primitive is p.integer_pow_p and eqn.params["y"] >= 0
-    return [place] if place in free and not polynomial else []
+        return False
+    free = [not isinstance(x, Literal) for x in eqn.invars]
+    if eqn.primitive in NONLINEAR and any(
+        x in wild for x, f in zip(eqn.invars, free) if f
+    ):
+        return all(free)
+    if eqn.primitive is p.integer_pow_p and eqn.params["y"] >= 0:
+        return False
+    return eqn.primitive in POLES and free[POLES[eqn.primitive][0]]
 
 
 def _bodies(eqn: Any) -> list[ClosedJaxpr]:
@@ -100,55 +106,116 @@ def _bodies(eqn: Any) -> list[ClosedJaxpr]:
     return [body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, [])]
 
 
-def _evaluate(closed: ClosedJaxpr, *args: Array) -> list[Array]:
+def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args]))
-    wild = set()  # what may be infinite or NaN where it is not selected
+    # What may be infinite or NaN where it is not selected.
+    wild = set(jaxpr.invars if all_wild else ())
 
     def read(x: Any) -> Any:
         return x.val if isinstance(x, Literal) else values[x]
 
     for eqn in jaxpr.eqns:
         operands = list(map(read, eqn.invars))
-        places, inside = _places(eqn, wild), any(map(_is_singular, _bodies(eqn)))
+        has_pole, bodies = _has_pole(eqn, wild), _bodies(eqn)
         free = [x for x in eqn.invars if not isinstance(x, Literal)]
-        if places or inside or not wild.isdisjoint(free):
+        is_wild = not wild.isdisjoint(free)
+        inside = bool(bodies) and (is_wild or any(map(_is_singular, bodies)))
+        if has_pole or inside or is_wild:
             wild.update(eqn.outvars)
-        if places:
-            results = [_held(eqn, places, operands)]
+        if has_pole:
+            results = [_held(eqn, operands)]
         elif inside:
-            call = CALLS[eqn.primitive](eqn, list(map(finite, _bodies(eqn))))
-            results = call(*operands)
+            # What a scan carries comes round.
+            again = is_wild or eqn.primitive is p.scan_p
+            functions = [finite(body, again) for body in bodies]
+            results = CALLS[eqn.primitive](eqn, functions)(*operands)
         else:
-            once, outs = list(dict.fromkeys(free)), list(eqn.outvars)
-            alone = jaxpr.replace(constvars=[], invars=once, outvars=outs, eqns=[eqn])
+            once, outvars = list(dict.fromkeys(free)), list(eqn.outvars)
+            alone = jaxpr.replace(
+                constvars=[], invars=once, outvars=outvars, eqns=[eqn]
+            )
             results = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, once))
         values.update(zip(eqn.outvars, results))
     return [read(x) for x in jaxpr.outvars]
 
 
-def _held(eqn: Any, places: list[int], operands: list[Any]) -> Array:
-    """A primitive, held constant where its derivative is infinite."""
+def _held(eqn: Any, operands: list[Any]) -> Array:
+    """A primitive, held constant at its poles and where an operand is not finite."""
 
     def bind(values: list[Any]) -> Array:
         return eqn.primitive.bind(*values, **eqn.params)
 
     fixed = [jax.lax.stop_gradient(jnp.asarray(x)) for x in operands]
-
-    def slope(i: int) -> Array:
-        along = lambda x: bind([*fixed[:i], x, *fixed[i + 1 :]])  # noqa: E731
-        return jax.jvp(along, (fixed[i],), (jnp.ones_like(fixed[i]),))[1]
-
-    infinite = reduce(jnp.logical_or, [~jnp.isfinite(slope(i)) for i in places])
-    if eqn.primitive is p.pow_p:
-        # Only a later derivative than the first may be infinite, as that of x^1.5 is.
-        infinite |= (fixed[0] == 0) & ~_is_natural(fixed[1])
+    free = [
+        i
+        for i, x in enumerate(eqn.invars)
+        if not isinstance(x, Literal) and _is_inexact(x)
+    ]
+    at_pole = reduce(jnp.logical_or, [~jnp.isfinite(fixed[i]) for i in free])
+    if eqn.primitive in POLES:
+        at_pole |= _is_pole(eqn, fixed)
     # Each primitive is smooth at 0.5, in all its operands.
     safe = [
-        jnp.where(infinite, 0.5, x) if i in places else x
-        for i, x in enumerate(operands)
+        jnp.where(at_pole, 0.5, x) if i in free else x for i, x in enumerate(operands)
     ]
-    return jnp.where(infinite, bind(fixed), bind(safe))
+    return jnp.where(at_pole, bind(fixed), _factor_by_factor(eqn, bind)(*safe))
+
+
+def _factor_by_factor(eqn: Any, bind: Callable[[list[Any]], Array]) -> Callable:
+    """A primitive whose derivative is taken factor by factor.
+
+    JAX multiplies a tangent by the slope, which overflows where no factor of it does:
+    1e45 at the 1e-30 that keeps a root from its pole, and NaN of a tangent of 0.
+    """
+    rule, exponent = FACTORS.get(eqn.primitive), eqn.invars[-1]
+    if (
+        rule is _power_of
+        and _is_inexact(exponent)
+        and not isinstance(exponent, Literal)
+    ):
+        rule = None
+    if rule is None:
+        return lambda *values: bind(list(values))
+    function = jax.custom_jvp(lambda *values: bind(list(values)))
+
+    @function.defjvp
+    def derivative(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+        out = function(*primals)
+        return out, rule(out, primals, tangents, eqn.params)
+
+    return function
+
+
+def _root(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    return tangents[0] * 0.5 / out
+
+
+def _reciprocal_root(out: Array, primals: tuple, tangents: tuple, params: dict):
+    return tangents[0] * -0.5 * out / primals[0]
+
+
+def _quotient(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    return tangents[0] / primals[1] - tangents[1] / primals[1] * out
+
+
+def _power(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    return tangents[0] * params["y"] * out / primals[0]
+
+
+def _power_of(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    """Of a constant exponent."""
+    exponent = jnp.asarray(primals[1]).astype(out.dtype)
+    return tangents[0] * exponent * out / primals[0]
+
+
+def _is_pole(eqn: Any, operands: list[Array]) -> Array:
+    place, pole = POLES[eqn.primitive]
+    x = operands[place]
+    if eqn.primitive is p.pow_p:
+        # Only a later derivative than the first may be infinite, as that of x^1.5 is.
+        return (x == 0) & ~_is_natural(operands[1])
+    return (jnp.abs(x) if pole == 1 else x) == pole
 
 
 def _is_natural(x: Array) -> Array:
@@ -197,12 +264,20 @@ OBSTACLES = {p.while_p: SEARCH} | {
     primitive: DECOMPOSITION.format(primitive.name)
     for primitive in (p.svd_p, p.eigh_p, p.eig_p, p.schur_p, p.qr_p)
 }
-# The operand in which each may have an infinite derivative.
-SINGULAR = {
-    **dict.fromkeys((p.sqrt_p, p.rsqrt_p, p.cbrt_p, p.log_p, p.log1p_p), 0),
-    **dict.fromkeys((p.asin_p, p.acos_p, p.atanh_p, p.erf_inv_p), 0),
-    **dict.fromkeys((p.integer_pow_p, p.pow_p), 0),
-    p.div_p: 1,
+# The operand in which the derivative of each is infinite, and where; 1 is -1 too.
+POLES = {
+    **dict.fromkeys((p.sqrt_p, p.rsqrt_p, p.cbrt_p, p.log_p), (0, 0)),
+    **dict.fromkeys((p.integer_pow_p, p.pow_p), (0, 0)),
+    **dict.fromkeys((p.asin_p, p.acos_p, p.atanh_p, p.erf_inv_p), (0, 1)),
+    p.log1p_p: (0, -1),
+    p.div_p: (1, 0),
+}
+FACTORS = {
+    p.sqrt_p: _root,
+    p.rsqrt_p: _reciprocal_root,
+    p.div_p: _quotient,
+    p.integer_pow_p: _power,
+    p.pow_p: _power_of,
 }
 # These have one where an operand is infinite or NaN itself.
 NONLINEAR = {p.mul_p, p.integer_pow_p, p.square_p, p.abs_p, p.exp_p, p.expm1_p}

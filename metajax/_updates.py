@@ -12,11 +12,11 @@ from metajax._finite import finite, obstacle
 from metajax.errors import InputError
 from metajax.types import Array, Params
 
-# Keywords of optax, tried in this order: `chain` hands each of them to every part, and
-# of its parts a line search takes no more than the first three, `sam` only its own.
+# Keywords of optax, tried in this order where any is accepted: `chain` hands each of
+# them to every part, of which some take no more than they know.
 KEYWORDS = (
-    ("value", "grad", "value_fn"),
     ("value", "grad", "value_fn", "grad_fn", "obj_fn"),
+    ("value", "grad", "value_fn"),
     ("grad_fn",),
     (),
 )
@@ -60,13 +60,25 @@ def served(
         trace = jax.make_jaxpr(given, return_shape=True)
         closed, shape = trace(grads, state, params, offers.loss)
         _check_form(optimizer, (params, state), shape)
-        if why := obstacle(closed):
-            raise _refusal(optimizer, why)
         told = offers.value() if _is_used(closed.jaxpr, closed.jaxpr.invars[-1]) else 0
-        leaves = finite(closed)(*jax.tree.leaves((grads, state, params)), told)
+        run = finite(closed)
+        if why := obstacle(closed):
+            run = _not_differentiable(run, _refusal(optimizer, why))
+        leaves = run(*jax.tree.leaves((grads, state, params)), told)
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
     return update
+
+
+def _not_differentiable(run: Callable[..., Any], error: InputError) -> Callable:
+    """A function whose derivative is an error: of an optimizer that needs none."""
+    held = jax.custom_jvp(run)
+
+    @held.defjvp
+    def refuse(primals: tuple, tangents: tuple):
+        raise error
+
+    return held
 
 
 def _is_used(jaxpr: Any, x: Any) -> bool:
@@ -90,14 +102,17 @@ def handed(
     Raises:
       InputError: if the optimizer raises an error with any of `KEYWORDS`.
     """
-    taken, first = _taken(optimizer) & set(keywords), None
-    for names in dict.fromkeys(tuple(n for n in ns if n in taken) for ns in KEYWORDS):
+    first = None
+    for names in _attempts(optimizer, set(keywords)):
         try:
             return optimizer.update(*args, **{name: keywords[name] for name in names})
         except InputError:
             raise
-        except Exception as error:  # of any kind: it is not our code
+        except TypeError as error:  # as Python's of a keyword that is not known
             first = first or error
+        except Exception as error:  # of any kind: it is not our code
+            first = error
+            break
     raise _refusal(
         optimizer,
         f"its update raises {type(first).__name__}: {' '.join(str(first).split())}; it "
@@ -105,14 +120,21 @@ def handed(
     ) from first
 
 
-def _taken(optimizer: optax.GradientTransformation) -> set[str]:
-    """The keywords that an optimizer may accept."""
-    parameters, every = inspect.signature(optimizer.update).parameters, set(KEYWORDS[1])
+def _attempts(
+    optimizer: optax.GradientTransformation, offered: set[str]
+) -> list[tuple[str, ...]]:
+    """What to hand to an optimizer: the keywords it names, or as many as it takes."""
+    parameters = inspect.signature(optimizer.update).parameters
     plain = isinstance(optimizer, optax.GradientTransformation) and not isinstance(
         optimizer, optax.GradientTransformationExtraArgs
     )
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return every if any_keyword and not plain else every & set(parameters)
+    if plain or not any_keyword:
+        return [
+            tuple(name for name in KEYWORDS[0] if name in offered & set(parameters))
+        ]
+    tries = [tuple(n for n in names if n in offered) for names in KEYWORDS]
+    return list(dict.fromkeys(tries))
 
 
 def _check_form(optimizer: optax.GradientTransformation, given: Any, back: Any) -> None:

@@ -56,11 +56,12 @@ def inner_loop(
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
       optimizer: any optimizer of optax that can be differentiated. It is handed those
-        of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that its update accepts:
-        this step's loss, its gradient, and both as functions of the parameters;
-        `obj_fn` is the loss for optimizers that differentiate it themselves. Where a
-        derivative of the update is infinite (for many, at a gradient of exactly zero),
-        0 times infinity is taken for 0.
+        of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that its update names, or
+        as many as it takes if it takes any: this step's loss, its gradient, and both as
+        functions of the parameters; `obj_fn` is the loss for optimizers that
+        differentiate it themselves. Where a part of the update has a pole (a square
+        root at 0, say, which many have at a gradient of exactly zero), the derivative
+        of that part is taken for 0.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`; inside `kept` or `offloaded`, something else of each step is
@@ -73,9 +74,9 @@ def inner_loop(
 
     Raises:
       InputError: if `steps` is not a whole number of at least 0; from `adapt`, as it is
-        traced, if `optimizer` asks for more (gradients of each example), changes the
-        structure of its state, or cannot be differentiated (a line search, a singular
-        value decomposition).
+        traced, if `optimizer` asks for more (gradients of each example) or changes the
+        structure of its state; from the derivative, if `optimizer` has none (a line
+        search, a singular value decomposition).
 
     >>> def loss(w, batch):
     ...     return jnp.mean((w * batch.inputs - batch.targets) ** 2)

@@ -76,3 +76,35 @@ def test_what_has_no_derivative():
     assert "line search" in obstacle(jax.make_jaxpr(jax.jit(search))(0.0))
     assert "svd" in obstacle(jax.make_jaxpr(jnp.linalg.svd)(jnp.eye(2)))
     assert obstacle(jax.make_jaxpr(search)(0)) is None
+
+
+def test_the_numerator_keeps_its_derivative_near_a_pole():
+    near = jnp.float32(1e-20)
+    slope = jax.grad(replayed(lambda x: jnp.sum(x / near)))(jnp.float32(2.0))
+    np.testing.assert_allclose(slope, 1e20, rtol=1e-6)
+    both = jax.grad(replayed(lambda z: z[0] / z[1]))(
+        jnp.array([2.0, 1e-20], jnp.float32)
+    )
+    np.testing.assert_allclose(both, [1e20, -np.inf], rtol=1e-6)
+
+
+def test_a_slope_that_overflows_does_not_make_nan_of_zero():
+    f = replayed(lambda g: g * lax.rsqrt(g * g + jnp.float32(1e-30)))
+    assert jax.grad(f)(jnp.float32(0.0)) == np.float32(1e15)
+    near = jax.grad(f)(jnp.float32(3e-15))
+    np.testing.assert_allclose(near, 1e15 / 10**1.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("call", ["jit", "cond", "remat"])
+def test_what_is_not_selected_may_reach_into_a_call(float64, call):
+    def scaled(root, g):
+        product = lambda r, g: r * g  # noqa: E731
+        if call == "cond":
+            return jax.lax.cond(g > -9, product, lambda r, g: g, root, g)
+        return {"jit": jax.jit, "remat": jax.checkpoint}[call](product)(root, g)
+
+    def f(g):
+        n = g * g
+        return jnp.where(n > 0, scaled(jax.lax.rsqrt(n), g), g)
+
+    assert jax.grad(replayed(f))(0.0) == 1

@@ -11,7 +11,7 @@ from optax import contrib
 
 import metajax as mj
 from metajax.types import Batch
-from tests.helpers import KEY, relative
+from tests.helpers import KEY, relative, sine_episode
 
 pytestmark = [
     pytest.mark.usefixtures("relaxed", "float64"),
@@ -254,8 +254,9 @@ def test_each_is_right_and_finite(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_each_other_is_refused_by_name(name):
     adapt = mj.inner_loop(ordinary, build(name), 2)
+    value = lambda *given: size(adapt(*given))  # noqa: E731
     with pytest.raises(mj.InputError, match=REFUSED[name]):
-        jax.eval_shape(adapt, *setting(ordinary))
+        jax.eval_shape(jax.grad(value), *setting(ordinary))
 
 
 CLIPS = {
@@ -330,13 +331,71 @@ def test_what_is_handed_is_what_is_accepted():
         return updates, state
 
     init = lambda params: ()  # noqa: E731
+
+    def named(updates, state, params=None, *, value=None, obj_fn=None, grad_fn=None):
+        seen["named"] = value, obj_fn, grad_fn
+        return updates, state
+
     for optimizer in (
         optax.GradientTransformation(init, plain),
         optax.GradientTransformationExtraArgs(init, any_keyword),
+        optax.GradientTransformationExtraArgs(init, named),
     ):
         mj.inner_loop(lambda w, batch: w**2, optimizer, 1)(2.0, ())
-    assert seen["any"] == ["grad", "value", "value_fn"]
+    assert seen["any"] == ["grad", "grad_fn", "obj_fn", "value", "value_fn"]
     assert seen["plain"].shape == ()
+    assert all(given is not None for given in seen["named"])
+
+
+def test_an_error_of_its_own_is_not_hidden_by_another_try():
+    def update(updates, state, params=None, **keywords):
+        if "value" in keywords:
+            raise ValueError("my own")
+        return updates, state
+
+    optimizer = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    with pytest.raises(mj.InputError, match="ValueError: my own"):
+        mj.inner_loop(lambda w, batch: w**2, optimizer, 1)(2.0, ())
+
+
+def test_one_without_a_derivative_serves_where_none_is_taken(relaxed):
+    model = mj.mlp(hidden=(2,), dtype=jnp.float64)
+    learner = mj.reptile(model, mj.mse, optax.lbfgs(), steps=1)
+    episode = sine_episode(KEY, jnp.float64)
+    meta = learner.init(jax.random.key(1))
+    slopes = jax.grad(lambda m: learner.loss(m, episode)[0])(meta)
+    moved = jax.tree.map(jnp.subtract, meta, learner.adapt(meta, episode.support))
+    for slope, way in zip(jax.tree.leaves(slopes), jax.tree.leaves(moved)):
+        np.testing.assert_allclose(slope, way, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "optimizer, dtype, start",
+    [
+        (optax.adam(0.1), jnp.float16, 2.5),
+        (optax.adabelief(0.1), jnp.float16, 2.5),
+        (optax.scale_by_factored_rms(), jnp.float32, 1e-13),
+        (optax.adafactor(0.1), jnp.float32, 1e-13),
+    ],
+)
+def test_what_overflows_is_left_as_it_is(relaxed, optimizer, dtype, start):
+    """Only a pole is held: a wrong finite number would be worse than infinity."""
+    loss = lambda w, batch: 0.5 * jnp.sum(w**2)  # noqa: E731
+    params = jnp.full(2, start, dtype)
+
+    def plain(w):
+        state = optimizer.init(w)
+        for _ in range(2):
+            updates, state = optimizer.update(jax.grad(loss)(w, ()), state, w)
+            w = optax.apply_updates(w, updates)
+        return jnp.sum(w)
+
+    ours = jax.grad(lambda w: jnp.sum(mj.inner_loop(loss, optimizer, 2)(w, ())))
+    np.testing.assert_allclose(
+        np.asarray(ours(params), float),
+        np.asarray(jax.grad(plain)(params), float),
+        rtol=2e-2,
+    )
 
 
 def test_refuses_a_keyword_that_it_has_not():

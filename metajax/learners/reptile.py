@@ -75,7 +75,8 @@ def reptile(
     measure = measured(model.forward, loss, metrics)
 
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
-        adapted = jax.lax.stop_gradient(descend(meta, episode.support))
+        still = jax.lax.stop_gradient((meta, episode.support))
+        adapted = jax.lax.stop_gradient(descend(*still))
         values = measure(
             model.settle(adapted, values_of(episode.support.inputs)), episode.query
         )

@@ -31,7 +31,7 @@ from metajax.data.images import ImageStore
 from metajax.data.listing import list_images
 from metajax.losses import check_labels
 from metajax.parallel import check_chunk
-from metajax.types import Batch, Episode, check_episodes
+from metajax.types import Batch, Episode, Padded, check_episodes
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 from tests.fuzz.runs import METHODS
