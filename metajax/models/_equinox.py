@@ -115,7 +115,9 @@ def _example(build: Callable[[Array], Any]) -> Any:
     """A module as it is built, checked."""
     module = build(jax.random.key(0))
     _check_stateless(module)
-    check_statics(module, build(jax.random.key(1)), _is_array)
+    other = build(jax.random.key(1))
+    mend = "jnp.asarray(...), or metajax.Constant(...)"
+    check_statics(module, other, _is_array, mend=mend)
     return module
 
 

@@ -32,14 +32,15 @@ def from_linen(
     mode, which normalises by the current batch) is dropped.
 
     A module that draws random numbers, as `nn.Dropout` does, needs inputs with keys in
-    training; see `metajax.data.keyed`.
+    training; see `metajax.data.keyed`. So does one that draws where `self.has_rng` is
+    true: every stream that it looks up is given in training, and none in predictions.
 
     Args:
       module: a `flax.linen.Module` called as `module(inputs)`.
       inputs: an example batch, to shape the parameters.
       training: further arguments of the call in training, by name: `{"train": True}`.
       predicting: those in predictions; by default the same. A module that draws random
-        numbers needs them: `{"train": False}`.
+        numbers there all the same needs them: `{"train": False}`.
 
     Returns:
       A `Model`; its parameters are those of the module, or `{"params": ...,

@@ -56,7 +56,9 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
 
     example = build(nnx.Rngs(jax.random.key(0)))
     _check_running(example)
-    check_statics(example, build(nnx.Rngs(jax.random.key(1))), _is_drawn)
+    other = build(nnx.Rngs(jax.random.key(1)))
+    mend = "an nnx.Param, or jnp.asarray(...)"
+    check_statics(example, other, _is_drawn, mend=mend)
     _, streams, statistics, others = _states(example)
 
     def init(key: Array) -> Params:

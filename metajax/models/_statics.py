@@ -14,13 +14,16 @@ from metajax.models._passes import is_key
 PLAIN = (int, float, complex, str, bytes, set, frozenset, types.CodeType)
 
 
-def check_statics(one: Any, other: Any, is_drawn: Callable[[Any], bool]) -> None:
+def check_statics(
+    one: Any, other: Any, is_drawn: Callable[[Any], bool], *, mend: str
+) -> None:
     """Checks that two modules, built of two keys, differ in drawn arrays alone.
 
     Args:
       one: a module.
       other: the same, built of another key.
       is_drawn: `is_drawn(value) -> bool`, whether `init` draws an attribute.
+      mend: what to hold instead.
 
     Raises:
       InputError: if they differ in anything else, which `init` would never draw.
@@ -37,8 +40,8 @@ def check_statics(one: Any, other: Any, is_drawn: Callable[[Any], bool]) -> None
         if not _alike(a, b) or parts.keys() != others.keys():
             raise InputError(
                 f"module{place} ({type(a).__name__}) comes out another for another "
-                "key, and init draws arrays only; hold it as an array attribute of the "
-                "module: jnp.asarray(...), or metajax.Constant(...) if it is not learnt"
+                f"key, and init draws arrays only; hold it as an attribute that is "
+                f"{mend} if it is not learnt"
             )
         held = [(place + k, parts[k], others[k], fixed) for k in parts]
         pending += reversed(held)
