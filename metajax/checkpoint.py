@@ -101,8 +101,9 @@ class Checkpoints:
           The state, on the default device.
 
         Raises:
-          InputError: if a checkpoint is of another structure, if none of those that
-            are there is whole, or if `like` has leaves that cannot be saved.
+          InputError: if the newest whole one is of another model or optimizer, if
+            none of those that are there is whole, or if `like` has leaves that cannot
+            be saved.
         """
         for path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -114,21 +115,19 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 state = self._read(step, like)
-            except (PermissionError, MemoryError):
-                raise
+            except (PermissionError, MemoryError, InputError):
+                raise  # of another model: whole, and not ours to pass over
             except Exception as error:  # orbax raises many kinds for a damaged file
                 failed[step] = error
             else:
                 self._pass_over(failed)
                 return jax.tree.map(jnp.asarray, state)
-        for error in failed.values():
-            if isinstance(error, InputError):  # and none before it is of this model
-                raise error
         self._damaged.update(failed)
         if failed:
+            oldest = failed[min(failed)]
             raise InputError(
                 f"no checkpoint in {self._directory} can be read "
-                f"({_first_line(error)}); move the folder away to begin anew"
+                f"({_first_line(oldest)}); move the folder away to begin anew"
             )
         return None
 

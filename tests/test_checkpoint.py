@@ -180,6 +180,20 @@ def test_refuses_another_model(tmp_path):
     assert checkpoints.steps() == [1]
 
 
+def test_refuses_a_newest_of_another_model(tmp_path):
+    """It is whole: the one before it is not taken in its place, and nothing moves."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    other = mj.maml(mj.mlp(hidden=(9,)), mj.mse, optax.sgd(0.01), 1)
+    theirs = mj.init_state(other, optax.adam(1e-3), KEY)
+    checkpoints.save(state_at(1))
+    checkpoints.save(theirs._replace(step=jnp.asarray(2, theirs.step.dtype)))
+    with pytest.raises(mj.InputError, match="2 is a checkpoint of another model"):
+        checkpoints.restore(state_at(0))
+    checkpoints.save(state_at(3))
+    assert checkpoints.steps() == [1, 2, 3]
+    assert not list(tmp_path.glob("*-damaged"))
+
+
 # Orbax may leave a callback of a failed write to a loop that it has closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_leaves_the_checkpoint_before(small_disk):

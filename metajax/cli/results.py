@@ -20,13 +20,14 @@ from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import Config, Evaluating
 from metajax.cli.record import Examples, examples
 from metajax.cli.tasks import Split, Task
-from metajax.evaluation import Evaluation, evaluate, report
+from metajax.evaluation import Evaluation, Score, evaluate, report
 from metajax.files import write_whole
 from metajax.reporting import finite
 from metajax.types import PyTree
 
 Kept = Literal["last", "best"]
 OWN = "evaluation"
+MODES = "transductive", "inductive"
 HASH = "sha256"
 
 
@@ -168,16 +169,23 @@ def _as_written(text: Path, plain: Path, step: int) -> str | None:
     """The text of a result, if both its files are those that were written."""
     told, found = text.read_text("utf-8"), json.loads(plain.read_bytes())
     if HASH not in found and "meta_step" not in found["protocol"]:
-        return told  # an earlier version's has neither
+        return told if _has_scores(told, found) else None  # an earlier version's
     whole = found.pop(HASH, None) == _hash(told, found)
     return told if whole and found["protocol"].get("meta_step") == step else None
+
+
+def _has_scores(told: str, found: dict[str, Any]) -> bool:
+    """Whether a result without a hash has what one is of: scores, each with a line."""
+    scores = [found[mode][name] for mode in MODES for name in Score._fields]
+    lines, lengths = len(told.splitlines()), set(map(len, scores))
+    return len(lengths) == 1 and 0 < min(lengths) < lines
 
 
 def _write(directory: Path, name: str, found: Evaluation) -> None:
     """Writes a result, its text first: one that has the other is whole."""
     told = report(found) + "\n"
     plain: dict[str, Any] = {"protocol": dict(found.protocol)}
-    for mode in ("transductive", "inductive"):
+    for mode in MODES:
         score = getattr(found, mode)
         plain[mode] = {name: x.tolist() for name, x in score._asdict().items()}
     plain = finite(plain)

@@ -19,6 +19,7 @@ from metajax.models._passes import (
     is_key,
 )
 from metajax.models._reads import once_per_shape
+from metajax.models._statics import check_statics
 from metajax.models.precision import exact_by_default
 from metajax.types import Array, Model, Params, PyTree
 
@@ -49,8 +50,9 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
       A `Model`.
 
     Raises:
-      InputError: if the module keeps a state (`eqx.nn.BatchNorm`), or a PRNG key; where
-        it is first called, if it draws random numbers in predictions.
+      InputError: if the module keeps a state (`eqx.nn.BatchNorm`), or a PRNG key, or
+        holds what follows from the key of `build` and is no array, as a Python float;
+        where it is first called, if it draws random numbers in predictions.
 
     >>> import equinox as eqx, jax.numpy as jnp
     >>> model = from_equinox(lambda key: eqx.nn.Linear(2, 3, key=key))
@@ -59,8 +61,7 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
     """
     import equinox as eqx
 
-    example = build(jax.random.key(0))
-    _check_stateless(example)
+    example = _example(build)
     template, static = eqx.partition(example, _is_array, is_leaf=is_constant)
     asked = _parameters(example).get("key")
     # Keys that nothing draws of, for a module that will have some.
@@ -108,6 +109,16 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         return predicting((), params, unread(x), x)[0]
 
     return drawing_model(init, draws, train, predict)
+
+
+def _example(build: Callable[[Array], Any]) -> Any:
+    """A module as it is built, checked."""
+    module = build(jax.random.key(0))
+    _check_stateless(module)
+    other = build(jax.random.key(1))
+    mend = "jnp.asarray(...), or metajax.Constant(...)"
+    check_statics(module, other, _is_array, mend=mend)
+    return module
 
 
 def _mapped(module: Any, keys: Array | None, x: PyTree) -> PyTree:

@@ -1,7 +1,7 @@
 """Flax Linen's modules as `Model`s."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,8 @@ from metajax.errors import InputError
 from metajax.models._passes import Call, Passes, drawing_model, examine
 from metajax.types import Array, Model, Params, PyTree
 
+Run = Callable[[dict[str, Array]], Any]  # of random streams, by name
+_TRACED_ANEW = jax.make_user_context()  # nn.jit calls nothing that it knows
 NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
@@ -30,14 +32,15 @@ def from_linen(
     mode, which normalises by the current batch) is dropped.
 
     A module that draws random numbers, as `nn.Dropout` does, needs inputs with keys in
-    training; see `metajax.data.keyed`.
+    training; see `metajax.data.keyed`. So does one that draws where `self.has_rng` is
+    true: every stream that it looks up is given in training, and none in predictions.
 
     Args:
       module: a `flax.linen.Module` called as `module(inputs)`.
       inputs: an example batch, to shape the parameters.
       training: further arguments of the call in training, by name: `{"train": True}`.
       predicting: those in predictions; by default the same. A module that draws random
-        numbers needs them: `{"train": False}`.
+        numbers there all the same needs them: `{"train": False}`.
 
     Returns:
       A `Model`; its parameters are those of the module, or `{"params": ...,
@@ -71,16 +74,17 @@ def from_linen(
         return state, params
 
     spare = variables(jax.random.key(0))  # for what nothing reads
-    calls = [_call(module, each, *spare, inputs) for each in (training, settings)]
+    args = (*spare, jax.random.key(0), inputs)
     passes = Passes(
-        *calls,
+        _call(module, training, _looked_up, args),
+        _call(module, settings, _needed, args),
         layer=lambda path: _layer(classes, path),
         running=lambda path: path[0].key == "batch_stats",
         mend='say how it is called: training={"train": True}, predicting={"train": '
-        "False}, by the names of its own arguments",
+        "False}, by the names of its own arguments, or let it draw only where "
+        "self.has_rng(...)",
     )
-    args = (*spare, jax.random.key(0), inputs)
-    with _noting_classes(classes):
+    with _noting(lambda each: _note_class(each, classes)):
         draws, read = examine(passes, *args)
     if not draws and settings is not training:
         _check_same(passes, args)
@@ -109,34 +113,39 @@ def from_linen(
 
 
 def _call(
-    module: Any, settings: Mapping[str, Any], state: PyTree, params: Params, x: PyTree
+    module: Any, settings: Mapping[str, Any], choose: Callable[[Run], list[str]], args
 ) -> Call:
-    """The module as a function of all it depends on, by an example of each."""
+    """The module as a function of all it depends on, by an example of each.
+
+    Its random streams are those of `choose(run)`.
+    """
+    state, params, _, x = args
 
     def run(rngs: dict[str, Array], state: PyTree, params: Params, x: PyTree):
         variables = {"params": params, **state}
         return module.apply(variables, x, rngs=rngs, mutable=[*state], **settings)
 
-    streams = _streams(lambda rngs: jax.eval_shape(run, rngs, state, params, x))
+    # A function of its own each time: JAX would not trace a known one again.
+    streams = choose(
+        lambda rngs: jax.eval_shape(lambda rngs: run(rngs, state, params, x), rngs)
+    )
 
     def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
-        names = streams if key is None else {"dropout": 0, **streams}
-
         def own(number: int) -> Array:
             # Where no key is given, nothing is drawn of what is asked for.
             return jax.random.fold_in(jax.random.key(0) if key is None else key, number)
 
-        rngs = {name: own(number) for name, number in names.items()}
+        rngs = {name: own(number) for number, name in enumerate(streams, 1)}
         return run(rngs, state, params, x)
 
     return call
 
 
-def _streams(run: Callable[[dict[str, Array]], Any]) -> dict[str, int]:
-    """The random streams that a module asks for, numbered from 1."""
+def _needed(run: Run, given: Iterable[str] = ()) -> list[str]:
+    """Some random streams, and those that a module cannot do without."""
     from flax.errors import InvalidRngError
 
-    names: dict[str, int] = {}
+    names = list(given)
     while True:
         try:
             run({name: jax.random.key(0) for name in names})
@@ -144,9 +153,39 @@ def _streams(run: Callable[[dict[str, Array]], Any]) -> dict[str, int]:
             asked = re.search('PRNG for "([^"]+)"', str(error))
             if asked is None or asked[1] in names:
                 raise
-            names[asked[1]] = len(names) + 1
+            names.append(asked[1])
         else:
             return names
+
+
+def _looked_up(run: Run) -> list[str]:
+    """The random streams that a module needs, or draws of where it has them.
+
+    Not "params" for a look: a module that has it takes the call for its `init`.
+    """
+    names, looked = [], {}
+    while True:  # what is behind one stream may look for another
+        with (
+            _TRACED_ANEW(object()),
+            _noting(lambda module: _note_streams(module, looked)),
+        ):
+            names = _needed(run, names)
+        more = [name for name in looked if name not in [*names, "params"]]
+        if not more:
+            return names
+        names += more
+
+
+def _note_streams(module: Any, names: dict[str, None]) -> None:
+    """Lets a module's scope note the names of the streams that it is asked for."""
+
+    class Streams(dict):
+        def __contains__(self, name: Any) -> bool:
+            names[name] = None
+            return super().__contains__(name)
+
+    if module.scope is not None:
+        module.scope.rngs = Streams(module.scope.rngs)
 
 
 def _check_same(passes: Passes, args: tuple) -> None:
@@ -163,16 +202,20 @@ def _check_same(passes: Passes, args: tuple) -> None:
 
 
 @contextmanager
-def _noting_classes(classes: dict[tuple[str, ...], str]) -> Iterator[None]:
-    """Notes the class of each module that is called, by its path."""
+def _noting(note: Callable[[Any], None]) -> Iterator[None]:
+    """Calls `note(module)` before each call of a module."""
     import flax.linen as nn
 
-    def note(call: Callable, args: tuple, settings: dict, context: Any) -> Any:
-        classes[context.module.path] = type(context.module).__name__
-        return call(*args, **settings)
+    def call(method: Callable, args: tuple, settings: dict, context: Any) -> Any:
+        note(context.module)
+        return method(*args, **settings)
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(call):
         yield
+
+
+def _note_class(module: Any, classes: dict[tuple[str, ...], str]) -> None:
+    classes[module.path] = type(module).__name__
 
 
 def _layer(classes: Mapping[tuple[str, ...], str], path: tuple) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from metajax._constant import Constant, values
 from metajax.errors import InputError
@@ -17,6 +18,7 @@ from metajax.models._passes import (
     is_key,
 )
 from metajax.models._reads import once_per_shape
+from metajax.models._statics import check_statics
 from metajax.models.precision import exact_by_default
 from metajax.types import Array, Model, Params, PyTree
 
@@ -39,7 +41,8 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
       A `Model`.
 
     Raises:
-      InputError: if the module normalises by running statistics; where it is first
+      InputError: if the module normalises by running statistics, or holds what follows
+        from the key of `build` and is no array, as a Python float; where it is first
         called, if it reads what its call changes, or draws random numbers in
         predictions.
 
@@ -53,6 +56,9 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
 
     example = build(nnx.Rngs(jax.random.key(0)))
     _check_running(example)
+    other = build(nnx.Rngs(jax.random.key(1)))
+    mend = "an nnx.Param, or jnp.asarray(...)"
+    check_statics(example, other, _is_drawn, mend=mend)
     _, streams, statistics, others = _states(example)
 
     def init(key: Array) -> Params:
@@ -96,6 +102,12 @@ def _kinds() -> tuple[Any, ...]:
     from flax import nnx
 
     return nnx.Param, nnx.RngState, nnx.BatchStat, ...
+
+
+def _is_drawn(x: Any) -> bool:
+    from flax import nnx
+
+    return isinstance(x, nnx.Variable | jax.Array | np.ndarray)
 
 
 def _states(module: Any) -> Any:

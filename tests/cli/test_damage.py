@@ -115,6 +115,13 @@ def edited(path):
     path.write_text(path.read_text().replace('"tasks": 4', '"tasks": 9'))
 
 
+def emptied(path):
+    """As of an earlier version, without scores."""
+    empty = {"mean": [], "interval": []}
+    found = {"protocol": {}, "transductive": empty, "inductive": empty}
+    path.write_text(json.dumps(found))
+
+
 @pytest.mark.parametrize(
     "name, harm",
     [
@@ -122,6 +129,8 @@ def edited(path):
         ("evaluation.json", edited),
         ("evaluation.json", lambda path: path.write_text("[]")),
         ("evaluation.json", unhashed),
+        ("evaluation.json", lambda path: path.write_text('{"protocol": {}}')),
+        ("evaluation.json", emptied),
         ("evaluation.txt", flip),
         ("evaluation.txt", lambda path: path.unlink()),
     ],
@@ -145,6 +154,16 @@ def test_a_result_of_an_earlier_version_is_taken(copied, capsys):
     path.write_text(json.dumps(found))
     assert train(copied) == 0
     assert "is finished" in capsys.readouterr().out
+
+
+def test_a_cut_text_of_an_earlier_version_is_measured_again(copied, capsys):
+    text, plain = (copied / f"evaluation.{end}" for end in ("txt", "json"))
+    found = json.loads(plain.read_text())
+    del found["sha256"], found["protocol"]["meta_step"]
+    plain.write_text(json.dumps(found))
+    text.write_text("")
+    assert train(copied) == 0
+    assert "is not what was written" in capsys.readouterr().err and text.read_text()
 
 
 def test_a_damaged_best_checkpoint(copied, capsys):
