@@ -243,7 +243,7 @@ class Label:
         from metajax.cli.label import Targets, label
 
         files = self.images, self.out, self.html, self.save, self.export
-        targets = Targets(*files, self.run, self.source)
+        targets = Targets(*files, self.source)
         found = targets.check()
         with targets.stdout_apart():
             labeller = self._taught()

@@ -348,7 +348,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_a_directory_that_was_just_begun_is_taken(tmp_path):
-    (tmp_path / "config.json.12-34.tmp").write_text("{")
+    (tmp_path / ".metajax-12.tmp").write_text("{")
     run.claim(tmp_path, PRESETS["sinusoid"])
     assert run._read_config(tmp_path) == PRESETS["sinusoid"]
 
