@@ -746,3 +746,26 @@ def test_a_signal_that_was_ignored_still_is():
         signal.raise_signal(signal.SIGINT)
         assert not signals()
     assert handlers() == before
+
+
+STAND_ALONE = {
+    ("train", "sinusoid"): [
+        "Random seed for sampling test tasks.",
+        "iMAML: damping added to the Hessian in the conjugate-gradient solve.",
+        "iMAML: strength",
+        "Support points a task in training;",
+    ],
+    ("evaluate",): ["Random seed for sampling tasks."],
+    ("study",): ["Random seed for sampling validation tasks."],
+    ("label",): ["Folder of the run's prepared data, to estimate accuracy"],
+}
+
+
+@pytest.mark.parametrize("command", STAND_ALONE)
+def test_lines_of_help_stand_alone(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for line in STAND_ALONE[command]:
+        assert line in said
+    assert "Of the tasks" not in said and "The same" not in said
