@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 import sys
-import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,8 @@ from metajax.errors import InputError
 Block = str | bytes | memoryview
 
 OUTPUTS = (1, 2)  # the process's own, open already
+WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+TEMPORARY = ".metajax-*.tmp"  # what a kill leaves; short, as the name may be long
 
 
 def write_whole(path: Path, content: Block) -> None:
@@ -36,9 +38,11 @@ def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
     Raises:
       InputError: if the path is of nothing that can be written: a folder, a socket, a
         disk, or links in a circle.
-      OSError: if it cannot be written.
+      OSError: if it cannot be written, or is read-only.
     """
     place = writable_place(path)
+    if place is not None and _is_read_only(place):
+        raise PermissionError(errno.EACCES, "the file is read-only", str(path))
     opened = _stream(path) if place is None else _replacing(place)
     with opened as file:
         for block in blocks:
@@ -78,12 +82,17 @@ def check_writable(name: str, path: Path) -> None:
       path: of a file that is to be written.
 
     Raises:
-      InputError: if it is a folder, or is in none, or in one that cannot be written to;
-        and see `write_blocks`.
+      InputError: if it is a folder, or is in none, or in one that cannot be written to,
+        or is read-only; and see `write_blocks`.
     """
-    if path.is_dir():
+    if (there := _status(path)) is not None and stat.S_ISDIR(there.st_mode):
         raise InputError(f"{name} must be a file, and {path} is a folder")
     place = writable_place(path)
+    if place is not None and _is_read_only(place):
+        raise InputError(
+            f"{name} would be written over {path}, which is read-only; choose another "
+            "name, or let it be written (chmod u+w)"
+        )
     folder = path.parent if place is None else place.parent
     if not folder.is_dir():
         raise InputError(f"{name} is in {folder}, which is no folder; make it first")
@@ -105,9 +114,17 @@ def _status(path: Path) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{path} is too long a name; choose another") from error
         if error.errno != errno.ELOOP:
             raise
         raise InputError(f"{path} is a link that leads back to itself") from error
+
+
+def _is_read_only(path: Path) -> bool:
+    """Whether nobody may write to a file: root is not asked, and can be mistaken."""
+    there = _status(path)
+    return there is not None and not there.st_mode & WRITABLE
 
 
 def _own_output(there: os.stat_result) -> int | None:
@@ -135,9 +152,9 @@ def _stream(path: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _replacing(place: Path) -> Iterator[BinaryIO]:
     """A file beside a place, that takes it at the end if nothing went wrong."""
-    beside = place.with_name(f"{place.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    beside = place.with_name(TEMPORARY.replace("*", uuid.uuid4().hex))
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -47,7 +47,7 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
 def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
     """The sum over the ways of the mean over a way's shots, as Finn's MAML code has it.
 
-      L = ways · cross_entropy(z, y),  for as many examples of each way
+      L = ways · cross_entropy(z, y),  for equally many examples per class
 
     An inner rate from that paper's Omniglot or miniImageNet belongs to this loss: 0.4
     at 5 ways is 2.0 of the mean.
@@ -72,8 +72,8 @@ def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
     examples, ways = outputs.shape
     if examples % ways:
         raise InputError(
-            "cross_entropy_over_ways needs as many examples of each way, got "
-            f"{examples} of {ways} ways; take cross_entropy for padded tasks"
+            "cross_entropy_over_ways needs equally many examples per class, got "
+            f"{examples} of {ways} classes; take cross_entropy for padded tasks"
         )
     return ways * cross_entropy(outputs, targets)
 

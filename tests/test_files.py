@@ -147,3 +147,34 @@ def test_the_output_of_the_process_is_continued(tmp_path, to):
     found = ran.stdout if to == "pipe" else (tmp_path / "said").read_bytes()
     assert found == (expected if to == "pipe" else b"first\n" + expected)
     assert os.listdir(tmp_path) == ["said"]
+
+
+def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path):
+    path, longer = tmp_path / ("n" * 255), tmp_path / ("n" * 256)
+    check_writable("--out", path)
+    write_whole(path, "one")
+    write_whole(path, "two")
+    assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]
+    for write in (check_writable, lambda _, path: write_whole(path, "x")):
+        with pytest.raises(InputError, match="too long a name; choose another"):
+            write("--out", longer)
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o400, 0o555])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_nobody_may_write_stays(tmp_path, mode, linked):
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_text("one")
+    path.chmod(mode)
+    link.symlink_to("file")
+    given = link if linked else path
+    with pytest.raises(InputError, match="--out would be .* which is read-only"):
+        check_writable("--out", given)
+    with pytest.raises(PermissionError, match="read-only"):
+        write_whole(given, "two")
+    assert path.read_text() == "one"
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+    path.chmod(mode | 0o200)
+    check_writable("--out", given)
+    write_whole(given, "two")
+    assert path.read_text() == "two"

@@ -113,3 +113,9 @@ def test_gaussian_refuses_other_shapes():
         mj.gaussian(jnp.zeros((5, 3)), jnp.zeros((5, 1)))
     with pytest.raises(mj.InputError, match=r"targets must have shape \(5, 1\)"):
         mj.gaussian(jnp.zeros((5, 2)), jnp.zeros((5, 2)))
+
+
+def test_a_loss_over_ways_needs_equally_many_examples_per_class():
+    said = "equally many examples per class, got 3 of 2 classes; take cross_entropy"
+    with pytest.raises(mj.InputError, match=said):
+        mj.cross_entropy_over_ways(jnp.zeros((3, 2)), jnp.array([0, 1, 1]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from metajax.cli._owned import run_of
 from metajax.cli.label_files import classes_of
 from metajax.data._table import is_table
 from metajax.data.decoding import FORMATS
@@ -18,9 +19,6 @@ from metajax.errors import InputError
 from metajax.files import check_writable, is_stdout, writable_place
 
 LIST = "the list of what --out could not read"
-RUN_FILES = ("config.json", "metrics.jsonl", "backbone.npz")
-RUN_RESULTS = "evaluation"  # how the names of others begin
-RUN_FOLDERS = ("checkpoints", "best", "events")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Targets:
       html: of the page.
       save: of what was learnt.
       export: of the program.
-      run: the directory of the run that labels.
       source: the file that is labelled from.
     """
 
@@ -42,7 +39,6 @@ class Targets:
     html: Path | None = None
     save: Path | None = None
     export: Path | None = None
-    run: Path | None = None
     source: Path | None = None
 
     def check(self) -> Loose:
@@ -63,6 +59,7 @@ class Targets:
             check_writable(name, path)
         _check_different(files)
         for name, path in files.items():
+            _check_of_no_run(name, path)
             if path.is_file():
                 self._check_spared(name, path)
         return Loose([], ()) if self.images is None else list_loose(self.images)
@@ -110,8 +107,6 @@ class Targets:
             what = "a picture"
         elif is_table(path):
             what = "a table of labelled pictures"
-        elif self.run is not None and _is_of_run(path, self.run):
-            what = "a file of the run"
         elif name == LIST and path.stat().st_size and not _is_list(path):
             what = "another file"
         else:
@@ -135,6 +130,16 @@ def refused_of(out: Path) -> Path | None:
     return out.parent / f"{out.stem}.unreadable.csv"
 
 
+def _check_of_no_run(name: str, path: Path) -> None:
+    """Refuses a file of any run, also one that it has not written yet."""
+    if writable_place(path) is None or (run := run_of(path)) is None:
+        return
+    raise InputError(
+        f"{name} would be written over {path}, which is kept for a file of the run in "
+        f"{run}; choose another name"
+    )
+
+
 def _check_different(files: dict[str, Path]) -> None:
     named: dict[str, list[str]] = {}
     for name, path in files.items():
@@ -152,13 +157,6 @@ def _is_picture(path: Path) -> bool:
             return True
     except Exception:  # a damaged file makes Pillow raise almost anything
         return False
-
-
-def _is_of_run(path: Path, run: Path) -> bool:
-    path, run = Path(os.path.realpath(path)), Path(os.path.realpath(run))
-    if path.parent == run:
-        return path.name in RUN_FILES or path.name.startswith(RUN_RESULTS)
-    return path.is_relative_to(run) and path.relative_to(run).parts[0] in RUN_FOLDERS
 
 
 def _is_list(path: Path) -> bool:

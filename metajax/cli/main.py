@@ -114,7 +114,7 @@ class Evaluate:
     inductive_queries: int | None = None
     """Queries a task also predicted one by one."""
     seed: int | None = None
-    """Of the tasks."""
+    """Random seed for sampling tasks."""
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
 
     def __call__(self) -> None:
@@ -186,7 +186,7 @@ class Study:
     tasks: int = 100
     """Validation tasks to look at."""
     seed: int = 0
-    """Of the tasks."""
+    """Random seed for sampling validation tasks."""
     only: tuple[str, ...] = ()
     """Some of the diagnostics, by name; all by default."""
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
@@ -231,19 +231,21 @@ class Label:
     checkpoint: Literal["last", "best"] = "last"
     """The run's newest, or that of the best validation."""
     archives: Path | None = None
-    """To measure what to expect on the run's validation classes too: folder of
-    images_background.zip and images_evaluation.zip (Omniglot)."""
+    """For a run of Omniglot: folder of images_background.zip and images_evaluation.zip,
+    to estimate accuracy on the run's validation classes too."""
     data_dir: Path | None = None
-    """The same: folder of prepared data; TFDS's own by default."""
+    """Folder of the run's prepared data, to estimate accuracy on its validation classes
+    too; TFDS's own by default."""
     run_images: Path | None = None
-    """The same: the folder of images that the run was trained on, and no other."""
+    """The folder of images that the run was trained on, to estimate accuracy on its
+    validation classes too."""
 
     def __call__(self) -> None:
         """Labels."""
         from metajax.cli.label import Targets, label
 
         files = self.images, self.out, self.html, self.save, self.export
-        targets = Targets(*files, self.run, self.source)
+        targets = Targets(*files, self.source)
         found = targets.check()
         with targets.stdout_apart():
             labeller = self._taught()

@@ -49,7 +49,7 @@ class SinusoidData:
     shots: int = 10
     """Support points a task."""
     train_shots: int | None = None
-    """The same, in training; as many by default. Reptile wants more."""
+    """Support points a task in training; by default `shots`. Reptile wants more."""
     queries: int = 10
     """Query points a task, in training."""
 
@@ -63,7 +63,7 @@ class ImageData:
     shots: int = 1
     """Support images a class."""
     train_shots: int | None = None
-    """The same, in training; as many by default. Reptile wants more."""
+    """Support images a class in training; by default `shots`. Reptile wants more."""
     queries: int = 5
     """Query images a class, in training."""
     train_ways: int | None = None
@@ -177,9 +177,9 @@ class Inner:
     batch: int | None = None
     """Examples a step; all by default."""
     strength: float = 2.0
-    """Of iMAML's regularisation, λ; other learners have none."""
+    """iMAML: strength λ of the proximal regularization."""
     damping: float = 0.0
-    """Of its conjugate gradients, added to the Hessian."""
+    """iMAML: damping added to the Hessian in the conjugate-gradient solve."""
     backbone: str | None = None
     """Of MTL, a directory of metajax pretrain; other learners have none."""
 
@@ -230,7 +230,7 @@ class Evaluating:
     inductive_queries: int = 15
     """Queries a task also predicted one by one."""
     seed: int = 0
-    """Of the tasks."""
+    """Random seed for sampling test tasks."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ from metajax.cli.tasks import (
 )
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
-from metajax.files import write_whole
+from metajax.files import TEMPORARY, write_whole
 from metajax.parallel import check_chunk
 from metajax.processes import alike, from_first, in_turn, is_first
 from metajax.reporting import (
@@ -394,9 +394,8 @@ def claim(directory: Path, config: Config) -> None:
                 "one"
             )
         return
-    begun = "config.json.*.tmp"  # what a kill leaves as it is written
     if directory.exists() and not (
-        directory.is_dir() and all(p.match(begun) for p in directory.iterdir())
+        directory.is_dir() and all(p.match(TEMPORARY) for p in directory.iterdir())
     ):
         raise InputError(
             f"{directory} exists and is not a run directory; choose another --run-dir"

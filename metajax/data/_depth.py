@@ -1,8 +1,8 @@
 """Images of 16 bits a number: how many of the bits they use, and their bytes.
 
 Cameras and scanners write numbers of 10, 12 or 14 bits into files of 16. Where a file
-does not say so, its numbers do: of the images of a folder, which come from one source,
-the brightest pixel.
+does not say so, the brightest pixel of its folder does: the images of a folder come
+from one source, so they have one depth, and one image alone may be dark.
 """
 
 import struct
@@ -40,13 +40,10 @@ class Range(NamedTuple):
           common: of the images of its folder.
 
         Returns:
-          What its file says; of one whose largest number is the largest of some number
-          of bits, that; otherwise the fewest that hold it, and `common` at least.
+          What its file says; otherwise the fewest that hold it, and `common` at least.
         """
         if self.said is not None:
             return self.said
-        if self.most in FULL:
-            return FULL[self.most]
         return max(common or 0, fewest_bits(self.most))
 
 

@@ -59,14 +59,12 @@ def survey(folder: Path, files: Sequence[Path], least: int | None = None) -> Sur
 
 
 def _lines_of_bits(folder: Path, ranges: list[Range], common: int | None) -> list[str]:
-    by_bits: dict[int, list[int]] = {}
-    for found in ranges:
-        by_bits.setdefault(found.bits(common), []).append(found.most)
+    if not ranges or common == 16:
+        return []
     return [
-        f"{counted(len(most), '16-bit image')} read as {bits}-bit in {folder}, where "
-        f"the largest number is {max(most)}, and no file says its depth"
-        for bits, most in sorted(by_bits.items())
-        if bits < 16
+        f"{counted(len(ranges), '16-bit image')} read as {common}-bit in {folder}: the "
+        "depth of the whole folder, as their files do not say theirs and the largest "
+        f"number of all is {max(r.most for r in ranges)}"
     ]
 
 

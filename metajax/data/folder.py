@@ -1,29 +1,37 @@
 """A user's folder of images as an image store."""
 
+import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from metajax.data._depth import BITS
 from metajax.data._names import Classes
-from metajax.data._survey import survey
+from metajax.data._survey import Survey, survey
 from metajax.data.contents import stamp_of
 from metajax.data.decoding import Mode, decode_classes
 from metajax.data.images import ImageStore
-from metajax.data.listing import Listing, Split, list_images, warn_each
+from metajax.data.listing import (
+    Listing,
+    Split,
+    list_images,
+    list_splits,
+    warn_each,
+)
 from metajax.errors import InputError
 from metajax.files import write_blocks, write_whole
 from metajax.types import check_count
 
 LARGEST_SIDE = 9459  # pixels; its square is within what Pillow reads of an image
 SHOWN = 40  # characters of a folder's name, in its cache's
-CACHE_FORM = 3  # to be raised when a file would decode otherwise
-LINES = ".txt"  # the suffix of what is said of images that are kept
+CACHE_FORM = 4  # to be raised when a file would decode otherwise
 
 
 def image_folder(
@@ -61,9 +69,10 @@ def image_folder(
     Images are turned upright as their EXIF data say, laid on white where they are
     transparent, and resized to `size`, whatever their proportions, with Lanczos'
     filter. Of several images in a file the first is read. Images of 16 bits use as many
-    of them as their header says, or else as the largest number does: of the file, if it
-    is the largest of 8, 10, 12, 14 or 16 bits, and otherwise of the split. A warning
-    says so where that is not 16.
+    of them as their header says. Those whose header says nothing have one depth, of all
+    splits: the fewest of 8, 10, 12, 14 or 16 bits that hold their largest number. A
+    warning says so where that is not 16. So pass a split by its name: `path / "train"`
+    is a folder of its own, whose depth may be another.
 
     Args:
       path: the folder, or a table.
@@ -110,76 +119,80 @@ def image_folder(
     mode: Mode = "RGB" if color else "L"
     listing = list_images(path, split)
     warn_each(listing.lines)
-    settings = _Settings(size, mode)
+    classes, whole = listing.classes, _whole(path, split, listing)
     if cache is None:
-        images, lines = _decode(listing, settings)
+        bits, lines = survey(*whole)
+        images = decode_classes(list(classes.values()), size, mode, bits)
     else:
-        key = _key(listing, [*size, mode])
         name = (path if path.is_dir() else path.parent).resolve().name[:SHOWN]
-        kept = Path(cache) / f"{name}-{split or 'all'}-{key}.npy"
-        images, lines = (_mapped if mapped else _cached)(kept, listing, settings)
+        seen = Path(cache) / f"{name}-{_key(whole)}.json"
+        before = _read_survey(seen)
+        bits, lines = found = before or survey(*whole)
+        settings = _Settings(size, mode, bits)
+        kept = Path(cache) / f"{name}-{split or 'all'}-{_key_of(listing, settings)}.npy"
+        images = (_mapped if mapped else _cached)(kept, classes, settings)
+        if before is None:
+            _write_survey(seen, found)
     warn_each(lines)
-    classes = listing.classes
     counts = np.array([len(files) for files in classes.values()], np.int32)
     return ImageStore(images, counts, tuple(classes))
+
+
+class _Files(NamedTuple):
+    folder: Path
+    paths: list[Path]
 
 
 class _Settings(NamedTuple):
     size: tuple[int, int]
     mode: Mode
+    bits: int | None
 
 
-class _Decoded(NamedTuple):
-    """Images, and what a person should know of how they were decoded, a line each."""
-
-    images: np.ndarray
-    lines: tuple[str, ...]
-
-
-def _decode(listing: Listing, settings: _Settings) -> _Decoded:
-    bits, lines = survey(listing.folder, listing.files)
-    files = list(listing.classes.values())
-    return _Decoded(decode_classes(files, *settings, bits), lines)
+def _whole(path: Path, split: Split | None, listing: Listing) -> _Files:
+    """The images whose depth is one: of all splits, if there are."""
+    if split is None:
+        return _Files(listing.folder, listing.files)
+    return _Files(path, sorted({*list_splits(path), *listing.files}))
 
 
-def _cached(kept: Path, listing: Listing, settings: _Settings) -> _Decoded:
+def _cached(kept: Path, classes: Classes, settings: _Settings) -> np.ndarray:
     """The images kept in a file, in memory; decoded into both if it has none."""
-    if (images := _read(kept, _shape(listing.classes, settings))) is not None:
-        return _Decoded(np.array(images), _read_lines(kept))
-    images, lines = _decode(listing, settings)
+    if (images := _read(kept, _shape(classes, settings))) is not None:
+        return np.array(images)
+    images = decode_classes(list(classes.values()), *settings)
     _write(kept, images.shape, [images])
-    _write_lines(kept, lines)
-    return _Decoded(images, lines)
+    return images
 
 
-def _mapped(kept: Path, listing: Listing, settings: _Settings) -> _Decoded:
+def _mapped(kept: Path, classes: Classes, settings: _Settings) -> np.ndarray:
     """The same, left in the file."""
-    shape = _shape(listing.classes, settings)
+    shape = _shape(classes, settings)
     if (images := _read(kept, shape)) is not None:
-        return _Decoded(images, _read_lines(kept))
-    bits, lines = survey(listing.folder, listing.files)
+        return images
     blocks = (
         np.pad(images, [(0, shape[1] - len(images)), (0, 0), (0, 0), (0, 0)])
-        for files in listing.classes.values()
-        for images in decode_classes([files], *settings, bits)
+        for files in classes.values()
+        for images in decode_classes([files], *settings)
     )
     _write(kept, shape, blocks)
-    _write_lines(kept, lines)
-    return _Decoded(np.lib.format.open_memmap(kept, mode="r"), lines)
+    return np.lib.format.open_memmap(kept, mode="r")
 
 
-def _read_lines(kept: Path) -> tuple[str, ...]:
-    """What was said of images when they were decoded."""
+def _read_survey(seen: Path) -> Survey | None:
+    """What was seen of a folder before; None if nothing, or its file is damaged."""
     try:
-        return tuple(kept.with_suffix(LINES).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError):
-        return ()
+        bits, lines = json.loads(seen.read_bytes())
+        if bits in (None, *BITS) and all(isinstance(line, str) for line in lines):
+            return Survey(bits, tuple(lines))
+    except (OSError, ValueError, TypeError, RecursionError):
+        pass
+    return None
 
 
-def _write_lines(kept: Path, lines: Sequence[str]) -> None:
-    if lines:
-        text = "".join(line + "\n" for line in lines)
-        write_whole(kept.with_suffix(LINES), text.encode(errors="backslashreplace"))
+def _write_survey(seen: Path, found: Survey) -> None:
+    with contextlib.suppress(OSError):  # it only saves time
+        write_whole(seen, json.dumps(found))
 
 
 def _shape(classes: Classes, settings: _Settings) -> tuple[int, ...]:
@@ -187,15 +200,17 @@ def _shape(classes: Classes, settings: _Settings) -> tuple[int, ...]:
     return len(classes), most, *settings.size, len(settings.mode)
 
 
-def _key(listing: Listing, settings: Sequence[int | str]) -> str:
+def _key_of(listing: Listing, settings: _Settings) -> str:
     """A digest of what the decoded images depend on."""
-    folder = listing.folder
-    files = [
-        (name, str(path.relative_to(folder)), *_stamp(path))
-        for name, files in listing.classes.items()
-        for path in files
-    ]
-    told = json.dumps([CACHE_FORM, str(folder.resolve()), *settings, files])
+    counts = [(name, len(files)) for name, files in listing.classes.items()]
+    return _key(_Files(listing.folder, listing.files), settings, counts)
+
+
+def _key(files: _Files, *settings: Any) -> str:
+    """A digest of image files, as they are now, and of how they are read."""
+    folder = files.folder
+    seen = [(os.path.relpath(path, folder), *_stamp(path)) for path in files.paths]
+    told = json.dumps([CACHE_FORM, str(folder.resolve()), *settings, seen])
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

@@ -92,6 +92,23 @@ def list_images(path: Path, split: Split | None) -> Listing:
     return _of_table(path, path.parent.parent if inside else path.parent)
 
 
+def list_splits(folder: Path) -> list[Path]:
+    """The images of every split of a folder, in order.
+
+    Raises:
+      InputError: if a folder may not be read.
+    """
+    roots, files = _roots(folder), set()
+    for names in NAMES.values():
+        if inner := _inner(folder, names):
+            classes = [_classes(walk(path)) for path in inner]
+            files |= {x for each in classes for held in each.values() for x in held}
+        else:
+            for table in _tables(folder, names)[:1]:
+                files |= set(_named(table, roots))
+    return sorted(files)
+
+
 def list_loose(folder: Path) -> Loose:
     """Lists every image in a folder, at any depth.
 
@@ -143,12 +160,7 @@ def _whole(folder: Path) -> Listing:
 
 
 def _split(folder: Path, split: Split) -> Listing:
-    inner = [
-        path
-        for path in entries(folder)
-        if path.is_dir() and path.name.casefold() in NAMES[split]
-    ]
-    tables = _tables(folder, NAMES[split])
+    inner, tables = _inner(folder, NAMES[split]), _tables(folder, NAMES[split])
     if len(inner) > 1:
         named = " and ".join(path.name for path in inner)
         raise InputError(
@@ -165,6 +177,15 @@ def _split(folder: Path, split: Split) -> Listing:
     raise InputError(
         f"no {split} split in {folder}: looked for {looked}; found {_found(folder)}"
     )
+
+
+def _inner(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The folders of a split."""
+    return [
+        path
+        for path in entries(folder)
+        if path.is_dir() and path.name.casefold() in names
+    ]
 
 
 def _outside(folder: Path) -> list[str]:

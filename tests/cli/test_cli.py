@@ -348,7 +348,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_a_directory_that_was_just_begun_is_taken(tmp_path):
-    (tmp_path / "config.json.12-34.tmp").write_text("{")
+    (tmp_path / ".metajax-12.tmp").write_text("{")
     run.claim(tmp_path, PRESETS["sinusoid"])
     assert run._read_config(tmp_path) == PRESETS["sinusoid"]
 
@@ -746,3 +746,26 @@ def test_a_signal_that_was_ignored_still_is():
         signal.raise_signal(signal.SIGINT)
         assert not signals()
     assert handlers() == before
+
+
+STAND_ALONE = {
+    ("train", "sinusoid"): [
+        "Random seed for sampling test tasks.",
+        "iMAML: damping added to the Hessian in the conjugate-gradient solve.",
+        "iMAML: strength",
+        "Support points a task in training;",
+    ],
+    ("evaluate",): ["Random seed for sampling tasks."],
+    ("study",): ["Random seed for sampling validation tasks."],
+    ("label",): ["Folder of the run's prepared data, to estimate accuracy"],
+}
+
+
+@pytest.mark.parametrize("command", STAND_ALONE)
+def test_lines_of_help_stand_alone(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for line in STAND_ALONE[command]:
+        assert line in said
+    assert "Of the tasks" not in said and "The same" not in said

@@ -80,18 +80,53 @@ def test_what_is_labelled_from_is_spared(tmp_path, images):
         assert "which is the file given by --from" in said
 
 
-def test_a_run_is_spared(tmp_path, images):
-    run = tmp_path / "run"
-    for name in ("config.json", "evaluation.json", "checkpoints/1/x", "labels.csv"):
-        (run / name).parent.mkdir(parents=True, exist_ok=True)
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    return tmp_path / "run"
+
+
+OF_A_RUN = [
+    *("config.json", "data.json", "metrics.jsonl", "backbone.npz", ".lock"),
+    *("evaluation.json", "evaluation-test-1steps.txt", "evaluation.unfinished.npz"),
+    *("learning_curve.png", "checkpoints/1/state/d/x", "checkpoints-damaged/1-x/1/m"),
+    *("best/1/manifest", "events/e", "study/report.html", "study-step3/a.svg"),
+]
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", OF_A_RUN)
+def test_a_run_is_spared(tmp_path, images, run, name, there):
+    """Whether or not it is the run that labels, and by a link too."""
+    (tmp_path / "link").symlink_to(run / name)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    if there:
         (run / name).write_text("{}")
-    for name in ("config.json", "evaluation.json", "checkpoints/1/x"):
-        said = refused(images=images, out=run / name, run=run)
-        assert "a file of the run" in said
+    for path in (run / name, tmp_path / "link"):
+        assert "a file of the run in" in refused(images=images, out=path)
+        assert "a file of the run in" in refused(save=path)
+
+
+def test_names_that_follow_from_others_spare_a_run(images, run):
     pytest.importorskip("flatbuffers")
-    said = refused(export=run / "config", run=run)  # its classes are in config.json
+    said = refused(export=run / "config")  # its classes are in config.json
     assert "the classes of --export would be written over" in said
-    Targets(images, run / "labels.csv", run=run).check()
+    said = refused(images=images, out=run / "evaluation.csv")
+    assert "a file of the run in" in said
+
+
+def test_labels_go_beside_a_run_again_and_again(images, run):
+    targets = Targets(images, run / "labels.csv", run / "page.html", run / "best.npz")
+    for _ in range(2):
+        targets.check()
+        for path in (targets.out, targets.html, targets.save):
+            assert path is not None
+            path.write_text("labels")
+    (run / "labels").mkdir()
+    Targets(images, run / "labels" / "data.csv").check()
+    (run / "config.json").unlink()
+    Targets(images, run / "data.json").check()  # of no run
 
 
 def test_the_list_beside_the_labels_takes_no_file_of_others(tmp_path, images):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from metajax.cli import run, teaching
+from metajax.cli._owned import run_of
 from metajax.cli.labeller import bare_task
 from metajax.cli.main import main
 from metajax.cli.presets import PRESETS, FolderData, OmniglotData
@@ -80,6 +81,12 @@ def copied(whole, tmp_path):
 
 def bytes_of(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_record_of_its_data_is_the_runs_own(whole):
+    written = [path for path in (whole / "run").rglob("*") if path.is_file()]
+    assert whole / "run" / "data.json" in written
+    assert {run_of(path) for path in written} == {(whole / "run").resolve()}
 
 
 def test_other_data_never_replace_the_result(copied, tmp_path, capsys):

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from metajax.cli import study
+from metajax.cli._owned import run_of
 from metajax.cli.main import main
 from metajax.cli.record import Examples
 from metajax.cli.study import DIAGNOSTICS
@@ -68,6 +69,14 @@ def test_every_diagnostic_is_on_the_page(run, capsys):
     for name in DIAGNOSTICS:
         assert (run / "study" / f"{name}.svg").read_text().startswith("<?xml")
         assert (run / "study" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_everything_that_a_run_writes_is_its_own(run):
+    assert main(["study", str(run), "--tasks", "3", "--only", "contributions"]) == 0
+    assert main(["evaluate", str(run), "--seed", "5"]) == 0
+    written = [path for path in run.rglob("*") if path.is_file()]
+    assert {run / "study" / "study.json", run / "evaluation.txt"} < {*written}
+    assert [path for path in written if run_of(path) != run.resolve()] == []
 
 
 def test_other_data_have_a_page_of_their_own(run, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Images of 16 bits a number: the depth that a file, or its folder, has."""
 
 import struct
+import warnings
 import zlib
 from io import BytesIO
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import metajax as mj
-from metajax.data import image_folder
+from metajax.data import folder, image_folder
 from metajax.data._depth import Range, fewest_bits
 from metajax.data._survey import survey
 from metajax.data.decoding import decode
@@ -112,24 +113,91 @@ def test_fewer_bits_than_a_file_has_room_for(tmp_path, form, bits):
 def test_images_of_one_folder_have_one_depth(tmp_path):
     png(tmp_path / "a" / "bright.png", deep(GREY, 12), 0)
     png(tmp_path / "a" / "dim.png", deep(GREY // 8, 12), 0)
-    said = f"2 16-bit images are read as 12-bit in {tmp_path}, where the largest number"
+    said = f"2 16-bit images are read as 12-bit in {tmp_path}: the depth of the whole"
     with pytest.warns(UserWarning, match=said):
         bright, dim = image_folder(tmp_path, SHAPE, color=False).images[0, ..., 0]
     np.testing.assert_array_equal(bright, GREY)
     np.testing.assert_array_equal(dim, GREY // 8)
 
 
-def test_a_file_that_reaches_the_end_of_its_range_has_that_depth(tmp_path):
-    for bits in (8, 10, 12, 14, 16):
-        values = np.where(FULL == 255, 2**bits - 1, deep(FULL, bits))
-        png(tmp_path / "a" / f"{bits:02}.png", values, 0)
-    with pytest.warns(UserWarning) as said:
+@pytest.mark.parametrize("most", [255, 1023, 4095])
+def test_a_frame_at_the_end_of_another_range_is_as_bright_as_others(tmp_path, most):
+    """Its largest number is by chance the largest of fewer bits."""
+    for name, brightest in {"chance": most, "near": most - 1, "bright": 16383}.items():
+        values = np.full(SHAPE, 200)
+        values[0, 0] = brightest
+        png(tmp_path / "a" / f"{name}.png", values, 0)
+    with pytest.warns(UserWarning, match="3 16-bit images are read as 14-bit") as said:
         images = image_folder(tmp_path, SHAPE, color=False).images[0, ..., 0]
-    assert [str(w.message).split(" in ")[0] for w in said] == [
-        f"1 16-bit image is read as {bits}-bit" for bits in (8, 10, 12, 14)
-    ]
-    for image in images:
-        np.testing.assert_array_equal(image, FULL)
+    assert len(said) == 1
+    np.testing.assert_array_equal(images[:, 1:], 200 >> 6)
+
+
+def split_by(form, folder, brightest):
+    """Splits of a picture each, of two numbers: 400, and a largest one."""
+    for split, most in brightest.items():
+        values = np.full(SHAPE, 400)
+        values[0, 0] = most
+        if form == "folders":
+            png(folder / split / f"of {split}" / "x.png", values, 0)
+        else:
+            png(folder / "images" / f"{split}.png", values, 0)
+            line = f"filename,label\n{split}.png,of {split}\n"
+            (folder / f"{split}.csv").write_text(line)
+
+
+@pytest.mark.parametrize("form", ["folders", "tables"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_all_splits_have_one_depth(tmp_path, form, kept):
+    brightest = {"train": 4000, "val": 1023, "test": 1000}
+    split_by(form, tmp_path / "set", brightest)
+    cache = tmp_path / "cache" if kept else None
+    for split in ("test", "train", "validation"):
+        with pytest.warns(UserWarning, match="read as 12-bit in .*whole folder.*4000"):
+            store = image_folder(tmp_path / "set", SHAPE, split=split, cache=cache)
+        np.testing.assert_array_equal(store.images[0, 0, 1:], 400 >> 4)
+
+
+def test_a_brighter_split_is_seen_by_those_that_are_kept(tmp_path):
+    split_by("folders", tmp_path / "set", {"train": 900, "test": 1000})
+    for most, expected in ((1000, 100), (4000, 25), (65000, 1), (1000, 100)):
+        split_by("folders", tmp_path / "set", {"test": most})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            store = image_folder(
+                tmp_path / "set", SHAPE, split="train", cache=tmp_path / "cache"
+            )
+        np.testing.assert_array_equal(store.images[0, 0, 1:], expected)
+
+
+def test_a_folder_is_surveyed_once_and_again_if_what_was_seen_is_damaged(
+    tmp_path, monkeypatch
+):
+    split_by("folders", tmp_path / "set", {"train": 4000, "test": 1000})
+    seen = []
+    monkeypatch.setattr(folder, "survey", lambda *of: seen.append(of) or survey(*of))
+
+    def read(split):
+        with pytest.warns(UserWarning, match="2 16-bit images are read as 12-bit"):
+            image_folder(tmp_path / "set", SHAPE, split=split, cache=tmp_path / "cache")
+
+    read("train"), read("test"), read("test")
+    assert len(seen) == 1
+    (kept,) = (tmp_path / "cache").glob("*.json")
+    for damage in (b"", b"[3, []]", b"[12, 1]", b"[[], []]", b"{}"):
+        kept.write_bytes(damage)
+        seen.clear()
+        read("test"), read("train")
+        assert len(seen) == 1, damage
+
+
+def test_pictures_of_no_split_do_not_count(tmp_path):
+    split_by("folders", tmp_path, {"train": 1000, "test": 900, "raw": 65000})
+    png(tmp_path / "test" / "loose.png", np.full(SHAPE, 65000), 0)
+    with pytest.warns(UserWarning) as said:
+        store = image_folder(tmp_path, SHAPE, split="train")
+    assert any("2 16-bit images are read as 10-bit" in str(w.message) for w in said)
+    np.testing.assert_array_equal(store.images[0, 0, 1:], 100)
 
 
 def test_what_is_said_of_depths_is_kept_with_the_images(tmp_path):
@@ -141,8 +209,8 @@ def test_what_is_said_of_depths_is_kept_with_the_images(tmp_path):
             )
         assert len(said) == 1
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [
+        ".json",
         ".npy",
-        ".txt",
     ]
 
 
@@ -275,7 +343,7 @@ def test_the_bits_of_a_range():
         *(8, 8, 10, 12, 14, 16)
     ]
     assert Range(None, 900).bits() == 10 and Range(None, 900).bits(12) == 12
-    assert Range(None, 1023).bits(12) == 10 and Range(14, 1023).bits(12) == 14
+    assert Range(None, 1023).bits(12) == 12 and Range(14, 1023).bits(12) == 14
 
 
 def test_eight_bits_are_as_they_were(tmp_path):

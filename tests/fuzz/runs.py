@@ -31,7 +31,7 @@ from metajax.unfinished import Unfinished
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 
-UNWRITTEN = "config.json.12-34.tmp"  # what a kill leaves
+UNWRITTEN = ".metajax-12.tmp"  # what a kill leaves
 PLAIN = [json.loads(json.dumps(config.as_dict())) for config in PRESETS.values()]
 
 
