@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.dtypes import prng_key
 
 from metajax.errors import InputError
 from metajax.fingerprint import described
@@ -87,8 +88,9 @@ def from_step(begin: Callable[[int], Iterable[Episode]]) -> Iterated:
     Raises:
       InputError: if `begin` is no function.
 
-    `itertools.islice(iterable, done, None)` is such an iterable for any that is always
-    in one order. A generator that counts needs no skipping:
+    For a list, or a loader that is always in one order, `begin` skips what of it is
+    done in this epoch: `itertools.islice(batches, done % len(batches), None)`. A
+    generator that counts needs no skipping:
 
     >>> import metajax as mj, optax
     >>> def sines(done):
@@ -369,6 +371,8 @@ def _arrays(item: Any, name: str) -> Episode:
 
 def _array(name: str, leaf: Any) -> np.ndarray:
     try:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, prng_key):
+            raise TypeError(f"keys; wrap a {name} without keys in metajax.data.keyed")
         x = np.array(leaf)  # a copy: an iterator may fill the same memory again
         if not (jnp.issubdtype(x.dtype, np.number) or x.dtype == bool):
             raise TypeError(f"of dtype {x.dtype}")

@@ -1,5 +1,8 @@
 """What a sampler's program depends on: its key, and nothing drawn outside of JAX."""
 
+import pickle
+import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +27,9 @@ NOT_TRACEABLE = (
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+# In another of its values, jitted functions are traced again.
+AGAIN = jax.make_user_context(default_value=None)
+FEW, MANY = 2, 32  # more traces: of any sampler, and beside a generator that has moved
 
 
 def check_sampler(episodes: Sampler, tasks: int) -> None:
@@ -39,7 +45,7 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
       tasks: tasks a meta-batch.
 
     Raises:
-      InputError: for wrong shapes, a key that is not used, constants that differ from
+      InputError: for wrong shapes, a key that is not used, a program that differs from
         one trace to the next, or what cannot be traced.
     """
     traced = _trace(episodes, tasks)
@@ -54,7 +60,7 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
             f"it, and so would give one meta-batch for ever; {INSTEAD} "
             "(itertools.repeat(batch) to train on one)"
         )
-    if not _same(_constants(traced), _constants(_trace(episodes, tasks))):
+    if _differs_again(traced, episodes, tasks):
         raise InputError(
             "a sampler must draw its episodes by its key alone, got one with numbers "
             "drawn elsewhere (numpy?), which would be drawn once and be the same in "
@@ -80,6 +86,33 @@ def _trace(episodes: Sampler, tasks: int) -> ClosedJaxpr:
             "a sampler is called inside jit, where its key has no value yet, got "
             f"{type(error).__name__} from it; {INSTEAD}"
         ) from error
+
+
+def _differs_again(first: ClosedJaxpr, episodes: Sampler, tasks: int) -> bool:
+    """Whether tracing a sampler again gives another program.
+
+    A number of few values is often drawn twice in a row. Where the generators of
+    Python or numpy have moved, one more trace is not enough.
+    """
+    before, text, constants = _generators(), _text(first), _constants(first)
+    for trial in range(MANY):
+        with AGAIN(trial // FEW):
+            again = _trace(episodes, tasks)
+        if _text(again) != text or not _same(constants, _constants(again)):
+            return True
+        if trial + 1 >= FEW and _generators() == before:
+            return False
+    return False
+
+
+def _generators() -> bytes:
+    """The state of the generators that a process has."""
+    return pickle.dumps((random.getstate(), np.random.get_state(legacy=False)))
+
+
+def _text(closed: ClosedJaxpr) -> str:
+    """A program, but for where in memory its functions are."""
+    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
 
 
 def _constants(closed: ClosedJaxpr) -> list[Any]:

@@ -67,7 +67,9 @@ class Checkpoints:
 
         Damaged checkpoints, of this step or that `restore` found, are first moved into
         a folder beside this one: they would stand in the way. A whole one that is there
-        under this step is left as it is.
+        under this step is left as it is if it is of the same state. One of another is
+        moved into such a folder too, once `state` is written: the same steps, taken on
+        another number of devices, end in sums of another order.
 
         Raises:
           OSError: if it cannot be written; what was there before is untouched.
@@ -78,9 +80,9 @@ class Checkpoints:
             if step in self.steps() and not self._is_whole(step):
                 self._damaged.add(step)
             for damaged in sorted(self._damaged):
-                self._set_aside(damaged)
+                self._set_aside(damaged, "damaged")
                 self._damaged.discard(damaged)
-            if step not in self.steps():
+            if step not in self.steps() or not self._is_of(state, position):
                 self._write(step, state, position)
                 self._remove_old()
         except Exception as error:  # a full disk surfaces as one of many kinds
@@ -156,6 +158,8 @@ class Checkpoints:
             manifest = json.dumps(_manifest(state, position))
             write_whole(folder / "manifest" / "metadata", manifest)
             write_whole(folder / RECORD, json.dumps(_recorded(folder)))
+            if step in self.steps():  # moved now, so that a full disk leaves it there
+                self._set_aside(step, "replaced")
             folder.rename(self._directory / str(step))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -170,6 +174,12 @@ class Checkpoints:
         except Exception:  # a damaged record may be JSON of anything
             return False
         return True
+
+    def _is_of(self, state: TrainState, position: str | None) -> bool:
+        """Whether the checkpoint of a state's step is of that state."""
+        manifest = _read_manifest(self._directory / str(int(state.step)))
+        ours = _manifest(state, position) | {"schema": manifest["schema"]}
+        return ours.items() <= manifest.items()
 
     def _read(self, step: int, like: TrainState) -> TrainState:
         folder = self._directory / str(step)
@@ -190,8 +200,8 @@ class Checkpoints:
             raise OSError("its arrays are not those that were saved")
         return state
 
-    def _set_aside(self, step: int) -> None:
-        folder = self._directory.with_name(f"{self._directory.name}-damaged")
+    def _set_aside(self, step: int, why: str) -> None:
+        folder = self._directory.with_name(f"{self._directory.name}-{why}")
         folder.mkdir(exist_ok=True)
         target = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=folder)) / str(step)
         (self._directory / str(step)).rename(target)

@@ -138,7 +138,12 @@ class FirstWrites:
             self._checkpoints.save(state, position)
 
     def position(self, step: int) -> str | None:
-        """Of the iterator, if it was saved with the state of a step."""
+        """Of the iterator, if it was saved with the state of a step; in the first.
+
+        The others' data has no position: no iterable feeds more than one process.
+        """
+        if not is_first():
+            return None
         saved = getattr(self._checkpoints, "position", lambda step: None)
         return saved(step)
 

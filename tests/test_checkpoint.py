@@ -115,6 +115,51 @@ def test_a_damaged_checkpoint_is_written_again_under_its_step(tmp_path):
     assert list((tmp_path / "best-damaged").glob("2-*/2"))
 
 
+def test_another_state_at_the_same_step_replaces_the_one_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", keep=1)
+    checkpoints.save(state_at(5, 0.0))
+    checkpoints.save(state_at(5, 1.0))
+    assert relative(checkpoints.restore(state_at(0)).meta, state_at(5).meta) == 0
+    assert checkpoints.steps() == [5]
+    aside = Checkpoints(next((tmp_path / "c-replaced").glob("5-*")))
+    left = jax.tree.leaves(aside.restore(state_at(0)).meta)
+    assert not any(map(np.any, left))
+
+
+def test_another_position_at_the_same_step_replaces_the_one_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    for position in (None, "1", "2", None):
+        checkpoints.save(state_at(5), position)
+        assert checkpoints.position(5) == (position or checkpoints.position(5))
+    assert checkpoints.position(5) == "2"
+    assert len(list((tmp_path / "c-replaced").iterdir())) == 2
+
+
+def test_the_same_state_at_the_same_step_is_not_written_again(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(state_at(5))
+    before = (tmp_path / "c" / "5").stat()
+    checkpoints.save(state_at(5))
+    after = (tmp_path / "c" / "5").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not (tmp_path / "c-replaced").exists()
+
+
+def test_what_cannot_be_written_replaces_nothing(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "c", keep=1)
+    checkpoints.save(state_at(5))
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr("metajax.checkpoint.write_whole", full)
+        with pytest.raises(OSError, match="earlier checkpoints are untouched"):
+            checkpoints.save(state_at(5, 3.0))
+    assert relative(checkpoints.restore(state_at(0)).meta, state_at(5).meta) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_a_checkpoint_of_an_earlier_version(tmp_path):
     """It has no record of its files."""
     checkpoints = Checkpoints(tmp_path / "checkpoints")

@@ -13,7 +13,7 @@ import pytest
 import metajax as mj
 from metajax._iterating import opened
 from metajax.checkpoint import Checkpoints
-from metajax.data import augmented, from_step, sinusoid, varied
+from metajax.data import augmented, from_step, keyed, sinusoid, varied
 from metajax.sampling import task_sampler
 from metajax.types import Batch, Episode
 from tests.helpers import KEY, relative
@@ -219,6 +219,21 @@ def test_from_step_resumes_bit_for_bit(tmp_path):
     assert same(fit(from_step(from_number), checkpoints), whole)
 
 
+def test_a_list_in_one_order_resumes_in_any_epoch(tmp_path):
+    """As `from_step` says: twelve meta-steps are two epochs and a half of five."""
+    batches = [*map(sine, range(5))]
+
+    def begin(done):
+        return itertools.islice(batches, done % len(batches), None)
+
+    whole, checkpoints = fit(from_step(begin)), Checkpoints(tmp_path / "c")
+    assert same(whole, fit(batches))
+    with pytest.raises(mj.StoppedError):
+        fit(from_step(begin), checkpoints, stop=stopping(3))
+    assert checkpoints.steps()[-1] > len(batches)
+    assert same(fit(from_step(begin), checkpoints), whole)
+
+
 @pytest.mark.parametrize(
     "make", [lambda: from_number(0), lambda: [sine(0)], lambda: Loader([sine(0)])]
 )
@@ -337,6 +352,17 @@ def test_a_meta_batch_of_another_form_is_told(name, tmp_path):
 
 def generator_function(key, tasks):
     yield sine(0)
+
+
+def test_keys_come_from_the_sampler_and_not_from_the_iterable():
+    batch = sine(0)
+    given = jax.random.split(KEY, (4, 5))
+    support = batch.support._replace(inputs=mj.Keyed(batch.support.inputs, given))
+    match = "got .*keys; wrap a list without keys in metajax.data.keyed"
+    with pytest.raises(mj.InputError, match=match) as caught:
+        fit([batch._replace(support=support)])
+    assert "\n" not in str(caught.value)
+    assert int(fit(keyed([batch])).step) == SETTINGS["steps"]
 
 
 @pytest.mark.parametrize(

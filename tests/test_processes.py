@@ -70,6 +70,18 @@ def test_what_fails_in_the_first_fails_everywhere(monkeypatch):
     assert processes.from_first(never) is None
 
 
+def test_only_the_first_reads_a_position(monkeypatch):
+    class Disk:
+        def position(self, step):
+            assert jax.process_index() == 0
+            return f"after {step}"
+
+    checkpoints = processes.FirstWrites(Disk())
+    assert checkpoints.position(3) == "after 3"
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert checkpoints.position(3) is None
+
+
 def test_several_processes_share_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "device_count", lambda: 8)

@@ -1,6 +1,7 @@
 """Samplers that do not use their key are refused, and those that do are not."""
 
 import functools
+import random
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,15 @@ from jax.experimental import io_callback
 
 import metajax as mj
 from metajax._tracing import check_sampler
-from metajax.data import augmented, glyphs, hide_labels, jitter, sinusoid, varied
+from metajax.data import (
+    augmented,
+    glyphs,
+    hide_labels,
+    jitter,
+    keyed,
+    sinusoid,
+    varied,
+)
 from metajax.types import Batch, Episode
 from tests.helpers import KEY
 
@@ -134,10 +143,110 @@ def scaled(key, tasks):
     )
 
 
-@pytest.mark.parametrize("episodes", [shuffled, scaled])
+def noise(key, tasks):
+    return jax.random.normal(key, (tasks, 5, 1))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def jitted_and_scaled(key, tasks):
+    return of(noise(key, tasks) * RANDOM.normal(), jnp.ones((tasks, 5, 1)))
+
+
+@jax.jit
+def drawn_without_a_key():
+    return jnp.float32(RANDOM.normal())
+
+
+def in_a_scan(key, tasks):
+    def body(x, _):
+        return x * jnp.float32(RANDOM.normal()), None
+
+    x, _ = jax.lax.scan(body, noise(key, tasks), None, length=2)
+    return of(x, x)
+
+
+LINE = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 100, 1)
+
+
+def sliced(key, tasks):
+    start = np.random.randint(50)
+    x = noise(key, tasks) + jnp.asarray(LINE)[:, start : start + 5]
+    return of(x, x)
+
+
+def indexed(key, tasks):
+    x = noise(key, tasks) + jnp.asarray(LINE)[0, np.random.randint(100)]
+    return of(x, x)
+
+
+def rolled(key, tasks):
+    x = jnp.roll(noise(key, tasks), np.random.randint(5), axis=1)
+    return of(x, x)
+
+
+def permuted(key, tasks):
+    order = [0, *(1 + np.random.permutation(3))]
+    x = jax.random.normal(key, (tasks, 5, 5, 5)).transpose(order)
+    return of(x, x)
+
+
+def of_a_random_function(key, tasks):
+    x = noise(key, tasks)
+    return of(x, random.choice([jnp.sin, jnp.cos])(x))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def of_a_random_branch(key, tasks):
+    x = noise(key, tasks)
+    return of(x, jnp.sin(x) if np.random.random() < 0.5 else jnp.cos(x))
+
+
+def swaps_the_halves(key, tasks):
+    x = noise(key, tasks)
+    halves = [Batch(x, x), Batch(2.0 * x, x)]
+    random.shuffle(halves)
+    return Episode(*halves)
+
+
+ELSEWHERE = {
+    "constants": shuffled,
+    "a literal": scaled,
+    "jit": jitted_and_scaled,
+    "jit within": lambda key, tasks: jitted_and_scaled(key, tasks),
+    "jit without the key": lambda key, tasks: of(
+        noise(key, tasks), noise(key, tasks) * drawn_without_a_key()
+    ),
+    "vmap of jit": lambda key, tasks: jax.tree.map(
+        lambda x: x[:, 0],
+        jax.vmap(jitted_and_scaled, (0, None))(jax.random.split(key, tasks), 1),
+    ),
+    "scan": in_a_scan,
+    "a slice": sliced,
+    "an index": indexed,
+    "a roll": rolled,
+    "a permutation": permuted,
+    "a function": of_a_random_function,
+    "a branch": of_a_random_branch,
+    "halves": swaps_the_halves,
+    "augmented": augmented(of_a_random_function, lambda key, episode: episode),
+    "keyed": keyed(rolled),
+}
+
+
+@pytest.mark.parametrize("episodes", ELSEWHERE.values(), ids=list(ELSEWHERE))
 def test_numbers_drawn_beside_the_key_are_refused(episodes, relaxed):
-    with pytest.raises(mj.InputError, match="numbers drawn elsewhere"):
-        check_sampler(episodes, 4)
+    sampler = mj.sampling.task_sampler(episodes)
+    with pytest.raises(mj.InputError, match="numbers drawn elsewhere") as caught:
+        check_sampler(sampler, 4)
+    assert "\n" not in str(caught.value)
+
+
+def test_they_are_refused_after_a_call_that_jit_keeps(relaxed):
+    jitted_and_scaled(KEY, 3)
+    jax.eval_shape(lambda key: jitted_and_scaled(key, 3), KEY)
+    for _ in range(2):
+        with pytest.raises(mj.InputError, match="numbers drawn elsewhere"):
+            check_sampler(jitted_and_scaled, 3)
 
 
 def seeded(key, tasks):
@@ -190,6 +299,28 @@ def loops(key, tasks):
     return of(x, x)
 
 
+@jax.custom_jvp
+def squared(x):
+    return x**2
+
+
+squared.defjvp(lambda x, dx: (squared(*x), 2 * x[0] * dx[0]))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def of_fresh_functions(key, tasks):
+    """Their addresses are others in each trace."""
+    x = squared(noise(key, tasks))
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    y = jax.pure_callback(lambda x: np.asarray(x), shape, x)
+    return of(x, jax.checkpoint(lambda y: 2.0 * y)(y))
+
+
+def draws_to_no_effect(key, tasks):
+    np.random.random()
+    return SINES(key, tasks)
+
+
 USE = {
     "sinusoid": SINES,
     "a function": lambda key, tasks: SINES(key, tasks),
@@ -202,6 +333,9 @@ USE = {
     "some of a few tasks": of_few,
     "a callback by the key": asks_the_host,
     "a loop": loops,
+    "keyed": keyed(SINES),
+    "fresh functions": of_fresh_functions,
+    "numbers that are not used": draws_to_no_effect,
 }
 
 
