@@ -168,14 +168,9 @@ def _factor_by_factor(eqn: Any, bind: Callable[[list[Any]], Array]) -> Callable:
     JAX multiplies a tangent by the slope, which overflows where no factor of it does:
     1e45 at the 1e-30 that keeps a root from its pole, and NaN of a tangent of 0.
     """
-    rule, exponent = FACTORS.get(eqn.primitive), eqn.invars[-1]
-    if (
-        rule is _power_of
-        and _is_inexact(exponent)
-        and not isinstance(exponent, Literal)
-    ):
-        rule = None
-    if rule is None:
+    rule, last = FACTORS.get(eqn.primitive), eqn.invars[-1]
+    fraction = isinstance(last, Literal) and not float(last.val).is_integer()
+    if rule is None or (rule is _power_of and not fraction):
         return lambda *values: bind(list(values))
     function = jax.custom_jvp(lambda *values: bind(list(values)))
 
@@ -204,7 +199,7 @@ def _power(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
 
 
 def _power_of(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
-    """Of a constant exponent."""
+    """Of a constant exponent that is no whole number."""
     exponent = jnp.asarray(primals[1]).astype(out.dtype)
     return tangents[0] * exponent * out / primals[0]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,9 +128,9 @@ def _is_trusted(equation: JaxprEqn) -> bool:
             trusted(*(x.val if isinstance(x, Literal) else next(now) for x in inputs))
         ]
 
+    kinds: list[Any] = [x.aval for x in free]
     shapes = [
-        jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype, weak_type=x.aval.weak_type)
-        for x in free
+        jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.weak_type) for x in kinds
     ]
     ours, theirs = (
         str(jax.make_jaxpr(partial(jax.jvp, function))(shapes, shapes))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from metajax.errors import InputError
 from metajax.ops.masking import never
@@ -320,7 +321,7 @@ def _check_present(loss: Loss, outputs: PyTree, values: PyTree, present: Any) ->
 
 
 def _is_at_hand(tree: PyTree) -> bool:
-    return not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+    return not any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))
 
 
 def _check_ways(name: str, outputs: Array) -> None:

