@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 SECTIONS = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)
 
@@ -14,15 +12,10 @@ def blocks(text):
 
 
 def test_every_recipe_is_held_to_plain_jax(relaxed):
+    assert len(SECTIONS) > 6
     namespace = {}
     for section in SECTIONS:
         code = "\n".join(blocks(section))
         title = section.splitlines()[0]
         assert section is SECTIONS[0] or "assert " in code, title
         exec(compile(code, f"{PAGE.name}: {title}", "exec"), namespace)
-
-
-def test_the_recipes_are_found():
-    assert len(SECTIONS) > 6
-    with pytest.raises(AssertionError):
-        exec(blocks("```python\nassert 1 == 2\n```\n")[0])
