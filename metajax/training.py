@@ -268,6 +268,8 @@ def fit(
       steps_per_call: meta-steps a dispatch, which nothing interrupts; by default as
         many as should take seconds, at most 100.
       checkpoints: where to save and to resume from; `metajax.checkpoint.Checkpoints`.
+        What is there is gone on from, whatever the seed and the settings were: give
+        each run a folder of its own.
         Writing goes on while the next dispatch runs, and is waited for in the end.
       checkpoint_every: meta-steps between checkpoints, of which one more is saved where
         they take over ten minutes; the last step is always saved.
