@@ -68,6 +68,8 @@ def once_per_shape(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
     dtype = x.dtype if hasattr(x, "dtype") else jax.dtypes.result_type(x)
+    if not jax.numpy.issubdtype(dtype, jax.dtypes.extended):
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
     return jax.ShapeDtypeStruct(jax.numpy.shape(x), dtype)
 
 
