@@ -30,12 +30,12 @@ broadcast_in_dim cbrt ceil clamp closed_call complex concatenate cond conj
 conv_general_dilated convert_element_type copy cos cosh cumlogsumexp cummax cummin
 cumprod cumsum device_put digamma div dot_general dynamic_slice dynamic_update_slice erf
 erf_inv erfc exp exp2 expm1 fft floor gather imag integer_pow iota jit lgamma log log1p
-logistic max min mul name neg optimization_barrier pad pow real reduce_max reduce_min
-reduce_precision reduce_prod reduce_sum reduce_window_max reduce_window_min
-reduce_window_sum rem remat reshape rev round rsqrt scan scatter scatter_add scatter_max
-scatter_min scatter_mul scatter_sub select_and_gather_add select_and_scatter_add
-select_n sharding_constraint sign sin sinh slice sort split sqrt square squeeze stack
-stop_gradient sub tan tanh tile top_k transpose unstack while
+logistic max min mul name neg one_minus_square optimization_barrier pad pow real
+reduce_max reduce_min reduce_precision reduce_prod reduce_sum reduce_window_max
+reduce_window_min reduce_window_sum rem remat reshape rev round rsqrt scan scatter
+scatter_add scatter_max scatter_min scatter_mul scatter_sub select_and_gather_add
+select_and_scatter_add select_n sharding_constraint sign sin sinh slice sort split sqrt
+square squeeze stack stop_gradient sub tan tanh tile top_k transpose unstack while
 """.split()
 _KNOWN = {
     getattr(module, f"{name}_p")
