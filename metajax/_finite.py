@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.extend.core import primitives as p
 
-from metajax._jaxprs import scan_parts
+from metajax._jaxprs import alone, free_inputs, scan_parts
 from metajax.types import Array
 
 Evaluate = Callable[..., list[Array]]
@@ -118,7 +118,7 @@ def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
     for eqn in jaxpr.eqns:
         operands = list(map(read, eqn.invars))
         has_pole, bodies = _has_pole(eqn, wild), _bodies(eqn)
-        free = [x for x in eqn.invars if not isinstance(x, Literal)]
+        free = free_inputs(eqn)
         is_wild = not wild.isdisjoint(free)
         inside = bool(bodies) and (is_wild or any(map(_is_singular, bodies)))
         if has_pole or inside or is_wild:
@@ -131,11 +131,7 @@ def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
             functions = [finite(body, again) for body in bodies]
             results = CALLS[eqn.primitive](eqn, functions)(*operands)
         else:
-            once, outvars = list(dict.fromkeys(free)), list(eqn.outvars)
-            alone = jaxpr.replace(
-                constvars=[], invars=once, outvars=outvars, eqns=[eqn]
-            )
-            results = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, once))
+            results = alone(eqn)(*map(read, free))
         values.update(zip(eqn.outvars, results))
     return [read(x) for x in jaxpr.outvars]
 
@@ -169,8 +165,11 @@ def _factor_by_factor(eqn: Any, bind: Callable[[list[Any]], Array]) -> Callable:
     1e45 at the 1e-30 that keeps a root from its pole, and NaN of a tangent of 0.
     """
     rule, last = FACTORS.get(eqn.primitive), eqn.invars[-1]
-    fraction = isinstance(last, Literal) and not float(last.val).is_integer()
-    if rule is None or (rule is _power_of and not fraction):
+    if rule is _power_of and (
+        not isinstance(last, Literal) or float(last.val).is_integer()
+    ):
+        rule = None
+    if rule is None:
         return lambda *values: bind(list(values))
     function = jax.custom_jvp(lambda *values: bind(list(values)))
 

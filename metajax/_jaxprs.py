@@ -3,10 +3,11 @@
 Of the public face of JAX alone, and so of any of its versions.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Literal, jaxpr_as_fun
 
 
 def inputs_read(jaxpr: Jaxpr, wanted: list[bool] | None = None) -> list[bool]:
@@ -87,6 +88,24 @@ def scan_parts(equation: Any) -> tuple[int, int]:
 
     carried = same(equation.outvars, body.outvars)
     return same(equation.invars, body.invars) - carried, carried
+
+
+def free_inputs(equation: Any) -> list[Any]:
+    """The variables that an equation reads, each once."""
+    return list(dict.fromkeys(filter(_is_var, equation.invars)))
+
+
+def alone(equation: Any) -> Callable[..., list[Any]]:
+    """An equation as a function of its `free_inputs`, by its own rules.
+
+    >>> traced = jax.make_jaxpr(lambda x: 2.0 * x)(1.0)
+    >>> print(*alone(traced.jaxpr.eqns[0])(3.0))
+    6.0
+    """
+    about = DebugInfo("metajax", equation.primitive.name, None, None)
+    free, out = free_inputs(equation), list(equation.outvars)
+    jaxpr = Jaxpr((), free, out, [equation], debug_info=about)
+    return jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
 
 
 def _is_var(v: Any) -> bool:

@@ -7,16 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import (
-    ClosedJaxpr,
-    DebugInfo,
     Jaxpr,
     JaxprEqn,
     Literal,
-    jaxpr_as_fun,
     jaxprs_in_params,
     primitives,
 )
 
+from metajax._jaxprs import alone, free_inputs
 from metajax.errors import InputError
 from metajax.ops import bilinear
 from metajax.types import Array, PyTree
@@ -117,16 +115,13 @@ def _is_trusted(equation: JaxprEqn) -> bool:
     trusted = _TRUSTED.get(_name(equation))
     if trusted is None or equation.primitive is not primitives.custom_jvp_call_p:
         return False
-    free = [x for x in equation.invars if not isinstance(x, Literal)]
-    about = DebugInfo("metajax", "rule", None, None)
-    alone = Jaxpr((), free, equation.outvars, [equation], debug_info=about)
+    free = free_inputs(equation)
 
     def as_jax_has_it(*values: Array) -> list[Array]:
-        now = iter(values)
-        inputs = equation.invars
-        return [
-            trusted(*(x.val if isinstance(x, Literal) else next(now) for x in inputs))
-        ]
+        known = dict(zip(free, values))
+        every = equation.invars
+        inputs = [x.val if isinstance(x, Literal) else known[x] for x in every]
+        return [trusted(*inputs)]
 
     kinds: list[Any] = [x.aval for x in free]
     shapes = [
@@ -134,7 +129,7 @@ def _is_trusted(equation: JaxprEqn) -> bool:
     ]
     ours, theirs = (
         str(jax.make_jaxpr(partial(jax.jvp, function))(shapes, shapes))
-        for function in (jaxpr_as_fun(ClosedJaxpr(alone, ())), as_jax_has_it)
+        for function in (alone(equation), as_jax_has_it)
     )
     return ours == theirs
 

@@ -54,7 +54,8 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
     inner: Any = episodes
     while isinstance(inner, InTwoParts | Whole) and "episodes" in vars(inner):
         inner = vars(inner)["episodes"]
-    if not (any(inputs_read(traced.jaxpr)) and uses_key(inner, tasks)):
+    used = any(inputs_read(traced.jaxpr))
+    if not (used and (inner is episodes or uses_key(inner, tasks))):
         raise InputError(
             "a sampler must draw its episodes by its key, got one that does not use "
             f"it, and so would give one meta-batch for ever; {INSTEAD} "
