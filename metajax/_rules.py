@@ -16,7 +16,7 @@ from jax.extend.core import (
 
 from metajax._jaxprs import alone, free_inputs
 from metajax.errors import InputError
-from metajax.ops import bilinear
+from metajax.ops import bilinear, pooling
 from metajax.types import Array, PyTree
 
 # Operations whose second derivatives are symmetric. Others may have none such: what
@@ -40,7 +40,7 @@ _KNOWN = {
     for name in _ORDINARY
     for module in (primitives, jax.lax)
     if hasattr(module, f"{name}_p")
-} | set(bilinear.PRIMITIVES)
+} | {*bilinear.PRIMITIVES, *pooling.PRIMITIVES}
 # A `custom_jvp` is trusted that differentiates as the function of JAX of its name does.
 _TRUSTED = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "logaddexp": jnp.logaddexp}
 

@@ -1,15 +1,17 @@
 """The convolutional block of the few-shot literature, some of them one on another."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from metajax.errors import InputError
-from metajax.models.norms import NormName, Settle, as_it_is, norm_of
+from metajax.models.norms import Norm, NormName, Settle, as_it_is, norm_of
 from metajax.ops import conv2d, max_pool
+from metajax.ops.normalisation import Moments, normalise
 from metajax.types import (
     Array,
     Model,
@@ -22,9 +24,6 @@ from metajax.types import (
 )
 
 Pooling = Literal["max", "stride"]
-# The stride of a block's convolution, and what follows it.
-_HALVE = {"max": (1, max_pool), "stride": (2, lambda x: x)}
-_KEEP = (1, lambda x: x)
 
 
 def blocks(
@@ -64,11 +63,12 @@ def blocks(
     check_one_of("pooling", pooling, get_args(Pooling))
     by = norm_of(norm)
     map_shape(image_shape, filters, halve, pooling=pooling)
-    forms = [_HALVE[pooling] if halves else _KEEP for halves in halve]
+    layer = partial(_HALVE[pooling], by), partial(_layer, by)
+    layers = [layer[0] if halves else layer[1] for halves in halve]
 
     def init(key: Array) -> Params:
-        keys = jax.random.split(key, len(forms))
-        channels = (image_shape[-1],) + (filters,) * (len(forms) - 1)
+        keys = jax.random.split(key, len(layers))
+        channels = (image_shape[-1],) + (filters,) * (len(layers) - 1)
         glorot = jax.nn.initializers.glorot_uniform()
         return [
             {
@@ -83,12 +83,10 @@ def blocks(
         x, present = unpadded(inputs)
         check_images(x, image_shape)
         after = []
-        for block, (weights, (stride, shrink)) in enumerate(zip(params, forms)):
-            x = conv2d(x, weights["kernel"], stride=stride)
-            after.append(weights := settle(weights, x, present))
-            # ReLU after pooling is the same function with a quarter of the work.
-            x = jax.nn.relu(shrink(by.apply(weights, x, present)))
-            x = checkpoint_name(x, f"block{block}")
+        for block, (weights, layer) in enumerate(zip(params, layers)):
+            x, weights = layer(weights, x, present, settle)
+            after.append(weights)
+            x = checkpoint_name(jax.nn.relu(x), f"block{block}")
         return x, after
 
     def apply(params: Params, inputs: PyTree) -> Array:
@@ -98,6 +96,52 @@ def blocks(
         return run(params, inputs, by.settle)[1]
 
     return Model(init, apply, settle=keep if by.settle is as_it_is else settle)
+
+
+def _layer(
+    by: Norm,
+    weights: Params,
+    x: Array,
+    present: Array | None,
+    settle: Settle,
+    *,
+    stride: int = 1,
+) -> tuple[Array, Params]:
+    """A convolution, normalised, and its weights after these inputs."""
+    x = conv2d(x, weights["kernel"], stride=stride)
+    weights = settle(weights, x, present)
+    return by.apply(weights, x, present), weights
+
+
+def _pooled_layer(
+    by: Norm, weights: Params, x: Array, present: Array | None, settle: Settle
+) -> tuple[Array, Params]:
+    """The same with its maxima alone.
+
+    Where the scale is positive, normalising is increasing, and so can wait until a
+    quarter of the data is left; the sign of the scale goes into the kernel.
+    """
+    sign = jax.lax.stop_gradient(jnp.where(weights["scale"] < 0, -1, 1))
+    sign = sign.astype(weights["kernel"].dtype)
+    x = conv2d(x, weights["kernel"] * sign)
+    weights = settle(weights, x * sign, present)
+    moments = by.moments(_turned(weights, sign), x, present)
+    scale, offset = weights["scale"] * sign, weights["offset"]
+    return normalise(max_pool(x), moments, scale, offset), weights
+
+
+def _turned(weights: Params, sign: Array) -> Params:
+    """Weights whose moments are those of the negative channels too."""
+
+    def turned(node: Any) -> Any:
+        is_kept = isinstance(node, Moments)
+        return node._replace(mean=node.mean * sign) if is_kept else node
+
+    return jax.tree.map(turned, weights, is_leaf=lambda node: isinstance(node, Moments))
+
+
+# How a block halves its images.
+_HALVE = {"max": _pooled_layer, "stride": partial(_layer, stride=2)}
 
 
 def check_images(x: Array, image_shape: tuple[int, ...]) -> None:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.ops.normalisation import (
+    Moments,
     batch_moments,
-    batch_norm,
     normalise,
     pooled_moments,
 )
@@ -29,14 +29,19 @@ class Norm(NamedTuple):
 
     Attributes:
       init: `init(channels, dtype) -> weights`.
-      apply: `apply(weights, x, present) -> x`, normalised.
+      moments: `moments(weights, x, present) -> Moments`, what x is normalised by.
       settle: `settle(weights, x, present) -> weights`, which keep what later batches
         need of this one.
     """
 
     init: Callable[[int, jnp.dtype | type], Params]
-    apply: Callable[[Params, Array, Array | None], Array]
+    moments: Callable[[Params, Array, Array | None], Moments]
     settle: Settle
+
+    def apply(self, weights: Params, x: Array, present: Array | None) -> Array:
+        """`x`, normalised."""
+        moments = self.moments(weights, x, present)
+        return normalise(x, moments, weights["scale"], weights["offset"])
 
 
 def _affine(channels: int, dtype: jnp.dtype | type) -> Params:
@@ -46,23 +51,22 @@ def _affine(channels: int, dtype: jnp.dtype | type) -> Params:
 def _transductive() -> Norm:
     """By the current batch."""
 
-    def apply(weights: Params, x: Array, present: Array | None) -> Array:
-        return batch_norm(x, weights["scale"], weights["offset"], present=present)
+    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
+        return batch_moments(x, present)
 
-    return Norm(_affine, apply, as_it_is)
+    return Norm(_affine, moments, as_it_is)
 
 
 def _support() -> Norm:
     """By the support set, also for queries (MetaBN)."""
 
-    def apply(weights: Params, x: Array, present: Array | None) -> Array:
-        moments = weights.get("moments") or batch_moments(x, present)
-        return normalise(x, moments, weights["scale"], weights["offset"])
+    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
+        return weights.get("moments") or batch_moments(x, present)
 
     def settle(weights: Params, x: Array, present: Array | None) -> Params:
         return weights | {"moments": batch_moments(x, present)}
 
-    return Norm(_affine, apply, settle)
+    return Norm(_affine, moments, settle)
 
 
 def _task() -> Norm:
@@ -82,16 +86,14 @@ def _task() -> Norm:
         share = jax.nn.sigmoid(slope * count.astype(kind) + intercept)
         return batch_moments(x, present), share
 
-    def apply(weights: Params, x: Array, present: Array | None) -> Array:
-        moments = pooled_moments(
-            x, *(weights.get("context") or context(weights, x, present))
-        )
-        return normalise(x, moments, weights["scale"], weights["offset"])
+    def moments(weights: Params, x: Array, present: Array | None) -> Moments:
+        known = weights.get("context") or context(weights, x, present)
+        return pooled_moments(x, *known)
 
     def settle(weights: Params, x: Array, present: Array | None) -> Params:
         return weights | {"context": context(weights, x, present)}
 
-    return Norm(init, apply, settle)
+    return Norm(init, moments, settle)
 
 
 NORMS: dict[NormName, Norm] = {

@@ -21,6 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from metajax.errors import InputError
+from metajax.ops.forms import Backend
 from metajax.ops.precision import wider
 from metajax.types import Array
 
@@ -35,30 +36,40 @@ class Product(NamedTuple):
       y: `y(x, w)`, `[n, ...], [...] -> [n, ...]`, independent over n.
       x: `x(y, w)`, the cotangent of x, likewise.
       w: `w(x, y)`, the cotangent of w, a sum over n.
-      x_shape: of one example.
-      y_shape: of one result.
-      w_shape: of the weights.
       bytes: what one example makes on the way.
     """
 
     y: Callable[[Array, Array], Array]
     x: Callable[[Array, Array], Array]
     w: Callable[[Array, Array], Array]
-    x_shape: tuple[int, ...]
-    y_shape: tuple[int, ...]
-    w_shape: tuple[int, ...]
     bytes: int
 
 
-class Rule(NamedTuple):
-    """How to make a `Product`, hashable, since it is a parameter of the primitives."""
+class Shapes(NamedTuple):
+    """Of one example, of one result and of the weights."""
 
-    make: Callable[..., Product]
+    x: tuple[int, ...]
+    y: tuple[int, ...]
+    w: tuple[int, ...]
+
+
+class Rule(NamedTuple):
+    """How to make a `Product`, hashable, since it is a parameter of the primitives.
+
+    Attributes:
+      make: `make(settings, backend) -> Product`, in the forms of a backend
+        (`metajax.ops.forms`).
+      settings: what else it depends on.
+      shapes: the `Shapes`.
+    """
+
+    make: Callable[[Any, Backend], Product]
     settings: Hashable
+    shapes: Shapes
 
 
 def bilinear(rule: Rule, x: Array, w: Array) -> Array:
-    """`rule.make(rule.settings).y(x, w)`, differentiable as described above.
+    """The map `y` of a rule's `Product`, differentiable as described above.
 
     Raises:
       InputError: if the arrays are not of one floating dtype, or differ between devices
@@ -83,17 +94,16 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
 # over tasks with adapted weights makes. Results are [groups, ...].
 
 
-def _examples_in_blocks(one: Callable, product: Product) -> Callable:
+def _examples_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable:
     """Maps over blocks of examples: each result belongs to an example."""
-    most = BLOCK_BYTES // product.bytes
     return lambda a, w: _in_blocks(lambda part: one(part, w), most, a)
 
 
-def _sum_in_blocks(one: Callable, product: Product) -> Callable:
+def _sum_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable:
     """Sums over blocks of examples: the result belongs to all of them."""
 
     def run(x: Array, y: Array) -> Array:
-        blocks, rest = _split(BLOCK_BYTES // product.bytes, x, y)
+        blocks, rest = _split(most, x, y)
         if blocks is None:
             return one(*rest)
         wide = wider(x.dtype)
@@ -101,7 +111,7 @@ def _sum_in_blocks(one: Callable, product: Product) -> Callable:
         def add(total: Array, part: tuple[Array, Array]):
             return total + one(*part).astype(wide), None
 
-        total, _ = jax.lax.scan(add, jnp.zeros(product.w_shape, wide), blocks)
+        total, _ = jax.lax.scan(add, jnp.zeros(shape, wide), blocks)
         if rest is not None:
             total += one(*rest).astype(wide)
         return total.astype(x.dtype)
@@ -151,13 +161,14 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
         with jax.disable_jit(False):  # without jit it would call itself
             return compiled(a, b, rule=rule)
 
-    def whole(a: Array, b: Array, *, rule: Rule) -> Array:
-        return jax.vmap(getattr(rule.make(rule.settings), name))(a, b)
+    def whole(backend: Backend, a: Array, b: Array, *, rule: Rule) -> Array:
+        return jax.vmap(getattr(rule.make(rule.settings, backend), name))(a, b)
 
     def blocked(a: Array, b: Array, *, rule: Rule) -> Array:
-        product = rule.make(rule.settings)
-        run = jax.vmap(in_blocks(getattr(product, name), product))
-        return _in_blocks(run, BLOCK_BYTES // (product.bytes * a.shape[1]), a, b)
+        product, shape = rule.make(rule.settings, "cpu"), getattr(rule.shapes, name)
+        one = in_blocks(getattr(product, name), BLOCK_BYTES // product.bytes, shape)
+        most = BLOCK_BYTES // (product.bytes * a.shape[1])
+        return _in_blocks(jax.vmap(one), most, a, b)
 
     def lowering(function: Callable) -> Callable:
         def nonempty(a: Array, b: Array, *, rule: Rule) -> Array:
@@ -169,14 +180,15 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
         return mlir.lower_fun(nonempty, multiple_results=False)
 
     def abstract(a: Any, b: Any, *, rule: Rule) -> ShapedArray:
-        each = getattr(rule.make(rule.settings), f"{name}_shape")
+        each = getattr(rule.shapes, name)
         lead = a.shape[:1] if name == "w" else a.shape[:2]
         return ShapedArray((*lead, *each), a.dtype)
 
     primitive.def_impl(eager)
     primitive.def_abstract_eval(abstract)
     # Blocks are for a core's cache; an accelerator wants the whole at once.
-    mlir.register_lowering(primitive, lowering(whole))
+    mlir.register_lowering(primitive, lowering(partial(whole, "gpu")))
+    mlir.register_lowering(primitive, lowering(partial(whole, "tpu")), platform="tpu")
     mlir.register_lowering(primitive, lowering(blocked), platform="cpu")
     return primitive
 

@@ -2,8 +2,8 @@
 
 After one inner step a vmapped convolution turns into a grouped one, slow in both
 derivatives; inside any loop XLA's CPU backend takes a slow form of the kernel's
-gradient. Here all are matrix products (`metajax.ops.correlation`), in any order and
-mode.
+gradient. Here each map takes the form that is fast on the backend at hand
+(`metajax.ops.forms`), in any order and mode.
 """
 
 import operator
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.errors import InputError
-from metajax.ops.bilinear import Rule, bilinear
-from metajax.ops.correlation import Geometry, Precision, product
+from metajax.ops.bilinear import Rule, Shapes, bilinear
+from metajax.ops.correlation import product
+from metajax.ops.geometry import Geometry, Precision
 from metajax.ops.precision import matmul_precision
 from metajax.types import Array
 
@@ -78,7 +79,9 @@ def conv2d(
             f"the kernel's window {geometry.window} does not fit in images of "
             f"{x.shape[1]}x{x.shape[2]} with padding {geometry.padding}"
         )
-    return bilinear(Rule(product, geometry), x, kernel)
+    result = geometry.rows, geometry.columns, geometry.kernel[3]
+    shapes = Shapes(geometry.image, result, geometry.kernel)
+    return bilinear(Rule(product, geometry, shapes), x, kernel)
 
 
 def conv_general_dilated(

@@ -6,13 +6,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from metajax.errors import InputError
-from metajax.ops.bilinear import Product, Rule, bilinear
+from metajax.ops.bilinear import Product, Rule, Shapes, bilinear
+from metajax.ops.forms import Backend, choose
 from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Array
-
-# Up to so many examples, the kernel's cotangent is a sum of outer products: one pass
-# over the results of all tasks, where XLA's CPU backend has a slow product for each.
-FEW = 16
 
 
 def linear(x: Array, kernel: Array) -> Array:
@@ -40,37 +37,39 @@ def linear(x: Array, kernel: Array) -> Array:
             f"{x.shape} and {kernel.shape}"
         )
     # Read here, since the product is traced where the caller's context is gone.
-    shape = _Shape(x.shape[1], kernel.shape[1], matmul_precision())
-    return bilinear(Rule(_product, shape), x, kernel)
+    size = _Size(x.shape[1], kernel.shape[1], matmul_precision())
+    shapes = Shapes(x.shape[1:], kernel.shape[1:], kernel.shape)
+    return bilinear(Rule(_product, size, shapes), x, kernel)
 
 
-class _Shape(NamedTuple):
+class _Size(NamedTuple):
     inputs: int
     outputs: int
     precision: str
 
 
 @functools.lru_cache
-def _product(shape: _Shape) -> Product:
+def _product(size: _Size, backend: Backend) -> Product:
     def multiply(a: Array, b: Array) -> Array:
-        found = jnp.matmul(
-            a, b, precision=shape.precision, preferred_element_type=wider(a.dtype)
+        result = jnp.matmul(
+            a, b, precision=size.precision, preferred_element_type=wider(a.dtype)
         )
-        return found.astype(a.dtype)
+        return result.astype(a.dtype)
+
+    def outer(x: Array, y: Array) -> Array:
+        """A sum of outer products: one pass over the results of all tasks."""
+        wide = (a.astype(wider(a.dtype)) for a in (x, y))
+        each = (a[:, None] * b[None] for a, b in zip(*wide))
+        return functools.reduce(jnp.add, each).astype(x.dtype)
 
     def kernel(x: Array, y: Array) -> Array:
-        if x.shape[0] > FEW:
-            return multiply(x.T, y)
-        wide = (a.astype(wider(a.dtype)) for a in (x, y))
-        outer = (a[:, None] * b[None] for a, b in zip(*wide))
-        return functools.reduce(jnp.add, outer).astype(x.dtype)
+        if choose("linear w", backend, len(x), x.dtype) == "outer":
+            return outer(x, y)
+        return multiply(x.T, y)
 
     return Product(
         multiply,
         lambda y, kernel: multiply(y, kernel.T),
         kernel,
-        (shape.inputs,),
-        (shape.outputs,),
-        (shape.inputs, shape.outputs),
-        bytes=4 * (shape.inputs + shape.outputs),
+        bytes=4 * (size.inputs + size.outputs),
     )

@@ -32,9 +32,16 @@ def batch_moments(x: Array, present: Array | None = None) -> Moments:
     >>> [m.item() for m in batch_moments(x, jnp.array([True, True, False]))]
     [2.0, 1.0]
     """
+    # Both in one pass over x, and their derivatives too. Whatever the shift is, the
+    # moments are the same; without it, a mean that is large beside σ would leave σ² few
+    # bits.
     x = x.astype(wider(x.dtype))
-    centre = _mean(x, present)
-    return Moments(centre, _mean((x - centre) ** 2, present))
+    middle = tuple(size // 2 for size in x.shape[1:-1])
+    shift = jax.lax.stop_gradient(x[(0, *middle)])
+    shift = shift.reshape((1,) * (x.ndim - 1) + (-1,))
+    distance = x - shift
+    centre = _mean(distance, present)
+    return Moments(shift + centre, _mean(distance**2, present) - centre**2)
 
 
 def normalise(
@@ -54,8 +61,11 @@ def normalise(
     Returns:
       An array of the shape and type of `x`.
     """
-    centred = x.astype(wider(x.dtype)) - moments.mean
-    return _scaled(centred, moments.variance + eps, scale, offset).astype(x.dtype)
+    channels = (1,) * (x.ndim - 1) + (-1,)
+    wide = wider(x.dtype)
+    scale, offset = (a.astype(wide).reshape(channels) for a in (scale, offset))
+    gain = jax.lax.rsqrt(moments.variance + eps) * scale
+    return ((x.astype(wide) - moments.mean) * gain + offset).astype(x.dtype)
 
 
 def batch_norm(
@@ -90,11 +100,7 @@ def batch_norm(
 
     Source: Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     """
-    # Not by way of `normalise`: what is centred is used twice.
-    wide = x.astype(wider(x.dtype))
-    centred = wide - _mean(wide, present)
-    variance = _mean(centred**2, present)
-    return _scaled(centred, variance + eps, scale, offset).astype(x.dtype)
+    return normalise(x, batch_moments(x, present), scale, offset, eps=eps)
 
 
 def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
@@ -132,11 +138,3 @@ def _mean(x: Array, present: Array | None) -> Array:
     weights = present.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
     weights = weights / jnp.maximum(jnp.sum(weights), 1)
     return jnp.sum(weights * jnp.mean(x, places, keepdims=True), 0, keepdims=True)
-
-
-def _scaled(centred: Array, variance: Array, scale: Array, offset: Array) -> Array:
-    channels = (1,) * (centred.ndim - 1) + (-1,)
-    scale, offset = (
-        a.astype(wider(a.dtype)).reshape(channels) for a in (scale, offset)
-    )
-    return centred * (jax.lax.rsqrt(variance) * scale) + offset

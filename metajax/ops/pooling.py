@@ -1,8 +1,30 @@
-"""Pooling by slices: `reduce_window` has a slow second derivative."""
+"""Maximum pooling as primitives, each free to choose its form on every backend.
 
+Pooling z = P(x) picks one entry of each window. Its derivative picks the same entries
+of a tangent, and the transpose of that puts a cotangent back where they were:
+
+  T(x, t), the entries of t where x is largest in its window,
+  U(x, c), c where x is largest in its window, and zero elsewhere
+
+T and U are linear in their second argument, constant but for jumps in their first, and
+transposes of each other. So these three are all that needs to be fast, to every order.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
+from metajax.ops.forms import Backend, choose
 from metajax.types import Array
+
+WINDOW = (1, 2, 2, 1)
 
 
 def max_pool(x: Array) -> Array:
@@ -20,11 +42,158 @@ def max_pool(x: Array) -> Array:
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
+    return _pool.bind(jnp.asarray(x))
+
+
+# Each form has the three maps, of [n, height, width, channels].
+
+
+def _quarters(x: Array) -> list[Array]:
+    """The four entries of each window, row by row."""
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    x = _larger(x[:, :, 0:width:2], x[:, :, 1:width:2])
-    return _larger(x[:, 0:height:2], x[:, 1:height:2])
+    return [x[:, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
 
 
 def _larger(first: Array, second: Array) -> Array:
-    """The maximum; at a tie `jnp.maximum` would halve the gradient."""
-    return jnp.where((first < second) | jnp.isnan(second), second, first)
+    """Where the second is taken: of equal values the first is, NaN whenever it is."""
+    return (first < second) | jnp.isnan(second)
+
+
+def _pool_slices(x: Array) -> Array:
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    left, right = x[:, :, 0:width:2], x[:, :, 1:width:2]
+    x = jnp.where(_larger(left, right), right, left)
+    upper, lower = x[:, 0:height:2], x[:, 1:height:2]
+    return jnp.where(_larger(upper, lower), lower, upper)
+
+
+def _places(x: Array) -> tuple[Array, Array, Array]:
+    """Whether the largest is on the right above, on the right below, and below."""
+    a, b, c, d = _quarters(x)
+    right_above, right_below = _larger(a, b), _larger(c, d)
+    above = jnp.where(right_above, b, a)
+    return right_above, right_below, _larger(above, jnp.where(right_below, d, c))
+
+
+def _take_slices(x: Array, t: Array) -> Array:
+    right_above, right_below, below = _places(x)
+    a, b, c, d = _quarters(t)
+    return jnp.where(below, jnp.where(right_below, d, c), jnp.where(right_above, b, a))
+
+
+def _put_parts(x: Array, c: Array) -> list[Array]:
+    right_above, right_below, below = _places(x)
+    zero = jnp.zeros((), c.dtype)
+    above, under = jnp.where(below, zero, c), jnp.where(below, c, zero)
+    return [
+        jnp.where(right_above, zero, above),
+        jnp.where(right_above, above, zero),
+        jnp.where(right_below, zero, under),
+        jnp.where(right_below, under, zero),
+    ]
+
+
+def _put_slices(x: Array, c: Array) -> Array:
+    """A sum of the four quarters with zeros between their entries."""
+    zero, (height, width) = jnp.zeros((), c.dtype), c.shape[1:3]
+    total = None
+    for place, part in enumerate(_put_parts(x, c)):
+        i, j = divmod(place, 2)
+        rows = (i, x.shape[1] - i - (2 * height - 1), 1)
+        columns = (j, x.shape[2] - j - (2 * width - 1), 1)
+        part = lax.pad(part, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
+        total = part if total is None else total + part
+    return total  # pyright: ignore
+
+
+def _put_stacked(x: Array, c: Array) -> Array:
+    """The quarters side by side."""
+    a, b, below_a, below_b = _put_parts(x, c)
+    rows = [jnp.stack(pair, 3) for pair in ((a, b), (below_a, below_b))]
+    n, height, width, channels = c.shape
+    whole = jnp.stack(rows, 2).reshape(n, 2 * height, 2 * width, channels)
+    odd = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
+    return jnp.pad(whole, odd)
+
+
+def _pool_window(x: Array) -> Array:
+    low = np.array(-np.inf, x.dtype)
+    return lax.reduce_window(x, low, lax.max, WINDOW, WINDOW, "VALID")
+
+
+def _put_window(x: Array, c: Array) -> Array:
+    return jax.vjp(_pool_window, x)[1](c)[0]
+
+
+def _take_window(x: Array, t: Array) -> Array:
+    """A sum over windows of all but zeros: JAX's own derivative rounds on a TPU."""
+    like = jax.eval_shape(_pool_window, x)
+    largest = _put_window(x, jnp.ones(like.shape, x.dtype)) > 0
+    zero = np.zeros((), t.dtype)
+    kept = jnp.where(largest, t, zero)
+    return lax.reduce_window(kept, zero, lax.add, WINDOW, WINDOW, "VALID")
+
+
+FORMS = {
+    "slices": (_pool_slices, _take_slices, _put_slices),
+    "stacked": (_pool_slices, _take_slices, _put_stacked),
+    "window": (_pool_window, _take_window, _put_window),
+}
+
+
+def _primitive(name: str, abstract: Callable) -> Primitive:
+    primitive = Primitive(f"metajax_{name}")
+    which = ("max_pool", "pool_take", "pool_put").index(name)
+
+    @jax.jit
+    def compiled(*arrays: Array) -> Array:
+        return primitive.bind(*arrays)
+
+    def eager(*arrays: Array) -> Array:
+        with jax.disable_jit(False):  # without jit it would call itself
+            return compiled(*arrays)
+
+    def run(backend: Backend, *arrays: Array) -> Array:
+        """Tasks are more examples."""
+        out, last = abstract(*arrays), arrays[-1]
+        if not all(x.size for x in (out, *arrays)):
+            return jnp.zeros(out.shape, out.dtype)
+        form = choose("pooling", backend, None, last.dtype)
+        flat = (x.reshape(-1, *x.shape[-3:]) for x in arrays)
+        return FORMS[form][which](*flat).reshape(out.shape)
+
+    primitive.def_impl(eager)
+    primitive.def_abstract_eval(abstract)
+    for backend, platform in (("gpu", None), ("tpu", "tpu"), ("cpu", "cpu")):
+        lowering = mlir.lower_fun(partial(run, backend), multiple_results=False)
+        mlir.register_lowering(primitive, lowering, platform=platform)
+    batching.primitive_batchers[primitive] = partial(_batch, primitive)
+    return primitive
+
+
+def _halved(x, t=None) -> ShapedArray:
+    *tasks, height, width, channels = x.shape
+    dtype = x.dtype if t is None else t.dtype
+    return ShapedArray((*tasks, height // 2, width // 2, channels), dtype)
+
+
+def _batch(primitive: Primitive, arrays: tuple, dims: tuple):
+    size = next(x.shape[d] for x, d in zip(arrays, dims) if d is not None)
+    leading = (
+        jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(arrays, dims)
+    )
+    return primitive.bind(*leading), 0
+
+
+_pool = _primitive("max_pool", _halved)
+_take = _primitive("pool_take", _halved)
+_put = _primitive("pool_put", lambda x, c: ShapedArray(x.shape, c.dtype))
+
+ad.defjvp(_pool, lambda tangent, x: _take.bind(x, tangent))
+ad.defjvp(_take, None, lambda tangent, x, t: _take.bind(x, tangent))
+ad.defjvp(_put, None, lambda tangent, x, c: _put.bind(x, tangent))
+ad.primitive_transposes[_take] = lambda ct, x, t: (None, _put.bind(x, ct))
+ad.primitive_transposes[_put] = lambda ct, x, c: (None, _take.bind(x, ct))
+
+PRIMITIVES = (_pool, _take, _put)

@@ -18,8 +18,10 @@ from metajax.ops import (
     conv2d,
     conv_general_dilated,
     correlation,
+    forms,
     linear,
     max_pool,
+    pooling,
 )
 from tests.helpers import KEY, relative
 
@@ -77,60 +79,117 @@ GEOMETRIES = [
 ]
 
 
-FORMS = {
-    "whole patches": dict(SHALLOW=2**40),
-    "rows after": dict(SHALLOW=0),
-    "winograd": dict(SHALLOW=0, LARGE=1, DEEP=1),
-}
-
-
 @pytest.fixture
-def choose(monkeypatch):
-    """Sets what decides forms and blocks, for programs traced from then on."""
+def anew(monkeypatch):
+    """Lets programs be traced from then on, and again after the test."""
 
-    def set_to(module, **constants):
-        for name, value in constants.items():
-            monkeypatch.setattr(module, name, value)
+    def forget():
         jax.clear_caches()
         correlation.product.cache_clear()
 
-    yield set_to
-    jax.clear_caches()
-    correlation.product.cache_clear()
+    yield forget
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.fixture
+def in_blocks(monkeypatch, anew):
+    """Sets the size of blocks."""
+
+    def set_to(size):
+        monkeypatch.setattr(bilinear, "BLOCK_BYTES", size)
+        anew()
+
+    return set_to
+
+
+@pytest.fixture
+def take(monkeypatch, anew):
+    """Has this CPU take a form, of whatever backend it is."""
+
+    def as_form(**named):
+        for operation, form in named.items():
+            row = {**forms.TABLE[operation], "cpu": (forms.Choice(form, ""),)}
+            monkeypatch.setitem(forms.TABLE, operation, row)
+        anew()
+
+    return as_form
+
+
+# The forms of each map that take any geometry, and those that need stride 1.
+ANY = [
+    ("y", "patches"),
+    ("y", "lax"),
+    ("y", "lax laid out"),
+    ("x", "patches"),
+    ("x", "lax"),
+]
+ANY += [("w", f) for f in ("patches turned", "patches of x", "patches by image", "lax")]
+DENSE = [("y", "rows"), ("x", "turned"), ("x", "lax laid out"), ("w", "patches of y")]
+TILED = [("y", "winograd"), ("w", "winograd")]
+ALL = [*ANY, *DENSE, *TILED]
+
+
+def test_every_form_is_tested():
+    named = [(name, form) for name, row in correlation.FORMS.items() for form in row]
+    assert sorted(ALL) == sorted(named)
+    pooled = {choice.form for row in forms.TABLE["pooling"].values() for choice in row}
+    assert pooled <= set(pooling.FORMS)
+    for name in "yxw":
+        for row in forms.TABLE[f"convolution {name}"].values():
+            assert {choice.form for choice in row} <= set(correlation.FORMS[name])
 
 
 @pytest.mark.parametrize("blocks", [1, 9000, 2**40])  # of 1, of some and a rest, one
 @pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
-def test_convolution_in_blocks(float64, choose, settings, blocks):
-    choose(bilinear, BLOCK_BYTES=blocks)
+def test_convolution_in_blocks(float64, in_blocks, settings, blocks):
+    in_blocks(blocks)
     convolution_equals_lax_to_second_order(settings)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
-def test_convolution_in_every_form(float64, choose, settings, form):
-    choose(correlation, **FORMS[form])
+@pytest.mark.parametrize(
+    "form, settings",
+    [(form, settings) for form in ANY for settings in GEOMETRIES]
+    + [(form, s) for form in DENSE for s in GEOMETRIES if "stride" not in s]
+    + [(form, s) for form in TILED for s in GEOMETRIES if set(s) == {"padding"}],
+    ids=str,
+)
+def test_convolution_in_every_form(float64, take, settings, form):
+    take(**{f"convolution {form[0]}": form[1]})
     convolution_equals_lax_to_second_order(settings)
+
+
+@pytest.mark.parametrize("backend", ["gpu", "tpu"])
+def test_convolution_as_other_backends_have_it(float64, monkeypatch, anew, backend):
+    for operation, row in forms.TABLE.items():
+        monkeypatch.setitem(forms.TABLE, operation, {**row, "cpu": row[backend]})
+    anew()
+    for settings in ({}, dict(stride=2)):
+        convolution_equals_lax_to_second_order(settings, (0, 0))
 
 
 TWO_TASKS = 2 * 5 * 4 * 72 * 27  # bytes: so that 5 are two blocks of two and a rest
 
 
 @pytest.mark.parametrize(
-    "axes, blocks",
-    [
-        ((0, 0), 1),
-        ((0, 0), TWO_TASKS),
-        ((0, 0), 2**40),
-        ((0, None), TWO_TASKS),
-        ((None, 0), TWO_TASKS),
+    "form, axes, blocks",
+    [(form, (0, 0), TWO_TASKS) for form in ALL]
+    + [
+        (("y", "patches"), axes, blocks)
+        for axes, blocks in (
+            ((0, 0), 1),
+            ((0, 0), 2**40),
+            ((0, None), TWO_TASKS),
+            ((None, 0), TWO_TASKS),
+        )
     ],
     ids=str,
 )
-@pytest.mark.parametrize("form", FORMS)
-def test_convolution_under_vmap_in_every_form(float64, choose, form, axes, blocks):
-    choose(correlation, **FORMS[form])
-    choose(bilinear, BLOCK_BYTES=blocks)
+def test_convolution_under_vmap_in_every_form(
+    float64, take, in_blocks, form, axes, blocks
+):
+    take(**{f"convolution {form[0]}": form[1]})
+    in_blocks(blocks)
     convolution_equals_lax_to_second_order({}, axes)
 
 
@@ -196,8 +255,8 @@ def convolution_equals_lax_to_second_order(settings, axes=None):
     assert relative(ours, theirs) < 1e-12
 
 
-def test_convolution_of_half_precision_adds_up_in_single(choose):
-    choose(bilinear, BLOCK_BYTES=1)
+def test_convolution_of_half_precision_adds_up_in_single(in_blocks):
+    in_blocks(1)
     x, kernel = jnp.ones((600, 3, 3, 16)), jnp.full((3, 3, 16, 1), 1 + 2**-7)
     half = [a.astype(jnp.bfloat16) for a in (x, kernel)]
     values = jax.value_and_grad(lambda x, k: jnp.sum(conv2d(x, k)[:, 1, 1]), 1)
@@ -335,27 +394,44 @@ def test_stands_in_for_lax_in_flax(settings):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_pooling_gives_a_tie_to_the_first():
+@pytest.mark.parametrize("form", pooling.FORMS)
+def test_pooling_gives_a_tie_to_the_first(take, form):
+    take(pooling=form)
     x = jnp.array([[0.0, 1.0], [1.0, 1.0]]).reshape(1, 2, 2, 1)
     ours, theirs = (jax.grad(lambda x: jnp.sum(f(x)))(x) for f in (max_pool, lax_pool))
     np.testing.assert_array_equal(ours, theirs)
     assert ours.ravel().tolist() == [0.0, 1.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("form", pooling.FORMS)
 @pytest.mark.parametrize("place", range(4))
-def test_pooling_keeps_nan(place):
+def test_pooling_keeps_nan(take, place, form):
+    take(pooling=form)
     x = jnp.zeros(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
     assert jnp.isnan(max_pool(x)).all()
 
 
+@pytest.mark.parametrize("form", pooling.FORMS)
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (2, 7, 5, 1)])
-def test_pooling_equals_lax(float64, shape):
-    x = jax.random.normal(KEY, shape, jnp.float64)
-    np.testing.assert_array_equal(max_pool(x), lax_pool(x))
-    ours, theirs = (
-        jax.grad(lambda x: jnp.sum(f(x) ** 2))(x) for f in (max_pool, lax_pool)
-    )
-    np.testing.assert_allclose(ours, theirs)
+def test_pooling_equals_lax_to_second_order(float64, take, shape, form):
+    take(pooling=form)
+    x = jax.random.normal(KEY, (3, *shape), jnp.float64)
+    x = x.at[0].set(jnp.round(x[0]))  # with ties
+
+    def values(pool):
+        pool = jax.vmap(pool)
+        gradient = jax.grad(lambda x: jnp.sum(jnp.sin(pool(x))))
+        forward = jax.jvp(gradient, (x,), (x**2,))
+        return pool(x), forward, jax.grad(lambda x: jnp.sum(gradient(x) ** 3))(x)
+
+    assert relative(values(max_pool), values(lax_pool)) < 1e-14
+
+
+def test_pooling_of_nothing():
+    assert max_pool(jnp.ones((0, 4, 4, 1))).shape == (0, 2, 2, 1)
+    assert max_pool(jnp.ones((2, 1, 4, 1))).shape == (2, 0, 2, 1)
+    with jax.disable_jit():
+        assert max_pool(jnp.ones((1, 2, 2, 1))).shape == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 4, 4, 3)])
@@ -369,8 +445,20 @@ def test_batch_norm(float64, shape):
     check_grads(batch_norm, (x, scale, offset), order=2, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("examples", [3, 20])  # outer products, and one product
-def test_linear_equals_matmul_to_second_order(float64, examples):
+def test_batch_norm_of_values_far_from_zero():
+    """One pass would leave no bit of this variance but for the shift."""
+    x, scale, offset = jax.random.normal(KEY, (20, 6, 6, 3)), jnp.ones(3), jnp.zeros(3)
+    near, far = (batch_norm(x + shift, scale, offset) for shift in (0.0, 4096.0))
+    # The inputs themselves are rounded to 2⁻¹² there.
+    np.testing.assert_allclose(far, near, atol=1e-3)
+    flat = batch_norm(jnp.full((4, 3, 3, 3), 1e4), scale, offset)
+    np.testing.assert_array_equal(flat, 0.0)
+
+
+@pytest.mark.parametrize("form", ["outer", "product"])
+def test_linear_equals_matmul_to_second_order(float64, take, form):
+    take(**{"linear w": form})
+    examples = 3
     x = jax.random.normal(KEY, (2, examples, 4), jnp.float64)
     kernel = jax.random.normal(KEY, (2, 4, 3), jnp.float64)
 
