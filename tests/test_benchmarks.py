@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as suite
-from benchmarks import figure, kills, labelling, roofline, soak, workloads
+from benchmarks import figure, kills, labelling, roofline, soak, suite, workloads
 from benchmarks.rivals import RIVALS
 from metajax.cli.teaching import Held
 from metajax.data import ImageStore
@@ -63,7 +62,7 @@ def test_workloads_have_names():
 
 def test_a_rival_that_cannot_start_is_told():
     with suite.Worker("nobody", "w3-1steps-1tasks", "cpu") as worker:
-        with pytest.raises(suite.Absent):
+        with pytest.raises(suite.Absent, match="KeyError: 'nobody'"):
             worker.ask("ready")
 
 

@@ -1,0 +1,258 @@
+"""Rivals in processes of their own: their gradients compared, their steps timed."""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.workloads import workload
+
+ORACLE = "textbook JAX, map"
+EXACT = 1e-9  # the largest relative distance to the oracle of a right gradient
+CHECKED_TASKS = 2  # in float64
+PAUSE = 0.3  # seconds: threads of the process before stop spinning
+PACKAGES = ("jax", "jaxlib", "optax", "torch", "higher", "torchopt", "numpy")
+Rows = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where rivals run, and for how long."""
+
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where."""
+    rounds: int = 7
+    """Turns of each."""
+    turn: float = 1.5
+    """Seconds of meta-steps in a row that make a turn; one at least."""
+    seconds: float = 60.0
+    """For a rival's steps on a workload; a slow one takes fewer rounds."""
+
+
+class Absent(Exception):
+    """A rival that did not start, or that ended: not installed, or out of memory."""
+
+
+class Worker:
+    """A rival in its own process."""
+
+    def __init__(self, rival: str, work: str, device: str, dtype: str = "float32"):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", rival, work, dtype, device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, command: str) -> Any:
+        """The answer to a command.
+
+        Raises:
+          Absent: if the rival ended, with its reason where it gave one.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # its last words may be there yet
+            print(command, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise Absent("its process ended")
+        answer = json.loads(answer)
+        if isinstance(answer, dict) and "error" in answer:
+            raise Absent(answer["error"])
+        return answer
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):  # a command it never read
+            self._process.communicate()
+
+
+def gradients(
+    rivals: Iterable[str],
+    work: str,
+    device: str,
+    dtype: str = "float64",
+    *,
+    together: int = 1,
+) -> dict[str, np.ndarray]:
+    """The meta-gradients of rivals, each as one vector.
+
+    Args:
+      rivals: names of `benchmarks.rivals.RIVALS`.
+      work: a workload's name.
+      device: "cpu" or "gpu".
+      dtype: of weights and episodes.
+      together: processes at a time.
+
+    Returns:
+      Vectors by rival; without those that ended, which standard error names.
+    """
+
+    def gradient(rival: str) -> np.ndarray | None:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Worker(rival, work, device, dtype) as worker,
+        ):
+            path = Path(folder) / "gradient.npz"
+            try:
+                worker.ask(f"gradient {path}")
+            except Absent as why:
+                print(f"no gradient of {rival} at {work}: {why}", file=sys.stderr)
+                return None
+            with np.load(path) as arrays:
+                parts = [arrays[key].ravel() for key in sorted(arrays.files)]
+        return np.concatenate(parts)
+
+    with ThreadPoolExecutor(together) as pool:
+        found = dict(zip(rivals := list(rivals), pool.map(gradient, rivals)))
+    return {rival: x for rival, x in found.items() if x is not None}
+
+
+def distances(
+    found: Mapping[str, np.ndarray], truth: np.ndarray | None
+) -> dict[str, float]:
+    """Relative L2 distances of vectors to the oracle's."""
+    if truth is None:
+        raise SystemExit(f"{ORACLE} ended: nothing to compare with (or --no-check)")
+    size = np.linalg.norm(truth)
+    return {name: float(np.linalg.norm(x - truth) / size) for name, x in found.items()}
+
+
+def of_few_tasks(name: str) -> str:
+    """The workload of at most `CHECKED_TASKS` tasks, whose gradients are compared."""
+    tasks = workload(name).tasks
+    return name.replace(f"-{tasks}tasks", f"-{min(CHECKED_TASKS, tasks)}tasks")
+
+
+def time_rivals(
+    name: str,
+    rivals: Iterable[str],
+    timing: Timing,
+    *,
+    until: float = math.inf,
+    seen: Callable[[Rows], None] = lambda rows: None,
+) -> Rows:
+    """Times rivals in turns, A B C A B C.
+
+    Args:
+      name: of the workload.
+      rivals: names of `benchmarks.rivals.RIVALS`.
+      timing: where, and how many turns.
+      until: no round begins after that time of `time.monotonic()`.
+      seen: called with the rows so far after every compilation and round.
+
+    Returns:
+      A row a rival, without those that ended, which standard error names.
+    """
+    workers = {rival: Worker(rival, name, timing.device) for rival in rivals}
+    rows: Rows = {rival: {"steps_s": []} for rival in workers}
+    spent = dict.fromkeys(workers, 0.0)
+
+    def compile_(rival: str, worker: Worker) -> None:
+        rows[rival]["compile_s"] = worker.ask("compile")
+        worker.ask("steps 1")
+        one = worker.ask("steps 1")
+        rows[rival]["in_a_row"] = max(1, math.ceil(timing.turn / one))
+        seen(rows)
+
+    def turn(rival: str, worker: Worker) -> None:
+        if spent[rival] < timing.seconds:
+            count = rows[rival]["in_a_row"]
+            time.sleep(PAUSE)
+            seconds = worker.ask(f"steps {count}")
+            rows[rival]["steps_s"].append(seconds)
+            rows[rival] |= worker.ask("memory")
+            spent[rival] += seconds * count
+
+    def each(do: Callable[[str, Worker], object]) -> None:
+        for rival, worker in list(workers.items()):
+            try:
+                do(rival, worker)
+            except Absent as why:
+                print(f"left out at {name}: {rival}, {why}", file=sys.stderr)
+                workers.pop(rival).__exit__()
+                del rows[rival]
+
+    try:
+        # All set up first, or the imports of one would slow another's compilation.
+        each(lambda rival, worker: rows[rival].update(device=worker.ask("ready")))
+        each(compile_)
+        for _ in range(timing.rounds):
+            if time.monotonic() > until:
+                break
+            each(turn)
+            seen(rows)
+    finally:
+        for worker in workers.values():
+            worker.__exit__()
+    return rows
+
+
+def table(name: str, rows: Rows) -> str:
+    """The rows of a workload in Markdown; a rival without a turn yet has no row."""
+    rows = {rival: row for rival, row in rows.items() if row["steps_s"]}
+    lines = [
+        f"**{name}**",
+        "",
+        "| | ms a meta-step (quartiles) | ratio | compile s | peak MB | gradient |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rival, row in rows.items():
+        low, middle, high = (
+            1e3 * q for q in np.quantile(row["steps_s"], [0.25, 0.5, 0.75])
+        )
+        ours = 1e3 * np.median(next(iter(rows.values()))["steps_s"])
+        distance = row.get("gradient_distance")
+        gradient = "not compared" if distance is None else f"{distance:.1e}"
+        if distance is not None and distance > EXACT:
+            gradient += " not exact"
+        lines.append(
+            f"| {rival} | {middle:.1f} ({low:.1f}-{high:.1f}) | "
+            f"{middle / ours:.2f} | {row['compile_s']:.1f} | "
+            f"{row['peak'] / 1e6:.0f} | {gradient} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def machine() -> dict[str, Any]:
+    """The date, the processor and the versions."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    match = re.search(r"model name\s*: (.*)", described)
+    return match[1] if match else platform.machine()
