@@ -25,6 +25,7 @@ from benchmarks.suite import (
     gradients,
     machine,
     of_few_tasks,
+    present,
     table,
     time_rivals,
 )
@@ -54,7 +55,7 @@ def main(suite: Suite) -> None:
     record = {"machine": machine(), "device": suite.device, "results": {}}
     for name in suite.workloads:
         wrong = _distances(name, suite) if suite.check else {}
-        rows = time_rivals(name, suite.rivals, suite)
+        rows = present(time_rivals(name, suite.rivals, suite))
         if suite.rivals[0] not in rows:
             raise SystemExit(f"{suite.rivals[0]}, to which others are compared, ended")
         for rival, row in rows.items():

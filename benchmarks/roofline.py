@@ -45,6 +45,8 @@ class Settings:
     """Meta-batches."""
     seconds: float = 3.0
     """Of meta-steps a point, at least; the median of five turns counts."""
+    side: int | None = None
+    """Rows of the square matrices whose product is timed; by default by the device."""
     to: Path | None = None
     """The record's file."""
     figure: Path | None = None
@@ -103,6 +105,11 @@ def cost(family: str, steps: int) -> Cost:
 
 def _run(kind: type, work: Workload, **how: Any) -> Any:
     return kind(work, weights(work), episodes(work), np.dtype("float32"), **how)
+
+
+def compile_ours(work: Workload) -> None:
+    """Compiles what `tasks_per_second` runs, for JAX's cache."""
+    _run(Ours, work).compile()
 
 
 def tasks_per_second(work: Workload, seconds: float) -> float:
@@ -173,7 +180,7 @@ def measure(
         "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
-        "rates": rates(),
+        "rates": rates(settings.side),
         "costs": {},
         "tasks_per_second": {},
     }

@@ -156,11 +156,11 @@ def time_rivals(
       name: of the workload.
       rivals: names of `benchmarks.rivals.RIVALS`.
       timing: where, and how many turns.
-      until: no round begins after that time of `time.monotonic()`.
-      seen: called with the rows so far after every compilation and round.
+      until: no round but the first begins after that time of `time.monotonic()`.
+      seen: called with the rows so far after every compilation and turn.
 
     Returns:
-      A row a rival, without those that ended, which standard error names.
+      A row a rival. One that ended has a reason, `absent`, in place of more turns.
     """
     workers = {rival: Worker(rival, name, timing.device) for rival in rivals}
     rows: Rows = {rival: {"steps_s": []} for rival in workers}
@@ -181,6 +181,7 @@ def time_rivals(
             rows[rival]["steps_s"].append(seconds)
             rows[rival] |= worker.ask("memory")
             spent[rival] += seconds * count
+            seen(rows)
 
     def each(do: Callable[[str, Worker], object]) -> None:
         for rival, worker in list(workers.items()):
@@ -189,47 +190,59 @@ def time_rivals(
             except Absent as why:
                 print(f"left out at {name}: {rival}, {why}", file=sys.stderr)
                 workers.pop(rival).__exit__()
-                del rows[rival]
+                rows[rival]["absent"] = str(why)
 
     try:
         # All set up first, or the imports of one would slow another's compilation.
         each(lambda rival, worker: rows[rival].update(device=worker.ask("ready")))
         each(compile_)
-        for _ in range(timing.rounds):
-            if time.monotonic() > until:
+        for done in range(timing.rounds):
+            if done and time.monotonic() > until:
                 break
             each(turn)
-            seen(rows)
     finally:
         for worker in workers.values():
             worker.__exit__()
     return rows
 
 
+def present(rows: Rows) -> Rows:
+    """The rows of rivals that were there to the end."""
+    return {rival: row for rival, row in rows.items() if "absent" not in row}
+
+
 def table(name: str, rows: Rows) -> str:
-    """The rows of a workload in Markdown; a rival without a turn yet has no row."""
-    rows = {rival: row for rival, row in rows.items() if row["steps_s"]}
+    """The rows of a workload in Markdown, and who was left out."""
+    absent = [f"{n} ({row['absent']})" for n, row in rows.items() if "absent" in row]
+    rows = {rival: row for rival, row in present(rows).items() if "compile_s" in row}
+    first = next(iter(rows.values()), {"steps_s": []})
     lines = [
         f"**{name}**",
         "",
         "| | ms a meta-step (quartiles) | ratio | compile s | peak MB | gradient |",
         "|---|---|---|---|---|---|",
+        *(_row(rival, row, first["steps_s"]) for rival, row in rows.items()),
     ]
-    for rival, row in rows.items():
-        low, middle, high = (
-            1e3 * q for q in np.quantile(row["steps_s"], [0.25, 0.5, 0.75])
-        )
-        ours = 1e3 * np.median(next(iter(rows.values()))["steps_s"])
-        distance = row.get("gradient_distance")
-        gradient = "not compared" if distance is None else f"{distance:.1e}"
-        if distance is not None and distance > EXACT:
-            gradient += " not exact"
-        lines.append(
-            f"| {rival} | {middle:.1f} ({low:.1f}-{high:.1f}) | "
-            f"{middle / ours:.2f} | {row['compile_s']:.1f} | "
-            f"{row['peak'] / 1e6:.0f} | {gradient} |"
-        )
+    if absent:
+        lines += ["", f"Left out: {'; '.join(absent)}."]
     return "\n".join([*lines, ""])
+
+
+def _row(rival: str, row: Mapping[str, Any], ours: list[float]) -> str:
+    if not row["steps_s"]:  # ended in between
+        return f"| {rival} | | | {row['compile_s']:.1f} | | |"
+    low, middle, high = (
+        1e3 * q for q in np.quantile(row["steps_s"], [0.25, 0.5, 0.75])
+    )
+    ratio = f"{middle / 1e3 / np.median(ours):.2f}" if ours else ""
+    distance = row.get("gradient_distance")
+    gradient = "not compared" if distance is None else f"{distance:.1e}"
+    if distance is not None and distance > EXACT:
+        gradient += " not exact"
+    return (
+        f"| {rival} | {middle:.1f} ({low:.1f}-{high:.1f}) | {ratio} | "
+        f"{row['compile_s']:.1f} | {row['peak'] / 1e6:.0f} | {gradient} |"
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -98,9 +97,9 @@ def test_products_are_counted():
 
 
 def test_a_roofline_is_measured_and_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(roofline, "rates", partial(roofline.rates, 64, 2**12))
+    monkeypatch.setitem(roofline.COPIED, True, 2**12)
     paths = tmp_path / "record.json", tmp_path / "roofline.png"
-    roofline.main(roofline.Settings("w3", (1, 2), (1, 4), 0.01, *paths))
+    roofline.main(roofline.Settings("w3", (1, 2), (1, 4), 0.01, 64, *paths))
     record = json.loads(paths[0].read_text())
     one, two = record["costs"]["1"], record["costs"]["2"]
     forward = 2 * (40 + 40 * 40 + 40)  # of an example, of 10 + 10

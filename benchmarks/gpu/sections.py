@@ -1,0 +1,233 @@
+"""The sections, each of which measures in a process of its own.
+
+    python -m benchmarks.gpu.sections NAME gpu SECONDS
+
+prints results as they come, each a line of JSON, `[key, value]`: a key is a table's
+title, and its value the rows so far, `{row: {column: number}}`.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from benchmarks import suite
+from benchmarks.gpu.job import Job
+from benchmarks.gpu.machine import machine
+from benchmarks.gpu.schedule import Section
+from benchmarks.gpu.sizes import Transformer
+from benchmarks.workloads import workload
+
+ALL = [
+    Section("machine", "The machine", 15, 10),
+    Section("gradient", "The gradient against float64", 75, 20),
+    Section("forms", "Forms of each layer", 55, 15),
+    Section("rivals", "Rivals in turns", 165, 30),
+    Section("first-order", "Exact over first order", 40, 20),
+    Section("precision", "Precisions", 45, 20),
+    Section("roofline", "Tasks a second against the meta-batch", 50, 20),
+    Section("mixed", "Mixed against reverse mode on a transformer", 40, 15),
+    Section("first-step", "Time to the first step", 40, 15),
+]
+LEAST = 8.0  # seconds: less is not enough to start any process
+
+
+def gradient(job: Job) -> None:
+    """Relative distances to the textbook's reverse-over-reverse in float64."""
+    truth, rows = {}, {name: {} for name in job.size.gradient}
+    how = {"device": job.device, "together": job.size.together}
+    for dtype in ("float64", "float32"):
+        for name in job.size.gradient:
+            vectors = suite.gradients(job.size.compared, name, dtype=dtype, **how)
+            truth.setdefault(name, vectors.get(suite.ORACLE))
+            for rival, distance in suite.distances(vectors, truth[name]).items():
+                rows[name].setdefault(rival, {})[dtype] = distance
+            job.emit(f"{name}, relative L2 distance", rows[name])
+
+
+def forms(job: Job) -> None:
+    """Milliseconds of each form of a convolution and of its transposes."""
+    from benchmarks.gpu.forms import layers, time_forms
+
+    shapes = [
+        shape
+        for family, tasks, examples in job.size.forms
+        for shape in layers(family, tasks, examples=examples)
+    ]
+    rows = {}
+    for name, row in time_forms(shapes):
+        rows[name] = row
+        job.emit("milliseconds, float32, a kernel a task", rows)
+
+
+def rivals(job: Job) -> None:
+    """The suite."""
+    _time(job, job.size.rivals)
+
+
+def first_order(job: Job) -> None:
+    """The exact gradient's two ways, and the first-order one."""
+    names = ("metajax", "metajax, first order", "metajax, reverse")
+    _time(job, [(work, names) for work in job.size.few])
+
+
+def precision(job: Job) -> None:
+    """Meta-steps and gradients of fewer bits."""
+    names = ("metajax", "metajax, tensorfloat32", "metajax, bfloat16")
+    _time(job, [(work, names) for work in job.size.few], share=0.6)
+    for work in job.size.rounded:
+        how = {"device": job.device, "together": job.size.together}
+        truth = suite.gradients([suite.ORACLE], work, **how).get(suite.ORACLE)
+        vectors = suite.gradients(names, work, dtype="float32", **how)
+        rows = {n: {"": d} for n, d in suite.distances(vectors, truth).items()}
+        job.emit(f"{work}, relative L2 distance to float64", rows)
+
+
+def roofline(job: Job) -> None:
+    """Tasks a second, and their share of what the measured rates allow."""
+    from benchmarks import roofline as measured
+
+    family, steps, tasks = job.size.roofline
+    works = [workload(f"{family}-{steps}steps-{n}tasks") for n in tasks]
+    # The compiler has many cores and the chip none to spare: first all programs, which
+    # the cache keeps.
+    together([lambda work=work: measured.compile_ours(work) for work in works])
+
+    def seen(record: dict[str, Any]) -> None:
+        roofs = measured.roofs(record, str(steps))
+        rows = {}
+        for count, rate in record["tasks_per_second"][str(steps)].items():
+            rows[count] = {"tasks/s": rate}
+            rows[count] |= {f"of {name}' roof": rate / r for name, r in roofs.items()}
+        job.emit(f"{family}, {steps} inner steps, by tasks a meta-batch", rows)
+
+    point = job.size.point_seconds
+    settings = measured.Settings(family, (steps,), tasks, point, job.size.side)
+    measured.measure(settings, seen)
+
+
+def mixed(job: Job) -> None:
+    """Temporary memory as XLA plans it, and milliseconds."""
+    import metajax as mj
+
+    transforms = {
+        "mixed": mj.mixed,
+        "reverse": mj.reverse,
+        "kept(reverse)": mj.kept(mj.reverse),
+    }
+    for shape in job.size.transformers:
+        measure = partial(_temporary, shape)
+        together([partial(measure, grad, 1) for grad in transforms.values()])
+        rows = {}
+        for name, grad in transforms.items():
+            rows[name] = measure(grad, 5)
+            job.emit(shape.title, rows)
+
+
+def first_step(job: Job) -> None:
+    """From a process's start to its first meta-step, by what its cache holds."""
+    os.environ.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
+    for work in job.size.first_step:
+        rows = {}
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+            for name, rival in (
+                ("metajax, cold", "metajax"),
+                ("metajax, warm cache", "metajax"),
+                ("torch.autograd loop", "torch.autograd loop"),
+            ):
+                rows[name] = _from_start(rival, work, job.device)
+                job.emit(f"{work}, seconds since the process's start", rows)
+
+
+def together(calls: Iterable[Callable[[], Any]]) -> None:
+    """Calls in threads, for what the compiler's cache keeps; no error ends it."""
+
+    def call(function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except Exception as error:  # it comes again where it is measured
+            print(f"compiled ahead: {error}", file=sys.stderr)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(call, calls))
+
+
+def _time(job: Job, works: Iterable[tuple[str, tuple[str, ...]]], share: float = 1.0):
+    """Times rivals on each workload that is likely to fit."""
+    works, needed, skipped = list(works), {}, []
+    end = time.monotonic() + share * job.left
+    for place, (name, names) in enumerate(works):
+        kind, began = workload(name).kind, time.monotonic()
+        if end - began < max(LEAST, needed.get(kind, 0.0)):
+            skipped.append(name)
+            job.emit("no time was left for", ", ".join(skipped))
+            continue
+        until = began + (end - began) / (len(works) - place)
+        suite.time_rivals(
+            name,
+            names,
+            suite.Timing(job.device, 5, job.size.turn, job.size.rival_seconds),
+            until=until,
+            seen=lambda rows, name=name: job.emit(name, rows),
+        )
+        needed[kind] = max(needed.get(kind, 0.0), time.monotonic() - began)
+
+
+def _from_start(rival: str, work: str, device: str) -> dict[str, Any]:
+    began, row = time.monotonic(), {}
+    with suite.Worker(rival, work, device) as worker:
+        for command in ("ready", "compile", "steps 1"):
+            try:
+                worker.ask(command)
+            except suite.Absent as why:
+                return row | {"why": str(why)}
+            row[command] = time.monotonic() - began
+    return row
+
+
+def _temporary(shape: Transformer, grad: Any, repeats: int) -> dict[str, float]:
+    import jax
+    import optax
+
+    import metajax as mj
+    from benchmarks import large
+
+    work, sgd = shape.work(), optax.sgd(0.01)
+    learner = mj.maml(work.model, mj.cross_entropy, sgd, work.steps, grad=grad)
+    meta = jax.jit(work.model.init)(jax.random.key(1))
+    device, _, ms = large.measured(learner, meta, large.random_episodes(work), repeats)
+    return {"temporary MiB": device, "ms": ms}
+
+
+RUN: dict[str, Callable[[Job], None]] = {
+    "machine": machine,
+    "gradient": gradient,
+    "forms": forms,
+    "rivals": rivals,
+    "first-order": first_order,
+    "precision": precision,
+    "roofline": roofline,
+    "mixed": mixed,
+    "first-step": first_step,
+}
+
+
+def main(name: str, device: str, seconds: str) -> None:
+    """Runs a section, whose results alone go to standard output."""
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def emit(key: str, value: Any) -> None:
+        print(json.dumps([key, value]), file=results, flush=True)
+
+    RUN[name](Job(device, time.monotonic() + float(seconds), emit))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
