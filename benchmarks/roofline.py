@@ -107,11 +107,6 @@ def _run(kind: type, work: Workload, **how: Any) -> Any:
     return kind(work, weights(work), episodes(work), np.dtype("float32"), **how)
 
 
-def compile_ours(work: Workload) -> None:
-    """Compiles what `tasks_per_second` runs, for JAX's cache."""
-    _run(Ours, work).compile()
-
-
 def tasks_per_second(work: Workload, seconds: float) -> float:
     """The median of five turns."""
     run = _run(Ours, work)

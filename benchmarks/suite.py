@@ -76,6 +76,10 @@ class Worker:
             raise Absent(answer["error"])
         return answer
 
+    def kill(self) -> None:
+        """Ends the process; whoever waits for an answer finds it absent."""
+        self._process.kill()
+
     def __enter__(self) -> "Worker":
         return self
 
@@ -191,6 +195,7 @@ def time_rivals(
                 print(f"left out at {name}: {rival}, {why}", file=sys.stderr)
                 workers.pop(rival).__exit__()
                 rows[rival]["absent"] = str(why)
+                seen(rows)
 
     try:
         # All set up first, or the imports of one would slow another's compilation.

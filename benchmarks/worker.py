@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import workloads
+from benchmarks.errors import one_line
 from benchmarks.rivals import RIVALS
 
 
@@ -32,8 +33,7 @@ def main(name: str, work: str, dtype: str, device: str) -> None:
     try:
         _serve(_start(name, work, dtype, device), say)
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        say({"error": f"{type(error).__name__}: {first[:200]}"})
+        say({"error": one_line(error)})
         raise
 
 

@@ -1,5 +1,6 @@
 """The forms of a convolution and its transposes, timed at the shapes of Conv4."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from jax import lax
 
 import metajax as mj
-from benchmarks.gpu.schedule import one_line
+from benchmarks.errors import one_line
 from benchmarks.timing import timed
 from benchmarks.workloads import FAMILIES, QUERIES, WAYS
 
@@ -89,51 +90,56 @@ def _of_task(op: Op, y: Form, shape: Shape) -> Form:
     return lambda x, ct: jax.linear_transpose(lambda k: y(x, k), kernel)(ct)[0]
 
 
+def time_forms(shapes: Sequence[Shape]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Times the forms of each shape in turns, once all are compiled.
+
+    Args:
+      shapes: the most valuable first.
+
+    Yields:
+      A row's name, and milliseconds of each form, or why it has none, with the largest
+      relative distance between the results of two.
+    """
+    cases: list[tuple[Shape, Op]] = [(shape, op) for shape in shapes for op in OPS]
+    arguments = [_arguments(op, shape) for shape, op in cases]
+    forms = [candidates(op, shape) for shape, op in cases]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [
+            {name: pool.submit(_compiled, form, args) for name, form in each.items()}
+            for each, args in zip(forms, arguments)
+        ]
+    for (shape, op), args, each in zip(cases, arguments, jobs):
+        height, width, channels = shape.image
+        name = (
+            f"{shape.tasks} x {shape.examples} of {height}x{width}x{channels} to "
+            f"{shape.filters}, {op}"
+        )
+        row = compared({form: job.result() for form, job in each.items()}, args)
+        yield name, row | {"GFLOP": shape.operations / 1e9}
+
+
 def _arguments(op: Op, shape: Shape) -> list[jax.Array]:
     chosen = {
         "forward": (shape.images, shape.kernels),
         "images' cotangent": (shape.outputs, shape.kernels),
         "kernel's cotangent": (shape.images, shape.outputs),
     }[op]
-    keys = jax.random.split(jax.random.key(0))
-    return [jax.random.normal(key, size) for key, size in zip(keys, chosen)]
-
-
-def time_forms(shapes: Sequence[Shape]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Times the forms of each shape in turns.
-
-    Args:
-      shapes: the most valuable first.
-
-    Yields:
-      A row's name, and milliseconds of each form, with the largest distance between the
-      results of two.
-    """
-    for shape in shapes:
-        for op in OPS:
-            height, width, channels = shape.image
-            name = (
-                f"{shape.tasks} x {shape.examples} of {height}x{width}x{channels} to "
-                f"{shape.filters}, {op}"
-            )
-            row = compared(candidates(op, shape), _arguments(op, shape))
-            yield name, row | {"GFLOP": shape.operations / 1e9}
+    # On the host, as a device would compile a program for each shape.
+    generator = np.random.default_rng(0)
+    return [jnp.asarray(generator.standard_normal(size, np.float32)) for size in chosen]
 
 
 def compared(
-    forms: Mapping[str, Form], arguments: Sequence[jax.Array]
+    forms: Mapping[str, Any], arguments: Sequence[jax.Array]
 ) -> dict[str, Any]:
-    """Milliseconds of each form, in turns; an error's first line in place of them.
+    """Milliseconds of each form, in turns; why not of one that is a text.
 
     Args:
-      forms: functions of the arguments, by name.
+      forms: compiled functions of the arguments, by name.
       arguments: arrays.
     """
-    with ThreadPoolExecutor() as pool:
-        compiled = pool.map(lambda form: _compiled(form, arguments), forms.values())
-        runs = dict(zip(forms, compiled))
-    errors = {name: run for name, run in runs.items() if isinstance(run, str)}
-    runs = {name: run for name, run in runs.items() if name not in errors}
+    errors = {name: run for name, run in forms.items() if isinstance(run, str)}
+    runs = {name: run for name, run in forms.items() if name not in errors}
     times: dict[str, list[float]] = {name: [] for name in runs}
 
     def seconds(run: Callable, count: int) -> float:
@@ -149,7 +155,7 @@ def compared(
         for name, run in runs.items():
             times[name].append(seconds(run, counts[name]))
     row: dict[str, Any] = {n: 1e3 * float(np.median(s)) for n, s in times.items()}
-    outputs = (run(*arguments) for run in runs.values())
+    outputs = (np.asarray(run(*arguments)).ravel() for run in runs.values())
     return row | errors | {"distance": _apart(outputs)}
 
 
@@ -163,11 +169,10 @@ def _compiled(form: Form, arguments: Sequence[jax.Array]) -> Any:
         return one_line(error)[:80]
 
 
-def _apart(outputs: Iterator[jax.Array]) -> float:
+def _apart(outputs: Iterator[np.ndarray]) -> float:
     """The largest relative distance to the first."""
     first = next(outputs, None)
     if first is None:
         return 0.0
-    size = jnp.linalg.norm(first.ravel())
-    others = (jnp.linalg.norm((x - first).ravel()) / size for x in outputs)
-    return max(map(float, others), default=0.0)
+    size = np.linalg.norm(first)
+    return max((float(np.linalg.norm(x - first) / size) for x in outputs), default=0.0)

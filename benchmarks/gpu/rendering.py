@@ -15,9 +15,10 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines = [
         f"# {record['title']}",
         "",
-        f"`{record['command']}`, begun {record['began']}. Programs that were compiled "
-        "earlier in the run come from a cache: compile times count where a program "
-        "first appears.",
+        f"`{record['command']}`, begun {record['began']}. Programs are compiled "
+        "several at a time, and once in the whole run: a compile time is one of a busy "
+        "processor, where its program first appears, and the time to load it later. "
+        "Alone they are compiled for the time to the first step.",
         "",
     ]
     for entry in record.get("sections", {}).values():

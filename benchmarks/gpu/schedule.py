@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.errors import one_line
+
 DONE, FAILED, SKIPPED, STOPPED = "done", "failed", "skipped", "stopped"
 Result = tuple[str, Any]
 """A key, and the value that replaces the one of that key so far."""
@@ -96,16 +98,10 @@ def _run_one(
         entry["state"], entry["why"] = DONE, ""
     except TimeUpError as error:
         entry["state"], entry["why"] = STOPPED, str(error)
+    except SectionError as error:
+        entry["state"], entry["why"] = FAILED, str(error)
     except Exception as error:  # whatever it is, the others are to run
         entry["state"], entry["why"] = FAILED, one_line(error)
     finally:
         entry["seconds"] = math.ceil(10 * (clock() - began)) / 10
         write()
-
-
-def one_line(error: BaseException) -> str:
-    """An error as one line of at most 300 characters."""
-    if isinstance(error, SectionError):
-        return str(error)
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:300]

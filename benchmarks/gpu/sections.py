@@ -11,12 +11,15 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from benchmarks import suite
+from benchmarks.errors import one_line
+from benchmarks.gpu.ahead import Program, compile_ahead
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.machine import machine
 from benchmarks.gpu.schedule import Section
@@ -26,43 +29,40 @@ from benchmarks.workloads import workload
 ALL = [
     Section("machine", "The machine", 15, 10),
     Section("gradient", "The gradient against float64", 75, 20),
-    Section("forms", "Forms of each layer", 55, 15),
-    Section("rivals", "Rivals in turns", 165, 30),
-    Section("first-order", "Exact over first order", 40, 20),
-    Section("precision", "Precisions", 45, 20),
-    Section("roofline", "Tasks a second against the meta-batch", 50, 20),
-    Section("mixed", "Mixed against reverse mode on a transformer", 40, 15),
-    Section("first-step", "Time to the first step", 40, 15),
+    Section("forms", "Forms of each layer", 50, 15),
+    Section("rivals", "Rivals in turns", 190, 30),
+    Section("first-order", "Exact over first order", 35, 20),
+    Section("precision", "Precisions", 40, 20),
+    Section("roofline", "Tasks a second against the meta-batch", 60, 20),
+    Section("mixed", "Mixed against reverse mode on a transformer", 35, 15),
+    Section("first-step", "Time to the first step", 45, 15),
 ]
+AHEAD = 0.5  # of a section's time, at most, for compiling
 LEAST = 8.0  # seconds: less is not enough to start any process
 
 
 def gradient(job: Job) -> None:
-    """Relative distances to the textbook's reverse-over-reverse in float64."""
-    truth, rows = {}, {name: {} for name in job.size.gradient}
-    how = {"device": job.device, "together": job.size.together}
-    for dtype in ("float64", "float32"):
-        for name in job.size.gradient:
-            vectors = suite.gradients(job.size.compared, name, dtype=dtype, **how)
-            truth.setdefault(name, vectors.get(suite.ORACLE))
-            for rival, distance in suite.distances(vectors, truth[name]).items():
-                rows[name].setdefault(rival, {})[dtype] = distance
-            job.emit(f"{name}, relative L2 distance", rows[name])
+    """Relative distances to the textbook's reverse-over-reverse, float64 on the CPU."""
+    rows: dict[str, suite.Rows] = {name: {} for name in job.size.gradient}
+    with ThreadPoolExecutor() as pool:
+        truth = {name: pool.submit(_truth, name) for name in rows}
+        for dtype in ("float64", "float32"):
+            for name in rows:
+                found = _distances(job, job.size.compared, name, dtype, truth[name])
+                for rival, distance in found.items():
+                    rows[name].setdefault(rival, {})[dtype] = distance
+                job.emit(f"{name}, relative L2 distance", rows[name])
 
 
 def forms(job: Job) -> None:
     """Milliseconds of each form of a convolution and of its transposes."""
     from benchmarks.gpu.forms import layers, time_forms
 
-    shapes = [
-        shape
-        for family, tasks, examples in job.size.forms
-        for shape in layers(family, tasks, examples=examples)
-    ]
     rows = {}
-    for name, row in time_forms(shapes):
-        rows[name] = row
-        job.emit("milliseconds, float32, a kernel a task", rows)
+    for family, tasks, examples in job.size.forms:
+        for name, row in time_forms(layers(family, tasks, examples=examples)):
+            rows[name] = row
+            job.emit("milliseconds, float32, a kernel a task", rows)
 
 
 def rivals(job: Job) -> None:
@@ -80,12 +80,12 @@ def precision(job: Job) -> None:
     """Meta-steps and gradients of fewer bits."""
     names = ("metajax", "metajax, tensorfloat32", "metajax, bfloat16")
     _time(job, [(work, names) for work in job.size.few], share=0.6)
-    for work in job.size.rounded:
-        how = {"device": job.device, "together": job.size.together}
-        truth = suite.gradients([suite.ORACLE], work, **how).get(suite.ORACLE)
-        vectors = suite.gradients(names, work, dtype="float32", **how)
-        rows = {n: {"": d} for n, d in suite.distances(vectors, truth).items()}
-        job.emit(f"{work}, relative L2 distance to float64", rows)
+    with ThreadPoolExecutor() as pool:
+        for work in job.size.rounded:
+            truth = pool.submit(_truth, work)
+            found = _distances(job, names, work, "float32", truth)
+            rows = {rival: {"": distance} for rival, distance in found.items()}
+            job.emit(f"{work}, relative L2 distance to float64", rows)
 
 
 def roofline(job: Job) -> None:
@@ -93,15 +93,14 @@ def roofline(job: Job) -> None:
     from benchmarks import roofline as measured
 
     family, steps, tasks = job.size.roofline
-    works = [workload(f"{family}-{steps}steps-{n}tasks") for n in tasks]
-    # The compiler has many cores and the chip none to spare: first all programs, which
-    # the cache keeps.
-    together([lambda work=work: measured.compile_ours(work) for work in works])
+    names = [f"{family}-{steps}steps-{n}tasks" for n in tasks]
+    _ahead(job, [("metajax", name) for name in names])
 
     def seen(record: dict[str, Any]) -> None:
         roofs = measured.roofs(record, str(steps))
         rows = {}
-        for count, rate in record["tasks_per_second"][str(steps)].items():
+        points = record["tasks_per_second"][str(steps)]
+        for count, rate in sorted(points.items(), key=lambda point: int(point[0])):
             rows[count] = {"tasks/s": rate}
             rows[count] |= {f"of {name}' roof": rate / r for name, r in roofs.items()}
         job.emit(f"{family}, {steps} inner steps, by tasks a meta-batch", rows)
@@ -146,7 +145,7 @@ def first_step(job: Job) -> None:
 
 
 def together(calls: Iterable[Callable[[], Any]]) -> None:
-    """Calls in threads, for what the compiler's cache keeps; no error ends it."""
+    """Calls in threads, for what the compiler's cache keeps; no error ends them."""
 
     def call(function: Callable[[], Any]) -> None:
         try:
@@ -158,10 +157,36 @@ def together(calls: Iterable[Callable[[], Any]]) -> None:
         list(pool.map(call, calls))
 
 
+def _truth(work: str) -> Any:
+    return suite.gradients([suite.ORACLE], work, "cpu").get(suite.ORACLE)
+
+
+def _distances(
+    job: Job, names: tuple[str, ...], work: str, dtype: str, truth: Future
+) -> dict[str, float]:
+    vectors = suite.gradients(
+        names, work, job.device, dtype, together=job.size.together
+    )
+    return suite.distances(vectors, truth.result())
+
+
+def _ahead(job: Job, programs: Iterable[Program]) -> dict[Program, float]:
+    until = time.monotonic() + AHEAD * job.left
+    return compile_ahead(programs, job.device, together=job.size.together, until=until)
+
+
 def _time(job: Job, works: Iterable[tuple[str, tuple[str, ...]]], share: float = 1.0):
     """Times rivals on each workload that is likely to fit."""
     works, needed, skipped = list(works), {}, []
     end = time.monotonic() + share * job.left
+    ahead = _ahead(job, [(rival, name) for name, names in works for rival in names])
+
+    def seen(name: str, rows: suite.Rows) -> None:
+        for rival, row in rows.items():
+            if "compile_s" in row:  # by now that of a program in the cache
+                row["compile_s"] = ahead.get((rival, name), row["compile_s"])
+        job.emit(name, rows)
+
     for place, (name, names) in enumerate(works):
         kind, began = workload(name).kind, time.monotonic()
         if end - began < max(LEAST, needed.get(kind, 0.0)):
@@ -169,13 +194,8 @@ def _time(job: Job, works: Iterable[tuple[str, tuple[str, ...]]], share: float =
             job.emit("no time was left for", ", ".join(skipped))
             continue
         until = began + (end - began) / (len(works) - place)
-        suite.time_rivals(
-            name,
-            names,
-            suite.Timing(job.device, 5, job.size.turn, job.size.rival_seconds),
-            until=until,
-            seen=lambda rows, name=name: job.emit(name, rows),
-        )
+        timing = suite.Timing(job.device, 5, job.size.turn, job.size.rival_seconds)
+        suite.time_rivals(name, names, timing, until=until, seen=partial(seen, name))
         needed[kind] = max(needed.get(kind, 0.0), time.monotonic() - began)
 
 
@@ -226,7 +246,11 @@ def main(name: str, device: str, seconds: str) -> None:
     def emit(key: str, value: Any) -> None:
         print(json.dumps([key, value]), file=results, flush=True)
 
-    RUN[name](Job(device, time.monotonic() + float(seconds), emit))
+    try:
+        RUN[name](Job(device, time.monotonic() + float(seconds), emit))
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(one_line(error))  # the last line, which is recorded
 
 
 if __name__ == "__main__":

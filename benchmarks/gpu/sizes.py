@@ -48,7 +48,7 @@ class Size(NamedTuple):
 
     Attributes:
       side: of the matrices whose products are timed; None for the default.
-      together: processes whose gradients are computed at a time.
+      together: processes that compile at a time.
       gradient: workloads whose gradients are compared.
       compared: rivals that are.
       forms: families, tasks and examples whose layers are timed.
@@ -57,7 +57,7 @@ class Size(NamedTuple):
       rounded: workloads on which the gradients of fewer bits are compared.
       turn: seconds of a turn.
       rival_seconds: for a rival's turns on a workload.
-      roofline: a family, inner steps, and the meta-batches.
+      roofline: a family, inner steps, and the meta-batches, the most valuable first.
       point_seconds: for each of them.
       transformers: whose memory is compared.
       first_step: workloads.
@@ -82,7 +82,7 @@ class Size(NamedTuple):
 SIZES = {
     "gpu": Size(
         side=None,
-        together=min(8, os.cpu_count() or 1),
+        together=min(12, os.cpu_count() or 1),
         gradient=("w3-5steps-25tasks", "w1-5steps-2tasks"),
         compared=(
             "metajax",
@@ -105,7 +105,7 @@ SIZES = {
         rounded=("w1-1steps-2tasks", "w3-5steps-25tasks"),
         turn=0.3,
         rival_seconds=5.0,
-        roofline=("w1", 5, tuple(4**n for n in range(7))),
+        roofline=("w1", 5, (4, 64, 1024, 256, 16, 1, 4096)),
         point_seconds=1.0,
         transformers=(Transformer(8, 64, 4, 4, 20), Transformer(64, 256, 4, 4, 5)),
         first_step=("w3-5steps-25tasks", "w1-5steps-4tasks"),
