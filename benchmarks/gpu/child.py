@@ -69,7 +69,7 @@ def _lines(process: subprocess.Popen, end: float) -> Iterator[str]:
 
 
 def _read(stream: IO[str], lines: "queue.Queue[Any]") -> None:
-    with contextlib.suppress(ValueError):  # closed
+    with stream:
         for line in stream:
             lines.put(line)
     lines.put(None)

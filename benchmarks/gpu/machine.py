@@ -50,7 +50,7 @@ def clocks() -> dict[str, str]:
     """What `nvidia-smi` reads, by name; why not, where it does not."""
     command = ["nvidia-smi", f"--query-gpu={QUERIED}", "--format=csv,noheader"]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"nvidia-smi": type(error).__name__}
     first = (run.stdout.splitlines() or [run.stderr])[0]
