@@ -20,8 +20,9 @@ import tyro
 from benchmarks.rivals import RIVALS
 from benchmarks.suite import (
     ORACLE,
+    Absent,
     Timing,
-    distances,
+    distance,
     gradients,
     machine,
     of_few_tasks,
@@ -69,8 +70,15 @@ def main(suite: Suite) -> None:
 def _distances(name: str, suite: Suite) -> dict[str, float]:
     """Of each float64 meta-gradient to the oracle's, relative, on a few tasks."""
     rivals = dict.fromkeys((ORACLE, *suite.rivals))
-    found = gradients(rivals, of_few_tasks(name), suite.device)
-    return distances(found, found.get(ORACLE))
+    vectors = dict(gradients(rivals, of_few_tasks(name), suite.device))
+    truth = vectors[ORACLE]
+    if isinstance(truth, Absent):
+        raise SystemExit(f"{ORACLE} ended: nothing to compare with (or --no-check)")
+    return {
+        rival: distance(x, truth)
+        for rival, x in vectors.items()
+        if not isinstance(x, Absent)
+    }
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -96,7 +96,7 @@ def gradients(
     dtype: str = "float64",
     *,
     together: int = 1,
-) -> dict[str, np.ndarray]:
+) -> Iterator[tuple[str, np.ndarray | Absent]]:
     """The meta-gradients of rivals, each as one vector.
 
     Args:
@@ -106,11 +106,11 @@ def gradients(
       dtype: of weights and episodes.
       together: processes at a time.
 
-    Returns:
-      Vectors by rival; without those that ended, which standard error names.
+    Yields:
+      A rival and its vector, or why it has none, as they come.
     """
 
-    def gradient(rival: str) -> np.ndarray | None:
+    def gradient(rival: str) -> np.ndarray | Absent:
         with (
             tempfile.TemporaryDirectory() as folder,
             Worker(rival, work, device, dtype) as worker,
@@ -120,24 +120,20 @@ def gradients(
                 worker.ask(f"gradient {path}")
             except Absent as why:
                 print(f"no gradient of {rival} at {work}: {why}", file=sys.stderr)
-                return None
+                return why
             with np.load(path) as arrays:
                 parts = [arrays[key].ravel() for key in sorted(arrays.files)]
         return np.concatenate(parts)
 
     with ThreadPoolExecutor(together) as pool:
-        found = dict(zip(rivals := list(rivals), pool.map(gradient, rivals)))
-    return {rival: x for rival, x in found.items() if x is not None}
+        jobs = {pool.submit(gradient, rival): rival for rival in rivals}
+        for job in as_completed(jobs):
+            yield jobs[job], job.result()
 
 
-def distances(
-    found: Mapping[str, np.ndarray], truth: np.ndarray | None
-) -> dict[str, float]:
-    """Relative L2 distances of vectors to the oracle's."""
-    if truth is None:
-        raise SystemExit(f"{ORACLE} ended: nothing to compare with (or --no-check)")
-    size = np.linalg.norm(truth)
-    return {name: float(np.linalg.norm(x - truth) / size) for name, x in found.items()}
+def distance(x: np.ndarray, truth: np.ndarray) -> float:
+    """The relative L2 distance of a vector to the true one."""
+    return float(np.linalg.norm(x - truth) / np.linalg.norm(truth))
 
 
 def of_few_tasks(name: str) -> str:
@@ -240,9 +236,9 @@ def _row(rival: str, row: Mapping[str, Any], ours: list[float]) -> str:
         1e3 * q for q in np.quantile(row["steps_s"], [0.25, 0.5, 0.75])
     )
     ratio = f"{middle / 1e3 / np.median(ours):.2f}" if ours else ""
-    distance = row.get("gradient_distance")
-    gradient = "not compared" if distance is None else f"{distance:.1e}"
-    if distance is not None and distance > EXACT:
+    wrong = row.get("gradient_distance")
+    gradient = "not compared" if wrong is None else f"{wrong:.1e}"
+    if wrong is not None and wrong > EXACT:
         gradient += " not exact"
     return (
         f"| {rival} | {middle:.1f} ({low:.1f}-{high:.1f}) | {ratio} | "

@@ -9,11 +9,9 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 import metajax as mj
-from benchmarks import suite
 from benchmarks.gpu import child, forms, rendering, schedule, sections, sizes
 from benchmarks.gpu.schedule import Section, SectionError, TimeUpError
 from benchmarks.rivals import RIVALS
@@ -294,9 +292,3 @@ def test_nothing_optional_is_imported():
         + "import jax; jax.config.update('jax_num_cpu_devices', 3)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_distances_need_an_oracle():
-    with pytest.raises(SystemExit, match="nothing to compare"):
-        suite.distances({"a": np.ones(2)}, None)
-    assert suite.distances({"a": np.ones(2)}, np.full(2, 2.0)) == {"a": 0.5}

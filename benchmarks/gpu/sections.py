@@ -12,10 +12,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from benchmarks import suite
 from benchmarks.errors import one_line
@@ -48,10 +50,10 @@ def gradient(job: Job) -> None:
         truth = {name: pool.submit(_truth, name) for name in rows}
         for dtype in ("float64", "float32"):
             for name in rows:
-                found = _distances(job, job.size.compared, name, dtype, truth[name])
-                for rival, distance in found.items():
-                    rows[name].setdefault(rival, {})[dtype] = distance
-                job.emit(f"{name}, relative L2 distance", rows[name])
+                names, right = job.size.compared, truth[name]
+                for rival, cells in _distances(job, names, name, dtype, right):
+                    rows[name].setdefault(rival, {}).update(cells)
+                    job.emit(f"{name}, relative L2 distance", rows[name])
 
 
 def forms(job: Job) -> None:
@@ -83,9 +85,10 @@ def precision(job: Job) -> None:
     with ThreadPoolExecutor() as pool:
         for work in job.size.rounded:
             truth = pool.submit(_truth, work)
-            found = _distances(job, names, work, "float32", truth)
-            rows = {rival: {"": distance} for rival, distance in found.items()}
-            job.emit(f"{work}, relative L2 distance to float64", rows)
+            rows = {}
+            for rival, cells in _distances(job, names, work, "float32", truth):
+                rows[rival] = cells
+                job.emit(f"{work}, relative L2 distance to float64", rows)
 
 
 def roofline(job: Job) -> None:
@@ -94,7 +97,7 @@ def roofline(job: Job) -> None:
 
     family, steps, tasks = job.size.roofline
     names = [f"{family}-{steps}steps-{n}tasks" for n in tasks]
-    _ahead(job, [("metajax", name) for name in names])
+    _ahead(job, [("metajax", name) for name in names], job.end)
 
     def seen(record: dict[str, Any]) -> None:
         roofs = measured.roofs(record, str(steps))
@@ -157,21 +160,29 @@ def together(calls: Iterable[Callable[[], Any]]) -> None:
         list(pool.map(call, calls))
 
 
-def _truth(work: str) -> Any:
-    return suite.gradients([suite.ORACLE], work, "cpu").get(suite.ORACLE)
+def _truth(work: str) -> np.ndarray:
+    ((_, vector),) = suite.gradients([suite.ORACLE], work, "cpu")
+    if isinstance(vector, suite.Absent):
+        raise vector
+    return vector
 
 
 def _distances(
-    job: Job, names: tuple[str, ...], work: str, dtype: str, truth: Future
-) -> dict[str, float]:
-    vectors = suite.gradients(
+    job: Job, names: Iterable[str], work: str, dtype: str, truth: Future
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Cells of each rival: its distance, or why it has none."""
+    for rival, vector in suite.gradients(
         names, work, job.device, dtype, together=job.size.together
-    )
-    return suite.distances(vectors, truth.result())
+    ):
+        if isinstance(vector, suite.Absent):
+            yield rival, {"why": str(vector)}
+        else:
+            yield rival, {dtype: suite.distance(vector, truth.result())}
 
 
-def _ahead(job: Job, programs: Iterable[Program]) -> dict[Program, float]:
-    until = time.monotonic() + AHEAD * job.left
+def _ahead(job: Job, programs: Iterable[Program], end: float) -> dict[Program, float]:
+    now = time.monotonic()
+    until = now + AHEAD * (end - now)
     return compile_ahead(programs, job.device, together=job.size.together, until=until)
 
 
@@ -179,7 +190,8 @@ def _time(job: Job, works: Iterable[tuple[str, tuple[str, ...]]], share: float =
     """Times rivals on each workload that is likely to fit."""
     works, needed, skipped = list(works), {}, []
     end = time.monotonic() + share * job.left
-    ahead = _ahead(job, [(rival, name) for name, names in works for rival in names])
+    programs = [(rival, name) for name, names in works for rival in names]
+    ahead = _ahead(job, programs, end)
 
     def seen(name: str, rows: suite.Rows) -> None:
         for rival, row in rows.items():
