@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import jax
 import pytest
 
 import metajax as mj
-from benchmarks.gpu import child, forms, rendering, schedule, sections, sizes
+from benchmarks.gpu import ahead, child, forms, rendering, schedule, sections, sizes
 from benchmarks.gpu.schedule import Section, SectionError, TimeUpError
 from benchmarks.rivals import RIVALS
+from benchmarks.suite import Absent
 from benchmarks.workloads import workload
 
 ROOT = Path(__file__).parents[1]
@@ -292,3 +294,35 @@ def test_nothing_optional_is_imported():
         + "import jax; jax.config.update('jax_num_cpu_devices', 3)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+class Compiler:
+    """A worker of which some programs never come to an end."""
+
+    def __init__(self, rival, work, device):
+        self._endless, self._killed = work == "endless", threading.Event()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def kill(self):
+        self._killed.set()
+
+    def ask(self, command):
+        if self._endless:
+            assert self._killed.wait(20.0)
+            raise Absent
+        return 1.5
+
+
+def test_programs_are_compiled_ahead_while_there_is_time(monkeypatch):
+    monkeypatch.setattr(ahead, "Worker", Compiler)
+    works = ("endless", "short")
+    programs = [(rival, w) for w in works for rival in ("metajax", "higher")]
+    until = time.monotonic() + 0.3
+    took = ahead.compile_ahead(programs, "gpu", together=2, until=until)
+    assert took == {("metajax", "short"): 1.5}
+    assert not ahead.compile_ahead(programs, "gpu", together=2, until=until)
