@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -46,14 +47,21 @@ LEAST = 8.0  # seconds: less is not enough to start any process
 def gradient(job: Job) -> None:
     """Relative distances to the textbook's reverse-over-reverse, float64 on the CPU."""
     rows: dict[str, suite.Rows] = {name: {} for name in job.size.gradient}
+    pairs = [(name, dtype) for dtype in ("float64", "float32") for name in rows]
+    each = max(1, job.size.together // len(pairs))
+    lock = Lock()
+
+    def fill(name: str, dtype: str) -> None:
+        how = {"dtype": dtype, "together": each}
+        for rival, cells in _distances(job, job.size.compared, name, truth[name], how):
+            with lock:
+                rows[name].setdefault(rival, {}).update(cells)
+                job.emit(f"{name}, relative L2 distance", rows[name])
+
     with ThreadPoolExecutor() as pool:
         truth = {name: pool.submit(_truth, name) for name in rows}
-        for dtype in ("float64", "float32"):
-            for name in rows:
-                names, right = job.size.compared, truth[name]
-                for rival, cells in _distances(job, names, name, dtype, right):
-                    rows[name].setdefault(rival, {}).update(cells)
-                    job.emit(f"{name}, relative L2 distance", rows[name])
+        for done in [pool.submit(fill, *pair) for pair in pairs]:
+            done.result()
 
 
 def forms(job: Job) -> None:
@@ -86,7 +94,8 @@ def precision(job: Job) -> None:
         for work in job.size.rounded:
             truth = pool.submit(_truth, work)
             rows = {}
-            for rival, cells in _distances(job, names, work, "float32", truth):
+            how = {"dtype": "float32", "together": job.size.together}
+            for rival, cells in _distances(job, names, work, truth, how):
                 rows[rival] = cells
                 job.emit(f"{work}, relative L2 distance to float64", rows)
 
@@ -168,16 +177,14 @@ def _truth(work: str) -> np.ndarray:
 
 
 def _distances(
-    job: Job, names: Iterable[str], work: str, dtype: str, truth: Future
+    job: Job, names: Iterable[str], work: str, truth: Future, how: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Cells of each rival: its distance, or why it has none."""
-    for rival, vector in suite.gradients(
-        names, work, job.device, dtype, together=job.size.together
-    ):
+    for rival, vector in suite.gradients(names, work, job.device, **how):
         if isinstance(vector, suite.Absent):
             yield rival, {"why": str(vector)}
         else:
-            yield rival, {dtype: suite.distance(vector, truth.result())}
+            yield rival, {how["dtype"]: suite.distance(vector, truth.result())}
 
 
 def _ahead(job: Job, programs: Iterable[Program], end: float) -> dict[Program, float]:
