@@ -113,7 +113,7 @@ SIZES = {
     "cpu": Size(
         side=512,
         together=2,
-        gradient=("w3-2steps-2tasks", "w1-1steps-1tasks-8filters"),
+        gradient=("w3-2steps-2tasks",),
         compared=("metajax", "textbook JAX, map", "torch.autograd loop"),
         forms=(("w1", 1, 1),),
         rivals=(
