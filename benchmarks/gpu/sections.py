@@ -124,20 +124,8 @@ def roofline(job: Job) -> None:
 
 def mixed(job: Job) -> None:
     """Temporary memory as XLA plans it, and milliseconds."""
-    import metajax as mj
-
-    transforms = {
-        "mixed": mj.mixed,
-        "reverse": mj.reverse,
-        "kept(reverse)": mj.kept(mj.reverse),
-    }
     for shape in job.size.transformers:
-        measure = partial(_temporary, shape)
-        together([partial(measure, grad, 1) for grad in transforms.values()])
-        rows = {}
-        for name, grad in transforms.items():
-            rows[name] = measure(grad, 5)
-            job.emit(shape.title, rows)
+        _mixed(job, shape)
 
 
 def first_step(job: Job) -> None:
@@ -228,6 +216,29 @@ def _from_start(rival: str, work: str, device: str) -> dict[str, Any]:
                 return row | {"why": str(why)}
             row[command] = time.monotonic() - began
     return row
+
+
+def _mixed(job: Job, shape: Transformer) -> None:
+    import metajax as mj
+
+    transforms = {
+        "mixed": mj.mixed,
+        "reverse": mj.reverse,
+        "kept(reverse)": mj.kept(mj.reverse),
+    }
+    rows: suite.Rows = {name: {} for name in transforms}
+    lock = Lock()
+
+    def compile_(name: str) -> None:
+        planned = _temporary(shape, transforms[name], repeats=1)
+        with lock:
+            rows[name]["temporary MiB"] = planned["temporary MiB"]
+            job.emit(shape.title, rows)
+
+    together([partial(compile_, name) for name in transforms])
+    for name, grad in transforms.items():
+        rows[name] = _temporary(shape, grad, repeats=5)
+        job.emit(shape.title, rows)
 
 
 def _temporary(shape: Transformer, grad: Any, repeats: int) -> dict[str, float]:
