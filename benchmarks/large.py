@@ -14,13 +14,12 @@ which sees them all; and of MAML's own MLP.
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import metajax as mj
 from benchmarks.timing import timed
@@ -176,6 +175,10 @@ def main(settings: Memory | Sinusoid) -> None:
 
 
 if __name__ == "__main__":
+    from typing import Annotated
+
+    import tyro
+
     main(
         tyro.cli(
             Annotated[Memory, tyro.conf.subcommand("memory")]

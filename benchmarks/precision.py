@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from jax import lax
 
 import metajax as mj
@@ -170,4 +169,6 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    import tyro
+
     main(tyro.cli(Settings, description=__doc__))

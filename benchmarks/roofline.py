@@ -20,21 +20,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
-import tyro
 
 from benchmarks.rivals import ours, textbook
 from benchmarks.timing import timed
 from benchmarks.workloads import Workload, episodes, weights, workload
 from metajax.estimate import equations, written_bytes
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-SIDE, COPIED = 4096, 2**28  # of the factors, and bytes
+# Of the factors, and bytes; larger off the CPU, where a call's start costs more.
+SIDES, COPIED = {True: 4096, False: 8192}, {True: 2**28, False: 2**31}
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ class Settings:
     """Meta-batches."""
     seconds: float = 3.0
     """Of meta-steps a point, at least; the median of five turns counts."""
+    side: int | None = None
+    """Rows of the square matrices whose product is timed; by default by the device."""
     to: Path | None = None
     """The record's file."""
     figure: Path | None = None
@@ -123,38 +121,61 @@ def _turns(call: Callable[[], None]) -> list[float]:
     return [timed(call) for _ in range(5)]
 
 
-def rates(side: int = SIDE, copied: int = COPIED) -> dict[str, float]:
+def rates(side: int | None = None, copied: int | None = None) -> dict[str, float]:
     """Floating-point operations, and bytes read and written, a second; all devices.
 
     The best of five turns, of arrays that are on every device.
     """
-    devices = jax.local_device_count()
+    return {"products": product_rate(side), "bytes": copy_rate(copied)}
 
-    def best(function: Callable, shape: tuple[int, ...]) -> float:
-        x = jax.pmap(lambda key: jax.random.normal(key, shape))(
-            jax.random.split(jax.random.key(0), devices)
-        )
-        run = jax.pmap(function)
-        jax.block_until_ready(run(x))
-        return min(_turns(lambda: jax.block_until_ready(run(x))))
+
+def product_rate(
+    side: int | None = None, precision: str = "highest", dtype: str = "float32"
+) -> float:
+    """Floating-point operations a second of products of square matrices."""
+    side = side or SIDES[_on_cpu()]
 
     def product(x: jax.Array) -> jax.Array:
-        return jnp.dot(x, x, precision="highest")
+        return jnp.dot(x, x, precision=precision)
 
-    return {
-        "products": devices * 2 * side**3 / best(product, (side, side)),
-        "bytes": devices * 2 * copied / best(lambda x: x + 1, (copied // 4,)),
-    }
+    return jax.local_device_count() * 2 * side**3 / _best(product, (side, side), dtype)
 
 
-def measure(settings: Settings) -> dict[str, Any]:
-    """The record: the machine, its rates, and the tasks a second of every point."""
+def copy_rate(copied: int | None = None) -> float:
+    """Bytes read and written a second by a sum with a constant."""
+    copied = copied or COPIED[_on_cpu()]
+    seconds = _best(lambda x: x + 1, (copied // 4,), "float32")
+    return jax.local_device_count() * 2 * copied / seconds
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _best(function: Callable, shape: tuple[int, ...], dtype: str) -> float:
+    x = jax.pmap(lambda key: jax.random.normal(key, shape, dtype))(
+        jax.random.split(jax.random.key(0), jax.local_device_count())
+    )
+    run = jax.pmap(function)
+    jax.block_until_ready(run(x))
+    return min(_turns(lambda: jax.block_until_ready(run(x))))
+
+
+def measure(
+    settings: Settings, seen: Callable[[dict[str, Any]], None] = lambda record: None
+) -> dict[str, Any]:
+    """The record: the machine, its rates, and the tasks a second of every point.
+
+    Args:
+      settings: what to measure.
+      seen: called with the record so far after every point.
+    """
     record: dict[str, Any] = {
         "family": settings.family,
         "device": jax.devices()[0].device_kind,
         "devices": jax.local_device_count(),
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
-        "rates": rates(),
+        "rates": rates(settings.side),
         "costs": {},
         "tasks_per_second": {},
     }
@@ -169,6 +190,7 @@ def measure(settings: Settings) -> dict[str, Any]:
                 print(f"{work.name}: {str(error).splitlines()[0][:120]}", flush=True)
                 break
             print(f"{work.name}: {points[str(tasks)]:.4g} tasks/s", flush=True)
+            seen(record)
     return record
 
 
@@ -183,6 +205,11 @@ def roofs(record: Mapping[str, Any], steps: str) -> dict[str, float]:
 
 def draw(record: Mapping[str, Any], path: Path) -> None:
     """A line for each number of inner steps, with its roofs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for (steps, points), colour in zip(record["tasks_per_second"].items(), COLOURS):
         x = [int(tasks) for tasks in points]
@@ -218,4 +245,6 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    import tyro
+
     main(tyro.cli(Settings, description=__doc__))

@@ -13,15 +13,31 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from benchmarks import workloads
+from benchmarks.errors import one_line
 from benchmarks.rivals import RIVALS
 
 
 def main(name: str, work: str, dtype: str, device: str) -> None:
-    """Serves until the input ends."""
+    """Serves until the input ends; an error is the last answer."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+
+    def say(answer: Any) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    try:
+        _serve(_start(name, work, dtype, device), say)
+    except Exception as error:
+        say({"error": one_line(error)})
+        raise
+
+
+def _start(name: str, work: str, dtype: str, device: str) -> Any:
     rival = RIVALS[name]
     os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
     if device == "cpu":
@@ -31,15 +47,17 @@ def main(name: str, work: str, dtype: str, device: str) -> None:
     os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     os.environ["JAX_ENABLE_X64"] = str(dtype == "float64")
     os.environ["JAX_NUM_CPU_DEVICES"] = str(rival.devices)
-    answers, sys.stdout = sys.stdout, sys.stderr
     task = workloads.workload(work)
-    run = importlib.import_module(f"benchmarks.rivals.{rival.module}").Run(
+    return importlib.import_module(f"benchmarks.rivals.{rival.module}").Run(
         task,
         workloads.weights(task),
         workloads.episodes(task),
         np.dtype(dtype),
         **rival.settings,
     )
+
+
+def _serve(run: Any, say: Callable[[Any], None]) -> None:
     for line in sys.stdin:
         command, *arguments = line.split()
         if command == "ready":
@@ -59,7 +77,7 @@ def main(name: str, work: str, dtype: str, device: str) -> None:
             answer["peak"] = answer["peak"] or resident
         else:
             raise SystemExit(f"no command {command!r}")
-        print(json.dumps(answer), file=answers, flush=True)
+        say(answer)
 
 
 if __name__ == "__main__":

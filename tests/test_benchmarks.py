@@ -2,15 +2,13 @@
 
 import importlib
 import json
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as suite
-from benchmarks import figure, kills, labelling, roofline, soak, workloads
+from benchmarks import figure, kills, labelling, roofline, soak, suite, workloads
 from benchmarks.rivals import RIVALS
 from metajax.cli.teaching import Held
 from metajax.data import ImageStore
@@ -63,7 +61,7 @@ def test_workloads_have_names():
 
 def test_a_rival_that_cannot_start_is_told():
     with suite.Worker("nobody", "w3-1steps-1tasks", "cpu") as worker:
-        with pytest.raises(suite.Absent):
+        with pytest.raises(suite.Absent, match="KeyError: 'nobody'"):
             worker.ask("ready")
 
 
@@ -99,9 +97,9 @@ def test_products_are_counted():
 
 
 def test_a_roofline_is_measured_and_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(roofline, "rates", partial(roofline.rates, 64, 2**12))
+    monkeypatch.setitem(roofline.COPIED, True, 2**12)
     paths = tmp_path / "record.json", tmp_path / "roofline.png"
-    roofline.main(roofline.Settings("w3", (1, 2), (1, 4), 0.01, *paths))
+    roofline.main(roofline.Settings("w3", (1, 2), (1, 4), 0.01, 64, *paths))
     record = json.loads(paths[0].read_text())
     one, two = record["costs"]["1"], record["costs"]["2"]
     forward = 2 * (40 + 40 * 40 + 40)  # of an example, of 10 + 10
