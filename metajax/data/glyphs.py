@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.data.images import split_by_class
 from metajax.sampling import OfKeys
@@ -31,7 +32,7 @@ class Glyphs(OfKeys):
     ways: int = field(metadata={"static": True})
     shots: int = field(metadata={"static": True})
     queries: int = field(metadata={"static": True})
-    split: int = field(metadata={"static": True})
+    split: np.int32
     size: int = field(metadata={"static": True})
 
     def _episode(self, key: Array) -> Episode:
@@ -87,7 +88,7 @@ def glyphs(
         check_count(name, value, least=1)
     splits = get_args(Split)
     check_one_of("split", split, splits)
-    return Glyphs(ways, shots, queries, splits.index(split), size)
+    return Glyphs(ways, shots, queries, np.int32(splits.index(split)), size)
 
 
 def _glyph(key: Array) -> Array:
