@@ -1,6 +1,7 @@
 """The `metajax` command: parses, runs, and prints a mendable error as one line."""
 
 import difflib
+import gc
 import io
 import os
 import sys
@@ -375,6 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> int:
     """The installed command: `main`, with a device of JAX for every core."""
     a_device_for_each_core()
+    gc.set_threshold(100_000, 20, 100)  # tracing makes many objects, and few cycles
     warnings.showwarning = _warn
     if isinstance(sys.stdout, io.TextIOWrapper):  # names need not be its encoding's
         sys.stdout.reconfigure(errors="backslashreplace")
