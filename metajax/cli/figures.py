@@ -95,7 +95,7 @@ def _(
     """Draws sine waves: the prior, what 1 and all steps make of it, and the truth."""
     waves = task.episodes("test", CURVE_POINTS)
     episodes = jax.device_get(
-        once(partial(waves, tasks=SHOWN_TASKS))(jax.random.key(0))
+        once(lambda key: waves(key, SHOWN_TASKS))(jax.random.key(0))
     )
     drawn = once(jax.vmap(partial(_curves, learner), (None, 0)))(meta, episodes)
     figure, axes = plt.subplots(
