@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax._iterating import Fetched, Opened, leaves_of, opened, swapped
+from metajax._once import one_task
 from metajax._tracing import uses_key
 from metajax.parallel import map_over_tasks
 from metajax.sampling import task_sampler
@@ -38,6 +39,7 @@ class Asked(NamedTuple):
     seed: int
     inductive_queries: int | None
     tasks_per_call: int
+    inductive: bool = True
 
 
 class Shared(NamedTuple):
@@ -47,6 +49,7 @@ class Shared(NamedTuple):
     episodes: Sampler
     key: Array
     chosen: np.ndarray | Array
+    inductive: np.bool
 
 
 class Prepared(NamedTuple):
@@ -57,14 +60,14 @@ class Prepared(NamedTuple):
         inductive)`, whose leaves are `[tasks, K + 1, ...]`.
       batches: the tasks of each call.
       facts: of the protocol.
-      arrays: the meta-parameters, and a task.
+      arrays: the meta-parameters, and a task, sampled when it is asked for.
       is_read: whether tasks come from an iterable.
     """
 
     run: Callable[[PyTree], tuple[PyTree, PyTree]]
     batches: Iterator[PyTree]
     facts: Mapping[str, Any]
-    arrays: PyTree
+    arrays: Callable[[], PyTree]
     is_read: bool
 
 
@@ -77,7 +80,7 @@ def prepared(
     asked: Asked,
 ) -> Iterator[Prepared]:
     """Checks what is asked, and prepares `of_task(outputs, targets)` of every task."""
-    tasks, seed, _, size = asked
+    tasks, seed, _, size, inductive = asked
     check_count("tasks_per_call", size, least=1)
     check_seed("seed", seed)
     # Training may have left it on several devices; here it belongs to none.
@@ -92,7 +95,8 @@ def prepared(
         batches = zip(calls, given)
         first = next(batches)
         sampler = swapped(sampler, Opened, lambda _: NOT_YET)
-        shared = Shared(meta, sampler, jax.random.key(seed), chosen)
+        key = jax.random.key(seed)
+        shared = Shared(meta, sampler, key, chosen, np.bool(inductive))
         shapes = _scores.eval_shape(learner, of_task, shared, first)
         support, query = map(_examples, sample)
         facts = {
@@ -102,11 +106,16 @@ def prepared(
             "steps": jax.tree.leaves(shapes)[0].shape[1] - 1,
             "support_examples": support,
             "query_examples": query,
-            "inductive_queries": len(chosen),
+            "inductive_queries": len(chosen) if inductive else 0,
         }
         run = partial(_scores, learner, of_task, shared)
         batches = chain([first], batches)
-        yield Prepared(run, batches, facts, (meta, sample), bool(readers))
+        arrays = partial(_arrays, meta, sampler)
+        yield Prepared(run, batches, facts, arrays, bool(readers))
+
+
+def _arrays(meta: PyTree, episodes: Sampler) -> PyTree:
+    return meta, one_task(episodes)
 
 
 def _judged(
@@ -173,7 +182,7 @@ def _score(
     learner: Learner, of_task: Callable, shared: Shared, task: PyTree
 ) -> tuple[PyTree, PyTree]:
     """Of one task: its number and, where tasks are read, what was read."""
-    meta, episodes, key, rows = shared
+    meta, episodes, key, rows, inductive = shared
     index, given = task
     one = Fetched(jax.tree.map(lambda x: x[None], given))
     batch = swapped(episodes, Fetched, lambda _: one)(jax.random.fold_in(key, index), 1)
@@ -188,10 +197,19 @@ def _score(
         )
         return jax.tree.map(lambda y: y[-1], learner.predict(adapted, inputs))
 
+    def one_by_one(adapted: PyTree) -> PyTree:
+        inputs, targets = jax.tree.map(lambda x: x[rows], query)
+        return of_task(jax.vmap(alone, (None, 0))(adapted, inputs), targets)
+
     def both(adapted: PyTree) -> tuple[PyTree, PyTree]:
         together = of_task(learner.predict(adapted, query.inputs), query.targets)
-        inputs, targets = jax.tree.map(lambda x: x[rows], query)
-        outputs = jax.vmap(alone, (None, 0))(adapted, inputs)
-        return together, of_task(outputs, targets)
+        like = jax.eval_shape(one_by_one, adapted)
+        # Not of the program: one that leaves them out is the same, compiled once.
+        apart = jax.lax.cond(inductive, one_by_one, partial(_zeros, like), adapted)
+        return together, apart
 
     return jax.lax.map(both, learner.trajectory(meta, support))
+
+
+def _zeros(like: PyTree, _: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)

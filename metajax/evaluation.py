@@ -83,6 +83,7 @@ def evaluate(
     tasks: int = 1000,
     seed: int = 0,
     inductive_queries: int | None = None,
+    inductive: bool = True,
     tasks_per_call: int = 50,
     protocol: Mapping[str, Any] | None = None,
     unfinished: str | Path | None = None,
@@ -108,6 +109,8 @@ def evaluate(
       inductive_queries: how many queries a task are also predicted one by one, evenly
         spaced over the query set; all by default. Each costs a pass over the support
         set.
+      inductive: whether they are; if not, their scores are NaN, and the compiled
+        program is that of an evaluation in which they are.
       tasks_per_call: tasks a dispatch.
       protocol: facts to keep with the result.
       unfinished: a file, `.npz`, for the scores of the tasks that are done: the same
@@ -136,7 +139,7 @@ def evaluate(
     Algorithms", 2018, section 6.1.
     """
     check_count("tasks", tasks, least=2)
-    asked = Asked(tasks, seed, inductive_queries, tasks_per_call)
+    asked = Asked(tasks, seed, inductive_queries, tasks_per_call, inductive)
     with prepared(learner, meta, episodes, _Mean(metric), asked) as ready:
         if unfinished is not None and ready.is_read:
             raise InputError(
@@ -145,12 +148,13 @@ def evaluate(
             )
         name = getattr(metric, "__name__", str(metric))
         facts = {"metric": name, **ready.facts, **(protocol or {})}
-        owner = _owner(facts, tasks_per_call, ready.arrays) if unfinished else ""
+        owner = _owner(facts, tasks_per_call, ready.arrays()) if unfinished else ""
         kept = Unfinished(unfinished, owner)
         scores = score_calls(ready.run, ready.batches, kept, stop)
     if (done := len(scores) * tasks_per_call) < tasks:
         raise StoppedError(f"stopped after {done} of {tasks} tasks", None)
     together, apart = (x.astype(float) for x in joined(scores, tasks))
+    apart = apart if inductive else np.full_like(apart, np.nan)
     return Evaluation(_summary(together), _summary(apart), facts)
 
 

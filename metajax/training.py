@@ -13,6 +13,7 @@ import optax
 
 from metajax._constant import completed, learnt
 from metajax._iterating import opened, position_of
+from metajax._once import one_target
 from metajax._tracing import check_sampler
 from metajax._updates import handed
 from metajax.background import in_background
@@ -24,6 +25,7 @@ from metajax.processes import FirstWrites, any_says, place
 from metajax.sampling import Drawn, TaskSampler, task_sampler
 from metajax.types import (
     Array,
+    Batch,
     Episode,
     Learner,
     LearnerSchedule,
@@ -515,17 +517,22 @@ def check_task(
       tasks: tasks a meta-batch.
 
     Returns:
-      The meta-batch of one that it sampled.
+      A meta-batch of one, abstract.
 
     Raises:
       InputError: for wrong shapes, a sampler that does not use its key, or targets that
         the loss refuses, such as labels that the model has no output for.
     """
     check_sampler(episodes, tasks)
-    sample = episodes(jax.random.key(0), 1)
-    one = jax.tree.map(lambda x: x[0], sample)
-    # Traced with the task at hand: a loss can look at targets that have values.
-    jax.eval_shape(lambda meta: judge(meta, one), meta)
+    sample = jax.eval_shape(lambda key: episodes(key, 1), jax.random.key(0))
+    targets = one_target(episodes)
+
+    def of_one(meta: PyTree, sample: Episode) -> Any:
+        inputs = [jax.tree.map(lambda x: x[0], batch.inputs) for batch in sample]
+        return judge(meta, Episode(*map(Batch, inputs, targets)))
+
+    # Traced with the targets at hand: a loss can look at those that have values.
+    jax.eval_shape(of_one, meta, sample)
     return sample
 
 

@@ -12,6 +12,7 @@ if jax.__version_info__ < (0, 11):  # an unknown flag is fatal, and later ones l
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 jax.config.update("jax_num_cpu_devices", 2)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # the command keeps no programs then
 
 
 @pytest.fixture(autouse=True, scope="module")

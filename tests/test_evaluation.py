@@ -83,6 +83,12 @@ def test_inductive_predictions_do_not_see_the_other_queries():
             )
             rights.append(int(outputs[-1].argmax()) == int(y))
     np.testing.assert_allclose(found.inductive.mean[-1], np.mean(rights), atol=1e-6)
+    with compilations() as compiled:  # the same program leaves them out
+        without = mj.evaluate(learner, meta, images, tasks=8, inductive=False)
+    assert len(compiled) <= 4  # keys
+    assert np.isnan(without.inductive.mean).all()
+    assert without.protocol["inductive_queries"] == 0
+    np.testing.assert_array_equal(without.transductive.mean, found.transductive.mean)
     # Here it matters which other queries there are.
     logits = [model.apply(adapted, x) for x in (query.inputs, query.inputs[:2])]
     assert np.abs(logits[0][:2] - logits[1]).max() > 1e-3

@@ -1,20 +1,21 @@
 """The two figures of a run."""
 
 from collections.abc import Mapping, Sequence
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
+from metajax._once import once, one_task
 from metajax.cli.presets import SinusoidData
 from metajax.cli.tasks import Task
+from metajax.sampling import task_sampler
 from metajax.study.plots import save
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
-from metajax.types import Array, Episode, Learner, PyTree
+from metajax.types import Array, Batch, Episode, Learner, PyTree
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -62,12 +63,23 @@ def adaptation(
     family: Any, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
 ) -> None:
     """Draws an episode of images with the predictions for at most `queries` a class."""
-    episodes = task.episodes("test", min(SHOWN_QUERIES, queries))
-    episode = jax.tree.map(lambda x: x[0], episodes(jax.random.key(0), 1))
-    outputs = learner.predict(
-        learner.adapt(meta, episode.support), episode.query.inputs
-    )
-    _draw_episode(episode, np.argmax(outputs, axis=-1), task.outputs, to)
+    # Of as many queries as are evaluated: that program is compiled.
+    whole = jax.device_get(one_task(task_sampler(task.episodes("test", queries))))
+    episode = whole._replace(query=_first(whole.query, task.outputs))
+
+    def predicted(meta: PyTree, episode: Episode) -> Array:
+        adapted = learner.adapt(meta, episode.support)
+        return learner.predict(adapted, episode.query.inputs)
+
+    outputs = once(predicted)(meta, episode)
+    guesses = np.argmax(jax.device_get(outputs), axis=-1)
+    _draw_episode(episode, guesses, task.outputs, to)
+
+
+def _first(batch: Batch, ways: int) -> Batch:
+    """The examples of each class that are shown."""
+    shown = [_by_class(x, ways)[:, :SHOWN_QUERIES] for x in batch]
+    return Batch(*(x.reshape(-1, *x.shape[2:]) for x in shown))
 
 
 @adaptation.register
@@ -81,13 +93,19 @@ def _(
     to: Path,
 ) -> None:
     """Draws sine waves: the prior, what 1 and all steps make of it, and the truth."""
-    episodes = task.episodes("test", CURVE_POINTS)(jax.random.key(0), SHOWN_TASKS)
+    waves = task.episodes("test", CURVE_POINTS)
+    episodes = jax.device_get(
+        once(lambda key: waves(key, SHOWN_TASKS))(jax.random.key(0))
+    )
+    drawn = once(jax.vmap(partial(_curves, learner), (None, 0)))(meta, episodes)
     figure, axes = plt.subplots(
         1, SHOWN_TASKS, figsize=(10, 3), sharey=True, layout="constrained"
     )
-    for ax, *leaves in zip(axes, *jax.tree.leaves(episodes)):
+    for ax, of_task, *leaves in zip(
+        axes, jax.device_get(drawn), *jax.tree.leaves(episodes)
+    ):
         episode = jax.tree.unflatten(jax.tree.structure(episodes), leaves)
-        _draw_wave(ax, learner, meta, episode)
+        _draw_wave(ax, of_task, episode)
     axes[0].set_ylabel("y")
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5
@@ -95,12 +113,16 @@ def _(
     _save(figure, to / "adaptation.png")
 
 
-def _draw_wave(ax: Axes, learner: Learner, meta: PyTree, episode: Episode) -> None:
+def _curves(learner: Learner, meta: PyTree, episode: Episode) -> Array:
+    """The predictions for the queries after each step."""
+    path = learner.trajectory(meta, episode.support)
+    return jax.vmap(learner.predict, (0, None))(path, episode.query.inputs)
+
+
+def _draw_wave(ax: Axes, curves: np.ndarray, episode: Episode) -> None:
     order = np.argsort(episode.query.inputs[:, 0])
     x, truth = episode.query.inputs[order], episode.query.targets[order]
-    path = learner.trajectory(meta, episode.support)
-    curves = jax.vmap(learner.predict, (0, None))(path, x)
-    last = len(curves) - 1
+    curves, last = curves[:, order], len(curves) - 1
     ax.plot(x, truth, color="black", lw=2, alpha=0.4, label="truth")
     styles = {0: (":", ORANGE), min(1, last): ("--", GREEN), last: ("-", BLUE)}
     for steps, (line, colour) in styles.items():
@@ -142,8 +164,8 @@ def _draw_episode(
     _save(figure, directory / "adaptation.png")
 
 
-def _by_class(inputs: Array, ways: int) -> Array:
-    return jnp.reshape(inputs, (ways, -1, *inputs.shape[1:]))
+def _by_class(examples: Any, ways: int) -> Any:
+    return examples.reshape(ways, -1, *examples.shape[1:])
 
 
 def _show(

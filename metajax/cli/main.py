@@ -1,6 +1,7 @@
 """The `metajax` command: parses, runs, and prints a mendable error as one line."""
 
 import difflib
+import gc
 import io
 import os
 import sys
@@ -18,7 +19,8 @@ import metajax
 from metajax.cli.interrupt import Stopped
 from metajax.cli.machine import Machine, a_device_for_each_core, end_now, several
 from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
-from metajax.cli.tasks import Places, Split
+from metajax.cli.programs import Programs
+from metajax.cli.tasks import Places, Split, prepared_in
 from metajax.errors import InputError, NonFiniteError
 from metajax.types import check_count, check_seed
 
@@ -36,13 +38,15 @@ class Run:
     machine: Annotated[Machine, tyro.conf.arg(name="")]
     run_dir: Path
     """The run's directory; a run that is there goes on, with the same data."""
+    programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 
     def __call__(self) -> None:
         """Trains."""
         from metajax.cli.run import train
 
         self.machine.start()
-        train(self.config, self.run_dir, self.places, devices=self.machine.shared)
+        with self.programs.kept(prepared_in(self.places)):
+            train(self.config, self.run_dir, self.places, devices=self.machine.shared)
 
 
 def _presets(suffix: str) -> Any:
@@ -91,7 +95,8 @@ class Pretrain:
 
         run = self.preset
         run.machine.start_alone()
-        pretrain(run.config, run.run_dir, run.places, devices=run.machine.shared)
+        with run.programs.kept(prepared_in(run.places)):
+            pretrain(run.config, run.run_dir, run.places, devices=run.machine.shared)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Evaluate:
     seed: int | None = None
     """Random seed for sampling tasks."""
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
+    programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 
     def __call__(self) -> None:
         """Evaluates."""
@@ -123,7 +129,10 @@ class Evaluate:
 
         names = Evaluating.__dataclass_fields__
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
-        evaluate_run(self.run, changes, self.split, self.places, kept=self.checkpoint)
+        with self.programs.kept(prepared_in(self.places)):
+            evaluate_run(
+                self.run, changes, self.split, self.places, kept=self.checkpoint
+            )
 
 
 @dataclass(frozen=True)
@@ -239,6 +248,7 @@ class Label:
     run_images: Path | None = None
     """The folder of images that the run was trained on, to estimate accuracy on its
     validation classes too."""
+    programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 
     def __call__(self) -> None:
         """Labels."""
@@ -247,7 +257,8 @@ class Label:
         files = self.images, self.out, self.html, self.save, self.export
         targets = Targets(*files, self.source)
         found = targets.check()
-        with targets.stdout_apart():
+        kept = self.programs.kept(prepared_in(Places(data_dir=self.data_dir)))
+        with targets.stdout_apart(), kept:
             labeller = self._taught()
             print(*labeller.expected, sep="\n")
             label(labeller, targets, found)
@@ -365,6 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> int:
     """The installed command: `main`, with a device of JAX for every core."""
     a_device_for_each_core()
+    gc.set_threshold(100_000, 20, 100)  # tracing makes many objects, and few cycles
     warnings.showwarning = _warn
     if isinstance(sys.stdout, io.TextIOWrapper):  # names need not be its encoding's
         sys.stdout.reconfigure(errors="backslashreplace")

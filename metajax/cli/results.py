@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from metajax.cli import figures
-from metajax.cli.build import build_learner
 from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import Config, Evaluating
 from metajax.cli.record import Examples, examples
@@ -23,7 +22,7 @@ from metajax.cli.tasks import Split, Task
 from metajax.evaluation import Evaluation, Score, evaluate, report
 from metajax.files import write_whole
 from metajax.reporting import finite
-from metajax.types import PyTree
+from metajax.types import Learner, PyTree
 
 Kept = Literal["last", "best"]
 OWN = "evaluation"
@@ -38,6 +37,7 @@ class Measured(NamedTuple):
       directory: the run's.
       config: its configuration.
       task: of its data.
+      learner: with the steps that are evaluated.
       meta: the meta-parameters.
       step: after how many meta-steps.
       kept: which checkpoint that is.
@@ -46,6 +46,7 @@ class Measured(NamedTuple):
     directory: Path
     config: Config
     task: Task
+    learner: Learner
     meta: PyTree
     step: int
     kept: Kept = "last"
@@ -66,8 +67,7 @@ def measure(
       split: on which classes.
       stop: see `metajax.evaluation.evaluate`.
     """
-    directory, config, task, meta, step, _ = run
-    learner = build_learner(config, task, steps=settings.steps)
+    directory, config, task, learner, meta, step, _ = run
     episodes = task.episodes(split, settings.queries)
     data = examples(directory, task, split)
     if data.why:

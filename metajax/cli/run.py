@@ -109,16 +109,21 @@ def train(
             rows = read_rows(directory / "metrics.jsonl")
             figures.learning_curve(rows, job.task.metric_name, directory)
         meta, step = averaged(state), int(state.step)
-        run = Measured(directory, job.config, job.task, meta, step)
+        run = Measured(directory, job.config, job.task, job.measured, meta, step)
         from_first(lambda: measure(run, config.evaluation, stop=signals))
 
 
 class Job(NamedTuple):
-    """What is trained, and on what; `claimed` as it was asked for."""
+    """What is trained, and on what; `claimed` as it was asked for.
+
+    Validations and the evaluation are of one learner, `measured`, so that they are one
+    compiled program where their data are of one shape.
+    """
 
     config: Config
     task: Task
     learner: Learner | LearnerSchedule
+    measured: Learner
     episodes: Sampler
     claimed: Config
 
@@ -127,10 +132,11 @@ def _job(config: Config, directory: Path, places: Places) -> Job:
     task = task_of(config, places)
     own = _with_own_body(config, directory)
     learner = build_schedule(own, task)
+    measured = build_learner(own, task, steps=config.evaluation.steps)
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
         task.episodes(split, config.evaluation.queries)
-    return Job(own, task, learner, episodes, config)
+    return Job(own, task, learner, measured, episodes, config)
 
 
 def _enter(job: Job, directory: Path, held: ExitStack) -> None:
@@ -179,10 +185,11 @@ def _trained(
         writers = (rows, events, progress) if is_first() else ()
         best = Best(directory, task.metric_name)
         validation = Validation(
-            build_learner(config, task, steps=config.evaluation.steps),
+            job.measured,
             task.episodes("validation", config.evaluation.queries),
             task.metric,
             task.metric_name,
+            inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events) if is_first() else (),
             keep=(best.offer,) if is_first() else (),
@@ -220,7 +227,8 @@ def evaluate_run(
     config, task, meta, step = restored(directory, places, kept)
     settings = replace(config.evaluation, **changes)
     check_config(replace(config, evaluation=settings))
-    run = Measured(directory, config, task, meta, step, kept)
+    learner = build_learner(config, task, steps=settings.steps)
+    run = Measured(directory, config, task, learner, meta, step, kept)
     with Signals() as signals:
         measure(run, settings, split, stop=signals)
 
@@ -328,6 +336,7 @@ class Validation:
     episodes: Sampler
     metric: Loss
     metric_name: str
+    inductive_queries: int
     every: int
     sinks: Sequence[Sink]
     keep: Sequence[Callable[[TrainState], None]]
@@ -348,7 +357,8 @@ class Validation:
             self.metric,
             tasks=VALIDATION_TASKS,
             seed=VALIDATION_SEED,
-            inductive_queries=1,
+            inductive_queries=self.inductive_queries,
+            inductive=False,
         ).transductive
         name = self.metric_name
         row = {

@@ -162,7 +162,7 @@ def _of_archives(
     def contents(split: Split) -> Contents:
         return hash_store(load(split, mapped=True))
 
-    return partial(load, mapped=places.stream), Source(_prepared(places), contents)
+    return partial(load, mapped=places.stream), Source(prepared_in(places), contents)
 
 
 @build_task.register
@@ -177,7 +177,7 @@ def _(family: FolderData, places: Places) -> Task:
 
     def store(split: Split) -> data.ImageStore:
         print(f"reading the {split} images of {folder}", file=sys.stderr)
-        cache = _prepared(places) / "metajax_images"
+        cache = prepared_in(places) / "metajax_images"
         mapped = places.stream
         return data.image_folder(folder, size, split=split, cache=cache, mapped=mapped)
 
@@ -185,7 +185,7 @@ def _(family: FolderData, places: Places) -> Task:
         whole = folder.resolve()
         place = hash_bytes(os.fsencode(whole))
         kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
-        hashes = _prepared(places) / "metajax_hashes" / kept
+        hashes = prepared_in(places) / "metajax_hashes" / kept
         return hash_files(folder, list_images(folder, split).classes, kept=hashes)
 
     source, stream = Source(folder, contents), places.stream
@@ -232,7 +232,7 @@ def _classification(
     )
 
 
-def _prepared(places: Places) -> Path:
+def prepared_in(places: Places) -> Path:
     """The folder of prepared data; TFDS's own, which reads the same variable."""
     home = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     return places.data_dir or Path(home).expanduser()

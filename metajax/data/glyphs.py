@@ -1,10 +1,12 @@
 """Glyphs: characters of random strokes, drawn on the device as they are asked for."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.data.images import split_by_class
 from metajax.sampling import OfKeys
@@ -31,7 +33,7 @@ class Glyphs(OfKeys):
     ways: int = field(metadata={"static": True})
     shots: int = field(metadata={"static": True})
     queries: int = field(metadata={"static": True})
-    split: int = field(metadata={"static": True})
+    split: np.int32
     size: int = field(metadata={"static": True})
 
     def _episode(self, key: Array) -> Episode:
@@ -41,16 +43,24 @@ class Glyphs(OfKeys):
         classes = block * jnp.uint32(self.ways) + jnp.arange(
             self.ways, dtype=jnp.uint32
         )
-        keys = jax.vmap(lambda k: jax.random.split(k, self.shots + self.queries))(
-            jnp.stack(drawing_keys)
-        )
-        images = jax.vmap(self._drawings)(classes, keys)
-        return split_by_class(images, self.shots)
+        split = partial(jax.random.split, num=self.shots + self.queries)
+        keys = jax.vmap(split)(jnp.stack(drawing_keys))
+        return split_by_class(self._drawings(classes, keys), self.shots)
 
-    def _drawings(self, number: Array, keys: Array) -> Array:
+    def _drawings(self, classes: Array, keys: Array) -> Array:
+        """Drawings of the classes, one for each of a class's keys."""
         family = jax.random.fold_in(jax.random.key(0), self.split)
-        strokes = _glyph(jax.random.fold_in(family, number))
-        return jax.vmap(lambda key: _draw(key, strokes, self.size))(keys)
+        of_classes = jax.vmap(jax.random.fold_in, (None, 0))(family, classes)
+        parts = jax.vmap(partial(jax.random.split, num=3))(keys.reshape(-1))
+        wobble, place, pen = parts.T
+        # Of several at once: each call of the generator takes long to compile.
+        u = _uniform(jnp.concatenate([of_classes, wobble]), STROKES * 3 * 2)
+        v = _uniform(jnp.concatenate([place, pen]), 6)
+        numbers = u[len(classes) :], v[: keys.size], v[keys.size :, 0]
+        numbers = [x.reshape(*keys.shape, *x.shape[1:]) for x in numbers]
+        draw = partial(_draw, self.size)
+        of_class = jax.vmap(draw, (None, 0, 0, 0))
+        return jax.vmap(of_class)(_strokes(u[: len(classes)]), *numbers)
 
 
 def glyphs(
@@ -87,24 +97,23 @@ def glyphs(
         check_count(name, value, least=1)
     splits = get_args(Split)
     check_one_of("split", split, splits)
-    return Glyphs(ways, shots, queries, splits.index(split), size)
+    return Glyphs(ways, shots, queries, np.int32(splits.index(split)), size)
 
 
-def _glyph(key: Array) -> Array:
-    """The control points of a class, `[strokes, 3, 2]`, about the centre, in sides."""
-    return jax.random.uniform(key, (STROKES, 3, 2), minval=-0.38, maxval=0.38)
+def _strokes(u: Array) -> Array:
+    """Control points about the centre, in sides, `[classes, strokes, 3, 2]`."""
+    return _between(u, -0.38, 0.38).reshape(-1, STROKES, 3, 2)
 
 
-def _draw(key: Array, strokes: Array, size: int) -> Array:
-    """One drawing of a class, `float32[size, size, 1]`."""
-    wobble_key, place_key, pen_key = jax.random.split(key, 3)
-    strokes = strokes + WOBBLE * jax.random.normal(wobble_key, strokes.shape)
-    dots = _place(place_key, _bezier(strokes).reshape(-1, 2))
+def _draw(size: int, strokes: Array, wobble: Array, place: Array, pen: Array) -> Array:
+    """One drawing of a class, `float32[size, size, 1]`, by numbers in [0, 1)."""
+    strokes = strokes + WOBBLE * _normal(wobble).reshape(strokes.shape)
+    dots = _place(place, _bezier(strokes).reshape(-1, 2))
     centres = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size - 0.5
     rows = centres[:, None, None] - dots[None, None, :, 1]
     columns = centres[None, :, None] - dots[None, None, :, 0]
     distance = jnp.sqrt(jnp.min(rows**2 + columns**2, axis=-1))
-    radius = jax.random.uniform(pen_key, minval=RADIUS[0], maxval=RADIUS[1])
+    radius = _between(pen, *RADIUS)
     return jax.nn.sigmoid((radius - distance) / SOFTNESS)[..., None]
 
 
@@ -115,12 +124,29 @@ def _bezier(strokes: Array) -> Array:
     return (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
 
 
-def _place(key: Array, dots: Array) -> Array:
+def _place(u: Array, dots: Array) -> Array:
     """Turns, slants, stretches and shifts the dots `[n, 2]` at random."""
-    u = jax.random.uniform(key, (6,), minval=-1.0, maxval=1.0)
+    u = _between(u, -1.0, 1.0)
     cos, sin = jnp.cos(TURN * u[0]), jnp.sin(TURN * u[0])
     turn = jnp.stack([cos, -sin, sin, cos]).reshape(2, 2)
     x, y = (dots @ turn).T
     slanted = jnp.stack([x + SHEAR * u[1] * y, y], axis=-1)
     stretch = 1.0 + STRETCH * u[2:4]
     return slanted * stretch[None] + SHIFT * u[4:6][None]
+
+
+def _uniform(keys: Array, count: int) -> Array:
+    """So many numbers in [0, 1) of each key."""
+    return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)
+
+
+def _between(u: Array, low: float, high: float) -> Array:
+    """What `jax.random.uniform` makes of numbers in [0, 1), to the last bit."""
+    least, most = jnp.float32(low), jnp.float32(high)
+    return jnp.maximum(least, u * (most - least) + least)
+
+
+def _normal(u: Array) -> Array:
+    """What `jax.random.normal` makes of them."""
+    above = np.nextafter(np.float32(-1), np.float32(0))
+    return jnp.float32(np.sqrt(2)) * jax.lax.erf_inv(_between(u, above, 1.0))

@@ -1,5 +1,7 @@
 """Sine waves and glyphs."""
 
+import importlib
+
 import jax
 import numpy as np
 import optax
@@ -7,6 +9,9 @@ import pytest
 
 import metajax as mj
 from tests.helpers import KEY
+
+glyphs = importlib.import_module("metajax.data.glyphs")  # its function has its name
+RADIUS = glyphs.RADIUS
 
 
 def test_sine_waves_are_sine_waves():
@@ -36,6 +41,18 @@ def test_glyphs_have_ink_bright_and_labels_by_class():
     images = np.asarray(episodes.query.inputs)
     assert 0 <= images.min() < 0.01 and 0.9 < images.max() <= 1
     assert 0.03 < images.mean() < 0.3
+
+
+def test_the_numbers_of_a_glyph_are_those_of_jax():
+    """To the last bit: of several keys at once, and fewer calls of the generator."""
+    keys = jax.random.split(KEY, 4)
+    u = glyphs._uniform(keys, 18)
+    plain = jax.vmap(lambda key: jax.random.normal(key, (3, 3, 2)))(keys)
+    np.testing.assert_array_equal(glyphs._normal(u).reshape(plain.shape), plain)
+    plain = jax.vmap(lambda key: jax.random.uniform(key, (6,), minval=-1.0))(keys)
+    np.testing.assert_array_equal(glyphs._between(u[:, :6], -1.0, 1.0), plain)
+    pens = jax.vmap(lambda key: jax.random.uniform(key, (), "float32", *RADIUS))(keys)
+    np.testing.assert_array_equal(glyphs._between(u[:, 0], *RADIUS), pens)
 
 
 def test_glyphs_differ_between_classes_more_than_within():
