@@ -14,9 +14,11 @@ from metajax.errors import InputError
 from metajax.estimate import allocated_bytes
 from metajax.ops.precision import wider
 from metajax.sampling import as_drawn
+from metajax.targets.chips import usable_bytes
 from metajax.types import Array, PyTree, check_count
 
 Chunk = int | Literal["auto"] | None
+Devices = int | Sequence[Any]  # how many, or which
 # On a CPU, tasks at a time pay while their arrays stay in cache; elsewhere while they
 # fit in memory, of which parameters and the rest need a share too.
 CACHE_BYTES = 8 * 2**20
@@ -40,11 +42,21 @@ def check_chunk(chunk: Chunk) -> None:
     check_count("tasks_per_chunk", chunk, least=1)
 
 
+def check_devices(devices: Devices) -> None:
+    """Checks a number of devices, or devices.
+
+    Raises:
+      InputError: if it is below 1, or there are none.
+    """
+    count = len(devices) if isinstance(devices, Sequence) else devices
+    check_count("devices", count, least=1)
+
+
 def mean_over_tasks(
     function: Callable[[PyTree, PyTree, Array], PyTree],
     *,
     tasks_per_chunk: Chunk = "auto",
-    devices: int = 1,
+    devices: Devices = 1,
 ) -> Callable[[PyTree, PyTree], PyTree]:
     """Runs a function of a meta-batch in chunks and on several devices.
 
@@ -59,7 +71,8 @@ def mean_over_tasks(
         allocates.
       devices: at most so many devices share the tasks; fewer if there is too little
         work to share. Of several processes (`jax.distributed`), all devices of all
-        processes, or one.
+        processes, or one. Or the devices themselves, which may be absent ones
+        (`metajax.targets`) that the function is to be compiled for.
 
     Returns:
       `run(shared, batch) -> tree`, the means. Of a `metajax.sampling.Drawn`, each
@@ -70,7 +83,7 @@ def mean_over_tasks(
         than one but not all of several processes'.
     """
     check_chunk(tasks_per_chunk)
-    check_count("devices", devices, least=1)
+    check_devices(devices)
     function = jax.jit(function)  # what is jitted is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
@@ -78,7 +91,8 @@ def mean_over_tasks(
         made = jax.eval_shape(sampler.make, _first(tasks))
         one = (shared, made, jax.eval_shape(lambda: jnp.zeros(1)))
         size = partial(allocated_bytes, function, *one)
-        plan = _plan(_length(tasks), size, tasks_per_chunk, _everywhere(devices))
+        pool = _everywhere(devices)
+        plan = _plan(_length(tasks), size, tasks_per_chunk, pool)
         like = jax.eval_shape(function, *one)
 
         def total(common: PyTree, chunks: PyTree, weights: Array) -> PyTree:
@@ -98,7 +112,7 @@ def mean_over_tasks(
             def everywhere(*args: PyTree) -> PyTree:
                 return jax.lax.psum(total(*args), "task")
 
-            found = _sharded(everywhere, jax.devices()[: plan.devices], P())(*args)
+            found = _sharded(everywhere, pool.devices[: plan.devices], P())(*args)
         else:
             found = total(*args)
         return jax.tree.map(lambda x, y: x.astype(y.dtype), found, like)
@@ -207,19 +221,21 @@ class Cut(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """How many devices may share tasks, and how many must."""
+    """The devices that may share tasks, and how many must."""
 
-    most: int
+    devices: Sequence[Any]
     least: int = 1
 
 
 def _here(devices: int) -> Pool:
     """At most so many of this process's."""
-    return Pool(min(devices, jax.local_device_count()))
+    return Pool(jax.local_devices()[:devices])
 
 
-def _everywhere(devices: int) -> Pool:
+def _everywhere(devices: Devices) -> Pool:
     """So many of all; of several processes all must share, or this one works alone."""
+    if isinstance(devices, Sequence):
+        return Pool(devices)
     count = jax.device_count()
     if jax.process_count() == 1 or devices == 1:
         return _here(devices)
@@ -228,17 +244,17 @@ def _everywhere(devices: int) -> Pool:
             f"devices must be all {count} of the {jax.process_count()} processes, or 1 "
             f"to work alone, got {devices}"
         )
-    return Pool(count, least=count)
+    return Pool(jax.devices(), least=count)
 
 
 def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, pool: Pool) -> Cut:
     """For tasks of `size()` bytes."""
-    devices = pool.most
+    devices = len(pool.devices)
     if devices > 1 or chunk == "auto":
         one = max(1, size())
         worth = max(pool.least, tasks * one // WORTH_BYTES)
         devices = min(devices, worth)
-        most = max(1, _budget() // one) if chunk == "auto" else chunk
+        most = max(1, _budget(pool.devices[0]) // one) if chunk == "auto" else chunk
     else:
         most = chunk
     each = -(-tasks // devices)
@@ -248,12 +264,11 @@ def _plan(tasks: int, size: Callable[[], int], chunk: Chunk, pool: Pool) -> Cut:
     return Cut(tasks, chunks * devices, -(-each // chunks), devices)
 
 
-def _budget() -> int:
-    device = jax.local_devices()[0]
+def _budget(device: Any) -> int:
+    """Bytes that the tasks of a chunk may take."""
     if device.platform == "cpu":
         return CACHE_BYTES
-    stats = device.memory_stats() or {}
-    return int(MEMORY_SHARE * stats.get("bytes_limit", 2**34))
+    return int(MEMORY_SHARE * usable_bytes(device))
 
 
 def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:

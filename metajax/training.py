@@ -19,7 +19,13 @@ from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.estimate import written_bytes
 from metajax.feeding import at, feed
-from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
+from metajax.parallel import (
+    Chunk,
+    Devices,
+    check_chunk,
+    mean_over_tasks,
+    weighted_sum,
+)
 from metajax.processes import FirstWrites, any_says, place
 from metajax.sampling import Drawn, TaskSampler, task_sampler
 from metajax.types import (
@@ -117,7 +123,7 @@ def meta_gradient(
     learner: Learner | LearnerSchedule,
     *,
     tasks_per_chunk: Chunk = "auto",
-    devices: int = 1,
+    devices: Devices = 1,
 ) -> Callable[..., tuple[tuple[Array, Metrics], PyTree]]:
     """Builds `gradient(meta, episodes, step=0) -> ((loss, metrics), gradient)`.
 
@@ -131,7 +137,8 @@ def meta_gradient(
         memory elsewhere; None takes all, as a meta-batch needs that you have sharded
         yourself.
       devices: at most so many devices share the tasks; fewer where they would have too
-        little to do. Of several processes, all of them or 1.
+        little to do. Of several processes, all of them or 1. Or the devices themselves,
+        such as absent ones to compile for (`metajax.targets.devices`).
 
     Returns:
       A pure function of the meta-parameters, a meta-batch of B tasks and, for a
@@ -176,7 +183,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     *,
     tasks_per_chunk: Chunk = "auto",
-    devices: int = 1,
+    devices: Devices = 1,
 ) -> Step:
     """Builds `step(state, episodes) -> (state, metrics)`, one meta-step.
 
