@@ -10,6 +10,8 @@ LINE = re.compile(
     r"(?P<opcode>[a-z][a-z\-0-9]*)\((?P<operands>[^)]*)\)(?P<rest>.*)$"
 )
 ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](?:\{([^}]*)\})?")
+NAME = re.compile(r"%?([A-Za-z_][\w.\-]*)")
+COMMENT = re.compile(r"/\*.*?\*/")  # every fifth of a list has its number
 CALLED = re.compile(
     r"\b(?:calls|to_apply|body|condition|(?:true|false)_computation)=%?([\w.\-]+)"
     r"|\b(?:branch_computations|called_computations)=\{([^}]*)\}"
@@ -102,7 +104,7 @@ def _line(match: re.Match) -> Line:
         name=match["name"],
         opcode=match["opcode"],
         buffers=tuple(_buffer(*each) for each in ARRAY.findall(match["shape"])),
-        operands=tuple(re.findall(r"%?([A-Za-z_][\w.\-]*)", match["operands"])),
+        operands=tuple(NAME.findall(COMMENT.sub("", match["operands"]))),
         argument=match["operands"],
         rest=match["rest"],
         root=match["root"] is not None,

@@ -147,7 +147,7 @@ def test_tiles_are_padded_and_memories_told_apart():
 ENTRY %main (x: f32[5,3]) -> f32[5,3] {
   %x = f32[5,3]{1,0:T(8,128)} parameter(0)
   %y = bf16[4,3]{0,1:T(8,128)(2,1)S(1)} convert(%x)
-  ROOT %z = (s4[4]{0}, pred[2], token[]) custom-call(%y)
+  ROOT %z = (s4[4]{0}, pred[2], /*index=2*/token[]) custom-call(%y, /*index=1*/%x)
 }
 """
     lines = parse(text).computations["main"]
@@ -155,3 +155,4 @@ ENTRY %main (x: f32[5,3]) -> f32[5,3] {
     assert x.bytes == 4 * 8 * 128 and x.main and x.shape == (5, 3)
     assert y.bytes == 2 * 128 * 8 and not y.main
     assert [each.bytes for each in lines["z"].buffers] == [2, 2, 0]
+    assert lines["z"].operands == ("y", "x")
