@@ -12,7 +12,7 @@
 
 Where XLA has no such file of a GPU, its data sheet and, by compute capability, CUDA's
 programming guide say the same. NVIDIA's rates are without sparsity. A TPU multiplies
-bfloat16 only: float32 at precision "highest" takes six such passes.
+bfloat16 only: float32 at precision "highest" takes six such passes, at "high" three.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,8 @@ from metajax.targets.cuda import Cuda
 
 Platform = Literal["tpu", "gpu"]
 TERA, GIGA, GIB = 1e12, 1e9, 2**30
-FLOAT32_PASSES = 6  # of bfloat16, on a TPU
+# Of bfloat16, that a TPU takes for a product as exact as in other types.
+PASSES = {"float32": 6, "tensorfloat32": 3, "bfloat16": 1}
 GPU_SHARE = 0.75  # of a GPU's memory, which JAX takes by default
 UNKNOWN_BYTES = 2**34  # of a device that does not tell
 
@@ -61,6 +62,10 @@ class Chip:
         share = GPU_SHARE if self.platform == "gpu" else 1
         return int(share * self.memory_bytes)
 
+    def rate(self, precision: str) -> float:
+        """Operations a second in a precision, float32's if it has no such."""
+        return self.rates.get(precision, self.rates["float32"])
+
     def floor(self, operations: float, moved: float, precision: str) -> float:
         """The seconds that a program takes at least, by the published rates.
 
@@ -71,12 +76,13 @@ class Chip:
         Args:
           operations: floating-point operations of products.
           moved: bytes read and written.
-          precision: one of `rates`.
+          precision: "float32", "tensorfloat32" or "bfloat16"; of one that the chip does
+            not have, float32's rate.
 
         >>> round(1e3 * CHIPS["v5e"].floor(1.97e12, 819e9, "bfloat16"))
         1000
         """
-        return max(operations / self.rates[precision], moved / self.bandwidth)
+        return max(operations / self.rate(precision), moved / self.bandwidth)
 
 
 def _tpu(
@@ -84,7 +90,7 @@ def _tpu(
 ) -> Chip:
     """Memory in GiB, bandwidth in GB/s, rates in Tflop/s."""
     rate = bfloat16 * TERA
-    rates = {"float32": rate / FLOAT32_PASSES, "bfloat16": rate}
+    rates = {precision: rate / passes for precision, passes in PASSES.items()}
     return Chip(
         name, kind, "tpu", int(memory * GIB), bandwidth * GIGA, rates, grid=grid
     )

@@ -68,7 +68,8 @@ def compile_for(devices: Sequence[Any], function: Callable, *args: PyTree) -> Co
 
     gpu = devices[0].platform == "gpu"
     abstract = jax.eval_shape(lambda *args: args, *args)
-    traced = jax.jit(function).trace(*jax.tree.map(place, abstract))
+    jitted: Any = function if hasattr(function, "trace") else jax.jit(function)
+    traced = jitted.trace(*jax.tree.map(place, abstract))
     began = time.perf_counter()
     lowered = traced.lower(lowering_platforms=("cuda",)) if gpu else traced.lower()
     middle = time.perf_counter()

@@ -209,7 +209,7 @@ def _trips(module: Module, loop: Line) -> int:
         for line, _, _ in _run(module, loop.called("condition"), 1, fused=True)
         if line.opcode == "constant" and line.argument.isdecimal()
     ]
-    return max(bounds, default=1)
+    return max([1, *bounds])
 
 
 def _dearest_branch(module: Module, line: Line) -> str:

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax import parallel, targets
+from metajax import _cutting, targets
 from metajax.targets import CHIPS, absent, chips
 from metajax.targets.cuda import MULTIPROCESSORS
 
@@ -64,13 +64,13 @@ def test_memory_of_an_absent_chip_is_known():
     h200 = CHIPS["h200"]
     assert chips.chip_of(device) is h200
     assert chips.usable_bytes(device) == int(0.75 * h200.memory_bytes)
-    assert parallel._budget(device) == int(0.5 * 0.75 * h200.memory_bytes)
+    assert _cutting._budget(device) == int(0.5 * 0.75 * h200.memory_bytes)
     other = SimpleNamespace(device_kind="another", platform="gpu")
     assert chips.usable_bytes(other) == chips.UNKNOWN_BYTES
 
 
 def test_devices_may_be_given_themselves(monkeypatch):
-    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
+    monkeypatch.setattr(_cutting, "WORTH_BYTES", 1)
     learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
     batch = mj.data.sinusoid(3, 3)(jax.random.key(1), 4)
     meta = learner.init(jax.random.key(0))
