@@ -9,6 +9,7 @@ recomputing loop, which spares it traffic; so what differs is the net's operatio
 import contextlib
 import json
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -26,6 +27,7 @@ from benchmarks.workloads import (
     Workload,
     workload,
 )
+from metajax.sampling import OfKeys
 from metajax.targets import compile_for, devices
 from metajax.types import Learner, Model, Sampler
 
@@ -70,19 +72,26 @@ def our_model(work: Workload) -> Model:
     return mj.conv4(WAYS, work.family.filters, "max", image_shape=work.family.image)
 
 
+@dataclass(frozen=True)
+class Noise(OfKeys):
+    """Episodes of noise, each of a key of its own, as `metajax.data` makes its own."""
+
+    image: tuple[int, int, int]
+
+    def _episode(self, key: jax.Array) -> mj.Episode:
+        def batch(key: jax.Array, examples: int) -> mj.Batch:
+            inputs = jax.random.normal(key, (examples, *self.image))
+            return mj.Batch(inputs, jnp.arange(examples, dtype=jnp.int32) % WAYS)
+
+        keys = jax.random.split(key)
+        return mj.Episode(batch(keys[0], WAYS * SHOTS), batch(keys[1], WAYS * QUERIES))
+
+
 def sampler(work: Workload) -> Sampler:
     """Episodes of its shapes."""
-    if (image := work.family.image) is None:
+    if work.family.image is None:
         return mj.data.sinusoid(POINTS, POINTS)
-
-    def episodes(key: jax.Array, tasks: int) -> mj.Episode:
-        def batch(examples: int) -> Any:
-            inputs = jnp.zeros((tasks, examples, *image))
-            return mj.Batch(inputs, jnp.zeros((tasks, examples), jnp.int32))
-
-        return mj.Episode(batch(WAYS * SHOTS), batch(WAYS * QUERIES))
-
-    return episodes
+    return Noise(work.family.image)
 
 
 def build(program: str, work: Workload) -> Learner:

@@ -14,6 +14,7 @@ from benchmarks import (
     figure,
     kills,
     labelling,
+    many_chips,
     roofline,
     soak,
     target_worker,
@@ -151,6 +152,23 @@ def test_what_compilers_say_is_kept_and_tabled(tmp_path, capsys, monkeypatch):
     assert targets.console(["w3-1steps-2tasks", "--for", "h20"]) == 1
     with pytest.raises(SystemExit, match="no program"):
         targets.console(["w3-1steps-2tasks", "--for", "h200", "--programs", "theirs"])
+
+
+def test_many_absent_chips_are_tabled(tmp_path, capsys, monkeypatch):
+    def compiled(name, devices, tasks, program):
+        facts = dict(devices=len(devices), tasks_each=tasks // len(devices), chunk=4)
+        facts |= dict(collectives={"all-reduce": 1}, temporary_bytes=3 * 2**20)
+        return facts | dict(allowed_bytes=4 * 2**20, all_at_once=tasks < 99)
+
+    monkeypatch.setattr(many_chips, "compiled", compiled)
+    monkeypatch.setattr(many_chips.targets, "devices", lambda name: range(16))
+    record = tmp_path / "record.json"
+    names = "w3-1steps-64tasks", "w3-1steps-1600tasks"
+    assert many_chips.console([*names, "--for", "v5e:4x4", "--to", str(record)]) == 0
+    told = capsys.readouterr().out
+    assert "| v5e:4x4 | 16 | 4 | 4 | 1 all-reduce | 3 | 3 | all tasks |" in told
+    assert "| v5e:4x4 | 16 | 100 | 4 | 1 all-reduce | 3 | 3 | 75 % |" in told
+    assert list(json.loads(record.read_text())) == list(names)
 
 
 @pytest.mark.parametrize("family", ["w1", "w3"])

@@ -8,8 +8,12 @@ import pytest
 
 import metajax as mj
 from metajax import _cutting, targets
+from metajax.estimate import live_bytes, tiled_bytes, whole_bytes
+from metajax.sampling import Drawn, task_sampler
+from metajax.study.chips import compile_dispatch
 from metajax.targets import CHIPS, absent, chips
 from metajax.targets.cuda import MULTIPROCESSORS
+from metajax.training import cut_of
 
 needs_tpu = pytest.mark.skipif(
     not importlib.util.find_spec("libtpu"), reason="needs libtpu"
@@ -91,3 +95,40 @@ def test_a_program_is_compiled_for_a_tpu():
     found = targets.compile_for(targets.devices("v5e"), double, jnp.ones((8, 8)))
     assert found.operations == 2 * 8**3
     assert found.program.cycles > 0 and found.account_bytes
+
+
+@pytest.mark.parametrize("name", ["h200", "v5e"])
+def test_chunks_fill_half_of_what_they_may(name):
+    """By the estimate of what lives at one time, of tasks as many as there can be."""
+    chip = CHIPS[name]
+    device = SimpleNamespace(device_kind=chip.kind, platform=chip.platform)
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    meta = jax.eval_shape(lambda: learner.init(jax.random.key(0)))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(1), 10**9))
+    episodes = Drawn(keys, task_sampler(mj.data.sinusoid(3, 3)))
+    found = cut_of(learner, meta, episodes, "auto", [device])
+    assert 1 < found.chunk < 10**9 and found.tasks == 10**9
+    one = jax.eval_shape(lambda: mj.data.sinusoid(3, 3)(jax.random.key(1), 1))
+
+    def gradient(meta, episode):
+        def loss(meta):
+            return jax.vmap(learner.loss, (None, 0))(meta, episode)[0].sum()
+
+        return jax.value_and_grad(loss)(meta)
+
+    size = tiled_bytes if chip.platform == "tpu" else whole_bytes
+    held = found.chunk * live_bytes(gradient, meta, one, size=size)
+    assert 0.4 < held / (0.5 * chip.usable_bytes) < 1.1
+
+
+@needs_tpu
+@pytest.mark.parametrize("name", ["v5e:4x4", "v5e:2x2"])
+def test_absent_devices_meet_once(monkeypatch, name):
+    """What `fit` would run on them: sampling, meta-gradient and update."""
+    monkeypatch.setattr(_cutting, "WORTH_BYTES", 1)
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    devices, settings = targets.devices(name), dict(tasks=64, tasks_per_chunk="auto")
+    work = learner, optax.adam(1e-3), mj.data.sinusoid(), devices
+    found, cut = compile_dispatch(*work, **settings)
+    assert found.program.collectives == {"all-reduce": 1}
+    assert cut.devices == len(devices) and cut.chunk == 64 // len(devices)
