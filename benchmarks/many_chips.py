@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import optax
 import tyro
 
@@ -93,6 +94,7 @@ def table(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main(settings: Settings) -> None:
     """Compiles, prints and records."""
+    jax.config.update("jax_platforms", "cpu")  # nothing is run on what is here
     record: dict[str, Any] = {}
     for name in settings.workloads:
         rows = record[name] = {}

@@ -14,6 +14,15 @@ from metajax.types import PyTree
 # Operations that rarely make an array of their own.
 VIEWS = ("reshape", "broadcast_in_dim", "squeeze", "name")
 
+# Operations of one number at a time, which the compiler fuses.
+EACH = {
+    *("add", "sub", "mul", "div", "neg", "max", "min", "exp", "log", "log1p", "expm1"),
+    *("tanh", "logistic", "sqrt", "rsqrt", "integer_pow", "pow", "square", "sign"),
+    *("abs", "add_any", "select_n", "convert_element_type", "eq", "ne", "lt", "le"),
+    *("gt", "ge", "and", "or", "not", "is_finite", "copy", "erf", "sin", "cos"),
+}
+SUMS = {"reduce_sum", "reduce_max", "reduce_min", "argmax", *VIEWS}
+
 
 def allocated_bytes(function: Callable, *args: PyTree) -> int:
     """The bytes of every array that a function computes.
@@ -87,10 +96,10 @@ def live_bytes(
 ) -> int:
     """The most bytes of what a function computes that are needed at one time.
 
-    Each array counts from the operation that computes it to the last that reads it. It
-    is an estimate, within a tenth of what XLA's compiler for a GPU takes beside the
-    arguments of a meta-gradient, of an MLP or of Conv4. What the compiler fuses away
-    is not known here, nor what it makes inside an operation.
+    Each array counts from the operation that computes it to the last that reads it;
+    what the compiler would fuse into its only reader is none. It is an estimate: 0.85
+    to 1.3 of what XLA takes beside the arguments for a meta-gradient of an MLP or of
+    Conv4 on a GPU. What is made inside an operation is not seen.
 
     Args:
       function: a function of arrays.
@@ -100,10 +109,10 @@ def live_bytes(
     Returns:
       A number of bytes.
 
-    >>> import numpy as np
-    >>> live_bytes(lambda x: jax.numpy.sin(x) + 1.0, np.zeros(10, np.float32))
-    80
-    >>> twice = lambda x: jax.numpy.sin(jax.numpy.sin(jax.numpy.sin(x)))
+    >>> import jax.numpy as jnp, numpy as np
+    >>> live_bytes(lambda x: jnp.sin(x) + 1.0, np.zeros(10, np.float32))
+    40
+    >>> twice = lambda x: jnp.cumsum(jnp.cumsum(jnp.cumsum(x)))
     >>> live_bytes(twice, np.zeros(10, np.float32))
     80
     """
@@ -112,7 +121,8 @@ def live_bytes(
 
 def _peak(jaxpr: Any, size: Callable[[Any], int]) -> int:
     """Of what a jaxpr computes, its results included."""
-    last = _last_reads(jaxpr)
+    fused = _fused(jaxpr)
+    last = _last_reads(jaxpr, fused)
     dying = defaultdict(list)
     for var, index in last.items():
         dying[index].append(var)
@@ -120,7 +130,7 @@ def _peak(jaxpr: Any, size: Callable[[Any], int]) -> int:
     now = most = 0
     for index, equation in enumerate(jaxpr.eqns):
         for var in equation.outvars:
-            held[var] = 0 if _is_view(equation) else _size(var, size)
+            held[var] = 0 if fused[index] else _size(var, size)
             now += held[var]
         most = max(most, now + _peak_inside(equation, size))
         unread = [var for var in equation.outvars if var not in last]
@@ -128,11 +138,33 @@ def _peak(jaxpr: Any, size: Callable[[Any], int]) -> int:
     return most
 
 
-def _last_reads(jaxpr: Any) -> dict[Any, int]:
+def _fused(jaxpr: Any) -> list[bool]:
+    """Whether each equation's result is never an array: the one that reads it makes it.
+
+    So the compiler fuses an operation of one number at a time into another, or into a
+    sum, that alone reads it.
+    """
+    readers = defaultdict(list)
+    for equation in jaxpr.eqns:
+        for var in filter(_is_variable, equation.invars):
+            readers[var].append(equation.primitive.name)
+    for var in filter(_is_variable, jaxpr.outvars):
+        readers[var].append("")
+
+    def fused(equation: Any) -> bool:
+        if equation.primitive.name not in EACH:
+            return _is_view(equation)
+        names = readers[equation.outvars[0]]
+        return len(names) == 1 and names[0] in EACH | SUMS
+
+    return [fused(equation) for equation in jaxpr.eqns]
+
+
+def _last_reads(jaxpr: Any, fused: list[bool]) -> dict[Any, int]:
     """The last equation that reads each variable, or a view of it."""
     last = {var: len(jaxpr.eqns) for var in jaxpr.outvars if _is_variable(var)}
     for index, equation in reversed(list(enumerate(jaxpr.eqns))):
-        until = last.get(equation.outvars[0], index) if _is_view(equation) else index
+        until = last.get(equation.outvars[0], index) if fused[index] else index
         for var in filter(_is_variable, equation.invars):
             last[var] = max(last.get(var, index), until)
     return last

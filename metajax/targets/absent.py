@@ -61,6 +61,11 @@ def devices(name: str) -> list[Any]:
         os.environ.setdefault(setting, value)
     try:
         return _gpus(chip, chip.cuda, grid) if chip.cuda else _tpus(chip, grid)
+    except NotImplementedError as error:  # no GPU is here, and JAX was asked for one
+        raise InputError(
+            f"JAX did not load the compiler for {name}; set JAX_PLATFORMS=cpu before "
+            "JAX starts"
+        ) from error
     except jax.errors.JaxRuntimeError as error:
         said = str(error).strip().splitlines()[0]
         raise InputError(

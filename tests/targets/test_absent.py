@@ -49,6 +49,16 @@ def test_a_topology_that_the_compiler_refuses(monkeypatch):
         targets.devices("v5e:3x3")
 
 
+def test_a_compiler_that_jax_did_not_load(monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(absent.topologies, "get_topology_desc", refuse)
+    with pytest.raises(mj.InputError, match="set JAX_PLATFORMS=cpu"):
+        targets.devices("h200")
+
+
 def test_every_chip_has_its_facts():
     assert len({chip.kind for chip in CHIPS.values()}) == len(CHIPS)
     for chip in CHIPS.values():
@@ -129,6 +139,7 @@ def test_absent_devices_meet_once(monkeypatch, name):
     learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
     devices, settings = targets.devices(name), dict(tasks=64, tasks_per_chunk="auto")
     work = learner, optax.adam(1e-3), mj.data.sinusoid(), devices
-    found, cut = compile_dispatch(*work, **settings)
+    with jax.numpy_dtype_promotion("standard"):  # for optax
+        found, cut = compile_dispatch(*work, **settings)
     assert found.program.collectives == {"all-reduce": 1}
     assert cut.devices == len(devices) and cut.chunk == 64 // len(devices)
