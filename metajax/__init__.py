@@ -5,6 +5,7 @@ from metajax import learners as learners
 from metajax import models as models
 from metajax import ops as ops
 from metajax import study as study
+from metajax import targets as targets
 from metajax._constant import Constant as Constant
 from metajax.averaging import averaged as averaged
 from metajax.averaging import parameter_average as parameter_average

@@ -12,6 +12,16 @@ import numpy as np
 import optax
 
 from metajax._constant import completed, learnt
+from metajax._cutting import (
+    Chunk,
+    Cut,
+    Devices,
+    check_chunk,
+    cut,
+    everywhere,
+    length,
+    weighted_work,
+)
 from metajax._iterating import opened, position_of
 from metajax._once import one_target
 from metajax._tracing import check_sampler
@@ -20,9 +30,9 @@ from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.estimate import written_bytes
 from metajax.feeding import at, feed
-from metajax.parallel import Chunk, check_chunk, mean_over_tasks, weighted_sum
+from metajax.parallel import mean_over_tasks, weighted_sum
 from metajax.processes import FirstWrites, any_says, place
-from metajax.sampling import Drawn, TaskSampler, task_sampler
+from metajax.sampling import Drawn, TaskSampler, as_drawn, task_sampler
 from metajax.types import (
     Array,
     Batch,
@@ -119,7 +129,7 @@ def meta_gradient(
     learner: Learner | LearnerSchedule,
     *,
     tasks_per_chunk: Chunk = "auto",
-    devices: int = 1,
+    devices: Devices = 1,
 ) -> Callable[..., tuple[tuple[Array, Metrics], PyTree]]:
     """Builds `gradient(meta, episodes, step=0) -> ((loss, metrics), gradient)`.
 
@@ -133,7 +143,8 @@ def meta_gradient(
         memory elsewhere; None takes all, as a meta-batch needs that you have sharded
         yourself.
       devices: at most so many devices share the tasks; fewer where they would have too
-        little to do. Of several processes, all of them or 1.
+        little to do. Of several processes, all of them or 1. Or the devices themselves,
+        such as absent ones to compile for (`metajax.targets.devices`).
 
     Returns:
       A pure function of the meta-parameters, a meta-batch of B tasks and, for a
@@ -149,6 +160,39 @@ def meta_gradient(
     >>> gradient = jax.jit(meta_gradient(learner))
     >>> (loss, metrics), found = gradient(meta, episodes(jax.random.key(1), 4))
     """
+    one_chunk = _of_chunk(learner)
+    run = mean_over_tasks(one_chunk, tasks_per_chunk=tasks_per_chunk, devices=devices)
+
+    def gradient(meta: PyTree, episodes: Episode | Drawn, step: Array | int = 0):
+        return run((meta, jnp.asarray(step, jnp.int32)), episodes)
+
+    return gradient
+
+
+def cut_of(
+    learner: Learner | LearnerSchedule,
+    meta: PyTree,
+    episodes: Episode | Drawn,
+    tasks_per_chunk: Chunk,
+    devices: Devices,
+) -> Cut:
+    """How `meta_gradient` cuts a meta-batch, abstract or not.
+
+    Args:
+      learner: see there.
+      meta: the meta-parameters.
+      episodes: the meta-batch.
+      tasks_per_chunk: see there.
+      devices: see there.
+    """
+    shared = (meta, jax.eval_shape(lambda: jnp.zeros((), jnp.int32)))
+    work = weighted_work(_of_chunk(learner), shared, episodes)
+    tasks = length(as_drawn(episodes).tasks)
+    return cut(tasks, work, tasks_per_chunk, everywhere(devices))
+
+
+def _of_chunk(learner: Learner | LearnerSchedule) -> Callable[..., Any]:
+    """Loss, metrics and gradient of a chunk, for `mean_over_tasks`."""
 
     def batch_loss(meta: PyTree, step: Array, episodes: Episode, weights: Array):
         loss = learner_at(learner, step).loss
@@ -165,12 +209,7 @@ def meta_gradient(
 
         return jax.value_and_grad(of_part, has_aux=True)(learnt(meta))
 
-    run = mean_over_tasks(one_chunk, tasks_per_chunk=tasks_per_chunk, devices=devices)
-
-    def gradient(meta: PyTree, episodes: Episode | Drawn, step: Array | int = 0):
-        return run((meta, jnp.asarray(step, jnp.int32)), episodes)
-
-    return gradient
+    return one_chunk
 
 
 def train_step(
@@ -178,7 +217,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     *,
     tasks_per_chunk: Chunk = "auto",
-    devices: int = 1,
+    devices: Devices = 1,
 ) -> Step:
     """Builds `step(state, episodes) -> (state, metrics)`, one meta-step.
 

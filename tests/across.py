@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import metajax as mj
-from metajax import parallel
+from metajax import _cutting
 from metajax.checkpoint import Checkpoints
 from metajax.processes import any_says, in_turn, is_first
 from metajax.sampling import OfKeys
@@ -84,7 +84,7 @@ def leaves(tree):
 
 def main(folder, address=None, process="0"):
     jax.config.update("jax_enable_x64", True)
-    parallel.WORTH_BYTES = 1  # work enough for every device
+    _cutting.WORTH_BYTES = 1  # work enough for every device
     if address is None:
         jax.config.update("jax_num_cpu_devices", DEVICES)
         for devices in (1, 2, 4, 8):

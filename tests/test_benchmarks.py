@@ -8,7 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import figure, kills, labelling, roofline, soak, suite, workloads
+from benchmarks import (
+    figure,
+    kills,
+    labelling,
+    many_chips,
+    roofline,
+    soak,
+    suite,
+    target_worker,
+    targets,
+    workloads,
+)
 from benchmarks.rivals import RIVALS
 from metajax.cli.teaching import Held
 from metajax.data import ImageStore
@@ -109,6 +120,72 @@ def test_a_roofline_is_measured_and_drawn(tmp_path, monkeypatch):
     roofs = roofline.roofs(record, "1")
     assert roofs["products"] == record["rates"]["products"] / one["products"]
     assert paths[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_compilers_say_is_kept_and_tabled(tmp_path, capsys, monkeypatch):
+    def compiled(work, chip, program, settings):
+        share = 0.5 if program == "ours" else 1.0
+        figures = dict.fromkeys((name for name, *_ in targets.COLUMNS), 4e9 * share)
+        line = dict(name="copy.1", opcode="copy", times=3, cycles=0, bytes=8)
+        line |= {"operation": "jit(step)/add"}
+        more = {"collectives": {"all-reduce": 1}, "dearest": [line]}
+        return (
+            figures
+            | more
+            | ({"cycles": 0, "account_bytes": None} if "h" in chip else {})
+        )
+
+    monkeypatch.setattr(targets, "_in_a_process", compiled)
+    record = str(tmp_path / "record.json")
+    for chips in (("v5e",), ("h200",)):
+        argv = ["w3-1steps-2tasks", "--for", *chips, "--to", record, "--rounds", "3"]
+        assert targets.console(argv) == 0
+    told = capsys.readouterr().out
+    assert "| v5e | ours | 2000 | 2 | 2 |" in told
+    assert told.count("| | ours / textbook, highest |") == 2
+    assert "**0.50**" in told and "1 all-reduce" in told and "`jit(step)/add`" in told
+    kept = json.loads((tmp_path / "record.json").read_text())["results"]
+    (rows,) = kept.values()
+    assert list(rows) == ["v5e", "h200"] and list(rows["v5e"]) == list(targets.PROGRAMS)
+    assert rows["v5e"]["ours"]["compile_s"] == 3 * [2e9]
+    assert targets.console(["w3-1steps-2tasks", "--for", "h20"]) == 1
+    with pytest.raises(SystemExit, match="no program"):
+        targets.console(["w3-1steps-2tasks", "--for", "h200", "--programs", "theirs"])
+
+
+def test_many_absent_chips_are_tabled(tmp_path, capsys, monkeypatch):
+    def compiled(name, devices, tasks, program):
+        facts = dict(devices=len(devices), tasks_each=tasks // len(devices), chunk=4)
+        facts |= dict(collectives={"all-reduce": 1}, temporary_bytes=3 * 2**20)
+        return facts | dict(allowed_bytes=4 * 2**20, all_at_once=tasks < 99)
+
+    monkeypatch.setattr(many_chips, "compiled", compiled)
+    monkeypatch.setattr(many_chips.targets, "devices", lambda name: range(16))
+    record = tmp_path / "record.json"
+    names = "w3-1steps-64tasks", "w3-1steps-1600tasks"
+    assert many_chips.console([*names, "--for", "v5e:4x4", "--to", str(record)]) == 0
+    told = capsys.readouterr().out
+    assert "| v5e:4x4 | 16 | 4 | 4 | 1 all-reduce | 3 | 3 | all tasks |" in told
+    assert "| v5e:4x4 | 16 | 100 | 4 | 1 all-reduce | 3 | 3 | 75 % |" in told
+    assert list(json.loads(record.read_text())) == list(names)
+
+
+@pytest.mark.parametrize("family", ["w1", "w3"])
+@pytest.mark.parametrize("program", [*targets.PROGRAMS, *targets.OTHER])
+def test_programs_for_absent_chips_are_of_the_workload(family, program):
+    work = workloads.workload(f"{family}-2steps-3tasks")
+    learner = target_worker.build(program, work)
+    episodes = jax.eval_shape(
+        lambda: target_worker.sampler(work)(jax.random.key(0), work.tasks)
+    )
+    shapes = {name: x.shape for name, x in workloads.episodes(work).items()}
+    assert episodes.query.inputs.shape == shapes["query_x"]
+    assert episodes.support.targets.shape[:2] == shapes["support_y"][:2]
+    meta = jax.eval_shape(lambda: learner.init(jax.random.key(0)))
+    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(meta))
+    weights = sum(x.size for x in workloads.weights(work).values())
+    biases = 4 * 64 if program.startswith("textbook") and family == "w1" else 0
+    assert count == weights + biases
 
 
 def test_a_soak_tells_growth_from_noise():

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax import parallel
+from metajax import _cutting, parallel
 from metajax.parallel import map_over_tasks
 from metajax.training import many_steps
 from tests.helpers import KEY, compilations, image_episode, relative, small_conv
@@ -39,7 +39,7 @@ def episodes(tasks):
 def test_the_gradient_is_the_same_however_tasks_run(
     float64, monkeypatch, settings, tasks
 ):
-    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)  # work enough for two devices
+    monkeypatch.setattr(_cutting, "WORTH_BYTES", 1)  # work enough for two devices
     meta, batch = LEARNER.init(KEY), episodes(tasks)
     whole = jax.jit(mj.meta_gradient(LEARNER, tasks_per_chunk=None))
     other = jax.jit(mj.meta_gradient(LEARNER, **settings))
@@ -49,7 +49,7 @@ def test_the_gradient_is_the_same_however_tasks_run(
 
 
 def test_adapted_parameters_do_not_mix_over_devices(float64, monkeypatch):
-    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
+    monkeypatch.setattr(_cutting, "WORTH_BYTES", 1)
     meta, batch = LEARNER.init(KEY), episodes(5)
 
     def adapt(meta, episodes):
@@ -120,7 +120,7 @@ def test_pmap_takes_the_same_gradient(float64):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_devices_meet_once_and_make_their_own_tasks(monkeypatch, name):
     """The whole dispatch: sampling, meta-gradient and update."""
-    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
+    monkeypatch.setattr(_cutting, "WORTH_BYTES", 1)
     (episodes, loss, outputs), tasks = SAMPLERS[name], 26
     inputs = jax.eval_shape(lambda: episodes(KEY, 1)).query.inputs.shape[2:]
     model = mj.mlp(math.prod(inputs), (4,), outputs)
@@ -138,7 +138,7 @@ def test_devices_meet_once_and_make_their_own_tasks(monkeypatch, name):
 
 
 def test_fit_on_two_devices_is_one_program(monkeypatch):
-    monkeypatch.setattr(parallel, "WORTH_BYTES", 1)
+    monkeypatch.setattr(_cutting, "WORTH_BYTES", 1)
     learner = mj.maml(small_conv(), mj.cross_entropy, optax.sgd(0.1), 1)
 
     def fit(steps, devices):

@@ -57,11 +57,19 @@ class Machine:
         Raises:
           InputError: see `start`; and if there are to be several.
         """
+        self.check_alone()
+        self.start()
+
+    def check_alone(self) -> None:
+        """Refuses several processes.
+
+        Raises:
+          InputError: if there are to be several.
+        """
         if self.coordinator is not None:
             raise InputError(
                 "--coordinator is for metajax train; leave it out, and start this once"
             )
-        self.start()
 
     @property
     def shared(self) -> int | None:

@@ -49,15 +49,37 @@ class Run:
             train(self.config, self.run_dir, self.places, devices=self.machine.shared)
 
 
-def _presets(suffix: str) -> Any:
+@dataclass(frozen=True)
+class Planned(Run):
+    """Plan a preset."""
+
+    chip: Annotated[str | None, tyro.conf.arg(name="for", metavar="CHIP")] = None
+    """A chip that is not here to plan for, such as v5e, v5e:4x4 (a slice), h200:8 (a
+    host's), a100; --devices takes some of them. Compiled for it, not run."""
+
+    def __call__(self) -> None:
+        """Plans."""
+        from metajax.cli.run import check_config
+        from metajax.cli.study import plan_run, plan_run_for
+
+        check_config(self.config)
+        if self.chip is not None:
+            self.machine.check_alone()
+            plan_run_for(self.config, self.places, self.chip, self.machine.devices)
+            return
+        self.machine.start_alone()
+        plan_run(self.config, self.places)
+
+
+def _presets(suffix: str, kind: type[Run] = Run) -> Any:
     """The presets as subcommands, their directories of names that end in `suffix`."""
     return Union[  # noqa: UP007, built from the table
         tuple(
             Annotated[
-                Run,
+                kind,
                 tyro.conf.subcommand(
                     name,
-                    default=Run(config, Places(), Machine(), RUNS / (name + suffix)),
+                    default=kind(config, Places(), Machine(), RUNS / (name + suffix)),
                     description=DESCRIPTIONS[name],
                 ),
             ]
@@ -67,6 +89,7 @@ def _presets(suffix: str) -> Any:
 
 
 Preset, PresetBody = _presets(""), _presets("-body")
+PresetPlan = _presets("", Planned)
 
 
 @dataclass(frozen=True)
@@ -284,19 +307,14 @@ class Label:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a preset will cost on this device before it is run, and what fits."""
+    """What a preset will cost on this device, or on a chip that is not here."""
 
-    preset: Annotated[Preset, tyro.conf.arg(name="")]  # pyright: ignore
+    preset: Annotated[PresetPlan, tyro.conf.arg(name="")]  # pyright: ignore
     """Which one; its flags are those of metajax train."""
 
     def __call__(self) -> None:
         """Plans."""
-        from metajax.cli.run import check_config
-        from metajax.cli.study import plan_run
-
-        check_config(self.preset.config)
-        self.preset.machine.start_alone()
-        plan_run(self.preset.config, self.preset.places)
+        self.preset()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from metajax._cutting import check_chunk
 from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli import figures
@@ -54,7 +55,6 @@ from metajax.cli.tasks import (
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
 from metajax.files import TEMPORARY, write_whole
-from metajax.parallel import check_chunk
 from metajax.processes import alike, from_first, in_turn, is_first
 from metajax.reporting import (
     JsonLines,

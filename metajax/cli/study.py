@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from metajax import study
+from metajax import study, targets
 from metajax.cli.build import build_learner, build_optimizer, build_schedule, task_of
 from metajax.cli.choices import LEARNERS
 from metajax.cli.presets import Config
@@ -372,6 +372,40 @@ def plan_run(config: Config, places: Places) -> None:
     print(found)
     name = f"time, {config.outer.steps} meta-steps"
     print(f"{name:<32}about {_duration(found.seconds * config.outer.steps)}")
+
+
+def plan_run_for(
+    config: Config, places: Places, chip: str, devices: int | None
+) -> None:
+    """Prints what a configuration would need on a chip that is not here.
+
+    Args:
+      config: the configuration.
+      places: where its data are.
+      chip: as `metajax.targets.devices` takes it, "v5e:4x4".
+      devices: how many of them; all by default.
+
+    Raises:
+      InputError: if there is no such chip, compiler or number of devices.
+    """
+    jax.config.update("jax_platforms", "cpu")  # nothing is run on what is here
+    absent = targets.devices(chip)
+    if devices is not None and not 1 <= devices <= len(absent):
+        raise InputError(
+            f"--devices must be of the {len(absent)} of {chip}, got {devices}"
+        )
+    task = task_of(config, places)
+    found = study.plan_for(
+        build_schedule(config, task),
+        build_optimizer(config),
+        build_training_episodes(config, task),
+        absent[:devices],
+        tasks=config.outer.tasks,
+        tasks_per_chunk=config.outer.tasks_per_chunk,
+        precision=config.precision,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    print(found)
 
 
 def _duration(seconds: float) -> str:

@@ -121,21 +121,21 @@ def _pooled_layer(
     Where the scale is positive, normalising is increasing, and so can wait until a
     quarter of the data is left; the sign of the scale goes into the kernel.
     """
-    sign = jax.lax.stop_gradient(jnp.where(weights["scale"] < 0, -1, 1))
-    sign = sign.astype(weights["kernel"].dtype)
-    x = conv2d(x, weights["kernel"] * sign)
-    weights = settle(weights, x * sign, present)
-    moments = by.moments(_turned(weights, sign), x, present)
-    scale, offset = weights["scale"] * sign, weights["offset"]
-    return normalise(max_pool(x), moments, scale, offset), weights
+    scale = weights["scale"]
+    sign = jax.lax.stop_gradient(jnp.where(scale < 0, -1, 1)).astype(scale.dtype)
+    turn = sign.reshape(1, 1, 1, -1)
+    x = conv2d(x, weights["kernel"] * turn)
+    weights = settle(weights, x * turn, present)
+    moments = by.moments(_turned(weights, turn), x, present)
+    return normalise(max_pool(x), moments, scale * sign, weights["offset"]), weights
 
 
-def _turned(weights: Params, sign: Array) -> Params:
-    """Weights whose moments are those of the negative channels too."""
+def _turned(weights: Params, turn: Array) -> Params:
+    """Weights whose moments are of channels times 1 or -1."""
 
     def turned(node: Any) -> Any:
         is_kept = isinstance(node, Moments)
-        return node._replace(mean=node.mean * sign) if is_kept else node
+        return node._replace(mean=node.mean * turn) if is_kept else node
 
     return jax.tree.map(turned, weights, is_leaf=lambda node: isinstance(node, Moments))
 

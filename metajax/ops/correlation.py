@@ -150,7 +150,8 @@ def _laid_out(geometry: Geometry, x: Array, kernel: Array) -> Array:
     one of the two, which makes the other slower than a copy of it is.
     """
     kernel = with_layout_constraint(kernel, Layout(major_to_minor=(0, 1, 2, 3)))
-    return _lax(geometry, x, kernel)
+    # Without the barrier, XLA would read it turned around inside the convolution.
+    return _lax(geometry, x, lax.optimization_barrier(kernel))
 
 
 def _laid_out_turned(geometry: Geometry, y: Array, kernel: Array) -> Array:

@@ -6,6 +6,8 @@ and returns arrays with named axes; `metajax.study.plots.plot` draws any of them
 
 from metajax.study import remarks as remarks
 from metajax.study.activations import activations as activations
+from metajax.study.chips import ChipPlan as ChipPlan
+from metajax.study.chips import plan_for as plan_for
 from metajax.study.cost import Plan as Plan
 from metajax.study.cost import plan as plan
 from metajax.study.curvature import Density as Density

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from metajax._constant import completed, learnt
-from metajax.parallel import Chunk, check_chunk, cut
+from metajax._cutting import Chunk, check_chunk, cut, here, mapped_work
 from metajax.study.tasks import count_tasks
 from metajax.training import Step, TrainState, init_state, train_step
 from metajax.types import Episode, Learner, LearnerSchedule, check_count, learner_at
@@ -148,7 +148,8 @@ def plan(
 
         return jax.grad(loss)(learnt(meta))
 
-    shape = cut(loss_gradient, state.meta, episodes, tasks_per_chunk, devices)
+    work = mapped_work(loss_gradient, state.meta, episodes)
+    shape = cut(tasks, work, tasks_per_chunk, here(devices))
     chunk = shape.chunk
 
     @cache

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
@@ -140,3 +141,24 @@ def test_a_plan_of_a_learner_without_an_inner_loop(capsys):
 def test_a_plan_of_an_unknown_preset(capsys):
     assert main(["plan", "sinusoidal"]) == 2
     assert "did you mean sinusoid?" in capsys.readouterr().err
+
+
+def test_a_plan_for_a_chip_that_is_not_here(capsys, monkeypatch):
+    devices = [SimpleNamespace(device_kind="NVIDIA H200", platform="gpu")] * 8
+    monkeypatch.setattr(study.targets, "devices", lambda name: devices)
+    monkeypatch.setattr(study.study, "plan_for", lambda *_, **settings: (_, settings))
+    argv = ["plan", "sinusoid", "--for", "h200:8", "--devices", "4"]
+    assert main([*argv, "--precision", "bfloat16"]) == 0
+    said = capsys.readouterr().out
+    assert "'tasks': 25" in said and "'precision': 'bfloat16'" in said
+    assert said.count("device_kind") == 4
+    assert main([*argv[:-1], "9"]) == 1
+    assert "--devices must be of the 8 of h200:8, got 9" in capsys.readouterr().err
+
+
+def test_a_plan_for_an_unknown_chip(capsys):
+    assert main(["plan", "sinusoid", "--for", "h20"]) == 1
+    assert "did you mean h200?" in capsys.readouterr().err
+    argv = ["plan", "sinusoid", "--for", "h200", "--coordinator", "auto"]
+    assert main(argv) == 1
+    assert "is for metajax train" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from jax import lax
 
 import metajax as mj
 from metajax.estimate import equations
+from metajax.ops import bilinear
 from metajax.types import Episode
 from tests.helpers import KEY, gradient, image_episode, relative, small_conv
 
@@ -67,7 +68,7 @@ def precisions(function, *args):
         if equation.primitive.name == "dot_general":
             found = equation.params["precision"]
             yield from found if isinstance(found, tuple) else [found]
-        elif equation.primitive.name.startswith("metajax_"):
+        elif equation.primitive in bilinear.PRIMITIVES:
             yield equation.params["rule"].settings.precision
 
 

@@ -1,0 +1,123 @@
+"""What `fit` compiles for many chips that are not at hand.
+
+    python -m benchmarks.many_chips w1-5steps-64tasks w1-5steps-4096tasks \
+        --for v5e:4x4 h200:8
+
+For each workload and slice of chips, the dispatch of `metajax.fit`, sampling included,
+with tasks_per_chunk="auto": its collectives, its temporary memory on each device beside
+that of two devices with as many tasks each, and how much of the memory that it may take
+the chunk fills.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import optax
+import tyro
+
+from benchmarks.target_worker import build, sampler
+from benchmarks.workloads import OUTER_RATE, workload
+from metajax import targets
+from metajax._cutting import MEMORY_SHARE
+from metajax.errors import InputError
+from metajax.study.chips import compile_dispatch
+from metajax.targets.chips import usable_bytes
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Compiles a dispatch for many chips."""
+
+    workloads: tyro.conf.Positional[tuple[str, ...]]
+    """Such as w1-5steps-64tasks."""
+    chips: Annotated[tuple[str, ...], tyro.conf.arg(name="for", metavar="CHIP ...")]
+    """Such as v5e:4x4, h200:8."""
+    program: str = "ours"
+    """See benchmarks.targets."""
+    to: Path | None = None
+    """A file of JSON for the record."""
+
+
+def compiled(name: str, devices: Sequence[Any], tasks: int, program: str) -> Any:
+    """What is known of the dispatch of a workload with so many tasks."""
+    work = workload(name)
+    found, cut = compile_dispatch(
+        build(program, work),
+        optax.adam(OUTER_RATE),
+        sampler(work),
+        devices,
+        tasks=tasks,
+    )
+    each = -(-tasks // cut.devices)
+    # All of a device's tasks, or half of its memory, whichever is less.
+    allowed = MEMORY_SHARE * usable_bytes(devices[0])
+    return {
+        "devices": cut.devices,
+        "tasks_each": each,
+        "chunk": cut.chunk,
+        "collectives": found.program.collectives,
+        "temporary_bytes": found.temporary_bytes,
+        "argument_bytes": found.argument_bytes,
+        "allowed_bytes": allowed,
+        "all_at_once": cut.chunk >= each,
+        "compile_s": found.compile_seconds,
+    }
+
+
+def table(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """A workload's table, in Markdown."""
+    lines = [
+        f"**{name}**",
+        "",
+        "| compiled for | devices | tasks a device | at a time | collectives | "
+        "temporary MiB of a device | of each of two | of what it may |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for chip, row in rows.items():
+        kinds = ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items())
+        filled = row["temporary_bytes"] / row["allowed_bytes"]
+        share = "all tasks" if row["all_at_once"] else f"{100 * filled:.0f} %"
+        lines.append(
+            f"| {chip} | {row['devices']} | {row['tasks_each']} | {row['chunk']} | "
+            f"{kinds or 'none'} | {row['temporary_bytes'] / MIB:.4g} | "
+            f"{row['two_bytes'] / MIB:.4g} | {share} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(settings: Settings) -> None:
+    """Compiles, prints and records."""
+    jax.config.update("jax_platforms", "cpu")  # nothing is run on what is here
+    record: dict[str, Any] = {}
+    for name in settings.workloads:
+        rows = record[name] = {}
+        for chip in settings.chips:
+            devices, tasks = targets.devices(chip), workload(name).tasks
+            print(f"compiling {name} for {chip}", file=sys.stderr)
+            row = rows[chip] = compiled(name, devices, tasks, settings.program)
+            few = compiled(name, devices[:2], 2 * row["tasks_each"], settings.program)
+            row["two_bytes"] = few["temporary_bytes"]
+        print(table(name, rows), flush=True)
+        if settings.to is not None:
+            settings.to.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def console(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status."""
+    try:
+        main(tyro.cli(Settings, args=arguments, description=__doc__))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(console())

@@ -1,0 +1,146 @@
+"""Compiles one program for a chip that is not at hand, and prints its facts as JSON.
+
+    python -m benchmarks.target_worker WORKLOAD CHIP PROGRAM DEVICES TOP
+
+The textbook is a plain Flax net whose inner gradient `jax.grad` differentiates, in our
+recomputing loop, which spares it traffic; so what differs is the net's operations.
+"""
+
+import contextlib
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+import metajax as mj
+from benchmarks.workloads import (
+    OUTER_RATE,
+    POINTS,
+    QUERIES,
+    SHOTS,
+    WAYS,
+    Workload,
+    workload,
+)
+from metajax.sampling import OfKeys
+from metajax.targets import compile_for, devices
+from metajax.types import Learner, Model, Sampler
+
+
+class Conv4(nn.Module):
+    """Four blocks of Flax's layers and a head."""
+
+    filters: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits."""
+        for _ in range(4):
+            x = nn.Conv(self.filters, (3, 3))(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=False)(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        return nn.Dense(WAYS)(x.reshape(len(x), -1))
+
+
+class Mlp(nn.Module):
+    """Three dense layers of Flax."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Values."""
+        for _ in range(2):
+            x = nn.relu(nn.Dense(40)(x))
+        return nn.Dense(1)(x)
+
+
+def textbook_model(work: Workload) -> Model:
+    """The plain net of a workload."""
+    if work.family.image is None:
+        return mj.from_linen(Mlp(), jnp.zeros((1, 1)))
+    return mj.from_linen(Conv4(work.family.filters), jnp.zeros((1, *work.family.image)))
+
+
+def our_model(work: Workload) -> Model:
+    """Ours of a workload."""
+    if work.family.image is None:
+        return mj.mlp(1, (40, 40), 1)
+    return mj.conv4(WAYS, work.family.filters, "max", image_shape=work.family.image)
+
+
+@dataclass(frozen=True)
+class Noise(OfKeys):
+    """Episodes of noise, each of a key of its own, as `metajax.data` makes its own."""
+
+    image: tuple[int, int, int]
+
+    def _episode(self, key: jax.Array) -> mj.Episode:
+        def batch(key: jax.Array, examples: int) -> mj.Batch:
+            inputs = jax.random.normal(key, (examples, *self.image))
+            return mj.Batch(inputs, jnp.arange(examples, dtype=jnp.int32) % WAYS)
+
+        keys = jax.random.split(key)
+        return mj.Episode(batch(keys[0], WAYS * SHOTS), batch(keys[1], WAYS * QUERIES))
+
+
+def sampler(work: Workload) -> Sampler:
+    """Episodes of its shapes."""
+    if work.family.image is None:
+        return mj.data.sinusoid(POINTS, POINTS)
+    return Noise(work.family.image)
+
+
+def build(program: str, work: Workload) -> Learner:
+    """The learner of a program."""
+    kind, _, how = program.partition(", ")
+    model = our_model(work) if kind == "ours" else textbook_model(work)
+    if how in ("tensorfloat32", "bfloat16"):
+        model = mj.in_precision(model, how)
+    loss = mj.mse if work.family.image is None else mj.cross_entropy
+    plain = kind == "textbook" or how == "reverse"
+    grad = mj.reverse if plain else mj.exact
+    inner = optax.sgd(work.family.inner_rate)
+    return mj.maml(model, loss, inner, work.steps, grad=grad)
+
+
+def facts(work: Workload, chip: str, program: str, count: int, top: int) -> Any:
+    """What the compiler makes of a program, as plain values."""
+    absent = devices(chip)
+    if count > len(absent):
+        raise SystemExit(f"{chip} has {len(absent)} devices, {count} are asked for")
+    learner, outer = build(program, work), optax.adam(OUTER_RATE)
+    state = jax.eval_shape(lambda: mj.init_state(learner, outer, jax.random.key(0)))
+    episodes = jax.eval_shape(lambda: sampler(work)(jax.random.key(0), work.tasks))
+    step = mj.train_step(learner, outer, tasks_per_chunk=None, devices=absent[:count])
+    highest = program.endswith("highest")
+    with (
+        jax.default_matmul_precision("highest") if highest else contextlib.nullcontext()
+    ):
+        found = compile_for(absent[:count], step, state, episodes)
+    return {
+        "cycles": found.program.cycles or None,
+        "bytes": found.program.bytes,
+        "account_bytes": found.account_bytes,
+        "launches": found.program.launches,
+        "temporary_bytes": found.temporary_bytes,
+        "argument_bytes": found.argument_bytes,
+        "operations": found.operations,
+        "lower_s": found.lower_seconds,
+        "compile_s": found.compile_seconds,
+        "collectives": found.program.collectives,
+        "dearest": [each._asdict() for each in found.program.dearest(top)],
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the facts."""
+    work, chip, program, count, top = arguments
+    print(json.dumps(facts(workload(work), chip, program, int(count), int(top))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
