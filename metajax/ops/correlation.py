@@ -16,6 +16,8 @@ from metajax.ops.padding import padded
 from metajax.ops.precision import wider
 from metajax.types import Array
 
+# The axes of examples and places, of images and of results.
+EXAMPLES = (0, 1, 2), (0, 1, 2)
 # XLA's names of the axes.
 AXES = ("NHWC", "HWIO", "NHWC")
 
@@ -69,6 +71,13 @@ def _patches(geometry: Geometry, x: Array, kernel: Array) -> Array:
     return product.astype(x.dtype)
 
 
+def _lax_patches(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """The same by patches that XLA's own convolution gathers."""
+    patches = _gathered(geometry, x)
+    entries = jnp.moveaxis(kernel, 2, 0).reshape(-1, kernel.shape[3])
+    return _multiply(geometry, patches, entries).astype(x.dtype)
+
+
 def _patches_transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """The images' cotangent at any stride: patches that are added up where they lie."""
     patches = _multiply(geometry, y, kernel.reshape(-1, geometry.kernel[3]).T)
@@ -102,7 +111,7 @@ def _kernel_of_y(geometry: Geometry, x: Array, y: Array) -> Array:
     """The same at stride 1, by the images and patches of the cotangent."""
     kh, kw, channels, features = geometry.kernel
     patches = _all_patches(geometry.transpose(), y)
-    product = _multiply(geometry, x, patches, over=3)
+    product = _multiply(geometry, x, patches, over=EXAMPLES)
     product = product.reshape(channels, kh, kw, features)[:, ::-1, ::-1]
     return jnp.moveaxis(product, 0, 2).astype(x.dtype)
 
@@ -112,8 +121,16 @@ def _kernel_of_x(geometry: Geometry, x: Array, y: Array) -> Array:
     kh, kw, channels, _ = geometry.kernel
     # A result of two axes XLA would turn around, and so take the patches first.
     patches = _all_patches(geometry, x).reshape(*y.shape[:3], kh, kw * channels)
-    product = _multiply(geometry, y, patches, over=3)
+    product = _multiply(geometry, y, patches, over=EXAMPLES)
     return jnp.moveaxis(product, 0, 2).reshape(geometry.kernel).astype(x.dtype)
+
+
+def _kernel_of_lax_patches(geometry: Geometry, x: Array, y: Array) -> Array:
+    """By patches that XLA's own convolution gathers, without a copy on a TPU."""
+    kh, kw, channels, features = geometry.kernel
+    product = _multiply(geometry, y, _gathered(geometry, x), over=EXAMPLES)
+    product = product.reshape(features, channels, kh, kw)
+    return jnp.transpose(product, (2, 3, 1, 0)).astype(x.dtype)
 
 
 def _kernel_by_image(geometry: Geometry, x: Array, y: Array) -> Array:
@@ -172,6 +189,7 @@ def _lax_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
 FORMS = {
     "y": {
         "patches": _patches,
+        "lax patches": _lax_patches,
         "rows": _rows,
         "winograd": winograd.correlate,
         "lax": _lax,
@@ -188,6 +206,7 @@ FORMS = {
         "patches of x": _kernel_of_x,
         "patches of y": _kernel_of_y,
         "patches by image": _kernel_by_image,
+        "lax patches": _kernel_of_lax_patches,
         "winograd": winograd.kernel,
         "lax": _lax_kernel,
     },
@@ -209,6 +228,19 @@ def _all_patches(geometry: Geometry, x: Array) -> Array:
     return jnp.concatenate(_patch_rows(geometry, x), axis=3)
 
 
+def _gathered(geometry: Geometry, x: Array) -> Array:
+    """What the kernel meets: `[n, rows, columns, channels kh kw]`."""
+    return lax.conv_general_dilated_patches(
+        x,
+        geometry.kernel[:2],
+        geometry.stride,
+        geometry.padding,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=AXES,
+        precision=lax.Precision.HIGHEST,  # of a sum of one entry and zeros
+    )
+
+
 def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
     """What each row, or column, of the kernel meets along that axis of the images."""
     along, (low, high) = axis + 1, geometry.padding[axis]
@@ -221,13 +253,17 @@ def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
     ]
 
 
-def _multiply(geometry: Geometry, a: Array, b: Array, over: int = 0) -> Array:
-    """The matrix product, or that over `over` first axes, in a type to add up in."""
-    axes = tuple(range(over)) if over else (a.ndim - 1,)
+def _multiply(
+    geometry: Geometry,
+    a: Array,
+    b: Array,
+    over: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+) -> Array:
+    """The product over axes of each, by default the matrix product, added up wide."""
     return lax.dot_general(
         a,
         b,
-        ((axes, tuple(range(len(axes)))), ((), ())),
+        (over or ((a.ndim - 1,), (0,)), ((), ())),
         precision=geometry.precision,
         preferred_element_type=wider(a.dtype),
     )

@@ -124,7 +124,16 @@ ANY = [
     ("x", "patches"),
     ("x", "lax"),
 ]
-ANY += [("w", f) for f in ("patches turned", "patches of x", "patches by image", "lax")]
+ANY += [
+    ("w", f)
+    for f in (
+        "patches turned",
+        "patches of x",
+        "patches by image",
+        "lax patches",
+        "lax",
+    )
+]
 DENSE = [("y", "rows"), ("x", "turned"), ("x", "lax laid out"), ("w", "patches of y")]
 TILED = [("y", "winograd"), ("w", "winograd")]
 ALL = [*ANY, *DENSE, *TILED]
