@@ -22,6 +22,7 @@ from jax.interpreters import ad, batching, mlir
 
 from metajax.errors import InputError
 from metajax.ops.forms import Backend
+from metajax.ops.meshes import check_same_everywhere
 from metajax.ops.precision import wider
 from metajax.types import Array
 
@@ -80,13 +81,7 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
             f"inputs and kernel must have one floating dtype, got {x.dtype} and "
             f"{w.dtype}; cast the inputs, x.astype(kernel.dtype)"
         )
-    if _varies(x) or _varies(w):
-        # Its types would have the inner gradient of replicated parameters summed over
-        # the devices: tasks would mix.
-        raise InputError(
-            "metajax's operations need jax.shard_map(..., check_vma=False), got arrays "
-            "that vary over a mesh axis"
-        )
+    check_same_everywhere(x, w)
     return _y.bind(x[None], w[None], rule=rule)[0]
 
 
@@ -142,12 +137,6 @@ def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
     blocks = tuple(x[:whole].reshape(-1, size, *x.shape[1:]) for x in arrays)
     rest = tuple(x[whole:] for x in arrays)
     return blocks, rest if whole < count else None
-
-
-def _varies(x: Array) -> bool:
-    """Whether an array is typed as differing between the devices of a mesh."""
-    kind = getattr(jax.typeof(x), "manual_axis_type", None)
-    return kind is not None and bool(kind.varying)
 
 
 def _primitive(name: str, in_blocks: Callable) -> Primitive:

@@ -4,9 +4,9 @@ A form is a way to compute the same values. Which one is fast differs between a 
 GPU and a TPU, so it is chosen when a program is lowered for one of them: a program that
 is compiled for a TPU on a machine without one takes the TPU's forms.
 
-Figures of GPUs and TPUs are their compilers' estimates for an H200 and a v5e, never
-times (`python -m benchmarks.targets`); those of a CPU are measured. All of them are in
-`benchmarks/README.md`.
+Figures of GPUs and TPUs are of programs that were compiled for an H200 and a v5e: bytes
+and launches, and cycles as the compiler estimates them, never times. Those of a CPU are
+measured. `benchmarks/README.md` says of which work.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ class Choice(NamedTuple):
 
     Attributes:
       form: its name.
-      why: the figure that speaks for it.
+      reason: the figure that speaks for it, or why no other can be taken.
       where: `where(geometry, dtype)`, whether it is taken there.
     """
 
     form: str
-    why: str
+    reason: str
     where: Callable[[Any, jnp.dtype], bool] = lambda geometry, dtype: True
 
 
@@ -110,7 +110,7 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
     },
     "pooling": {
         "cpu": (Choice("slices", "`reduce_window` has a slow second derivative"),),
-        "gpu": (Choice("stacked", "0.51 GB a block against 0.64 by slices, 0.96"),),
+        "gpu": (Choice("stacked", "0.51 GB a block, 0.64 by slices, 0.96 by windows"),),
         "tpu": (Choice("window", "4.1 M cycles a block against 7.1 by slices"),),
     },
 }

@@ -32,13 +32,11 @@ def batch_moments(x: Array, present: Array | None = None) -> Moments:
     >>> [m.item() for m in batch_moments(x, jnp.array([True, True, False]))]
     [2.0, 1.0]
     """
-    # Both in one pass over x, and their derivatives too. Whatever the shift is, the
-    # moments are the same; without it, a mean that is large beside σ would leave σ² few
-    # bits.
+    # Both in one pass over x, and their derivatives too. Without the shift, a mean that
+    # is large beside σ would leave σ² few bits; in exact arithmetic it changes nothing.
     x = x.astype(wider(x.dtype))
-    middle = tuple(size // 2 for size in x.shape[1:-1])
-    shift = jax.lax.stop_gradient(x[(0, *middle)])
-    shift = shift.reshape((1,) * (x.ndim - 1) + (-1,))
+    middle = tuple(slice(size // 2, size // 2 + 1) for size in x.shape[1:-1])
+    shift = jax.lax.stop_gradient(_mean(x[(slice(None), *middle)], present))
     distance = x - shift
     centre = _mean(distance, present)
     return Moments(shift + centre, _mean(distance**2, present) - centre**2)

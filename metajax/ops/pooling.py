@@ -21,7 +21,9 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from metajax.errors import InputError
 from metajax.ops.forms import Backend, choose
+from metajax.ops.meshes import check_same_everywhere
 from metajax.types import Array
 
 WINDOW = (1, 2, 2, 1)
@@ -37,12 +39,24 @@ def max_pool(x: Array) -> Array:
       x: `float[n, height, width, channels]`.
 
     Returns:
-      `float[n, ⌊height / 2⌋, ⌊width / 2⌋, channels]`.
+      `float[n, ⌊height / 2⌋, ⌊width / 2⌋, channels]`. A window that holds NaN is NaN;
+      which of its entries has the gradient differs between backends.
+
+    Raises:
+      InputError: if `x` is not of this form, or differs between devices in a
+        `jax.shard_map` that checks that.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
-    return _pool.bind(jnp.asarray(x))
+    x = jnp.asarray(x)
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            "max_pool takes floats [n, height, width, channels], got "
+            f"{x.dtype}{list(x.shape)}"
+        )
+    check_same_everywhere(x)
+    return _pool.bind(x)
 
 
 # Each form has the three maps, of [n, height, width, channels].

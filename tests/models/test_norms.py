@@ -1,5 +1,6 @@
 """The named forms of batch norm, and what padding does to them."""
 
+import sys
 from functools import partial
 
 import jax
@@ -12,10 +13,12 @@ from jax.test_util import check_grads
 import metajax as mj
 from metajax import learners
 from metajax.models.norms import NORMS, as_it_is
+from metajax.ops import max_pool
 from metajax.ops.normalisation import batch_moments, pooled_moments
 from metajax.types import Batch, Episode, Padded, unpadded
 from tests.helpers import KEY, descend, gradient, image_episode, naive_maml, relative
 
+blocks = sys.modules["metajax.models.blocks"]  # the module, not the function
 every_norm = pytest.mark.parametrize("norm", NORMS)
 SIZE = (6, 6, 1)
 
@@ -190,3 +193,29 @@ def test_padding_changes_nothing(episode, norm):
 def test_refuses_an_unknown_norm():
     with pytest.raises(mj.InputError, match='"transductive", "support", "task"'):
         mj.conv4(5, norm="running")
+
+
+@every_norm
+def test_pooling_before_normalising_changes_nothing(float64, norm):
+    """With scales of both signs, settled and not, to the second derivative."""
+    by = NORMS[norm]
+    x, more = jax.random.normal(KEY, (2, 4, 6, 6, 2), jnp.float64)
+    weights = by.init(3, jnp.float64)
+    weights["kernel"] = jax.random.normal(KEY, (3, 3, 2, 3), jnp.float64)
+    weights["scale"] = jnp.array([1.5, -0.5, -2.0])
+
+    def normalised_first(by, weights, x, present, settle):
+        x, weights = blocks._layer(by, weights, x, present, settle)
+        return max_pool(x), weights
+
+    def values(layer):
+        def loss(weights, x):
+            y, settled = layer(by, weights, x, None, by.settle)
+            z, _ = layer(by, settled, more, None, as_it_is)
+            return jnp.sum(jnp.sin(y)) + jnp.sum(z**2)
+
+        gradient = jax.grad(loss, (0, 1))
+        norm_of = lambda w, x: optax.tree.norm(gradient(w, x), squared=True)  # noqa: E731
+        return gradient(weights, x), jax.grad(norm_of)(weights, x)
+
+    assert relative(values(blocks._pooled_layer), values(normalised_first)) < 1e-11

@@ -23,6 +23,7 @@ from metajax.ops import (
     max_pool,
     pooling,
 )
+from metajax.ops.normalisation import batch_moments
 from tests.helpers import KEY, relative
 
 
@@ -117,23 +118,10 @@ def take(monkeypatch, anew):
 
 
 # The forms of each map that take any geometry, and those that need stride 1.
-ANY = [
-    ("y", "patches"),
-    ("y", "lax"),
-    ("y", "lax laid out"),
-    ("x", "patches"),
-    ("x", "lax"),
-]
-ANY += [
-    ("w", f)
-    for f in (
-        "patches turned",
-        "patches of x",
-        "patches by image",
-        "lax patches",
-        "lax",
-    )
-]
+ANY = [("y", form) for form in ("patches", "lax patches", "lax", "lax laid out")]
+ANY += [("x", form) for form in ("patches", "lax")]
+ANY += [("w", form) for form in ("patches turned", "patches of x", "patches by image")]
+ANY += [("w", form) for form in ("lax patches", "lax")]
 DENSE = [("y", "rows"), ("x", "turned"), ("x", "lax laid out"), ("w", "patches of y")]
 TILED = [("y", "winograd"), ("w", "winograd")]
 ALL = [*ANY, *DENSE, *TILED]
@@ -327,17 +315,19 @@ def test_arrays_of_numpy_are_taken_as_jax_takes_them():
     np.testing.assert_allclose(linear(x, kernel), jnp.asarray(x) @ kernel)
 
 
-def test_a_shard_map_that_checks_is_refused():
+@pytest.mark.parametrize(
+    "function, shape, value",
+    [(lambda x: linear(x, jnp.ones((3, 2))), (4, 3), 3.0), (max_pool, (4, 2, 2, 1), 1)],
+)
+def test_a_shard_map_that_checks_is_refused(function, shape, value):
     mesh = jax.make_mesh((2,), ("task",), axis_types=(jax.sharding.AxisType.Auto,))
-    task, whole = jax.P("task"), jax.P()
-    arguments = jnp.ones((4, 3)), jnp.ones((3, 2))
+    task = jax.P("task")
 
     def over(**how):
-        return jax.shard_map(
-            linear, mesh=mesh, in_specs=(task, whole), out_specs=task, **how
-        )(*arguments)
+        run = jax.shard_map(function, mesh=mesh, in_specs=task, out_specs=task, **how)
+        return run(jnp.ones(shape))
 
-    np.testing.assert_array_equal(over(check_vma=False), 3.0)
+    np.testing.assert_array_equal(over(check_vma=False), value)
     with pytest.raises(mj.InputError, match="check_vma=False"):
         over()
 
@@ -443,6 +433,14 @@ def test_pooling_of_nothing():
         assert max_pool(jnp.ones((1, 2, 2, 1))).shape == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "x", [jnp.ones((4, 4, 1)), jnp.ones((1, 1, 4, 4, 1)), jnp.ones((1, 4, 4, 1), int)]
+)
+def test_pooling_refuses_other_arrays(x):
+    with pytest.raises(mj.InputError, match="max_pool takes floats .n, height"):
+        max_pool(x)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (2, 4, 4, 3)])
 def test_batch_norm(float64, shape):
     x = 3.0 + 2.0 * jax.random.normal(KEY, shape, jnp.float64)
@@ -462,6 +460,18 @@ def test_batch_norm_of_values_far_from_zero():
     np.testing.assert_allclose(far, near, atol=1e-3)
     flat = batch_norm(jnp.full((4, 3, 3, 3), 1e4), scale, offset)
     np.testing.assert_array_equal(flat, 0.0)
+    assert batch_norm(jnp.ones((0, 3, 3, 3)), scale, offset).shape == (0, 3, 3, 3)
+
+
+def test_moments_beside_values_far_off():
+    """Neither an absent example nor a single outlier takes the variance's bits."""
+    x = 0.01 * jax.random.normal(KEY, (50, 8, 8, 1))
+    present = jnp.arange(50) > 0
+    ours = batch_moments(x.at[0].set(1e3), present).variance.item()
+    np.testing.assert_allclose(ours, np.var(np.float64(x[1:])), rtol=1e-5)
+    spiked = x.at[0, 4, 4].set(1e3)
+    ours = batch_moments(spiked).variance.item()
+    np.testing.assert_allclose(ours, np.var(np.float64(spiked)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["outer", "product"])
