@@ -168,6 +168,20 @@ def test_a_part_of_a_file_that_zstandard_wrote():
     assert not any(programs._is_whole(whole[:n]) for n in range(len(whole)))
 
 
+def test_a_file_that_another_thread_is_writing(tmp_path):
+    kept, folder = tmp_path / "kept", tmp_path / "folder"
+    kept.mkdir()
+    folder.mkdir()
+    store, whole = programs._Store(kept, folder), zlib.compress(bytes(range(256)))
+    (folder / "program-cache").write_bytes(whole[:99])
+    store.keep()
+    assert list(kept.iterdir()) == []
+    (folder / "program-cache").write_bytes(whole)
+    store.keep()
+    (path,) = kept.iterdir()
+    assert path.read_bytes() == whole
+
+
 def test_a_file_of_which_only_a_part_was_kept(tmp_path):
     """As they were kept before they were checked: with the checksum of the part."""
     fresh = compute(tmp_path)
