@@ -1,14 +1,16 @@
 """Compiled programs, kept on the disk so that the next command need not compile them.
 
 JAX's own cache keeps what a kill or a full disk left of a file, and takes it for one
-ever after. So each process gives JAX a folder of its own, of links to the kept files
-that are whole, and keeps what JAX adds to it: written at once, with its checksum.
+ever after. So each process gives JAX a folder of its own, with the kept files that are
+whole, and keeps the whole files that JAX adds to it: written at once, with a checksum.
 """
 
 import contextlib
 import hashlib
+import importlib
 import os
 import platform
+import stat
 import sys
 import tempfile
 import threading
@@ -29,6 +31,9 @@ FOLDER = "metajax_programs"
 MOST_BYTES = 2**29  # kept on the disk, of one kind of machine
 A_DAY = 86_400.0  # seconds, after which no process is still writing a file
 SUFFIX = "-cache"  # of JAX's files; ours have a checksum after it
+ZSTD = b"\x28\xb5\x2f\xfd"  # how a file of Zstandard begins; others are of zlib
+CHECKED = 1  # begins each checksum: files kept before they were checked have another
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
 COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax.monitoring
 OF_THE_USER = "JAX_COMPILATION_CACHE_DIR"
 # What a program for a CPU is made for, in Linux's words for x86 and ARM.
@@ -65,7 +70,7 @@ class Programs:
                     prefix="metajax-", ignore_cleanup_errors=True
                 )
                 store = _Store(kept, Path(stack.enter_context(temporary)))
-                store.link()
+                store.fill()
             except OSError as error:
                 print(
                     f"warning: compiled programs are not kept ({error}); --no-cache "
@@ -78,40 +83,59 @@ class Programs:
 
 
 class _Store:
-    """Kept programs, and JAX's folder of links to them.
+    """Kept programs, and JAX's folder of those that are whole.
 
     Args:
       kept: the folder of kept programs, whose names end in a checksum.
-      links: JAX's folder.
+      folder: JAX's folder.
     """
 
-    def __init__(self, kept: Path, links: Path):
-        self._kept, self.links, self._lock = kept, links, threading.Lock()
+    def __init__(self, kept: Path, folder: Path):
+        self._kept, self.folder, self._lock = kept, folder, threading.Lock()
         self._seen: set[str] = set()
+        self._unused: dict[Path, Path] = {}  # JAX's files, to the kept ones
 
-    def link(self) -> None:
-        """Links what is whole, and removes what is not."""
+    def fill(self) -> None:
+        """Gives JAX what is whole, and removes what is not."""
         for path in self._entries():
             name, _, checksum = path.name.rpartition(".")
-            with contextlib.suppress(FileNotFoundError):  # another process trims
-                if _checksum(path.read_bytes()) != checksum:
-                    path.unlink()
-                    continue
-            if name not in self._seen:
-                (self.links / name).symlink_to(path.absolute())
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:  # another process trims
+                continue
+            if _checksum(content) != checksum:
+                path.unlink(missing_ok=True)
+            elif name not in self._seen:
                 self._seen.add(name)
+                with contextlib.suppress(OSError):  # a full disk: it is compiled again
+                    _share(path, content, self.folder / name)
+                    self._unused[self.folder / name] = path
 
     def keep(self) -> None:
-        """Keeps what JAX has added."""
+        """Keeps what JAX has added, and notes what it has read."""
         with self._lock:
-            new = {p.name: p for p in self.links.glob(f"*{SUFFIX}")}
+            self._note_use()
+            new = {p.name: p for p in self.folder.glob(f"*{SUFFIX}")}
             for name in new.keys() - self._seen:
-                self._seen.add(name)
                 content = new[name].read_bytes()
-                write_whole(self._kept / f"{name}.{_checksum(content)}", content)
+                # Another thread may still be writing it, and is then seen again.
+                if _is_whole(content):
+                    self._seen.add(name)
+                    write_whole(self._kept / f"{name}.{_checksum(content)}", content)
+
+    def _note_use(self) -> None:
+        """Makes a kept file new when JAX has read it, for `trim`.
+
+        A disk that does not note when a file is read leaves it as old as it is.
+        """
+        for own, path in list(self._unused.items()):
+            with contextlib.suppress(OSError):  # another process trims
+                if own.stat().st_atime_ns > 0:
+                    del self._unused[own]
+                    os.utime(path)
 
     def trim(self) -> None:
-        """Removes the oldest of too many, and what a kill left of a file."""
+        """Removes the least recently used of too many, and what a kill left."""
         sizes = {path: path.stat() for path in self._entries()}
         ages = sorted(sizes, key=lambda path: sizes[path].st_mtime_ns, reverse=True)
         total = 0
@@ -129,7 +153,7 @@ class _Store:
 
 @contextlib.contextmanager
 def _used(store: _Store) -> Iterator[None]:
-    """JAX reads and adds to the links of a store, and what it adds is kept at once."""
+    """JAX reads and adds to the folder of a store, which keeps at once what it adds."""
 
     def keep(event: str, *_: Any, **__: Any) -> None:
         if event == COMPILED:
@@ -137,7 +161,7 @@ def _used(store: _Store) -> Iterator[None]:
                 store.keep()
 
     settings = {
-        "jax_compilation_cache_dir": str(store.links),
+        "jax_compilation_cache_dir": str(store.folder),
         "jax_compilation_cache_max_size": -1,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         # The path of its folder, another each time, would be part of every key.
@@ -170,11 +194,18 @@ def _own_folder(folder: Path) -> Path:
     Programs are run as they are: nobody else may write to it.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
-    folder.mkdir(parents=True, exist_ok=True)
+    # Users may share it, and only the owner of a folder in it may rename that.
+    folder.mkdir(mode=0o777 | stat.S_ISVTX, parents=True, exist_ok=True)
     own = folder / f"{user}-{_machine()}"
     own.mkdir(mode=0o700, exist_ok=True)
-    status = own.stat()
-    if hasattr(os, "getuid") and (status.st_uid != user or status.st_mode & 0o022):
+    parent, status = folder.stat(), own.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(f"expected a folder, and {own} is a link")
+    if not hasattr(os, "getuid"):
+        return own
+    if parent.st_mode & OTHERS and not parent.st_mode & stat.S_ISVTX:
+        raise PermissionError(f"others may replace {own}; chmod +t {folder}")
+    if status.st_uid != user or status.st_mode & OTHERS:
         raise PermissionError(f"others may write to {own}")
     return own
 
@@ -192,5 +223,41 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
+def _share(path: Path, content: bytes, own: Path) -> None:
+    """Puts a kept file, which has been read, into JAX's folder, as not yet used.
+
+    JAX would write through a link by name, once another process has removed the file.
+    """
+    try:
+        own.hardlink_to(path)
+    except OSError:  # another disk, or removed since
+        try:
+            own.write_bytes(content)
+        except OSError:
+            own.unlink(missing_ok=True)
+            raise
+    # Disks that note few uses note the first after a file was written.
+    os.utime(own, ns=(0, own.stat().st_mtime_ns))
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether JAX can decompress a file; a full disk leaves a part of one."""
+    if not content.startswith(ZSTD):
+        try:
+            return bool(zlib.decompress(content))
+        except zlib.error:
+            return False
+    for name in ("compression.zstd", "zstandard"):  # as JAX chooses
+        try:
+            zstd: Any = importlib.import_module(name)
+        except ImportError:
+            continue
+        try:
+            return bool(zstd.decompress(content))
+        except zstd.ZstdError:
+            return False
+    return False
+
+
 def _checksum(content: bytes) -> str:
-    return f"{zlib.crc32(content):08x}"
+    return f"{zlib.crc32(content, CHECKED):08x}"

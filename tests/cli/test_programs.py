@@ -5,6 +5,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +74,9 @@ def test_a_damaged_file_is_replaced(tmp_path, capsys, damage):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("there", ["a file", "a link", "another's"])
+@pytest.mark.parametrize(
+    "there", ["a file", "a link", "another's", "a link to one's own", "anyone's parent"]
+)
 def test_a_folder_that_will_not_do(tmp_path, capsys, there):
     fresh = compute(tmp_path, cache=False)
     place = tmp_path / FOLDER
@@ -82,7 +86,13 @@ def test_a_folder_that_will_not_do(tmp_path, capsys, there):
         place.symlink_to(place)
     else:
         compute(tmp_path)
-        next(place.iterdir()).chmod(0o777)
+        (own,) = place.iterdir()
+        if there == "another's":
+            own.chmod(0o777)
+        elif there == "anyone's parent":
+            place.chmod(0o777)
+        else:
+            own.symlink_to(own.rename(tmp_path / "moved"))
     assert compute(tmp_path) == fresh
     told = capsys.readouterr().err
     assert told.startswith("warning: compiled programs are not kept")
@@ -105,6 +115,146 @@ def test_a_full_disk(small_disk, capsys):
             assert np.isfinite(function(np.ones(100 + shift, np.float32))).all()
     assert capsys.readouterr().err == ""
     assert compute(disk)[0] == compute(disk, cache=False)[0]
+
+
+def test_a_folder_that_a_group_shares(tmp_path):
+    before = os.umask(0o002)
+    try:
+        fresh, again = compute(tmp_path), compute(tmp_path)
+    finally:
+        os.umask(before)
+    assert again == (fresh[0], True)
+    assert stat.S_IMODE((tmp_path / FOLDER).stat().st_mode) == 0o1775
+
+
+def test_a_full_temporary_disk(tmp_path, small_disk, monkeypatch, capsys):
+    """What JAX could write only a part of is not kept; the rest is read from there."""
+    disk = small_disk(64)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    filling = disk / "filling"
+    noise = np.random.default_rng(0).random(2**11, np.float32)  # not to be compressed
+    parts = []
+    for room in (4, 8, 48):
+        filling.write_bytes(b"x" * (64 - room) * 2**10)
+        jax.clear_caches()
+        with Programs().kept(tmp_path):
+            jax.jit(lambda x: jnp.sin(x) + noise)(np.float32(1))
+            (written,) = disk.glob("*/*-cache")
+            parts.append(written.stat().st_size)
+        assert bool(entries(tmp_path)) == (room == 48)
+    assert 0 < parts[0] < parts[1] < parts[2]
+    for path in entries(tmp_path):
+        path.unlink()
+    filling.unlink()
+    fresh = compute(tmp_path)
+    assert compute(tmp_path) == (fresh[0], True)
+    filling.write_bytes(b"x" * 64 * 2**10)
+    before = entries(tmp_path)
+    assert compute(tmp_path) == (fresh[0], False) and entries(tmp_path) == before
+    assert capsys.readouterr().err == ""
+
+
+def test_a_part_of_a_file():
+    whole = zlib.compress(bytes(range(256)))
+    assert programs._is_whole(whole)
+    assert not any(programs._is_whole(whole[:n]) for n in range(len(whole)))
+    assert not programs._is_whole(programs.ZSTD + whole)
+
+
+def test_a_part_of_a_file_that_zstandard_wrote():
+    zstd = pytest.importorskip("zstandard")
+    whole = zstd.compress(bytes(range(256)))
+    assert programs._is_whole(whole)
+    assert not any(programs._is_whole(whole[:n]) for n in range(len(whole)))
+
+
+def test_a_file_that_another_thread_is_writing(tmp_path):
+    kept, folder = tmp_path / "kept", tmp_path / "folder"
+    kept.mkdir()
+    folder.mkdir()
+    store, whole = programs._Store(kept, folder), zlib.compress(bytes(range(256)))
+    (folder / "program-cache").write_bytes(whole[:99])
+    store.keep()
+    assert list(kept.iterdir()) == []
+    (folder / "program-cache").write_bytes(whole)
+    store.keep()
+    (path,) = kept.iterdir()
+    assert path.read_bytes() == whole
+
+
+def test_a_file_of_which_only_a_part_was_kept(tmp_path):
+    """As they were kept before they were checked: with the checksum of the part."""
+    fresh = compute(tmp_path)
+    for path in entries(tmp_path):
+        content = path.read_bytes()[:-9]
+        path.unlink()
+        name = f"{path.stem}.{zlib.crc32(content):08x}"
+        assert name != path.name
+        path.with_name(name).write_bytes(content)
+    assert compute(tmp_path) == fresh and compute(tmp_path)[1]
+    assert all(programs._is_whole(path.read_bytes()) for path in entries(tmp_path))
+
+
+@pytest.mark.parametrize("same_disk", [True, False])
+def test_files_that_another_process_removes(tmp_path, monkeypatch, same_disk):
+    if not same_disk:
+
+        def refuse(*_):
+            raise OSError
+
+        monkeypatch.setattr(programs.Path, "hardlink_to", refuse)
+    fresh = compute(tmp_path)
+    jax.clear_caches()
+    read = programs.Path.read_bytes
+
+    def read_and_remove(path):
+        content = read(path)
+        if FOLDER in path.parts:
+            path.unlink()
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(programs.Path, "read_bytes", read_and_remove)
+        assert compute(tmp_path) == (fresh[0], True)
+    assert entries(tmp_path) == []
+    compute(tmp_path)
+    listed = programs._Store._entries
+    with monkeypatch.context() as patch:
+
+        def list_and_remove(store):
+            paths = listed(store)
+            for path in paths:
+                path.unlink()
+            return paths
+
+        patch.setattr(programs._Store, "_entries", list_and_remove)
+        with Programs().kept(tmp_path):
+            patch.undo()
+            assert not entries(tmp_path)
+    assert compute(tmp_path) == fresh and compute(tmp_path)[1]
+
+
+def test_what_was_used_last_is_left(tmp_path, monkeypatch):
+    probe = tmp_path / "probe"
+    probe.write_bytes(b"x")
+    os.utime(probe, (0, 1))
+    probe.read_bytes()
+    if not probe.stat().st_atime_ns:
+        pytest.skip("this disk does not note when a file is read")
+    compute(tmp_path)
+    used = entries(tmp_path)
+    for path in used:
+        os.utime(path, (1, 1))
+    with Programs().kept(tmp_path):
+        jax.jit(lambda x: jnp.cos(x) + 1)(np.float32(1))
+    other = set(entries(tmp_path)) - set(used)
+    for path in other:
+        os.utime(path, (2, 2))
+    assert compute(tmp_path)[1]
+    monkeypatch.setattr(programs, "MOST_BYTES", sum(p.stat().st_size for p in used))
+    with Programs().kept(tmp_path):
+        pass
+    assert entries(tmp_path) == used
 
 
 def test_the_oldest_are_removed(tmp_path, monkeypatch):
