@@ -116,6 +116,58 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
 }
 
 
+def _any(of: Any, dtype: jnp.dtype) -> bool:
+    return True
+
+
+def _countable(examples: int, dtype: jnp.dtype) -> bool:
+    return examples <= 128  # each is an operation of its own in the program
+
+
+# Where each form can be taken at all; an operation that is not here has one form.
+VALID: dict[str, dict[str, Callable[[Any, jnp.dtype], bool]]] = {
+    "convolution y": {
+        "patches": _any,
+        "rows": _dense,
+        "winograd": _tiled,
+        "lax": _any,
+        "lax laid out": _any,
+    },
+    "convolution x": {
+        "patches": _any,
+        "turned": _dense,
+        "lax": _any,
+        "lax laid out": _dense,
+    },
+    "convolution w": {
+        "patches turned": _any,
+        "patches of x": _any,
+        "patches of y": _dense,
+        "patches by image": _any,
+        "winograd": _tiled,
+        "lax": _any,
+    },
+    "linear w": {"outer": _countable, "product": _any},
+    "pooling": {"slices": _any, "stacked": _any, "window": _any},
+}
+KNOWN = {form for forms in VALID.values() for form in forms}
+
+
+def candidates(operation: str, of: Any, dtype: jnp.dtype) -> list[str]:
+    """The forms that an operation can take.
+
+    Args:
+      operation: see `choose`.
+      of: see there.
+      dtype: see there.
+
+    >>> candidates("linear w", 1000, jnp.dtype(jnp.float32))
+    ['product']
+    """
+    forms = VALID.get(operation, {})
+    return [form for form, where in forms.items() if where(of, dtype)]
+
+
 def choose(operation: str, backend: Backend, of: Any, dtype: jnp.dtype) -> str:
     """The form of an operation on a backend.
 
