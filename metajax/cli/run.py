@@ -18,7 +18,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -43,6 +42,7 @@ from metajax.cli.build import (
     task_of,
 )
 from metajax.cli.flags import check_loop
+from metajax.cli.forms import forms_of
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config, Evaluating
@@ -53,13 +53,11 @@ from metajax.cli.tasks import (
     Split,
     Task,
     build_training_episodes,
-    prepared_in,
 )
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
 from metajax.files import TEMPORARY, write_whole
-from metajax.ops import Tuned, taking, tune
-from metajax.ops.tuning import FOLDER
+from metajax.ops import taking
 from metajax.processes import alike, from_first, in_turn, is_first
 from metajax.reporting import (
     JsonLines,
@@ -142,19 +140,8 @@ def _job(config: Config, directory: Path, places: Places) -> Job:
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
         task.episodes(split, config.evaluation.queries)
-    forms = "table" if config.forms == "table" else _tuner(places)
+    forms = forms_of(config, places)
     return Job(own, task, learner, measured, episodes, config, forms)
-
-
-def _tuner(places: Places) -> Tuner:
-    """Times forms, and keeps the answers beside the prepared data."""
-
-    def tuned(*args: Any) -> Tuned:
-        device = jax.devices()[0].device_kind
-        print(f"timing the forms of operations on {device}", file=sys.stderr)
-        return tune(*args, folder=prepared_in(places) / FOLDER)
-
-    return tuned
 
 
 def _enter(job: Job, directory: Path, held: ExitStack) -> None:
