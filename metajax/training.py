@@ -392,8 +392,8 @@ def fit(
         if done == steps:
             return state
         one = partial(_one_step, step, sampler, tasks)
-        begins = tuner is not None and done == 0
-        choose = partial(tuner, one, state, init_key) if begins else None
+        timed = None if tuner is None else partial(tuner, one, state, init_key)
+        choose = timed if done == 0 else None  # one that began by the table stays so
         stack.enter_context(taking(forms_of(checkpoints, choose)))
         most = steps_per_call or _steps_per_call(step, state, sampler, tasks)
         fed = feed(sampler, data_key, tasks=tasks, most=most)
