@@ -2,7 +2,8 @@
 
 A form is a way to compute the same values. Which one is fast differs between a CPU, a
 GPU and a TPU, so it is chosen when a program is lowered for one of them: a program that
-is compiled for a TPU on a machine without one takes the TPU's forms.
+is compiled for a TPU on a machine without one takes the TPU's forms. Where the chip
+decides and not its kind, `metajax.ops.tune` times the forms on it instead.
 
 Figures of GPUs and TPUs are their compilers' estimates for an H200 and a v5e, never
 times (`python -m benchmarks.targets`); those of a CPU are measured. All of them are in
