@@ -16,11 +16,13 @@ import orbax.checkpoint as ocp
 from metajax.errors import InputError
 from metajax.files import write_whole
 from metajax.fingerprint import described, digest
+from metajax.ops import Tuned
 from metajax.training import TrainState
 from metajax.types import check_count
 
 SCHEMA = 2  # 1 had no record of its files
 RECORD = "files.json"  # the size and the hash of every other file of a checkpoint
+FORMS = "forms.json"  # of a run that timed them
 UNFINISHED = ".orbax-checkpoint-tmp"
 
 
@@ -136,6 +138,35 @@ class Checkpoints:
     def position(self, step: int) -> str | None:
         """What was saved with the state of a step as the position of its data."""
         return _read_manifest(self._directory / str(step)).get("position")
+
+    def forms(self) -> Tuned | None:
+        """The forms that the run of these checkpoints took when it began.
+
+        Returns:
+          What `keep_forms` kept, or None for those of the table.
+
+        Raises:
+          InputError: if what is there is not what was kept.
+        """
+        path = self._directory / FORMS
+        if not path.exists():
+            return None
+        try:
+            return Tuned.from_text(path.read_bytes())
+        except InputError as error:
+            raise InputError(
+                f"{path} is damaged ({error}); delete it to go on with the forms of "
+                "the table, whose last bits differ"
+            ) from error
+
+    def keep_forms(self, tuned: Tuned) -> None:
+        """Keeps the forms that a run takes, wholly or not at all.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        write_whole(self._directory / FORMS, tuned.as_text() + "\n")
 
     def _pass_over(self, failed: dict[int, Exception]) -> None:
         """Warns once of damaged checkpoints, which the next save moves aside."""

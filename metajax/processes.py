@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from metajax.errors import InputError, StoppedError
+from metajax.ops import Tuned
 from metajax.types import PyTree
 
 T = TypeVar("T")
@@ -98,6 +99,32 @@ def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree
     return _from_bytes(_told(_as_bytes(like if found is None else found)), like)
 
 
+def text_from_first(call: Callable[[], str]) -> str:
+    """The text that `call()` returns in the first process, told to all.
+
+    Args:
+      call: called in the first process alone.
+
+    Raises:
+      InputError: see `from_first`, as for other errors.
+
+    >>> text_from_first(lambda: "lax")
+    'lax'
+    """
+    if jax.process_count() == 1:
+        return call()
+    texts: list[bytes] = []
+
+    def length() -> np.ndarray:
+        texts.append(call().encode())
+        return np.array(len(texts[0]))
+
+    size = from_first(length, np.array(0))
+    like = np.zeros(int(np.asarray(size)), np.uint8)
+    content = from_first(lambda: np.frombuffer(texts[0], np.uint8), like)
+    return np.asarray(content).tobytes().decode()
+
+
 def in_turn(call: Callable[[], T]) -> T:
     """`call()` in the first process, and then in the others together.
 
@@ -146,6 +173,34 @@ class FirstWrites:
             return None
         saved = getattr(self._checkpoints, "position", lambda step: None)
         return saved(step)
+
+    def forms(self, choose: Callable[[], Tuned] | None) -> Tuned | None:
+        """The forms of a run, told to all: those kept, or else chosen and kept now.
+
+        Args:
+          choose: called in the first process if there are none; None for the table's.
+
+        Returns:
+          The forms, or None for the table's.
+
+        Raises:
+          InputError: if forms are to be chosen, and the checkpoints cannot keep them.
+        """
+        if choose is not None and not hasattr(self._checkpoints, "keep_forms"):
+            raise InputError(
+                "a run of tuned forms keeps them with its checkpoints, which need the "
+                "methods forms and keep_forms; take metajax.checkpoint.Checkpoints"
+            )
+
+        def text() -> str:
+            kept = getattr(self._checkpoints, "forms", lambda: None)()
+            if kept is None and choose is not None:
+                kept = choose()
+                self._checkpoints.keep_forms(kept)
+            return "" if kept is None else kept.as_text()
+
+        told = text_from_first(text)
+        return Tuned.from_text(told) if told else None
 
     def restore(self, like: PyTree) -> PyTree | None:
         """Restores in the first process, and tells the others."""

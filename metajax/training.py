@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,13 @@ from metajax._cutting import (
 from metajax._iterating import opened, position_of
 from metajax._once import one_target
 from metajax._tracing import check_sampler
+from metajax._tuned import Tuner, forms_of, tuner_of
 from metajax._updates import handed
 from metajax.background import in_background
 from metajax.errors import InputError, NonFiniteError, StoppedError
 from metajax.estimate import written_bytes
 from metajax.feeding import at, feed
+from metajax.ops import taking
 from metajax.parallel import mean_over_tasks, weighted_sum
 from metajax.processes import FirstWrites, any_says, place
 from metajax.sampling import Drawn, TaskSampler, as_drawn, task_sampler
@@ -93,6 +95,8 @@ class Checkpointer(Protocol):
         `fit` calls it from a thread of its own, one state at a time. Where meta-batches
         come from an iterator with a state, it is given as a second argument, a string,
         if there is a method `position(step)` to ask for it.
+        Tuned forms are given to `keep_forms(tuned)`, if there is such a method, and
+        asked for by `forms()`.
         """
         ...
 
@@ -283,6 +287,7 @@ def fit(
     checkpoint_every: int = 500,
     observers: Sequence[Observer] = (),
     stop: Callable[[], bool] = lambda: False,
+    forms: Literal["table", "tuned"] | Tuner = "table",
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
@@ -316,6 +321,12 @@ def fit(
         they take over ten minutes; the last step is always saved.
       observers: told of the metrics after each dispatch.
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
+      forms: how metajax's operations are computed: by the "table"
+        (`metajax.ops.forms`), or "tuned": each in the form that is fastest on this
+        device, timed before the first meta-step. Or your own `tune(function, *args)`,
+        such as `functools.partial(metajax.ops.tune, folder=...)`. Answers are kept for
+        other runs in the user's cache folder, and with the checkpoints: a resumed run
+        takes the forms that it began with, whatever is asked for.
 
     Several processes (`jax.distributed.initialize`) call it alike and train as one.
     Only the first reads and writes checkpoints, and tells the others what it restored;
@@ -356,6 +367,7 @@ def fit(
         check_count("steps_per_call", steps_per_call, least=1)
     check_seed("seed", seed)
     check_chunk(tasks_per_chunk)
+    tuner = tuner_of(forms)
     step = _train_step(
         learner,
         optimizer,
@@ -379,6 +391,10 @@ def fit(
 
         if done == steps:
             return state
+        one = partial(_one_step, step, sampler, tasks)
+        timed = None if tuner is None else partial(tuner, one, state, init_key)
+        choose = timed if done == 0 else None  # one that began by the table stays so
+        stack.enter_context(taking(forms_of(checkpoints, choose)))
         most = steps_per_call or _steps_per_call(step, state, sampler, tasks)
         fed = feed(sampler, data_key, tasks=tasks, most=most)
         run = many_steps(step, tasks=tasks, most=fed.most)
@@ -578,12 +594,17 @@ def check_task(
 def _steps_per_call(
     step: Step, state: TrainState, episodes: TaskSampler, tasks: int
 ) -> int:
-    def one(state: TrainState, key: Array):
-        return step(state, Drawn(episodes.draw(key, tasks), episodes))
-
+    one = partial(_one_step, step, episodes, tasks)
     work = written_bytes(one, state, jax.random.key(0))
     budget = CPU_BYTES if jax.default_backend() == "cpu" else OTHER_BYTES
     return next((steps for steps in STEPS if steps * work <= budget), 1)
+
+
+def _one_step(
+    step: Step, episodes: TaskSampler, tasks: int, state: TrainState, key: Array
+) -> tuple[TrainState, Metrics]:
+    """A meta-step, sampling included."""
+    return step(state, Drawn(episodes.draw(key, tasks), episodes))
 
 
 def _next(step: int, multiple: int) -> int:

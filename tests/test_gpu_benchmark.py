@@ -255,11 +255,22 @@ def test_forms_agree_and_are_timed(monkeypatch):
     monkeypatch.setattr(forms, "TURN", 0.0)
     shape = forms.Shape(2, 3, (5, 6, 4), 7)
     rows = dict(forms.time_forms([shape]))
-    assert len(rows) == 3
+    assert len(rows) == 7
+    timed = {op: set() for op in ("forward", "images", "kernel", "pooling", "dense")}
     for name, row in rows.items():
-        assert row["metajax.ops"] > 0 and row["lax, grouped"] > 0, name
-        assert row["distance"] < 1e-5
-        assert row["GFLOP"] == 2 * 2 * 3 * 5 * 6 * 7 * 9 * 4 / 1e9
+        assert row["metajax.ops"] > 0 and row["distance"] < 1e-5, name
+        assert all(isinstance(x, float) for x in row.values()), row
+        op = name.split(", ")[1].split("'")[0].split()[0]
+        if "lax, grouped" in row:
+            assert row["GFLOP"] == 2 * 2 * 3 * 5 * 6 * 7 * 9 * 4 / 1e9
+        timed[op] |= row.keys() - {"metajax.ops", "lax, grouped", "distance", "GFLOP"}
+    valid = mj.ops.forms.VALID
+    names = {"forward": "y", "images": "x", "kernel": "w"}
+    operations = {op: f"convolution {name}" for op, name in names.items()}
+    operations |= {"pooling": "pooling", "dense": "linear w"}
+    for op, operation in operations.items():
+        # Less the table's own, and Winograd's tiles, which are too large.
+        assert len(timed[op]) == len(valid[operation].keys() - {"winograd"}) - 1, op
 
 
 def test_a_form_that_fails_has_a_reason(monkeypatch):
@@ -273,7 +284,8 @@ def test_a_form_that_fails_has_a_reason(monkeypatch):
         return {"ours": jax.vmap(mj.ops.conv2d), "twice": jax.vmap(twice), "": broken}
 
     monkeypatch.setattr(forms, "TURN", 0.0)
-    monkeypatch.setattr(forms, "OPS", ("forward",))
+    monkeypatch.setattr(forms, "OPS", {"forward": forms.OPS["forward"]})
+    monkeypatch.setattr(forms, "HEAD", {})
     monkeypatch.setattr(forms, "candidates", candidates)
     row = dict(forms.time_forms([forms.Shape(1, 1, (3, 3, 1), 2)])).popitem()[1]
     assert row[""] == "ValueError: no algorithm" and row["ours"] > 0

@@ -70,6 +70,26 @@ def test_what_fails_in_the_first_fails_everywhere(monkeypatch):
     assert processes.from_first(never) is None
 
 
+def test_text_travels_to_the_second(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(processes, "any_says", lambda flag: flag)
+    text, status = "größer".encode(), np.array(processes.Told.FOUND)
+    length = processes._as_bytes(np.array(len(text)))
+    told = iter([status, length, status, np.frombuffer(text, np.uint8)])
+
+    def next_told(x):
+        answer = next(told)
+        assert answer.shape == x.shape, "all must give arrays of one shape"
+        return answer
+
+    def never():
+        raise AssertionError("only the first calls")
+
+    monkeypatch.setattr(processes, "_told", next_told)
+    assert processes.text_from_first(never) == "größer"
+
+
 def test_only_the_first_reads_a_position(monkeypatch):
     class Disk:
         def position(self, step):

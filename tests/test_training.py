@@ -1,4 +1,5 @@
 import threading
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import metajax as mj
 from metajax import training
 from metajax.checkpoint import Checkpoints
+from metajax.ops import tune
 from metajax.training import many_steps
 from metajax.types import Batch, Episode
 from tests.helpers import (
@@ -104,6 +106,66 @@ def test_resumes_bit_for_bit(tmp_path):
     )
     assert notes.began == 7
     assert same(resumed, whole)
+
+
+def favouring(form):
+    """Tunes by a clock to which a form is the fastest."""
+    return partial(tune, timer=lambda trial: 9.0 - (trial.form == form))
+
+
+def unasked(*args):
+    raise AssertionError("a run that goes on times nothing")
+
+
+def fit_tuned(forms, steps=12, **settings):
+    return mj.fit(
+        LEARNER, ADAM, EPISODES, forms=forms, **(SETTINGS | {"steps": steps} | settings)
+    )
+
+
+def test_resumes_with_the_forms_it_began_with(tmp_path):
+    taken = favouring("product")
+    whole, table = fit_tuned(taken), fit_tuned("table")
+    assert not same(whole, table)
+    for i, later in enumerate((favouring("outer"), unasked, "table", "tuned")):
+        checkpoints = Checkpoints(tmp_path / str(i))
+        fit_tuned(taken, 3, checkpoints=checkpoints)
+        kept = checkpoints.forms()
+        assert "product" in {form for _, form in kept.forms}
+        assert same(fit_tuned(later, checkpoints=checkpoints), whole)
+        assert checkpoints.forms() == kept
+
+
+def test_forms_are_kept_before_the_first_step(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(mj.StoppedError):
+        fit_tuned(favouring("product"), checkpoints=checkpoints, stop=lambda: True)
+    assert checkpoints.steps() == [0]
+    resumed = fit_tuned(unasked, checkpoints=checkpoints)
+    assert same(resumed, fit_tuned(favouring("product")))
+
+
+def test_a_run_of_the_table_stays_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    fit_tuned("table", 3, checkpoints=checkpoints)
+    resumed = fit_tuned(unasked, checkpoints=checkpoints)
+    assert same(resumed, fit_tuned("table")) and checkpoints.forms() is None
+
+
+def test_forms_that_will_not_do(tmp_path):
+    with pytest.raises(mj.InputError, match="forms must be"):
+        fit_tuned("fastest")
+
+    class Old:
+        def save(self, state): ...
+
+        def restore(self, like): ...
+
+    with pytest.raises(mj.InputError, match="keep_forms"):
+        fit_tuned(unasked, checkpoints=Old())
+    (tmp_path / "forms.json").write_text("{")
+    with pytest.raises(mj.InputError, match="damaged"):
+        fit_tuned("table", checkpoints=Checkpoints(tmp_path))
 
 
 def test_another_seed_is_another_run():

@@ -1,9 +1,10 @@
-"""The forms of a convolution and its transposes, timed at the shapes of Conv4."""
+"""Every form of each operation, timed at the shapes of Conv4."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,14 @@ import metajax as mj
 from benchmarks.errors import one_line
 from benchmarks.timing import timed
 from benchmarks.workloads import FAMILIES, QUERIES, WAYS
+from metajax.ops import tuning
 
-Op = Literal["forward", "images' cotangent", "kernel's cotangent"]
-OPS: tuple[Op, ...] = ("forward", "images' cotangent", "kernel's cotangent")
-Form = Callable[[jax.Array, jax.Array], jax.Array]
-TURNS, TURN = 5, 0.05  # of each form, and seconds
+Form = Callable[..., jax.Array]
+TURNS, TURN = 5, 0.02  # of each form, and seconds
 
 
 class Shape(NamedTuple):
-    """A convolution of a meta-batch, a kernel a task, padded to the images' size."""
+    """A layer of a meta-batch: a convolution, a kernel a task, padded to its images."""
 
     tasks: int
     examples: int
@@ -45,6 +45,17 @@ class Shape(NamedTuple):
         return *self.images[:-1], self.filters
 
     @property
+    def pooled(self) -> tuple[int, ...]:
+        """Of the results, pooled."""
+        tasks, examples, height, width, filters = self.outputs
+        return tasks, examples, height // 2, width // 2, filters
+
+    @property
+    def features(self) -> int:
+        """Of an image's results, pooled."""
+        return int(np.prod(self.pooled[2:]))
+
+    @property
     def operations(self) -> int:
         """Floating-point operations of direct products, those with padding included."""
         return 2 * int(np.prod(self.outputs)) * int(np.prod(self.kernels[1:-1]))
@@ -61,16 +72,44 @@ def layers(family: str, tasks: int, *, examples: int = WAYS * QUERIES) -> list[S
     ]
 
 
+Shapes = tuple[tuple[int, ...], tuple[int, ...]] | tuple[tuple[int, ...]]
+
+
+class Op(NamedTuple):
+    """An operation at the shapes of a layer.
+
+    Attributes:
+      run: `run(layer) -> function` of a task's arrays.
+      arguments: `arguments(layer)`, the shapes of all tasks' arrays.
+      operations: `operations(layer)`, of floating point; 0 where memory decides.
+      lax: `run` for XLA's own convolution, if it is one.
+    """
+
+    run: Callable[[Shape], Form]
+    arguments: Callable[[Shape], Shapes]
+    operations: Callable[[Shape], int] = lambda layer: 0
+    lax: Callable[[Shape], Form] | None = None
+
+
 def candidates(op: Op, shape: Shape) -> dict[str, Form]:
     """The forms to choose from, each a function of all tasks' arrays.
 
     Args:
-      op: "forward" of images and kernels; "images' cotangent" of results and kernels;
-        or "kernel's cotangent" of images and results.
-      shape: of the convolution.
+      op: of `OPS` or `HEAD`.
+      shape: of the layer.
+
+    Returns:
+      What `metajax.ops` takes by its table, XLA's own convolution if it is one, and
+      every other form in `metajax.ops.forms.VALID` that can be taken.
     """
-    forms = {"metajax.ops": mj.ops.conv2d, "lax, grouped": _lax}
-    return {name: jax.vmap(_of_task(op, y, shape)) for name, y in forms.items()}
+    ours = jax.vmap(op.run(shape))
+    like = [jax.ShapeDtypeStruct(x, jnp.float32) for x in op.arguments(shape)]
+    # The last is the operation itself; pooling's derivatives begin with pooling.
+    *_, trials = tuning.trials_of(ours, *like).values()
+    forms: dict[str, Form] = {"metajax.ops": ours}
+    if op.lax is not None:
+        forms["lax, grouped"] = jax.vmap(op.lax(shape))
+    return forms | {each.form: each.run for each in trials[1:]}
 
 
 def _lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -80,14 +119,59 @@ def _lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def _of_task(op: Op, y: Form, shape: Shape) -> Form:
-    if op == "forward":
-        return y
-    if op == "images' cotangent":
-        x = jax.ShapeDtypeStruct(shape.images[1:], jnp.float32)
-        return lambda ct, k: jax.linear_transpose(lambda x: y(x, k), x)(ct)[0]
+def _of_images(y: Form, shape: Shape) -> Form:
+    x = jax.ShapeDtypeStruct(shape.images[1:], jnp.float32)
+    return lambda ct, k: jax.linear_transpose(lambda x: y(x, k), x)(ct)[0]
+
+
+def _of_kernel(y: Form, shape: Shape) -> Form:
     kernel = jax.ShapeDtypeStruct(shape.kernels[1:], jnp.float32)
     return lambda x, ct: jax.linear_transpose(lambda k: y(x, k), kernel)(ct)[0]
+
+
+def _pool_tangent(x: jax.Array, tangent: jax.Array) -> jax.Array:
+    return jax.jvp(mj.ops.max_pool, (x,), (tangent,))[1]
+
+
+def _pool_cotangent(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    return jax.vjp(mj.ops.max_pool, x)[1](cotangent)[0]
+
+
+def _of_dense_kernel(shape: Shape) -> Form:
+    kernel = jax.ShapeDtypeStruct((shape.features, WAYS), jnp.float32)
+    ours = mj.ops.linear
+    return lambda x, ct: jax.linear_transpose(lambda k: ours(x, k), kernel)(ct)[0]
+
+
+def _convolution(
+    transposed: Callable[[Form, Shape], Form], arguments: Callable[[Shape], Shapes]
+) -> Op:
+    return Op(
+        partial(transposed, mj.ops.conv2d),
+        arguments,
+        lambda layer: layer.operations,
+        partial(transposed, _lax),
+    )
+
+
+OPS = {
+    "forward": _convolution(lambda y, _: y, lambda s: (s.images, s.kernels)),
+    "images' cotangent": _convolution(_of_images, lambda s: (s.outputs, s.kernels)),
+    "kernel's cotangent": _convolution(_of_kernel, lambda s: (s.images, s.outputs)),
+    "pooling": Op(lambda _: mj.ops.max_pool, lambda s: (s.outputs,)),
+    "pooling's tangent": Op(lambda _: _pool_tangent, lambda s: (s.outputs, s.outputs)),
+    "pooling's cotangent": Op(
+        lambda _: _pool_cotangent, lambda s: (s.outputs, s.pooled)
+    ),
+}
+# Of the dense layer after the last one.
+HEAD = {
+    "dense kernel's cotangent": Op(
+        _of_dense_kernel,
+        lambda s: ((*s.images[:2], s.features), (*s.images[:2], WAYS)),
+        lambda s: 2 * s.tasks * s.examples * s.features * WAYS,
+    )
+}
 
 
 def time_forms(shapes: Sequence[Shape]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,33 +184,33 @@ def time_forms(shapes: Sequence[Shape]) -> Iterator[tuple[str, dict[str, Any]]]:
       A row's name, and milliseconds of each form, or why it has none, with the largest
       relative distance between the results of two.
     """
-    cases: list[tuple[Shape, Op]] = [(shape, op) for shape in shapes for op in OPS]
-    arguments = [_arguments(op, shape) for shape, op in cases]
-    forms = [candidates(op, shape) for shape, op in cases]
+    cases = [(shape, *named) for shape in shapes for named in OPS.items()]
+    cases += [(shapes[-1], *named) for named in HEAD.items()]
+    arguments = [_arguments(op, shape) for shape, _, op in cases]
+    forms = [candidates(op, shape) for shape, _, op in cases]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [
             {name: pool.submit(_compiled, form, args) for name, form in each.items()}
             for each, args in zip(forms, arguments)
         ]
-    for (shape, op), args, each in zip(cases, arguments, jobs):
+    for (shape, name, op), args, each in zip(cases, arguments, jobs):
         height, width, channels = shape.image
-        name = (
-            f"{shape.tasks} x {shape.examples} of {height}x{width}x{channels} to "
-            f"{shape.filters}, {op}"
-        )
         row = compared({form: job.result() for form, job in each.items()}, args)
-        yield name, row | {"GFLOP": shape.operations / 1e9}
+        yield (
+            f"{shape.tasks} x {shape.examples} of {height}x{width}x{channels} to "
+            f"{shape.filters}, {name}",
+            row | {"GFLOP": op.operations(shape) / 1e9},
+        )
 
 
 def _arguments(op: Op, shape: Shape) -> list[jax.Array]:
-    chosen = {
-        "forward": (shape.images, shape.kernels),
-        "images' cotangent": (shape.outputs, shape.kernels),
-        "kernel's cotangent": (shape.images, shape.outputs),
-    }[op]
-    # On the host, as a device would compile a program for each shape.
+    # On the host, as a device would compile a program for each shape; a few numbers
+    # again and again, as many take seconds.
     generator = np.random.default_rng(0)
-    return [jnp.asarray(generator.standard_normal(size, np.float32)) for size in chosen]
+    return [
+        jnp.asarray(np.resize(generator.standard_normal(2**16, np.float32), size))
+        for size in op.arguments(shape)
+    ]
 
 
 def compared(

@@ -65,7 +65,7 @@ def gradient(job: Job) -> None:
 
 
 def forms(job: Job) -> None:
-    """Milliseconds of each form of a convolution and of its transposes."""
+    """Milliseconds of each form of a layer's operations."""
     from benchmarks.gpu.forms import layers, time_forms
 
     rows = {}

@@ -63,6 +63,11 @@ class Planned(Run):
         from metajax.cli.study import plan_run, plan_run_for
 
         check_config(self.config)
+        if self.config.forms != "table":
+            raise InputError(
+                "--forms tuned times operations on the device, which a plan does not; "
+                "leave it out"
+            )
         if self.chip is not None:
             self.machine.check_alone()
             plan_run_for(self.config, self.places, self.chip, self.machine.devices)

@@ -250,6 +250,9 @@ class Config:
     precision: Precision = "float32"
     """What the network computes in; its parameters and their sums are float32, and so
     are comparators, memories and sequence models on its features."""
+    forms: Literal["table", "tuned"] = "table"
+    """How operations are computed: as the table has it for the kind of device, or each
+    in the form that is fastest here, timed before the first meta-step and kept."""
     augment: Augment = field(default_factory=Augment)
     inner: Inner = field(default_factory=Inner)
     outer: Outer = field(default_factory=Outer)

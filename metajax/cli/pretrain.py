@@ -5,7 +5,7 @@
 | config.json | the configuration, whole |
 | data.json | the hash of every file of the data |
 | metrics.jsonl | a row a dispatch |
-| checkpoints/ | the newest states |
+| checkpoints/ | the newest states; forms.json, those of a run that timed them |
 | backbone.npz | the body, for `--learner mtl --inner.backbone DIR` |
 """
 
@@ -17,6 +17,7 @@ from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli.backbone import FILE, write_body
 from metajax.cli.build import build_model, build_optimizer
+from metajax.cli.forms import forms_of
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
 from metajax.cli.presets import Config
@@ -75,6 +76,7 @@ def pretrain(
             checkpoints=Checkpoints(directory / "checkpoints"),
             observers=(rows, progress),
             stop=signals,
+            forms=forms_of(config, places),
         )
         write_body(directory / FILE, averaged(state)["body"])
     print(f"a body of {batches.classes} classes is in {directory / FILE}")

@@ -109,6 +109,7 @@ def _protocol(
         "queries": settings.queries,
         "norm": getattr(config.model, "norm", None),
         "average": config.outer.average,
+        "forms": None if config.forms == "table" else config.forms,
         "checkpoint": best if run.kept == "best" else None,
         **data.facts,
     }

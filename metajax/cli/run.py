@@ -6,7 +6,7 @@
 | data.json | the hash of every file of the data, if they are files |
 | metrics.jsonl | a row a dispatch of training, and one a validation |
 | events/ | the same for TensorBoard |
-| checkpoints/ | the newest states |
+| checkpoints/ | the newest states; forms.json, those of a run that timed them |
 | best/ | the state of the best validation |
 | evaluation.json, evaluation.txt | the result with its protocol |
 | evaluation-*.json, evaluation-*.txt | other results, see `metajax.cli.results` |
@@ -23,12 +23,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from metajax._cutting import check_chunk
+from metajax._tuned import Tuner
 from metajax.averaging import averaged
 from metajax.checkpoint import Checkpoints
 from metajax.cli import figures
@@ -41,9 +42,10 @@ from metajax.cli.build import (
     task_of,
 )
 from metajax.cli.flags import check_loop
+from metajax.cli.forms import forms_of
 from metajax.cli.interrupt import Signals
 from metajax.cli.lock import only_writer
-from metajax.cli.presets import Config
+from metajax.cli.presets import Config, Evaluating
 from metajax.cli.record import keep_data
 from metajax.cli.results import Kept, Measured, measure, own_result, unfinished_of
 from metajax.cli.tasks import (
@@ -55,6 +57,7 @@ from metajax.cli.tasks import (
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
 from metajax.files import TEMPORARY, write_whole
+from metajax.ops import taking
 from metajax.processes import alike, from_first, in_turn, is_first
 from metajax.reporting import (
     JsonLines,
@@ -110,7 +113,7 @@ def train(
             figures.learning_curve(rows, job.task.metric_name, directory)
         meta, step = averaged(state), int(state.step)
         run = Measured(directory, job.config, job.task, job.measured, meta, step)
-        from_first(lambda: measure(run, config.evaluation, stop=signals))
+        from_first(lambda: _measure(run, config.evaluation, stop=signals))
 
 
 class Job(NamedTuple):
@@ -126,6 +129,7 @@ class Job(NamedTuple):
     measured: Learner
     episodes: Sampler
     claimed: Config
+    forms: Literal["table"] | Tuner
 
 
 def _job(config: Config, directory: Path, places: Places) -> Job:
@@ -136,7 +140,8 @@ def _job(config: Config, directory: Path, places: Places) -> Job:
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
         task.episodes(split, config.evaluation.queries)
-    return Job(own, task, learner, measured, episodes, config)
+    forms = forms_of(config, places)
+    return Job(own, task, learner, measured, episodes, config, forms)
 
 
 def _enter(job: Job, directory: Path, held: ExitStack) -> None:
@@ -207,6 +212,7 @@ def _trained(
             checkpoint_every=max(100, outer.steps // CHECKPOINTS),
             observers=(*writers, validation),
             stop=stop,
+            forms=job.forms,
         )
 
 
@@ -230,7 +236,13 @@ def evaluate_run(
     learner = build_learner(config, task, steps=settings.steps)
     run = Measured(directory, config, task, learner, meta, step, kept)
     with Signals() as signals:
-        measure(run, settings, split, stop=signals)
+        _measure(run, settings, split, stop=signals)
+
+
+def _measure(run: Measured, settings: Evaluating, split: Split = "test", **rest: Any):
+    """Evaluates in the forms that the run took."""
+    with taking(_checkpoints(run.directory).forms()):
+        measure(run, settings, split, **rest)
 
 
 def restored(

@@ -24,6 +24,7 @@ from metajax.errors import InputError
 from metajax.ops.forms import Backend
 from metajax.ops.meshes import check_same_everywhere
 from metajax.ops.precision import wider
+from metajax.ops.tuned import SITES, Site, Tuned, taken
 from metajax.types import Array
 
 # Of the arrays that a block of examples makes: they should stay in a core's cache.
@@ -38,12 +39,16 @@ class Product(NamedTuple):
       x: `x(y, w)`, the cotangent of x, likewise.
       w: `w(x, y)`, the cotangent of w, a sum over n.
       bytes: what one example makes on the way.
+      operation: its name in `metajax.ops.forms.TABLE`, before that of the map.
+      of: `of(examples)`, what the choice of a form depends on.
     """
 
     y: Callable[[Array, Array], Array]
     x: Callable[[Array, Array], Array]
     w: Callable[[Array, Array], Array]
     bytes: int
+    operation: str
+    of: Callable[[int], Any]
 
 
 class Shapes(NamedTuple):
@@ -58,13 +63,13 @@ class Rule(NamedTuple):
     """How to make a `Product`, hashable, since it is a parameter of the primitives.
 
     Attributes:
-      make: `make(settings, backend) -> Product`, in the forms of a backend
-        (`metajax.ops.forms`).
+      make: `make(settings, backend, form=None) -> Product`, in the forms of a backend
+        (`metajax.ops.forms`), or in one given for the map that is run.
       settings: what else it depends on.
       shapes: the `Shapes`.
     """
 
-    make: Callable[[Any, Backend], Product]
+    make: Callable[..., Product]
     settings: Hashable
     shapes: Shapes
 
@@ -82,7 +87,7 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
             f"{w.dtype}; cast the inputs, x.astype(kernel.dtype)"
         )
     check_same_everywhere(x, w)
-    return _y.bind(x[None], w[None], rule=rule)[0]
+    return _y.bind(x[None], w[None], rule=rule, tuned=taken())[0]
 
 
 # Every argument has a leading axis of groups, each with weights of its own: what vmap
@@ -142,37 +147,50 @@ def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
 def _primitive(name: str, in_blocks: Callable) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
 
-    @partial(jax.jit, static_argnames="rule")
-    def compiled(a: Array, b: Array, *, rule: Rule) -> Array:
-        return primitive.bind(a, b, rule=rule)
+    @partial(jax.jit, static_argnames=("rule", "tuned"))
+    def compiled(a: Array, b: Array, *, rule: Rule, tuned: Tuned | None) -> Array:
+        return primitive.bind(a, b, rule=rule, tuned=tuned)
 
-    def eager(a: Array, b: Array, *, rule: Rule) -> Array:
+    def eager(a: Array, b: Array, **params: Any) -> Array:
         with jax.disable_jit(False):  # without jit it would call itself
-            return compiled(a, b, rule=rule)
+            return compiled(a, b, **params)
 
-    def whole(backend: Backend, a: Array, b: Array, *, rule: Rule) -> Array:
-        return jax.vmap(getattr(rule.make(rule.settings, backend), name))(a, b)
+    def site(a: Any, b: Any, *, rule: Rule, tuned: Tuned | None) -> Site:
+        product, (groups, examples) = rule.make(rule.settings, "cpu"), a.shape[:2]
+        operation = f"{product.operation} {name}"
+        key = f"{operation}, {groups} x {examples}, {rule.settings}, {a.dtype}"
+        return Site(operation, product.of(examples), a.dtype, key)
 
-    def blocked(a: Array, b: Array, *, rule: Rule) -> Array:
-        product, shape = rule.make(rule.settings, "cpu"), getattr(rule.shapes, name)
+    def made(backend: Backend, a: Array, b: Array, rule: Rule, tuned: Tuned | None):
+        form = tuned and tuned.form(site(a, b, rule=rule, tuned=tuned).key)
+        return rule.make(rule.settings, backend, form)
+
+    def whole(
+        backend: Backend, a: Array, b: Array, *, rule: Rule, tuned: Tuned | None
+    ) -> Array:
+        return jax.vmap(getattr(made(backend, a, b, rule, tuned), name))(a, b)
+
+    def blocked(a: Array, b: Array, *, rule: Rule, tuned: Tuned | None) -> Array:
+        product, shape = made("cpu", a, b, rule, tuned), getattr(rule.shapes, name)
         one = in_blocks(getattr(product, name), BLOCK_BYTES // product.bytes, shape)
         most = BLOCK_BYTES // (product.bytes * a.shape[1])
         return _in_blocks(jax.vmap(one), most, a, b)
 
     def lowering(function: Callable) -> Callable:
-        def nonempty(a: Array, b: Array, *, rule: Rule) -> Array:
+        def nonempty(a: Array, b: Array, **params: Any) -> Array:
             if a.size and b.size:
-                return function(a, b, rule=rule)
-            out = abstract(a, b, rule=rule)
+                return function(a, b, **params)
+            out = abstract(a, b, **params)
             return jnp.zeros(out.shape, out.dtype)
 
         return mlir.lower_fun(nonempty, multiple_results=False)
 
-    def abstract(a: Any, b: Any, *, rule: Rule) -> ShapedArray:
+    def abstract(a: Any, b: Any, *, rule: Rule, tuned: Tuned | None) -> ShapedArray:
         each = getattr(rule.shapes, name)
         lead = a.shape[:1] if name == "w" else a.shape[:2]
         return ShapedArray((*lead, *each), a.dtype)
 
+    SITES[primitive] = site
     primitive.def_impl(eager)
     primitive.def_abstract_eval(abstract)
     # Blocks are for a core's cache; an accelerator wants the whole at once.
@@ -188,29 +206,29 @@ _w = _primitive("w", _sum_in_blocks)
 
 ad.defbilinear(
     _y,
-    lambda ct, x, w, *, rule: _x.bind(ct, w, rule=rule),
-    lambda ct, x, w, *, rule: _w.bind(x, ct, rule=rule),
+    lambda ct, x, w, **params: _x.bind(ct, w, **params),
+    lambda ct, x, w, **params: _w.bind(x, ct, **params),
 )
 ad.defbilinear(
     _x,
-    lambda ct, y, w, *, rule: _y.bind(ct, w, rule=rule),
-    lambda ct, y, w, *, rule: _w.bind(ct, y, rule=rule),
+    lambda ct, y, w, **params: _y.bind(ct, w, **params),
+    lambda ct, y, w, **params: _w.bind(ct, y, **params),
 )
 ad.defbilinear(
     _w,
-    lambda ct, x, y, *, rule: _x.bind(y, ct, rule=rule),
-    lambda ct, x, y, *, rule: _y.bind(x, ct, rule=rule),
+    lambda ct, x, y, **params: _x.bind(y, ct, **params),
+    lambda ct, x, y, **params: _y.bind(x, ct, **params),
 )
 
 
-def _batch(primitive: Primitive, args: tuple, dims: tuple, *, rule: Rule):
+def _batch(primitive: Primitive, args: tuple, dims: tuple, **params: Any):
     """A new axis of tasks becomes more groups, or more examples of shared weights."""
     (a, b), (along_a, along_b) = args, dims
     if along_b is None and primitive is not _w:
         a = jnp.moveaxis(a, along_a, 1)
         groups, tasks, examples = a.shape[:3]
         merged = a.reshape(groups, tasks * examples, *a.shape[3:])
-        out = primitive.bind(merged, b, rule=rule)
+        out = primitive.bind(merged, b, **params)
         return out.reshape(groups, tasks, examples, *out.shape[2:]), 1
     tasks = next(x.shape[d] for x, d in zip(args, dims) if d is not None)
     mapped = (
@@ -220,7 +238,7 @@ def _batch(primitive: Primitive, args: tuple, dims: tuple, *, rule: Rule):
     a, b = mapped
     groups = a.shape[1]
     merged = (x.reshape(tasks * groups, *x.shape[2:]) for x in (a, b))
-    out = primitive.bind(*merged, rule=rule)
+    out = primitive.bind(*merged, **params)
     return out.reshape(tasks, groups, *out.shape[1:]), 0
 
 

@@ -23,28 +23,39 @@ AXES = ("NHWC", "HWIO", "NHWC")
 
 
 @functools.lru_cache
-def product(geometry: Geometry, backend: Backend) -> Product:
+def product(geometry: Geometry, backend: Backend, form: str | None = None) -> Product:
     """The convolution in the forms of a backend.
 
     Args:
       geometry: its shapes.
       backend: see `metajax.ops.forms`.
+      form: the form of the map that is run, in place of the table's.
 
     Returns:
       The `Product`.
     """
 
     def map_of(name: str):
-        return functools.partial(_by_choice, name, backend, geometry)
+        return functools.partial(_by_choice, name, backend, geometry, form)
 
     entries = geometry.rows * geometry.columns * math.prod(geometry.kernel[:3])
-    return Product(*map(map_of, ("y", "x", "w")), bytes=4 * entries)
+    return Product(
+        *map(map_of, ("y", "x", "w")),
+        bytes=4 * entries,
+        operation="convolution",
+        of=lambda examples: geometry,
+    )
 
 
 def _by_choice(
-    name: str, backend: Backend, geometry: Geometry, a: Array, b: Array
+    name: str,
+    backend: Backend,
+    geometry: Geometry,
+    form: str | None,
+    a: Array,
+    b: Array,
 ) -> Array:
-    form = choose(f"convolution {name}", backend, geometry, a.dtype)
+    form = form or choose(f"convolution {name}", backend, geometry, a.dtype)
     return FORMS[name][form](geometry, a, b)
 
 
@@ -88,7 +99,7 @@ def _patches_transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
 
 def _turned(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """The images' cotangent at stride 1: a convolution by the kernel turned around."""
-    return _by_choice("y", "cpu", geometry.transpose(), y, _turned_around(kernel))
+    return _by_choice("y", "cpu", geometry.transpose(), None, y, _turned_around(kernel))
 
 
 def _turned_around(kernel: Array) -> Array:

@@ -2,7 +2,8 @@
 
 A form is a way to compute the same values. Which one is fast differs between a CPU, a
 GPU and a TPU, so it is chosen when a program is lowered for one of them: a program that
-is compiled for a TPU on a machine without one takes the TPU's forms.
+is compiled for a TPU on a machine without one takes the TPU's forms. Where the chip
+decides and not its kind, `metajax.ops.tune` times the forms on it instead.
 
 Figures of GPUs and TPUs are of programs that were compiled for an H200 and a v5e: bytes
 and launches, and cycles as the compiler estimates them, never times. Those of a CPU are
@@ -69,7 +70,7 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
             Choice("lax", "a third of the bytes by rows"),
         ),
         "tpu": (
-            Choice("patches", "10.7 M cycles a step of w1, by lax patches 11.0", _shallow),
+            Choice("patches", "10.7 M cycles a step of w1, 11.0 by lax", _shallow),
             Choice("lax laid out", "0.45 M cycles against 1.39 by rows"),
         ),
     },
@@ -114,6 +115,60 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
         "tpu": (Choice("window", "4.1 M cycles a block against 7.1 by slices"),),
     },
 }
+
+
+def _any(of: Any, dtype: jnp.dtype) -> bool:
+    return True
+
+
+def _countable(examples: int, dtype: jnp.dtype) -> bool:
+    return examples <= 128  # each is an operation of its own in the program
+
+
+# Where each form can be taken at all; an operation that is not here has one form.
+VALID: dict[str, dict[str, Callable[[Any, jnp.dtype], bool]]] = {
+    "convolution y": {
+        "patches": _any,
+        "lax patches": _any,
+        "rows": _dense,
+        "winograd": _tiled,
+        "lax": _any,
+        "lax laid out": _any,
+    },
+    "convolution x": {
+        "patches": _any,
+        "turned": _dense,
+        "lax": _any,
+        "lax laid out": _dense,
+    },
+    "convolution w": {
+        "patches turned": _any,
+        "patches of x": _any,
+        "patches of y": _dense,
+        "patches by image": _any,
+        "lax patches": _any,
+        "winograd": _tiled,
+        "lax": _any,
+    },
+    "linear w": {"outer": _countable, "product": _any},
+    "pooling": {"slices": _any, "stacked": _any, "window": _any},
+}
+KNOWN = {form for forms in VALID.values() for form in forms}
+
+
+def candidates(operation: str, of: Any, dtype: jnp.dtype) -> list[str]:
+    """The forms that an operation can take.
+
+    Args:
+      operation: see `choose`.
+      of: see there.
+      dtype: see there.
+
+    >>> candidates("linear w", 1000, jnp.dtype(jnp.float32))
+    ['product']
+    """
+    forms = VALID.get(operation, {})
+    return [form for form, where in forms.items() if where(of, dtype)]
 
 
 def choose(operation: str, backend: Backend, of: Any, dtype: jnp.dtype) -> str:

@@ -49,7 +49,7 @@ class _Size(NamedTuple):
 
 
 @functools.lru_cache
-def _product(size: _Size, backend: Backend) -> Product:
+def _product(size: _Size, backend: Backend, form: str | None = None) -> Product:
     def multiply(a: Array, b: Array) -> Array:
         result = jnp.matmul(
             a, b, precision=size.precision, preferred_element_type=wider(a.dtype)
@@ -63,13 +63,14 @@ def _product(size: _Size, backend: Backend) -> Product:
         return functools.reduce(jnp.add, each).astype(x.dtype)
 
     def kernel(x: Array, y: Array) -> Array:
-        if choose("linear w", backend, len(x), x.dtype) == "outer":
-            return outer(x, y)
-        return multiply(x.T, y)
+        chosen = form or choose("linear w", backend, len(x), x.dtype)
+        return outer(x, y) if chosen == "outer" else multiply(x.T, y)
 
     return Product(
         multiply,
         lambda y, kernel: multiply(y, kernel.T),
         kernel,
         bytes=4 * (size.inputs + size.outputs),
+        operation="linear",
+        of=lambda examples: examples,
     )

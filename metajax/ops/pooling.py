@@ -12,6 +12,7 @@ transposes of each other. So these three are all that needs to be fast, to every
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jax.interpreters import ad, batching, mlir
 from metajax.errors import InputError
 from metajax.ops.forms import Backend, choose
 from metajax.ops.meshes import check_same_everywhere
+from metajax.ops.tuned import SITES, Site, Tuned, taken
 from metajax.types import Array
 
 WINDOW = (1, 2, 2, 1)
@@ -56,7 +58,7 @@ def max_pool(x: Array) -> Array:
             f"{x.dtype}{list(x.shape)}"
         )
     check_same_everywhere(x)
-    return _pool.bind(x)
+    return _pool.bind(x, tuned=taken())
 
 
 # Each form has the three maps, of [n, height, width, channels].
@@ -159,26 +161,33 @@ def _primitive(name: str, abstract: Callable) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
     which = ("max_pool", "pool_take", "pool_put").index(name)
 
-    @jax.jit
-    def compiled(*arrays: Array) -> Array:
-        return primitive.bind(*arrays)
+    @partial(jax.jit, static_argnames="tuned")
+    def compiled(*arrays: Array, tuned: Tuned | None) -> Array:
+        return primitive.bind(*arrays, tuned=tuned)
 
-    def eager(*arrays: Array) -> Array:
+    def eager(*arrays: Array, tuned: Tuned | None) -> Array:
         with jax.disable_jit(False):  # without jit it would call itself
-            return compiled(*arrays)
+            return compiled(*arrays, tuned=tuned)
 
-    def run(backend: Backend, *arrays: Array) -> Array:
+    def site(*arrays: Any, tuned: Tuned | None) -> Site:
+        dtype, shapes = arrays[-1].dtype, tuple(x.shape for x in arrays)
+        return Site("pooling", None, dtype, f"{name}, {shapes}, {dtype}")
+
+    def run(backend: Backend, *arrays: Array, tuned: Tuned | None) -> Array:
         """Tasks are more examples."""
         out, last = abstract(*arrays), arrays[-1]
         if not all(x.size for x in (out, *arrays)):
             return jnp.zeros(out.shape, out.dtype)
-        form = choose("pooling", backend, None, last.dtype)
+        form = tuned and tuned.form(site(*arrays, tuned=tuned).key)
+        form = form or choose("pooling", backend, None, last.dtype)
         flat = (x.reshape(-1, *x.shape[-3:]) for x in arrays)
         return FORMS[form][which](*flat).reshape(out.shape)
 
+    SITES[primitive] = site
     primitive.def_impl(eager)
-    primitive.def_abstract_eval(abstract)
-    for backend, platform in (("gpu", None), ("tpu", "tpu"), ("cpu", "cpu")):
+    primitive.def_abstract_eval(lambda *arrays, tuned: abstract(*arrays))
+    platforms: dict[Backend, str | None] = {"gpu": None, "tpu": "tpu", "cpu": "cpu"}
+    for backend, platform in platforms.items():
         lowering = mlir.lower_fun(partial(run, backend), multiple_results=False)
         mlir.register_lowering(primitive, lowering, platform=platform)
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
@@ -191,23 +200,29 @@ def _halved(x, t=None) -> ShapedArray:
     return ShapedArray((*tasks, height // 2, width // 2, channels), dtype)
 
 
-def _batch(primitive: Primitive, arrays: tuple, dims: tuple):
+def _batch(primitive: Primitive, arrays: tuple, dims: tuple, **params: Any):
     size = next(x.shape[d] for x, d in zip(arrays, dims) if d is not None)
     leading = (
         jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
         for x, d in zip(arrays, dims)
     )
-    return primitive.bind(*leading), 0
+    return primitive.bind(*leading, **params), 0
 
 
 _pool = _primitive("max_pool", _halved)
 _take = _primitive("pool_take", _halved)
 _put = _primitive("pool_put", lambda x, c: ShapedArray(x.shape, c.dtype))
 
-ad.defjvp(_pool, lambda tangent, x: _take.bind(x, tangent))
-ad.defjvp(_take, None, lambda tangent, x, t: _take.bind(x, tangent))
-ad.defjvp(_put, None, lambda tangent, x, c: _put.bind(x, tangent))
-ad.primitive_transposes[_take] = lambda ct, x, t: (None, _put.bind(x, ct))
-ad.primitive_transposes[_put] = lambda ct, x, c: (None, _take.bind(x, ct))
+ad.defjvp(_pool, lambda tangent, x, **params: _take.bind(x, tangent, **params))
+ad.defjvp(_take, None, lambda tangent, x, t, **params: _take.bind(x, tangent, **params))
+ad.defjvp(_put, None, lambda tangent, x, c, **params: _put.bind(x, tangent, **params))
+ad.primitive_transposes[_take] = lambda ct, x, t, **params: (
+    None,
+    _put.bind(x, ct, **params),
+)
+ad.primitive_transposes[_put] = lambda ct, x, c, **params: (
+    None,
+    _take.bind(x, ct, **params),
+)
 
 PRIMITIVES = (_pool, _take, _put)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from metajax.checkpoint import Checkpoints
-from metajax.cli import results, run
+from metajax.cli import forms, results, run
 from metajax.cli.build import build_learner, build_schedule, task_of
 from metajax.cli.choices import LEARNERS
 from metajax.cli.interrupt import Signals, interrupted_at_once
@@ -35,6 +35,8 @@ from metajax.cli.tasks import Places, build_task, build_training_episodes
 from metajax.data import cifar_builder, omniglot_builder
 from metajax.errors import InputError
 from metajax.evaluation import evaluate
+from metajax.ops import tune
+from metajax.ops.tuned import taken
 from tests.helpers import (
     SMALL,
     cifar_files,
@@ -118,6 +120,41 @@ def test_a_configuration_from_before_augmentation_is_read():
     del plain["inner"]
     with pytest.raises(InputError, match="inner must be an object"):
         Config.from_dict(plain)
+
+
+def test_a_configuration_from_before_forms_is_of_the_table():
+    plain = json.loads(json.dumps(PRESETS["glyphs"].as_dict()))
+    del plain["forms"]
+    assert Config.from_dict(plain).forms == "table"
+
+
+def test_tuned_forms(tmp_path, monkeypatch, capsys):
+    folder, calls = tmp_path / "run", []
+
+    def timed(*args, **settings):
+        calls.append(settings["folder"])
+        return tune(*args, **settings, timer=lambda trial: 9.0 - len(trial.form))
+
+    def evaluated(*args, **settings):
+        calls.append(taken())
+        return evaluate(*args, **settings)
+
+    monkeypatch.setattr(forms, "tune", timed)
+    monkeypatch.setattr(results, "evaluate", evaluated)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    assert sinusoid(folder, 6, "--forms", "tuned") == 0
+    assert "timing the forms of operations on cpu" in capsys.readouterr().err
+    kept = Checkpoints(folder / "checkpoints").forms()
+    assert "product" in {form for _, form in kept.forms}
+    assert calls == [tmp_path / "data" / "metajax_forms", kept]
+    assert json.loads((folder / "config.json").read_text())["forms"] == "tuned"
+    protocol = json.loads((folder / "evaluation.json").read_text())["protocol"]
+    assert protocol["forms"] == "tuned"
+    assert main(["evaluate", str(folder), "--tasks", "3"]) == 0
+    assert calls[2:] == [kept]
+    assert sinusoid(folder, 6) == 1 and "forms is 'tuned' there" in error(capsys)
+    assert main(["plan", "sinusoid", "--forms", "tuned"]) == 1
+    assert "which a plan does not" in error(capsys)
 
 
 def test_only_the_training_episodes_are_augmented(tmp_path):
