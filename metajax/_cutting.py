@@ -9,14 +9,13 @@ import numpy as np
 
 from metajax.errors import InputError
 from metajax.estimate import allocated_bytes, live_bytes, tiled_bytes, whole_bytes
+from metajax.ops.forms import Backend
 from metajax.sampling import as_drawn
 from metajax.targets.chips import usable_bytes
 from metajax.types import Array, PyTree, check_count
 
 Chunk = int | Literal["auto"] | None
 Devices = int | Sequence[Any]  # how many, or which
-# A function of tasks and its abstract arguments, of so many tasks.
-Work = Callable[[int], tuple[Any, ...]]
 # On a CPU, tasks at a time pay while their arrays stay in cache; elsewhere while they
 # fit in memory, of which parameters and the rest need a share too.
 CACHE_BYTES = 8 * 2**20
@@ -76,10 +75,17 @@ class Cut(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The devices that may share tasks, and how many must."""
+    """The devices that may share tasks.
+
+    Attributes:
+      devices: those devices.
+      least: how many of them must share.
+      chosen: whether the work must run on them even if it is not shared.
+    """
 
     devices: Sequence[Any]
     least: int = 1
+    chosen: bool = False
 
 
 def here(devices: int) -> Pool:
@@ -88,35 +94,79 @@ def here(devices: int) -> Pool:
 
 
 def everywhere(devices: Devices) -> Pool:
-    """So many of all; of several processes all must share, or this one works alone."""
+    """So many of all; of several processes all must share, or this one works alone.
+
+    Raises:
+      InputError: if several processes would share some of their devices only.
+    """
     if isinstance(devices, Sequence):
-        return Pool(devices)
+        return _chosen(devices)
     count = jax.device_count()
     if jax.process_count() == 1 or devices == 1:
         return here(devices)
     if devices < count:
-        raise InputError(
-            f"devices must be all {count} of the {jax.process_count()} processes, or 1 "
-            f"to work alone, got {devices}"
-        )
+        raise _not_all(devices)
     return Pool(jax.devices(), least=count)
+
+
+def _chosen(devices: Sequence[Any]) -> Pool:
+    """The given devices, which may be absent ones to compile for."""
+    local, everyone = jax.local_devices(), jax.devices()
+    if not any(each in everyone and each not in local for each in devices):
+        return Pool(devices, chosen=True)
+    if not all(each in devices for each in everyone):
+        raise _not_all(devices)
+    return Pool(devices, least=len(devices), chosen=True)
+
+
+def _not_all(devices: Devices) -> InputError:
+    return InputError(
+        f"devices must be all {jax.device_count()} of the {jax.process_count()} "
+        f"processes, or 1 to work alone, got {devices}"
+    )
+
+
+class Work(NamedTuple):
+    """What is done with the tasks of a chunk.
+
+    Each attribute is called with a number of tasks and returns
+    `(function, shared, *inputs)`, the arguments abstract.
+
+    Attributes:
+      run: the function of the episodes.
+      whole: the function of what the episodes are made of.
+    """
+
+    run: Callable[[int], tuple[Any, ...]]
+    whole: Callable[[int], tuple[Any, ...]]
 
 
 def weighted_work(function: Callable, shared: PyTree, batch: PyTree) -> Work:
     """The work of `metajax.parallel.mean_over_tasks`."""
     tasks, sampler = as_drawn(batch)
 
-    def work(count: int) -> tuple[Any, ...]:
-        made = jax.eval_shape(sampler.make, _first(tasks, count))
+    def run(count: int) -> tuple[Any, ...]:
+        episodes = jax.eval_shape(sampler.make, _first(tasks, count))
         weights = jax.eval_shape(lambda: jnp.zeros(count))
-        return function, shared, made, weights
+        return function, shared, episodes, weights
 
-    return work
+    def whole(count: int) -> tuple[Any, ...]:
+        def make_and_run(shared: PyTree, drawn: PyTree, weights: Array) -> PyTree:
+            return function(shared, sampler.make(drawn), weights)
+
+        weights = jax.eval_shape(lambda: jnp.zeros(count))
+        return make_and_run, shared, _first(tasks, count), weights
+
+    return Work(run, whole)
 
 
 def mapped_work(function: Callable, shared: PyTree, batch: PyTree) -> Work:
     """The work of `metajax.parallel.map_over_tasks`."""
-    return lambda count: (function, shared, _first(batch, count))
+
+    def run(count: int) -> tuple[Any, ...]:
+        return function, shared, _first(batch, count)
+
+    return Work(run, run)
 
 
 def cut(tasks: int, work: Work, chunk: Chunk, pool: Pool) -> Cut:
@@ -130,7 +180,7 @@ def cut(tasks: int, work: Work, chunk: Chunk, pool: Pool) -> Cut:
     """
     devices = len(pool.devices)
     if devices > 1:
-        worth = max(pool.least, tasks * allocated_bytes(*work(1)) // WORTH_BYTES)
+        worth = max(pool.least, tasks * allocated_bytes(*work.run(1)) // WORTH_BYTES)
         devices = min(devices, worth)
     each = -(-tasks // devices)
     most = _fitting(work, pool.devices[0]) if chunk == "auto" else chunk
@@ -143,9 +193,21 @@ def cut(tasks: int, work: Work, chunk: Chunk, pool: Pool) -> Cut:
 def _fitting(work: Work, device: Any) -> int:
     """How many tasks at a time a device should take."""
     if device.platform == "cpu":
-        return max(1, CACHE_BYTES // max(1, allocated_bytes(*work(1))))
-    size = tiled_bytes if device.platform == "tpu" else whole_bytes
-    return max(1, _budget(device) // max(1, live_bytes(*work(1), size=size)))
+        return max(1, CACHE_BYTES // max(1, allocated_bytes(*work.run(1))))
+    return max(1, _budget(device) // max(1, task_bytes(work, device.platform)))
+
+
+def task_bytes(work: Work, backend: Backend) -> int:
+    """The bytes that a task needs at one time, by estimate, its inputs included.
+
+    Args:
+      work: what is done with it.
+      backend: the platform of the device, not a CPU.
+    """
+    size = tiled_bytes if backend == "tpu" else whole_bytes
+    function, shared, *inputs = work.whole(1)
+    held = sum(map(size, jax.tree.leaves(inputs)))
+    return held + live_bytes(function, shared, *inputs, size=size, backend=backend)
 
 
 def _budget(device: Any) -> int:

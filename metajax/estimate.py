@@ -4,11 +4,13 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from metajax.ops.bilinear import PRIMITIVES, form_of
+from metajax.ops.forms import Backend
 from metajax.types import PyTree
 
 # Operations that rarely make an array of their own.
@@ -91,20 +93,36 @@ def tiled_bytes(array: Any) -> int:
     return round(whole_bytes(array) * min(padded))
 
 
+class _Memory(NamedTuple):
+    """How arrays lie in memory, and which backend's forms metajax's operations take."""
+
+    size: Callable[[Any], int]
+    backend: Backend | None
+
+    def of(self, var: Any) -> int:
+        """The bytes of a variable of a jaxpr."""
+        return _size(var, self.size)
+
+
 def live_bytes(
-    function: Callable, *args: PyTree, size: Callable[[Any], int] = whole_bytes
+    function: Callable,
+    *args: PyTree,
+    size: Callable[[Any], int] = whole_bytes,
+    backend: Backend | None = None,
 ) -> int:
     """The most bytes of what a function computes that are needed at one time.
 
     Each array counts from the operation that computes it to the last that reads it;
     what the compiler would fuse into its only reader is none. It is an estimate: 0.85
     to 1.3 of what XLA takes beside the arguments for a meta-gradient of an MLP or of
-    Conv4 on a GPU. What is made inside an operation is not seen.
+    Conv4 on a GPU. What is made inside an operation is not seen, but for metajax's own
+    if `backend` is given.
 
     Args:
       function: a function of arrays.
       *args: its arguments, arrays or abstract ones.
       size: the bytes of an array; see `tiled_bytes`.
+      backend: the one whose forms (`metajax.ops.forms`) metajax's operations take.
 
     Returns:
       A number of bytes.
@@ -116,10 +134,10 @@ def live_bytes(
     >>> live_bytes(twice, np.zeros(10, np.float32))
     80
     """
-    return _peak(jax.make_jaxpr(function)(*args).jaxpr, size)
+    return _peak(jax.make_jaxpr(function)(*args).jaxpr, _Memory(size, backend))
 
 
-def _peak(jaxpr: Any, size: Callable[[Any], int]) -> int:
+def _peak(jaxpr: Any, memory: _Memory) -> int:
     """Of what a jaxpr computes, its results included."""
     fused = _fused(jaxpr)
     last = _last_reads(jaxpr, fused)
@@ -130,9 +148,9 @@ def _peak(jaxpr: Any, size: Callable[[Any], int]) -> int:
     now = most = 0
     for index, equation in enumerate(jaxpr.eqns):
         for var in equation.outvars:
-            held[var] = 0 if fused[index] else _size(var, size)
+            held[var] = 0 if fused[index] else memory.of(var)
             now += held[var]
-        most = max(most, now + _peak_inside(equation, size))
+        most = max(most, now + _peak_inside(equation, memory))
         unread = [var for var in equation.outvars if var not in last]
         now -= sum(held.pop(var, 0) for var in (*unread, *dying[index]))
     return most
@@ -170,15 +188,18 @@ def _last_reads(jaxpr: Any, fused: list[bool]) -> dict[Any, int]:
     return last
 
 
-def _peak_inside(equation: Any, size: Callable[[Any], int]) -> int:
+def _peak_inside(equation: Any, memory: _Memory) -> int:
     """Of what an equation holds, beside its results, which the whole one counts."""
     stacked = equation.primitive.name == "scan"  # its body's are parts of them
 
     def beside(jaxpr: Any) -> int:
-        results = 0 if stacked else sum(_size(var, size) for var in jaxpr.outvars)
-        return _peak(jaxpr, size) - results
+        results = 0 if stacked else sum(map(memory.of, jaxpr.outvars))
+        return _peak(jaxpr, memory) - results
 
-    return max([0, *map(beside, _held_by(equation))])
+    inside = _held_by(equation)
+    if memory.backend is not None and equation.primitive in PRIMITIVES:
+        inside.append(form_of(equation, memory.backend))
+    return max([0, *map(beside, inside)])
 
 
 def _held_by(equation: Any) -> list[Any]:

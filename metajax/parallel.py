@@ -45,16 +45,18 @@ def mean_over_tasks(
         allocates.
       devices: at most so many devices share the tasks; fewer if there is too little
         work to share. Of several processes (`jax.distributed`), all devices of all
-        processes, or one. Or the devices themselves, which may be absent ones
-        (`metajax.targets`) that the function is to be compiled for.
+        processes, or one. Or the devices themselves: the work runs on the first of
+        them, on no other device. They may be absent ones (`metajax.targets`) that the
+        function is to be compiled for; of several processes, all devices or some of
+        this process's.
 
     Returns:
       `run(shared, batch) -> tree`, the means. Of a `metajax.sampling.Drawn`, each
       device makes the tasks of a chunk when it comes to them.
 
     Raises:
-      InputError: if `tasks_per_chunk` is none of these, `devices` is below 1, or more
-        than one but not all of several processes'.
+      InputError: if `tasks_per_chunk` is none of these or `devices` is below 1; from
+        `run`, if several processes would share some of their devices only.
     """
     check_chunk(tasks_per_chunk)
     check_devices(devices)
@@ -65,7 +67,7 @@ def mean_over_tasks(
         work = weighted_work(function, shared, batch)
         pool = everywhere(devices)
         plan = cut(length(tasks), work, tasks_per_chunk, pool)
-        like = jax.eval_shape(*work(1))
+        like = jax.eval_shape(*work.run(1))
 
         def total(common: PyTree, chunks: PyTree, weights: Array) -> PyTree:
             shared, sampler = common
@@ -79,7 +81,7 @@ def mean_over_tasks(
 
         args = (shared, sampler), plan.split(tasks), plan.weights()
 
-        if plan.devices > 1:
+        if plan.devices > 1 or pool.chosen:
 
             def summed(*args: PyTree) -> PyTree:
                 return jax.lax.psum(total(*args), "task")

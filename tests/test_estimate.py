@@ -5,6 +5,7 @@ import pytest
 
 import metajax as mj
 from metajax.estimate import allocated_bytes, live_bytes, tiled_bytes, written_bytes
+from metajax.ops import conv2d
 
 ONE, X = 10 * 4, jnp.zeros(10)
 
@@ -78,6 +79,16 @@ def test_what_lives_in_loops_and_calls():
         return jax.lax.cond(x.sum() > 0, deep, jnp.cumsum, x)
 
     assert 2 * ONE <= live_bytes(branch, X) <= 2.3 * ONE
+
+
+def test_what_is_made_in_a_convolution():
+    """Shallow patches live beside the result, where the backend's form makes them."""
+    x, kernel = jnp.zeros((2, 8, 8, 1)), jnp.zeros((3, 3, 1, 4))
+    result, patches = 4 * 2 * 8 * 8 * 4, 4 * 2 * 8 * 8 * 9
+    assert live_bytes(conv2d, x, kernel) == result
+    for backend in ("gpu", "tpu"):
+        taken = live_bytes(conv2d, x, kernel, backend=backend)
+        assert result + patches <= taken
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax import processes
+from metajax import _cutting, processes
 from tests.helpers import free_address
 
 
@@ -107,6 +107,11 @@ def test_several_processes_share_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     learner = mj.maml(mj.mlp(hidden=(2,)), mj.mse, optax.sgd(0.1), 1)
     batch = mj.data.sinusoid(2, 2)(jax.random.key(0), 2)
-    gradient = mj.meta_gradient(learner, devices=3)
-    with pytest.raises(mj.InputError, match="must be all 8 of the 2 processes"):
-        gradient(learner.init(jax.random.key(0)), batch)
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
+    for some in (3, devices[1:]):
+        gradient = mj.meta_gradient(learner, devices=some)
+        with pytest.raises(mj.InputError, match="must be all 8 of the 2 processes"):
+            gradient(learner.init(jax.random.key(0)), batch)
+    assert _cutting.everywhere(devices[:1]).least == 1
+    assert _cutting.everywhere(devices).least == len(devices)

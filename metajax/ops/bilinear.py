@@ -246,3 +246,16 @@ for _each in (_y, _x, _w):
     batching.primitive_batchers[_each] = partial(_batch, _each)
 
 PRIMITIVES = (_y, _x, _w)
+
+
+def form_of(equation: Any, backend: Backend) -> Any:
+    """The jaxpr that an equation of one of `PRIMITIVES` becomes, not in blocks.
+
+    Args:
+      equation: the equation.
+      backend: the one that it is lowered for, not a CPU.
+    """
+    rule, name = equation.params["rule"], equation.primitive.name
+    a, b = (jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars)
+    function = getattr(rule.make(rule.settings, backend), name.rpartition("_")[2])
+    return jax.make_jaxpr(jax.vmap(function))(a, b).jaxpr

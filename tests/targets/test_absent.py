@@ -3,18 +3,25 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import metajax as mj
 from metajax import _cutting, targets
 from metajax.estimate import live_bytes, tiled_bytes, whole_bytes
+from metajax.parallel import weighted_sum
 from metajax.sampling import Drawn, task_sampler
 from metajax.study.chips import compile_dispatch
 from metajax.targets import CHIPS, absent, chips
 from metajax.targets.cuda import MULTIPROCESSORS
 from metajax.training import cut_of
+from tests.helpers import KEY
 
+STORE = mj.data.ImageStore(
+    np.zeros((5, 2, 28, 28, 1), np.uint8), np.full(5, 2), tuple("abcde")
+)
+IMAGES = mj.data.image_episodes(STORE, 5, 1, 1)
 needs_tpu = pytest.mark.skipif(
     not importlib.util.find_spec("libtpu"), reason="needs libtpu"
 )
@@ -92,9 +99,20 @@ def test_devices_may_be_given_themselves(monkeypatch):
         gradient = mj.meta_gradient(learner, devices=devices)
         (loss, _), _ = jax.jit(gradient)(meta, batch)
         assert jnp.isfinite(loss)
-        assert len(loss.devices()) == len(devices)
+        assert loss.devices() == set(devices)
     with pytest.raises(mj.InputError, match="devices must be"):
         mj.meta_gradient(learner, devices=[])
+
+
+@pytest.mark.parametrize("which", [[1], [1, 0]])
+def test_small_work_stays_on_the_given_devices(which):
+    """Work too small to share runs on one of them, not on the default device."""
+    devices = [jax.devices()[index] for index in which]
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    batch = mj.data.sinusoid(3, 3)(jax.random.key(1), 4)
+    gradient = mj.meta_gradient(learner, devices=devices)
+    (loss, _), _ = jax.jit(gradient)(learner.init(jax.random.key(0)), batch)
+    assert loss.devices() == {jax.devices()[1]}
 
 
 @needs_tpu
@@ -108,8 +126,8 @@ def test_a_program_is_compiled_for_a_tpu():
 
 
 @pytest.mark.parametrize("name", ["h200", "v5e"])
-def test_chunks_fill_half_of_what_they_may(name):
-    """By the estimate of what lives at one time, of tasks as many as there can be."""
+def test_chunks_follow_the_estimate_of_a_task(name):
+    """As many tasks at a time as half the memory holds by the estimate of one."""
     chip = CHIPS[name]
     device = SimpleNamespace(device_kind=chip.kind, platform=chip.platform)
     learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
@@ -129,6 +147,42 @@ def test_chunks_fill_half_of_what_they_may(name):
     size = tiled_bytes if chip.platform == "tpu" else whole_bytes
     held = found.chunk * live_bytes(gradient, meta, one, size=size)
     assert 0.4 < held / (0.5 * chip.usable_bytes) < 1.1
+
+
+@needs_tpu
+def test_the_estimate_of_a_task_is_near_what_the_compiler_takes():
+    model, tasks = mj.conv4(5, filters=8), 4
+    learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 1)
+    drawn = jax.eval_shape(lambda: IMAGES.draw(KEY, tasks))
+
+    def total(meta, episodes, weights):
+        def loss(meta):
+            losses = jax.vmap(learner.loss, (None, 0))(meta, episodes)[0]
+            return weighted_sum(weights, losses)
+
+        return jax.value_and_grad(loss)(meta)
+
+    meta = jax.eval_shape(learner.init, KEY)
+    work = _cutting.weighted_work(total, meta, Drawn(drawn, IMAGES))
+    compiled = targets.compile_for(targets.devices("v5e")[:1], *work.whole(tasks))
+    estimate = tasks * _cutting.task_bytes(work, "tpu")
+    assert 0.5 < estimate / compiled.temporary_bytes < 2
+
+
+@pytest.mark.parametrize("backend", ["gpu", "tpu"])
+def test_the_episodes_that_a_chunk_makes_count(backend):
+    """Their memory comes on top of what a tiny function of them takes."""
+
+    def total(shared, episodes, weights):
+        return weights.sum() + episodes.support.inputs.sum() + shared
+
+    batches = {
+        "made": Drawn(jax.eval_shape(lambda: IMAGES.draw(KEY, 4)), IMAGES),
+        "given": jax.eval_shape(lambda: IMAGES(KEY, 4)),
+    }
+    for batch in batches.values():
+        work = _cutting.weighted_work(total, jnp.zeros(()), batch)
+        assert _cutting.task_bytes(work, backend) >= 4 * 5 * 28 * 28
 
 
 @needs_tpu
