@@ -54,6 +54,7 @@ ORDERS = [
     ("patches", "patches of x", "slices", "outer"),
     ("rows", "turned", "patches of y", "window"),
     ("winograd", "patches turned", "stacked"),
+    ("lax patches", "window"),
 ]
 
 
@@ -114,7 +115,13 @@ def test_each_shape_is_timed_once():
     tune(twice, jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 3)), timer=timer)
     assert len(set(seen)) == len(seen) and len({key for key, _ in seen}) == 1
     # Too few channels for Winograd's tiles; "patches" is the table's own.
-    assert [form for _, form in seen] == [BY_TABLE, "rows", "lax", "lax laid out"]
+    assert [form for _, form in seen] == [
+        BY_TABLE,
+        "lax patches",
+        "rows",
+        "lax",
+        "lax laid out",
+    ]
 
 
 def test_forms_of_a_geometry():
@@ -129,7 +136,7 @@ def test_forms_of_a_geometry():
         return candidates(site.operation, site.of, site.dtype)
 
     assert of(1, jnp.float32) == list(VALID["convolution y"])
-    assert of(2, jnp.float32) == ["patches", "lax", "lax laid out"]
+    assert of(2, jnp.float32) == ["patches", "lax patches", "lax", "lax laid out"]
     assert "winograd" not in of(1, jnp.bfloat16)  # it would round before the product
 
 
