@@ -150,7 +150,8 @@ def test_chunks_follow_the_estimate_of_a_task(name):
 
 
 @needs_tpu
-def test_the_estimate_of_a_task_is_near_what_the_compiler_takes():
+def test_the_compiler_takes_at_most_twice_the_estimate_of_a_task():
+    """It may take far less: small arrays need not leave the chip's own memory."""
     model, tasks = mj.conv4(5, filters=8), 4
     learner = mj.maml(model, mj.cross_entropy, optax.sgd(0.1), 1)
     drawn = jax.eval_shape(lambda: IMAGES.draw(KEY, tasks))
@@ -166,7 +167,7 @@ def test_the_estimate_of_a_task_is_near_what_the_compiler_takes():
     work = _cutting.weighted_work(total, meta, Drawn(drawn, IMAGES))
     compiled = targets.compile_for(targets.devices("v5e")[:1], *work.whole(tasks))
     estimate = tasks * _cutting.task_bytes(work, "tpu")
-    assert 0.5 < estimate / compiled.temporary_bytes < 2
+    assert 0 < compiled.temporary_bytes < 2 * estimate
 
 
 @pytest.mark.parametrize("backend", ["gpu", "tpu"])
