@@ -185,7 +185,7 @@ def cut(tasks: int, work: Work, chunk: Chunk, pool: Pool) -> Cut:
     each = -(-tasks // devices)
     most = _fitting(work, pool.devices[0]) if chunk == "auto" else chunk
     chunks = -(-each // min(most or each, each))
-    # As even as can be, and no device for repetitions alone if it can be left out.
+    # Chunks are as even as possible. A device that would only repeat tasks is left out.
     devices = max(pool.least, -(-tasks // each))
     return Cut(tasks, chunks * devices, -(-each // chunks), devices)
 

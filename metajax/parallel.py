@@ -60,7 +60,7 @@ def mean_over_tasks(
     """
     check_chunk(tasks_per_chunk)
     check_devices(devices)
-    function = jax.jit(function)  # what is jitted is traced once
+    function = jax.jit(function)  # so that it is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
         tasks, sampler = as_drawn(batch)

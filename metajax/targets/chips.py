@@ -119,7 +119,7 @@ CHIPS: dict[str, Chip] = {
         _tpu("v4", "TPU v4", 32, 1228, 275, "2x2x1"),
         _tpu("v5e", "TPU v5 lite", 16, 819, 197, "2x2"),
         _tpu("v5p", "TPU v5", 95, 2765, 459, "2x2x1"),
-        _tpu("v6e", "TPU v6 lite", 32, 1640, 918, "2x2"),
+        _tpu("v6e", "TPU v6 lite", 32, 1638, 918, "2x2"),
         _gpu("a100", "NVIDIA A100-SXM4-80GB", 85100068864, 2039, _A100, **_AMPERE),
         _gpu("a100-40", "NVIDIA A100-SXM4-40GB", 42331013120, 1555, _A100, **_AMPERE),
         _gpu("h100", "NVIDIA H100 80GB HBM3", 84942979072, 3350, _H100, **_HOPPER),

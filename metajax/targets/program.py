@@ -13,7 +13,7 @@ from metajax.targets.traffic import moved
 # What runs nothing: names for what is there, and beginnings of what `-done` ends.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
-    *("partition-id", "replica-id", "opt-barrier", "iota-placeholder", "domain"),
+    *("partition-id", "replica-id", "opt-barrier", "domain"),
 }
 FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "Sharding", "SPMDFullToShardShape")
 COLLECTIVES = (
