@@ -122,7 +122,8 @@ def _pooled_layer(
     quarter of the data is left; the sign of the scale goes into the kernel.
     """
     scale = weights["scale"]
-    sign = jax.lax.stop_gradient(jnp.where(scale < 0, -1, 1)).astype(scale.dtype)
+    one = jnp.ones((), scale.dtype)
+    sign = jax.lax.stop_gradient(jnp.where(scale < 0, -one, one))
     turn = sign.reshape(1, 1, 1, -1)
     x = conv2d(x, weights["kernel"] * turn)
     weights = settle(weights, x * turn, present)
