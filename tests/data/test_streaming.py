@@ -100,7 +100,7 @@ def test_the_same_key_gives_the_same_episodes(store, rotations):
 
 def test_in_any_program(store, monkeypatch):
     """As `evaluate` and the studies sample: in a loop, mapped, over devices."""
-    monkeypatch.setattr("metajax.parallel.WORTH_BYTES", 1)
+    monkeypatch.setattr("metajax._cutting.WORTH_BYTES", 1)
     ask, keys = dict(ways=3, shots=1, queries=2), jax.random.split(KEY, 8)
 
     def batches(episodes):

@@ -52,7 +52,7 @@ def test_every_diagnostic_is_here(results):
         if isinstance(getattr(study, name), type)
         and hasattr(getattr(study, name), "_fields")
     }
-    parts = {study.Named, study.Tridiagonal, study.Quadrature}
+    parts = {study.Named, study.Tridiagonal, study.Quadrature, study.ChipPlan}
     assert {type(found) for found in results} == public - parts
 
 
