@@ -21,6 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from metajax.errors import InputError
+from metajax.ops.eager import compiled
 from metajax.ops.forms import Backend
 from metajax.ops.meshes import check_same_everywhere
 from metajax.ops.precision import wider
@@ -147,14 +148,6 @@ def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
 def _primitive(name: str, in_blocks: Callable) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
 
-    @partial(jax.jit, static_argnames=("rule", "tuned"))
-    def compiled(a: Array, b: Array, *, rule: Rule, tuned: Tuned | None) -> Array:
-        return primitive.bind(a, b, rule=rule, tuned=tuned)
-
-    def eager(a: Array, b: Array, **params: Any) -> Array:
-        with jax.disable_jit(False):  # without jit it would call itself
-            return compiled(a, b, **params)
-
     def site(a: Any, b: Any, *, rule: Rule, tuned: Tuned | None) -> Site:
         product, (groups, examples) = rule.make(rule.settings, "cpu"), a.shape[:2]
         operation = f"{product.operation} {name}"
@@ -191,7 +184,7 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
         return ShapedArray((*lead, *each), a.dtype)
 
     SITES[primitive] = site
-    primitive.def_impl(eager)
+    primitive.def_impl(compiled(primitive, "rule", "tuned"))
     primitive.def_abstract_eval(abstract)
     # Blocks are for a core's cache; an accelerator wants the whole at once.
     mlir.register_lowering(primitive, lowering(partial(whole, "gpu")))

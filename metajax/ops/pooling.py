@@ -23,6 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from metajax.errors import InputError
+from metajax.ops.eager import compiled
 from metajax.ops.forms import Backend, choose
 from metajax.ops.meshes import check_same_everywhere
 from metajax.ops.tuned import SITES, Site, Tuned, taken
@@ -161,14 +162,6 @@ def _primitive(name: str, abstract: Callable) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
     which = ("max_pool", "pool_take", "pool_put").index(name)
 
-    @partial(jax.jit, static_argnames="tuned")
-    def compiled(*arrays: Array, tuned: Tuned | None) -> Array:
-        return primitive.bind(*arrays, tuned=tuned)
-
-    def eager(*arrays: Array, tuned: Tuned | None) -> Array:
-        with jax.disable_jit(False):  # without jit it would call itself
-            return compiled(*arrays, tuned=tuned)
-
     def site(*arrays: Any, tuned: Tuned | None) -> Site:
         dtype, shapes = arrays[-1].dtype, tuple(x.shape for x in arrays)
         return Site("pooling", None, dtype, f"{name}, {shapes}, {dtype}")
@@ -184,7 +177,7 @@ def _primitive(name: str, abstract: Callable) -> Primitive:
         return FORMS[form][which](*flat).reshape(out.shape)
 
     SITES[primitive] = site
-    primitive.def_impl(eager)
+    primitive.def_impl(compiled(primitive, "tuned"))
     primitive.def_abstract_eval(lambda *arrays, tuned: abstract(*arrays))
     platforms: dict[Backend, str | None] = {"gpu": None, "tpu": "tpu", "cpu": "cpu"}
     for backend, platform in platforms.items():
