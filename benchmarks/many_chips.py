@@ -20,11 +20,11 @@ import jax
 import optax
 import tyro
 
+from benchmarks.command import run_command
 from benchmarks.target_worker import build, sampler
 from benchmarks.workloads import OUTER_RATE, workload
 from metajax import targets
 from metajax._cutting import MEMORY_SHARE
-from metajax.errors import InputError
 from metajax.study.chips import compile_dispatch
 from metajax.targets.chips import usable_bytes
 
@@ -111,12 +111,7 @@ def main(settings: Settings) -> None:
 
 def console(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status."""
-    try:
-        main(tyro.cli(Settings, args=arguments, description=__doc__))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(main, Settings, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from benchmarks.command import run_command
 from benchmarks.workloads import workload
-from metajax.errors import InputError
 from metajax.targets.absent import chip_named
 
 PROGRAMS = ("ours", "textbook, highest", "textbook, default")
@@ -207,12 +207,7 @@ def dearest(title: str, facts: Mapping[str, Any]) -> str:
 
 def console(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status."""
-    try:
-        main(tyro.cli(Settings, args=arguments, description=__doc__))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(main, Settings, __doc__, arguments)
 
 
 if __name__ == "__main__":
