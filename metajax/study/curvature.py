@@ -26,13 +26,14 @@ from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
 class Spectrum(NamedTuple):
     """The Hessian of the support loss at some points of each inner loop.
 
-    It is that of the leaves that the inner loop moves. Where it has fewer eigenvalues
-    than were asked for, or is not finite, there is NaN.
+    It is that of the leaves that the inner loop moves. An eigenvalue that repeats, as
+    every one of a head of zeros does, is given once. Where there are fewer than were
+    asked for, or the Hessian is not finite, there is NaN.
 
     Attributes:
       steps: the inner steps along "step".
       dimension: the number of parameters that move, n; the most of any task.
-      largest: the largest eigenvalue λ_max, `[task, step, rank]`, falling.
+      largest: the largest eigenvalues, `[task, step, rank]`, falling.
       smallest: the smallest ones, rising.
       trace: an unbiased estimate of Σ λ, `[task, step]` (Hutchinson's).
       stable_rate: 2 / λ_max, `[task, step]`: plain gradient steps of a larger rate grow
