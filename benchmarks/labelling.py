@@ -5,7 +5,7 @@
 Of a run of Omniglot: each task is a few characters of one alphabet of the test split,
 of so many labelled drawings, and ten others of each character to label. The
 temperature of the confidences comes from nowhere (1), the labelled drawings alone, the
-run's validation tasks alone, or both, as `metajax.labelling.temperature` has it.
+run's validation tasks alone, or both, as `labelling.classes.temperature` has it.
 """
 
 from collections import defaultdict
@@ -19,13 +19,11 @@ import numpy as np
 import tyro
 
 from metajax import data
-from metajax.cli.choices import LEARNERS
-from metajax.cli.labeller import build_alone
-from metajax.cli.run import restored
-from metajax.cli.tasks import Places
-from metajax.cli.teaching import held_out, mixed
 from metajax.errors import InputError
-from metajax.labelling import (
+from metajax.experiments.choices import LEARNERS
+from metajax.experiments.run import restored
+from metajax.experiments.tasks import Places
+from metajax.labelling.classes import (
     Told,
     calibration_error,
     leave_one_out,
@@ -33,6 +31,8 @@ from metajax.labelling import (
     tell_episodes,
     temperature,
 )
+from metajax.labelling.labeller import build_alone
+from metajax.labelling.teaching import held_out, mixed
 from metajax.types import Array, Batch
 
 QUERIES = 10  # a character

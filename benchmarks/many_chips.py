@@ -24,9 +24,9 @@ from benchmarks.command import run_command
 from benchmarks.target_worker import build, sampler
 from benchmarks.workloads import OUTER_RATE, workload
 from metajax import targets
-from metajax._cutting import MEMORY_SHARE
 from metajax.study.chips import compile_dispatch
 from metajax.targets.chips import usable_bytes
+from metajax.training.cutting import MEMORY_SHARE
 
 MIB = 2**20
 

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.rivals import ours, textbook
 from benchmarks.timing import timed
 from benchmarks.workloads import Workload, episodes, weights, workload
-from metajax.estimate import equations, written_bytes
+from metajax.ops.estimate import equations, written_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")

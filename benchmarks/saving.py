@@ -22,8 +22,8 @@ import orbax.checkpoint as ocp
 import tyro
 
 import metajax as mj
-from metajax.background import in_background
-from metajax.checkpoint import Checkpoints
+from metajax.training.background import in_background
+from metajax.training.checkpoints import Checkpoints
 
 Save = Callable[[mj.TrainState], None]
 PAUSE = 0.5  # seconds between saves, in which a dispatch would run

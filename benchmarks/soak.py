@@ -23,8 +23,8 @@ import tyro
 from rich.console import Console
 
 import metajax as mj
-from metajax.checkpoint import Checkpoints
 from metajax.reporting import JsonLines, Progress, TensorBoard
+from metajax.training.checkpoints import Checkpoints
 
 BLOCKS = 20
 WARM_UP = 0.2  # of the rounds

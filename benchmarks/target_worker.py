@@ -27,7 +27,7 @@ from benchmarks.workloads import (
     Workload,
     workload,
 )
-from metajax.sampling import OfKeys
+from metajax.data.sampling import OfKeys
 from metajax.targets import compile_for, devices
 from metajax.types import Learner, Model, Sampler
 

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
-from metajax._closures import traced_inputs
-from metajax._rules import refusal
+from metajax._autodiff.closures import traced_inputs
+from metajax._autodiff.rules import refusal
 from metajax.types import Array, Params, PyTree
 
 

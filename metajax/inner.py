@@ -7,22 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax._constant import completed, learnt, unlearnt
-from metajax._finite import opaque
-from metajax._keyed import at_step
-from metajax._updates import Offers, served
+from metajax._autodiff.finite import opaque
+from metajax._autodiff.optimizers import Offers, served
+from metajax._pytrees.constant import completed, learnt, unlearnt
+from metajax._pytrees.keyed import at_step
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.storing import Stored, recomputed
-from metajax.types import (
-    Array,
-    Batch,
-    GradTransform,
-    Padded,
-    Params,
-    check_count,
-    unpadded,
-)
+from metajax.types import Array, Batch, GradTransform, Padded, Params, unpadded
 
 LossFn = Callable[[Params, Batch], Array]
 Adapt = Callable[[Params, Batch], Params]

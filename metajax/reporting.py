@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from metajax._files.writing import write_whole
+from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.evaluation import Z95
-from metajax.files import write_whole
-from metajax.training import TrainState
-from metajax.types import check_count
+from metajax.evaluation.scores import Z95
+from metajax.training.loop import TrainState
 
 
 class JsonLines:

@@ -1,15 +1,12 @@
-"""The nouns: `Batch`, `Episode`, `Model`, `Learner`; and the checks at their edge."""
+"""The nouns: `Batch`, `Episode`, `Model`, `Learner`."""
 
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from metajax._keyed import Keyed, undrawn, values_of
-from metajax.errors import InputError
+from metajax._pytrees.keyed import Keyed, undrawn, values_of
 
 Array = jax.Array
 PyTree = Any
@@ -150,8 +147,8 @@ class Sampler(Protocol):
 
     It is called inside `jit`. One that holds arrays should be a pytree (see
     `metajax.data.Images`), so that they are passed to the compiled step and are not
-    baked into it. One that has the two parts of a `metajax.sampling.TaskSampler` makes
-    each task on the device that trains on it.
+    baked into it. One that has the two parts of a `metajax.data.sampling.TaskSampler`
+    makes each task on the device that trains on it.
     """
 
     def __call__(self, key: Array, tasks: int, /) -> Episode:
@@ -177,119 +174,3 @@ def unpadded(inputs: PyTree) -> tuple[PyTree, Array | None]:
     if isinstance(inputs, Padded):
         return inputs.values, inputs.present
     return inputs, None
-
-
-def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
-    """Returns `value` if it is a whole number of at least `least`.
-
-    At most it may be `most`: what JAX's own whole numbers hold, by default.
-
-    Raises:
-      InputError: if it is not.
-    """
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < least:
-        raise InputError(
-            f"{name} must be a whole number of at least {least}, got {value!r}"
-        )
-    if number > most:
-        raise InputError(f"{name} must be at most {most}, got {value!r}")
-    return number
-
-
-def check_positive(name: str, value: Any) -> float:
-    """Returns `value` if it is a finite number above 0.
-
-    Raises:
-      InputError: if it is not.
-    """
-    try:
-        good = 0 < value < math.inf
-    except TypeError:
-        good = False
-    if not good:
-        raise InputError(f"{name} must be a positive number, got {value!r}")
-    return value
-
-
-def check_share(name: str, value: Any, *, whole: bool = False) -> float:
-    """Returns `value` if it is a number in [0, 1), or in [0, 1] if it may be `whole`.
-
-    Raises:
-      InputError: if it is not.
-    """
-    try:
-        good = 0 <= value < 1 or (whole and value == 1)
-    except TypeError:
-        good = False
-    if not good:
-        most = "at most" if whole else "below"
-        raise InputError(f"{name} must be at least 0 and {most} 1, got {value!r}")
-    return value
-
-
-def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
-    """Checks that `value` is one of the options.
-
-    Raises:
-      InputError: if it is not.
-    """
-    if value not in options:
-        names = ", ".join(f'"{option}"' for option in options)
-        raise InputError(f"{name} must be one of {names}, got {value!r}")
-
-
-def check_seed(name: str, value: Any) -> int:
-    """Returns `value` if it is a seed.
-
-    Raises:
-      InputError: if it is not one of the 2³² that JAX tells apart.
-    """
-    return check_count(name, value, least=0, most=2**32 - 1)
-
-
-def check_model(model: Model) -> None:
-    """Checks that a model is one of ours.
-
-    Raises:
-      InputError: if it is something else, such as a module of a library.
-    """
-    if not isinstance(model, Model):
-        raise InputError(
-            "model must be a metajax.Model(init, apply), got "
-            f"{type(model).__name__}; metajax.from_linen, from_nnx and from_equinox "
-            "turn a module into one"
-        )
-
-
-def check_episodes(episodes: Episode, tasks: int) -> None:
-    """Checks the shapes of a meta-batch, arrays or abstract ones.
-
-    Raises:
-      InputError: if a leaf lacks the leading task axis, if inputs or targets have no
-        leaf, or if they disagree on the number of examples.
-    """
-    parts = (episodes, *episodes) if isinstance(episodes, Episode) else (episodes,)
-    if (kinds := [type(part) for part in parts]) != [Episode, Batch, Batch]:
-        raise InputError(
-            "a sampler must return an Episode(support, query) of Batch(inputs, "
-            f"targets), got {', '.join(kind.__name__ for kind in kinds)}"
-        )
-    for side, batch in episodes._asdict().items():
-        shapes: list[tuple[int, ...]] = [
-            getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)
-        ]
-        empty = not all(map(jax.tree.leaves, batch))
-        if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
-            raise InputError(
-                f"every leaf of the {side} batches must have shape [tasks, examples, "
-                f"...] with {tasks} tasks, got {shapes}"
-            )
-        if len({shape[1] for shape in shapes}) > 1:
-            raise InputError(
-                f"{side} inputs and targets must agree on the number of examples (the "
-                f"second axis), got {shapes}"
-            )

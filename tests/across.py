@@ -11,10 +11,10 @@ import numpy as np
 import optax
 
 import metajax as mj
-from metajax import _cutting
-from metajax.checkpoint import Checkpoints
-from metajax.processes import any_says, in_turn, is_first
-from metajax.sampling import OfKeys
+from metajax.data.sampling import OfKeys
+from metajax.training import cutting as _cutting
+from metajax.training.checkpoints import Checkpoints
+from metajax.training.processes import any_says, in_turn, is_first
 
 TASKS, STEPS, DEVICES = 12, 50, 8
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 2)

@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
-from metajax._jaxprs import scan_parts
-from metajax.estimate import equations
+from metajax._autodiff.jaxprs import scan_parts
+from metajax.ops.estimate import equations
 from tests.helpers import INNER, KEY, relative, sine_episode
 
 STORED = {

@@ -28,7 +28,7 @@ from benchmarks.gpu import child
 from benchmarks.gpu.rendering import markdown
 from benchmarks.gpu.schedule import Record, Result, Section, run_sections
 from benchmarks.gpu.sections import ALL
-from metajax.files import write_whole
+from metajax._files.writing import write_whole
 
 ROOT = Path(__file__).parents[2]
 RENDERING = 3.0  # seconds kept for the end

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.papers.table import Budget, Row, Settings, build, changed
-from metajax.cli.presets import PRESETS
+from metajax.experiments.presets import PRESETS
 
 LEARNERS: dict[str, dict[str, Any]] = {
     "maml": {},

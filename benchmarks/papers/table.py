@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from metajax.cli.presets import PRESETS, Config
-from metajax.cli.run import train
-from metajax.cli.tasks import Places
 from metajax.errors import NonFiniteError
+from metajax.experiments.presets import PRESETS, Config
+from metajax.experiments.run import train
+from metajax.experiments.tasks import Places
 
 Budget = Literal["full", "small"]
 
@@ -51,7 +51,7 @@ class Settings:
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with some values, by dotted name, put in place of its own.
 
-    >>> from metajax.cli.presets import PRESETS
+    >>> from metajax.experiments.presets import PRESETS
     >>> changed(PRESETS["glyphs"], {"inner.steps": 3, "learner": "anil"}).inner.steps
     3
     """

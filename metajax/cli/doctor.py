@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 import metajax
-from metajax.cli.prepared import BUILDERS, find_prepared
 from metajax.errors import InputError
+from metajax.experiments.prepared import BUILDERS, find_prepared
 from metajax.gradients import exact, reverse
 from metajax.learners import maml
 from metajax.losses import cross_entropy, mse

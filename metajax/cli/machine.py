@@ -7,9 +7,9 @@ from typing import NoReturn
 
 import jax
 
-from metajax.cli.interrupt import interrupted_at_once
+from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.types import check_count
+from metajax.experiments.interrupt import interrupted_at_once
 
 AUTO = "auto"
 STOPPED = (130, 143)  # statuses after a signal

@@ -16,13 +16,13 @@ import tyro
 from absl import logging
 
 import metajax
-from metajax.cli.interrupt import Stopped
+from metajax.checks import check_count, check_seed
 from metajax.cli.machine import Machine, a_device_for_each_core, end_now, several
-from metajax.cli.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.cli.programs import Programs
-from metajax.cli.tasks import Places, Split, prepared_in
 from metajax.errors import InputError, NonFiniteError
-from metajax.types import check_count, check_seed
+from metajax.experiments.interrupt import Stopped
+from metajax.experiments.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
+from metajax.experiments.tasks import Places, Split, prepared_in
 
 RUNS = Path("runs")
 TAKES_PRESET = ("train", "pretrain", "plan")
@@ -42,7 +42,7 @@ class Run:
 
     def __call__(self) -> None:
         """Trains."""
-        from metajax.cli.run import train
+        from metajax.experiments.run import train
 
         self.machine.start()
         with self.programs.kept(prepared_in(self.places)):
@@ -59,8 +59,8 @@ class Planned(Run):
 
     def __call__(self) -> None:
         """Plans."""
-        from metajax.cli.run import check_config
-        from metajax.cli.study import plan_run, plan_run_for
+        from metajax.experiments.run import check_config
+        from metajax.experiments.study import plan_run, plan_run_for
 
         check_config(self.config)
         if self.config.forms != "table":
@@ -119,7 +119,7 @@ class Pretrain:
 
     def __call__(self) -> None:
         """Pre-trains."""
-        from metajax.cli.pretrain import pretrain
+        from metajax.experiments.pretrain import pretrain
 
         run = self.preset
         run.machine.start_alone()
@@ -153,7 +153,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Evaluates."""
-        from metajax.cli.run import evaluate_run
+        from metajax.experiments.run import evaluate_run
 
         names = Evaluating.__dataclass_fields__
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
@@ -230,7 +230,7 @@ class Study:
 
     def __call__(self) -> None:
         """Studies."""
-        from metajax.cli.study import study_run
+        from metajax.experiments.study import study_run
 
         check_count("--tasks", self.tasks, least=2)
         check_seed("--seed", self.seed)
@@ -280,7 +280,7 @@ class Label:
 
     def __call__(self) -> None:
         """Labels."""
-        from metajax.cli.label import Targets, label
+        from metajax.labelling.folder import Targets, label
 
         files = self.images, self.out, self.html, self.save, self.export
         targets = Targets(*files, self.source)
@@ -292,8 +292,8 @@ class Label:
             label(labeller, targets, found)
 
     def _taught(self) -> Any:
-        from metajax.cli.label_files import load
-        from metajax.cli.teaching import teach
+        from metajax.labelling.saved import load
+        from metajax.labelling.teaching import teach
 
         places = Places(self.archives, self.data_dir, self.run_images)
         if self.source is None and self.run and self.support:
@@ -426,7 +426,7 @@ def _check_idle(argv: Sequence[str], command: Any) -> None:
     run = command.preset
     begun = isinstance(command, Train) and (run.run_dir / "config.json").exists()
     if not begun:
-        from metajax.cli.flags import check_flags
+        from metajax.experiments.flags import check_flags
 
         check_flags(argv, run.config.learner)
 

@@ -25,7 +25,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from metajax.files import TEMPORARY, write_whole
+from metajax._files.writing import TEMPORARY, write_whole
 
 FOLDER = "metajax_programs"
 MOST_BYTES = 2**29  # kept on the disk, of one kind of machine

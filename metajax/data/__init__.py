@@ -3,7 +3,6 @@
 Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `jit`.
 """
 
-from metajax._iterating import from_step as from_step
 from metajax.data.augmentation import Augmented as Augmented
 from metajax.data.augmentation import Transform as Transform
 from metajax.data.augmentation import augmented as augmented
@@ -16,6 +15,7 @@ from metajax.data.hiding import hide_labels as hide_labels
 from metajax.data.images import Images as Images
 from metajax.data.images import ImageStore as ImageStore
 from metajax.data.images import image_episodes as image_episodes
+from metajax.data.iterables import from_step as from_step
 from metajax.data.jitter import jitter as jitter
 from metajax.data.joint import JointBatches as JointBatches
 from metajax.data.joint import joint_batches as joint_batches

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import jax
 
-from metajax._keyed import check_unkeyed
-from metajax.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax._pytrees.keyed import check_unkeyed
+from metajax.data.sampling import InTwoParts, TaskSampler, task_sampler
 from metajax.types import Array, Episode, PyTree, Sampler
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from metajax.checks import check_one_of
 from metajax.data.images import ImageStore
 from metajax.data.preparing import make_builder, prepare
 from metajax.data.records import Records
-from metajax.types import check_one_of
 
 if TYPE_CHECKING:
     from metajax.data.cifar_builder import Cifar100Classes

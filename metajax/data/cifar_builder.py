@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.units import Size
 
-from metajax.archives import read_tar
+from metajax._files.archives import read_tar
 from metajax.data.cifar import CLASSES, PAIRS
 from metajax.data.downloads import ArchiveBuilder, download
 from metajax.errors import InputError

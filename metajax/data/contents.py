@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from metajax._files.writing import write_whole
 from metajax.data._names import Classes
 from metajax.data.images import ImageStore
 from metajax.errors import InputError
-from metajax.files import write_whole
 
 Contents = Mapping[str, Mapping[str, str]]
 """The hash of every file of every class, by the file's path in the data set."""

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.types import Array, check_count
+from metajax.types import Array
 
 ROTATIONS = (1, 4)
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from metajax._files.writing import write_blocks, write_whole
+from metajax.checks import check_count
 from metajax.data._depth import BITS
 from metajax.data._names import Classes
 from metajax.data._survey import Survey, survey
@@ -26,8 +28,6 @@ from metajax.data.listing import (
     warn_each,
 )
 from metajax.errors import InputError
-from metajax.files import write_blocks, write_whole
-from metajax.types import check_count
 
 LARGEST_SIDE = 9459  # pixels; its square is within what Pillow reads of an image
 SHOWN = 40  # characters of a folder's name, in its cache's

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.checks import check_count, check_one_of
 from metajax.data.images import split_by_class
-from metajax.sampling import OfKeys
-from metajax.types import Array, Episode, check_count, check_one_of
+from metajax.data.sampling import OfKeys
+from metajax.types import Array, Episode
 
 Split = Literal["train", "validation", "test"]
 

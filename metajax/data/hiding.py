@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.data.augmentation import Transform
 from metajax.data.transforms import check_labels
 from metajax.errors import InputError
-from metajax.types import Array, Batch, Episode, check_count
+from metajax.types import Array, Batch, Episode
 
 
 def hide_labels(ways: int, labelled: int, *, distractors: int = 0) -> Transform:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.checks import check_count
 from metajax.data.drawing import ROTATIONS, Shape, check_shape, draw
 from metajax.data.records import Records
+from metajax.data.sampling import OfKeys
 from metajax.errors import InputError
-from metajax.sampling import OfKeys
-from metajax.types import Array, Batch, Episode, check_count
+from metajax.types import Array, Batch, Episode
 
 
 class ImageStore(NamedTuple):

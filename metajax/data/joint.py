@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.data.images import ImageStore, check_store, rotate
-from metajax.sampling import OfKeys
-from metajax.types import Array, Batch, Episode, check_count
+from metajax.data.sampling import OfKeys
+from metajax.types import Array, Batch, Episode
 
 
 @jax.tree_util.register_dataclass

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import jax
 
-from metajax._keyed import OF_INPUTS, with_keys
-from metajax.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax._pytrees.keyed import OF_INPUTS, with_keys
+from metajax.data.sampling import InTwoParts, TaskSampler, task_sampler
 from metajax.types import Array, Episode, PyTree, Sampler
 
 

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_positive
 from metajax.data.augmentation import Transform
 from metajax.data.transforms import form
 from metajax.errors import InputError
 from metajax.losses import probabilities
-from metajax.types import Array, Batch, Episode, PyTree, check_count, check_positive
+from metajax.types import Array, Batch, Episode, PyTree
 
 
 def mixup(alpha: float, ways: int) -> Transform:

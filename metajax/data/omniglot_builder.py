@@ -13,7 +13,7 @@ from PIL import Image
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.units import Size
 
-from metajax.archives import read_member
+from metajax._files.archives import read_member
 from metajax.data.downloads import ArchiveBuilder, download
 from metajax.data.omniglot import vinyals_split
 from metajax.errors import InputError

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from metajax.sampling import OfKeys
-from metajax.types import Array, Batch, Episode, check_count
+from metajax.checks import check_count
+from metajax.data.sampling import OfKeys
+from metajax.types import Array, Batch, Episode
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, jnp.pi)

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.data.drawing import Shape, draw_batch
 from metajax.data.images import ImageStore, as_episode, shape_of
 from metajax.data.records import Shelf
+from metajax.data.sampling import InTwoParts
 from metajax.errors import InputError
-from metajax.sampling import InTwoParts
-from metajax.types import Array, Episode, check_count
+from metajax.types import Array, Episode
 
 
 @jax.tree_util.register_dataclass

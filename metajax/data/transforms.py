@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.data.augmentation import Transform
 from metajax.data.images import rotate
 from metajax.errors import InputError
-from metajax.types import Array, Batch, Episode, PyTree, check_count
+from metajax.types import Array, Batch, Episode, PyTree
 
 
 def turn_classes(key: Array, episode: Episode) -> Episode:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax.checks import check_count
 from metajax.data.decoding import Mode, decode
 from metajax.errors import InputError
-from metajax.types import check_count
 
 AHEAD = 4  # batches
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from metajax._keyed import check_unkeyed
+from metajax._pytrees.keyed import check_unkeyed
+from metajax.checks import check_count
+from metajax.data.sampling import InTwoParts, TaskSampler, task_sampler
 from metajax.errors import InputError
-from metajax.sampling import InTwoParts, TaskSampler, task_sampler
-from metajax.types import Array, Batch, Episode, Padded, PyTree, Sampler, check_count
+from metajax.types import Array, Batch, Episode, Padded, PyTree, Sampler
 
 
 @jax.tree_util.register_dataclass

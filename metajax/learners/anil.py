@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import optax
 
-from metajax._keyed import keyed_as
+from metajax._pytrees.keyed import keyed_as
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, of, query_loss, settling, solver

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax._keyed import undrawn, values_of
+from metajax._pytrees.keyed import undrawn, values_of
 from metajax.errors import InputError
 from metajax.learners.problem import query_loss
 from metajax.losses import check_labels, memberships

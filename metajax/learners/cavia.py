@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 import optax
 
-from metajax._keyed import Keyed, undrawn, values_of
+from metajax._pytrees.keyed import Keyed, undrawn, values_of
+from metajax.checks import check_count
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, of, query_loss, solver
@@ -19,7 +20,6 @@ from metajax.types import (
     Padded,
     Params,
     PyTree,
-    check_count,
     unpadded,
 )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from metajax._constant import is_constant
+from metajax._pytrees.constant import is_constant
 from metajax.errors import InputError
 from metajax.types import Params, PyTree
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_model
 from metajax.learners.at_once import (
     Embedded,
     at_once,
@@ -15,17 +16,7 @@ from metajax.learners.at_once import (
 from metajax.ops import linear
 from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of
-from metajax.types import (
-    Array,
-    Batch,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_model,
-)
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class HeadRule(NamedTuple):

@@ -8,22 +8,15 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
-from metajax._closures import traced_inputs
-from metajax._constant import completed, learnt
-from metajax._rules import refusal
+from metajax._autodiff.closures import traced_inputs
+from metajax._autodiff.rules import refusal
+from metajax._pytrees.constant import completed, learnt
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.gradients import first_order
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, of, query_loss, settling, solver
-from metajax.types import (
-    Array,
-    Batch,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    check_count,
-)
+from metajax.types import Array, Batch, Learner, Loss, Model, Params
 
 
 def imaml(

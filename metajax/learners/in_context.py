@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from metajax._keyed import keyed_as
+from metajax._pytrees.keyed import keyed_as
+from metajax.checks import check_model
 from metajax.errors import InputError
 from metajax.learners.at_once import as_they_are, at_once, rows, settled
 from metajax.models.several import init_named
@@ -19,7 +20,6 @@ from metajax.types import (
     Model,
     Params,
     PyTree,
-    check_model,
     unpadded,
 )
 

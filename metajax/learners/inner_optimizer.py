@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.types import Array, Params, PyTree, check_count
+from metajax.types import Array, Params, PyTree
 
 
 class InnerOptimizer(NamedTuple):

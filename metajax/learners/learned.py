@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import jax
 
-from metajax._constant import learnt
+from metajax._pytrees.constant import learnt
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.inner_optimizer import (
@@ -13,15 +13,7 @@ from metajax.learners.inner_optimizer import (
     parameter_rates,
 )
 from metajax.learners.problem import Problem, of, query_loss, settling, solver
-from metajax.types import (
-    Array,
-    Batch,
-    GradTransform,
-    Learner,
-    Loss,
-    Model,
-    PyTree,
-)
+from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, PyTree
 
 
 def learned_maml(

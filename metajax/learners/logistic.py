@@ -7,21 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_positive
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.positive import solve_positive
 from metajax.ops.precision import product
-from metajax.types import (
-    Array,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_positive,
-)
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
 LEAST = 1e-4  # of μ(1 - μ): an example that is certain keeps some weight
 

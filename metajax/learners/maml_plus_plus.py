@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from metajax._constant import learnt
+from metajax._pytrees.constant import learnt
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.choice import Chosen, joined, scale_or_offset, where

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_model, check_positive, check_share
 from metajax.errors import InputError
 from metajax.learners import lstm
 from metajax.learners.at_once import (
@@ -19,19 +20,7 @@ from metajax.learners.at_once import (
 )
 from metajax.losses import cross_entropy
 from metajax.ops.precision import dtype_of, product
-from metajax.types import (
-    Array,
-    Batch,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_model,
-    check_positive,
-    check_share,
-)
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class State(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_model, check_positive
 from metajax.learners.at_once import (
     Embedded,
     at_once,
@@ -20,18 +21,7 @@ from metajax.learners.lstm import lstm, lstm_init, lstm_start
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of, product
-from metajax.types import (
-    Array,
-    Batch,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_model,
-    check_positive,
-)
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class Context(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax._constant import completed, learnt
+from metajax._pytrees.constant import completed, learnt
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.inner import View, whole

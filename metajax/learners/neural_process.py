@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from metajax._keyed import keyed_as
+from metajax._pytrees.keyed import keyed_as
+from metajax.checks import check_count, check_model
 from metajax.errors import InputError
 from metajax.learners.at_once import (
     as_they_are,
@@ -26,8 +27,6 @@ from metajax.types import (
     Padded,
     Params,
     PyTree,
-    check_count,
-    check_model,
     unpadded,
 )
 

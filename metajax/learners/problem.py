@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax._keyed import values_of
+from metajax._pytrees.keyed import values_of
+from metajax.checks import check_count, check_model
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
 from metajax.learners.choice import Chosen, joined, split
@@ -22,8 +23,6 @@ from metajax.types import (
     Model,
     Params,
     PyTree,
-    check_count,
-    check_model,
 )
 
 

@@ -11,14 +11,7 @@ from metajax.learners.at_once import embedded, means
 from metajax.learners.problem import Problem, of, query_loss, settling, solver
 from metajax.learners.prototypical import nearest
 from metajax.models.headed import parts
-from metajax.types import (
-    Batch,
-    GradTransform,
-    Learner,
-    Loss,
-    Model,
-    Params,
-)
+from metajax.types import Batch, GradTransform, Learner, Loss, Model, Params
 
 
 def proto_maml(

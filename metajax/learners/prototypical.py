@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.learners.at_once import Embedded, means
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
 from metajax.ops.precision import product
-from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_count
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
 
 def prototypical(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.learners.inner_optimizer import InnerOptimizer
 from metajax.learners.lstm import (
@@ -25,7 +26,7 @@ from metajax.learners.lstm import (
     preprocess,
 )
 from metajax.ops.precision import dtype_of
-from metajax.types import Array, Params, PyTree, check_count
+from metajax.types import Array, Params, PyTree
 
 
 class Gated(NamedTuple):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from metajax._keyed import keyed_as
+from metajax._pytrees.keyed import keyed_as
+from metajax.checks import check_count, check_model
 from metajax.learners.at_once import at_once, embedded, means, of_pairs, settled
 from metajax.losses import score_mse
 from metajax.models.several import init_named
@@ -20,8 +21,6 @@ from metajax.types import (
     Padded,
     Params,
     PyTree,
-    check_count,
-    check_model,
     unpadded,
 )
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax._constant import learnt
-from metajax._keyed import values_of
+from metajax._pytrees.constant import learnt
+from metajax._pytrees.keyed import values_of
 from metajax.gradients import first_order
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, measured, of, settling, solver

@@ -6,12 +6,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from metajax.checks import check_positive
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.positive import solve_positive
 from metajax.ops.precision import product
-from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_positive
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
 
 def r2d2(

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax._keyed import keyed_as
+from metajax._pytrees.keyed import keyed_as
+from metajax.checks import check_count, check_model
 from metajax.learners.at_once import (
     Embedded,
     at_once,
@@ -20,17 +21,7 @@ from metajax.learners.at_once import (
 from metajax.losses import pair_cross_entropy
 from metajax.models.several import init_named
 from metajax.ops.masking import never
-from metajax.types import (
-    Array,
-    Batch,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_model,
-)
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class Twins(NamedTuple):

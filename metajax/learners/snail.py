@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_model
 from metajax.learners.at_once import (
     at_once,
     check_features,
@@ -26,8 +27,6 @@ from metajax.types import (
     Model,
     Params,
     PyTree,
-    check_count,
-    check_model,
     unpadded,
 )
 

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_positive
 from metajax.errors import InputError
 from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.losses import cross_entropy
 from metajax.ops.positive import solve_positive
 from metajax.ops.precision import product
-from metajax.types import Array, Learner, Loss, Model, Params, PyTree, check_positive
+from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
 BARRIER = 1e-8  # μ; larger ones bias the gradient, see benchmarks/README.md
 SHRINK, STEPS = 0.2, 25  # of the barrier a step; steps of Newton's method

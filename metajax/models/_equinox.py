@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax._constant import Constant, is_constant
+from metajax._pytrees.constant import Constant, is_constant
 from metajax.errors import InputError
 from metajax.models._passes import (
     STATE_MEND,

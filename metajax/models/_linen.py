@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from metajax._constant import Constant
+from metajax._pytrees.constant import Constant
 from metajax.errors import InputError
 from metajax.models._passes import Call, Passes, drawing_model, examine
 from metajax.types import Array, Model, Params, PyTree

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metajax._constant import Constant, values
+from metajax._pytrees.constant import Constant, values
 from metajax.errors import InputError
 from metajax.models._passes import (
     STATE_MEND,

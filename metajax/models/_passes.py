@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax._keyed import Keyed, values_of
+from metajax._pytrees.keyed import Keyed, values_of
 from metajax.errors import InputError
 from metajax.models._reads import Looked, look
 from metajax.models.precision import exact_by_default

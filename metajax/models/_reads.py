@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import Jaxpr
 
-from metajax._jaxprs import bodies_of, inputs_read
+from metajax._autodiff.jaxprs import bodies_of, inputs_read
 from metajax.types import PyTree
 
 

@@ -8,20 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
 from metajax.models.norms import Norm, NormName, Settle, as_it_is, norm_of
 from metajax.ops import conv2d, max_pool
 from metajax.ops.normalisation import Moments, normalise
-from metajax.types import (
-    Array,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_one_of,
-    keep,
-    unpadded,
-)
+from metajax.types import Array, Model, Params, PyTree, keep, unpadded
 
 Pooling = Literal["max", "stride"]
 

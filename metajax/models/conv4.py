@@ -4,11 +4,12 @@ import math
 
 import jax.numpy as jnp
 
+from metajax.checks import check_count
 from metajax.models.blocks import Pooling, blocks, map_shape
 from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
 from metajax.models.norms import NormName
-from metajax.types import Model, check_count
+from metajax.types import Model
 
 BLOCKS = 4
 

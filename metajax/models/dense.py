@@ -7,17 +7,10 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
 from metajax.ops import linear
-from metajax.types import (
-    Array,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_one_of,
-    unpadded,
-)
+from metajax.types import Array, Model, Params, PyTree, unpadded
 
 Head = Literal["zero", "glorot"]
 

@@ -2,10 +2,11 @@
 
 from functools import partial
 
-from metajax._keyed import keyed_as, undrawn
+from metajax._pytrees.keyed import keyed_as, undrawn
+from metajax.checks import check_model
 from metajax.errors import InputError
 from metajax.models.several import init_named
-from metajax.types import Model, Params, PyTree, check_model, keep
+from metajax.types import Model, Params, PyTree, keep
 
 
 def headed(body: Model, head: Model) -> Model:

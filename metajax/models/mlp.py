@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.checks import check_count
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.several import init_each
-from metajax.types import Array, Model, Params, PyTree, check_count, unpadded
+from metajax.types import Array, Model, Params, PyTree, unpadded
 
 
 def mlp(

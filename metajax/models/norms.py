@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_one_of
 from metajax.ops.normalisation import (
     Moments,
     batch_moments,
@@ -13,7 +14,7 @@ from metajax.ops.normalisation import (
     pooled_moments,
 )
 from metajax.ops.precision import wider
-from metajax.types import Array, Params, check_one_of
+from metajax.types import Array, Params
 
 Settle = Callable[[Params, Array, Array | None], Params]
 NormName = Literal["transductive", "support", "task"]

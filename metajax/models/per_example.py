@@ -1,6 +1,6 @@
 """A model that treats each example alone."""
 
-from metajax._keyed import is_keyed
+from metajax._pytrees.keyed import is_keyed
 from metajax.types import Model, Params, PyTree, unpadded
 
 

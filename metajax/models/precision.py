@@ -7,8 +7,9 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_one_of
 from metajax.ops.precision import matmul_precision, wider
-from metajax.types import Model, Params, PyTree, check_one_of, keep
+from metajax.types import Model, Params, PyTree, keep
 
 Apply = Callable[[Params, PyTree], PyTree]
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]

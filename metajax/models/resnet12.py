@@ -7,22 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
 from metajax.models.blocks import check_images, map_shape
 from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
 from metajax.models.norms import NormName, Settle, as_it_is, norm_of
 from metajax.ops import conv2d, max_pool
-from metajax.types import (
-    Array,
-    Model,
-    Params,
-    PyTree,
-    check_count,
-    check_one_of,
-    keep,
-    unpadded,
-)
+from metajax.types import Array, Model, Params, PyTree, keep, unpadded
 
 Pool = Literal["mean", "flat"]
 BLOCKS, CONVOLUTIONS = 4, 3

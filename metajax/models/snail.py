@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
@@ -16,7 +17,7 @@ from metajax.models.several import init_each, init_named
 from metajax.models.tokens import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.precision import matmul_precision, wider
-from metajax.types import Array, Model, Params, PyTree, check_count
+from metajax.types import Array, Model, Params, PyTree
 
 SIZES = (64, 32), (256, 128), (512, 256)  # of the paper's keys and values
 

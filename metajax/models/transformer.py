@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
@@ -16,7 +17,7 @@ from metajax.models.tokens import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.normalisation import Moments, normalise
 from metajax.ops.precision import wider
-from metajax.types import Array, Model, Params, PyTree, check_count
+from metajax.types import Array, Model, Params, PyTree
 
 
 def transformer(

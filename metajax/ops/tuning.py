@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax._files.writing import write_whole
 from metajax.errors import InputError
-from metajax.estimate import equations
-from metajax.files import write_whole
+from metajax.ops.estimate import equations
 from metajax.ops.forms import Backend, candidates, choose
 from metajax.ops.tuned import BY_TABLE, SITES, Site, Tuned
 from metajax.types import Array, PyTree

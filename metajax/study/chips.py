@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from metajax._cutting import Chunk, Cut, check_chunk
+from metajax.checks import check_count
+from metajax.data.sampling import Drawn, task_sampler
 from metajax.errors import InputError
-from metajax.feeding import feed
-from metajax.sampling import Drawn, task_sampler
 from metajax.targets import Chip, Compiled, chip_of, compile_for
-from metajax.training import cut_of, init_state, many_steps, train_step
-from metajax.types import Learner, LearnerSchedule, Sampler, check_count
+from metajax.training.cutting import Chunk, Cut, check_chunk
+from metajax.training.feeding import feed
+from metajax.training.loop import cut_of, init_state, many_steps, train_step
+from metajax.types import Learner, LearnerSchedule, Sampler
 
 GIB = 2**30
 # Of the largest meta-batch: programs compiled at most, and how full is full enough.

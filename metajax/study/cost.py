@@ -12,11 +12,12 @@ import jax
 import numpy as np
 import optax
 
-from metajax._constant import completed, learnt
-from metajax._cutting import Chunk, check_chunk, cut, here, mapped_work
+from metajax._pytrees.constant import completed, learnt
+from metajax.checks import check_count
 from metajax.study.tasks import count_tasks
-from metajax.training import Step, TrainState, init_state, train_step
-from metajax.types import Episode, Learner, LearnerSchedule, check_count, learner_at
+from metajax.training.cutting import Chunk, check_chunk, cut, here, mapped_work
+from metajax.training.loop import Step, TrainState, init_state, train_step
+from metajax.types import Episode, Learner, LearnerSchedule, learner_at
 
 MEMINFO = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")

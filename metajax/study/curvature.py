@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from metajax._rules import check_known_rules
+from metajax._autodiff.rules import check_known_rules
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.study.lanczos import Tridiagonal, lanczos, quadrature
 from metajax.study.named import Named
@@ -20,7 +21,7 @@ from metajax.study.tasks import (
     path_length,
     per_task,
 )
-from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
+from metajax.types import Array, Episode, Learner, Loss, PyTree
 
 
 class Spectrum(NamedTuple):

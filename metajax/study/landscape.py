@@ -9,11 +9,12 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from metajax._constant import check_learnt
+from metajax._pytrees.constant import check_learnt
+from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.study.named import Named
 from metajax.study.tasks import at, count_tasks, entry, of_each_task
-from metajax.types import Array, Episode, Learner, Loss, PyTree, check_count
+from metajax.types import Array, Episode, Learner, Loss, PyTree
 
 
 class Landscape(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metajax._files.webpage import contents, escaped, table, webpage
 from metajax.reporting import finite
 from metajax.study.named import Named
-from metajax.webpage import contents, escaped, table, webpage
 
 STYLE = """
 body { max-width: 62rem; padding: 1rem; }

@@ -7,22 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax._constant import check_learnt
+from metajax._pytrees.constant import check_learnt
+from metajax.checks import check_count, check_episodes
 from metajax.errors import InputError
 from metajax.losses import over_present
-from metajax.parallel import map_over_tasks, mean_over_tasks, weighted_sum
 from metajax.study.named import Named
-from metajax.types import (
-    Array,
-    Batch,
-    Episode,
-    GradTransform,
-    Learner,
-    Loss,
-    PyTree,
-    check_count,
-    check_episodes,
-)
+from metajax.training.parallel import map_over_tasks, mean_over_tasks, weighted_sum
+from metajax.types import Array, Batch, Episode, GradTransform, Learner, Loss, PyTree
 
 Build = Callable[[GradTransform], Learner]
 """A learner by how its inner gradient is differentiated, such as

@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metajax.checkpoint import Checkpoints
-from metajax.cli import forms, results, run
-from metajax.cli.build import build_learner, build_schedule, task_of
-from metajax.cli.choices import LEARNERS
-from metajax.cli.interrupt import Signals, interrupted_at_once
-from metajax.cli.lock import only_writer
+from metajax._files.lock import only_writer
 from metajax.cli.main import main
-from metajax.cli.presets import (
+from metajax.data import cifar_builder, omniglot_builder
+from metajax.errors import InputError
+from metajax.evaluation.scores import evaluate
+from metajax.experiments import forms, results, run
+from metajax.experiments.build import build_learner, build_schedule, task_of
+from metajax.experiments.choices import LEARNERS
+from metajax.experiments.interrupt import Signals, interrupted_at_once
+from metajax.experiments.presets import (
     DESCRIPTIONS,
     PRESETS,
     Augment,
@@ -31,12 +33,10 @@ from metajax.cli.presets import (
     LearnerName,
     ResNet12Model,
 )
-from metajax.cli.tasks import Places, build_task, build_training_episodes
-from metajax.data import cifar_builder, omniglot_builder
-from metajax.errors import InputError
-from metajax.evaluation import evaluate
+from metajax.experiments.tasks import Places, build_task, build_training_episodes
 from metajax.ops import tune
 from metajax.ops.tuned import taken
+from metajax.training.checkpoints import Checkpoints
 from tests.helpers import (
     SMALL,
     cifar_files,

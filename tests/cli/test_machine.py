@@ -1,4 +1,4 @@
-"""Flags of devices and processes; real processes are in tests/test_processes.py."""
+"""Flags of devices and processes; real ones are in tests/training/test_processes.py."""
 
 import os
 import subprocess

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.checkpoint import Checkpoints
-from metajax.cli import programs, run
+from metajax.cli import programs
 from metajax.cli.main import main
 from metajax.cli.programs import FOLDER, OF_THE_USER, Programs
+from metajax.experiments import run
+from metajax.training.checkpoints import Checkpoints
 from tests.helpers import compilations, cut, flip
 
 pytestmark = pytest.mark.usefixtures("relaxed")

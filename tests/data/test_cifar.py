@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
-from metajax.archives import read_tar
+from metajax._files.archives import read_tar
 from metajax.data import (
     Records,
     cifar,
@@ -207,7 +207,7 @@ def test_bad_archives(small, tmp_path, harm):
 
 
 def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
-    monkeypatch.setattr("metajax.archives.ROOM", 2**16)
+    monkeypatch.setattr("metajax._files.archives.ROOM", 2**16)
     files = {"a": b"1", "more": bytes(2**17)}
     path = write_tar(tmp_path / "a.tar.gz", files)
     with pytest.raises(OSError, match="unpacks to more than it should"):

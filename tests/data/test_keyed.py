@@ -7,9 +7,9 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax._keyed import at_step, keyed_as, undrawn
-from metajax.checkpoint import Checkpoints
+from metajax._pytrees.keyed import at_step, keyed_as, undrawn
 from metajax.data import ImageStore, augmented, keyed, shuffle_labels, varied
+from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode, Padded
 from tests.helpers import KEY
 

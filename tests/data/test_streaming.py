@@ -15,7 +15,6 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax.checkpoint import Checkpoints
 from metajax.data import (
     ImageStore,
     Records,
@@ -27,8 +26,9 @@ from metajax.data import (
     varied,
 )
 from metajax.data.records import Shelf
-from metajax.feeding import at, feed
-from metajax.parallel import map_over_tasks
+from metajax.training.checkpoints import Checkpoints
+from metajax.training.feeding import at, feed
+from metajax.training.parallel import map_over_tasks
 from tests.helpers import KEY
 
 COUNTS = [8, 3, 8, 4, 8, 8]
@@ -100,7 +100,7 @@ def test_the_same_key_gives_the_same_episodes(store, rotations):
 
 def test_in_any_program(store, monkeypatch):
     """As `evaluate` and the studies sample: in a loop, mapped, over devices."""
-    monkeypatch.setattr("metajax._cutting.WORTH_BYTES", 1)
+    monkeypatch.setattr("metajax.training.cutting.WORTH_BYTES", 1)
     ask, keys = dict(ways=3, shots=1, queries=2), jax.random.split(KEY, 8)
 
     def batches(episodes):
@@ -189,7 +189,7 @@ def test_a_sampler_that_asks_otherwise_reads_as_it_runs(store):
 
 
 def test_large_meta_batches_take_fewer_steps_a_dispatch(store, monkeypatch):
-    monkeypatch.setattr("metajax.feeding.MOST_BYTES", 1000)
+    monkeypatch.setattr("metajax.training.feeding.MOST_BYTES", 1000)
     stream = stream_episodes(store, 3, 2, 1)  # 432 bytes for three tasks
     assert feed(stream, KEY, tasks=3, most=5).most == 2
     assert feed(stream, KEY, tasks=30, most=5).most == 1

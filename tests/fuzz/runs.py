@@ -16,18 +16,20 @@ import numpy as np
 from hypothesis import strategies as st
 
 import metajax as mj
-from metajax.adapted import ABOUT, write_adapted
-from metajax.checkpoint import Checkpoints
-from metajax.cli import label_files, run
-from metajax.cli.backbone import read_body, write_body
-from metajax.cli.labeller import Labeller, build_alone, look_of
+from metajax.checks import check_count
 from metajax.cli.main import main
-from metajax.cli.presets import PRESETS, Config, Conv4Model
-from metajax.cli.tasks import Places, build_task
+from metajax.evaluation.unfinished import Unfinished
+from metajax.experiments import run
+from metajax.experiments.backbone import read_body, write_body
+from metajax.experiments.presets import PRESETS, Config, Conv4Model
+from metajax.experiments.tasks import Places, build_task
+from metajax.labelling import saved as label_files
+from metajax.labelling.adapted import ABOUT, write_adapted
+from metajax.labelling.labeller import Labeller, build_alone, look_of
 from metajax.reporting import JsonLines, read_rows
-from metajax.training import TrainState
+from metajax.training.checkpoints import Checkpoints
+from metajax.training.loop import TrainState
 from metajax.types import Batch
-from metajax.unfinished import Unfinished
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 
@@ -534,7 +536,7 @@ def unfinished(folder: Path, content: bytes) -> str:
 def counts(folder: Path, case) -> str:
     """A count is a whole number that JAX can hold."""
     value, least = case
-    found, number = attempt(lambda: mj.types.check_count("n", value, least=least))
+    found, number = attempt(lambda: check_count("n", value, least=least))
     if found == TAKEN:
         assert type(number) is int and least <= number < 2**31 and number == value
     return found

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import metajax as mj
+from metajax.checks import check_episodes
 from metajax.data import (
     cifar_builder,
     decoding,
@@ -30,8 +31,8 @@ from metajax.data import (
 from metajax.data.images import ImageStore
 from metajax.data.listing import list_images
 from metajax.losses import check_labels
-from metajax.parallel import check_chunk
-from metajax.types import Batch, Episode, Padded, check_episodes
+from metajax.training.parallel import check_chunk
+from metajax.types import Batch, Episode, Padded
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt
 from tests.fuzz.runs import METHODS

@@ -18,15 +18,16 @@ from PIL import Image
 pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
-from metajax.checkpoint import Checkpoints
-from metajax.cli import run
-from metajax.cli.backbone import read_body
-from metajax.cli.figures import learning_curve
-from metajax.cli.presets import PRESETS
+from metajax.checks import check_count, check_episodes
 from metajax.data import decoding, image_folder, omniglot_builder
 from metajax.data.images import ImageStore, image_episodes
+from metajax.experiments import run
+from metajax.experiments.backbone import read_body
+from metajax.experiments.figures import learning_curve
+from metajax.experiments.presets import PRESETS
 from metajax.reporting import JsonLines, read_rows
-from metajax.types import Batch, Episode, check_count, check_episodes
+from metajax.training.checkpoints import Checkpoints
+from metajax.types import Batch, Episode
 from tests.fuzz import runs, sources
 from tests.helpers import small_parts, write_image
 

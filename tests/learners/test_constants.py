@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax._constant import learnt
-from metajax.averaging import averaged, parameter_average
-from metajax.checkpoint import Checkpoints
+from metajax._pytrees.constant import learnt
+from metajax.training.averaging import averaged, parameter_average
+from metajax.training.checkpoints import Checkpoints
 from metajax.types import keep
 from tests.helpers import KEY, lenient, relative
 from tests.learners.test_table import (

@@ -13,8 +13,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
-from metajax.checkpoint import Checkpoints
 from metajax.models import Tokens
+from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode, Padded
 from tests.helpers import KEY, compilations, gradient, lenient, relative
 

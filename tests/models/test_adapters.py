@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import metajax as mj
-from metajax._keyed import at_step
+from metajax._pytrees.keyed import at_step
 from metajax.models._reads import look
 from tests.helpers import KEY, gradient, relative
 

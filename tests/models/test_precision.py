@@ -7,8 +7,8 @@ import pytest
 from jax import lax
 
 import metajax as mj
-from metajax.estimate import equations
 from metajax.ops import bilinear
+from metajax.ops.estimate import equations
 from metajax.types import Episode
 from tests.helpers import KEY, gradient, image_episode, relative, small_conv
 

@@ -6,8 +6,8 @@ import pytest
 
 import metajax as mj
 from metajax import study
-from metajax._cutting import Cut
 from metajax.study import chips
+from metajax.training.cutting import Cut
 
 H200 = mj.targets.CHIPS["h200"]
 DEVICES = [SimpleNamespace(device_kind=H200.kind, platform="gpu")] * 4

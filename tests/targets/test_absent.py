@@ -8,13 +8,14 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax import _cutting, targets
-from metajax.estimate import live_bytes, tiled_bytes, whole_bytes
-from metajax.sampling import Drawn, task_sampler
+from metajax import targets
+from metajax.data.sampling import Drawn, task_sampler
+from metajax.ops.estimate import live_bytes, tiled_bytes, whole_bytes
 from metajax.study.chips import compile_dispatch
 from metajax.targets import CHIPS, absent, chips
 from metajax.targets.cuda import MULTIPROCESSORS
-from metajax.training import cut_of
+from metajax.training import cutting as _cutting
+from metajax.training.loop import cut_of
 from tests.helpers import KEY
 
 STORE = mj.data.ImageStore(

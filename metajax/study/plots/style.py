@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metajax.files import write_whole
+from metajax._files.writing import write_whole
 from metajax.study.layers import ALL
 from metajax.study.named import Named
 

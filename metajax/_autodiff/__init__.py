@@ -1,0 +1,1 @@
+"""Differentiation: what a traced function holds, and rules of our own."""

@@ -1,0 +1,279 @@
+"""Derivatives that stay finite where a primitive's own is infinite.
+
+What an optimizer computes is full of square roots and quotients of what may be exactly
+zero: the moments of a dead unit, the norm of a gradient that vanishes. Their values are
+right; their derivatives are infinite, and 0 times infinity is NaN, even in the branch
+of a `jnp.where` that is not selected.
+"""
+
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import primitives as p
+
+from metajax._autodiff.jaxprs import alone, free_inputs, scan_parts
+from metajax.types import Array
+
+Evaluate = Callable[..., list[Array]]
+OPAQUE = "metajax_loss"
+
+
+def opaque(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that `finite` leaves as it is, such as the loss."""
+
+    def metajax_loss(*args: Any) -> Any:
+        return fun(*args)
+
+    return jax.jit(metajax_loss)
+
+
+def finite(closed: ClosedJaxpr, wild: bool = False) -> Evaluate:
+    """The function of a jaxpr, whose derivatives at the poles of its parts are 0.
+
+      f(x) = √x, 1/x, log x, ...:    f'(0) = 0
+
+    Its values are the same, and so are all other derivatives, of any order and in
+    either mode; one that overflows stays infinite, and does so later than JAX's. A
+    jaxpr without such a primitive is evaluated as it is, and so are the functions that
+    have a rule of their own (`jax.custom_jvp`, `jax.custom_vjp`).
+
+    Args:
+      closed: what `jax.make_jaxpr` returns.
+      wild: whether its arguments may be infinite or NaN where they do not count.
+
+    Returns:
+      A function of the flat arguments of `closed` that returns its flat results.
+    """
+    if wild or _is_singular(closed):
+        return partial(_evaluate, closed, wild)
+    return jaxpr_as_fun(closed)
+
+
+def obstacle(closed: ClosedJaxpr) -> str | None:
+    """Why a function has no derivative that `finite` can give, or None.
+
+    Args:
+      closed: what `jax.make_jaxpr` returns.
+
+    Returns:
+      What is in the way, and the mend.
+    """
+    for eqn in closed.jaxpr.eqns:
+        smooth = any(_is_inexact(x) for x in eqn.outvars)
+        if eqn.primitive in OBSTACLES and smooth:
+            return OBSTACLES[eqn.primitive]
+        if why := next(filter(None, map(obstacle, _bodies(eqn))), None):
+            return why
+    return None
+
+
+def _is_inexact(x: Any) -> bool:
+    return jnp.issubdtype(x.aval.dtype, jnp.inexact)
+
+
+def _is_singular(closed: ClosedJaxpr) -> bool:
+    return any(
+        _has_pole(eqn, set()) or any(map(_is_singular, _bodies(eqn)))
+        for eqn in closed.jaxpr.eqns
+    )
+
+
+def _has_pole(eqn: Any, wild: set[Any]) -> bool:
+    """Whether the derivative of an equation may be infinite or NaN somewhere."""
+    if not _is_inexact(eqn.outvars[0]):
+        return False
+    free = [not isinstance(x, Literal) for x in eqn.invars]
+    if eqn.primitive in NONLINEAR and any(
+        x in wild for x, f in zip(eqn.invars, free) if f
+    ):
+        return all(free)
+    if eqn.primitive is p.integer_pow_p and eqn.params["y"] >= 0:
+        return False
+    return eqn.primitive in POLES and free[POLES[eqn.primitive][0]]
+
+
+def _bodies(eqn: Any) -> list[ClosedJaxpr]:
+    """The functions of an equation that are evaluated equation by equation too."""
+    if eqn.primitive not in CALLS or eqn.params.get("name") == OPAQUE:
+        return []
+    if eqn.primitive is p.cond_p:
+        return list(eqn.params["branches"])
+    body = eqn.params["jaxpr"]
+    return [body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, [])]
+
+
+def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
+    jaxpr = closed.jaxpr
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args]))
+    # What may be infinite or NaN where it is not selected.
+    wild = set(jaxpr.invars if all_wild else ())
+
+    def read(x: Any) -> Any:
+        return x.val if isinstance(x, Literal) else values[x]
+
+    for eqn in jaxpr.eqns:
+        operands = list(map(read, eqn.invars))
+        has_pole, bodies = _has_pole(eqn, wild), _bodies(eqn)
+        free = free_inputs(eqn)
+        is_wild = not wild.isdisjoint(free)
+        inside = bool(bodies) and (is_wild or any(map(_is_singular, bodies)))
+        if has_pole or inside or is_wild:
+            wild.update(eqn.outvars)
+        if has_pole:
+            results = [_held(eqn, operands)]
+        elif inside:
+            # What a scan carries comes round.
+            again = is_wild or eqn.primitive is p.scan_p
+            functions = [finite(body, again) for body in bodies]
+            results = CALLS[eqn.primitive](eqn, functions)(*operands)
+        else:
+            results = alone(eqn)(*map(read, free))
+        values.update(zip(eqn.outvars, results))
+    return [read(x) for x in jaxpr.outvars]
+
+
+def _held(eqn: Any, operands: list[Any]) -> Array:
+    """A primitive, held constant at its poles and where an operand is not finite."""
+
+    def bind(values: list[Any]) -> Array:
+        return eqn.primitive.bind(*values, **eqn.params)
+
+    fixed = [jax.lax.stop_gradient(jnp.asarray(x)) for x in operands]
+    free = [
+        i
+        for i, x in enumerate(eqn.invars)
+        if not isinstance(x, Literal) and _is_inexact(x)
+    ]
+    at_pole = reduce(jnp.logical_or, [~jnp.isfinite(fixed[i]) for i in free])
+    if eqn.primitive in POLES:
+        at_pole |= _is_pole(eqn, fixed)
+    # Each primitive is smooth at 0.5, in all its operands.
+    safe = [
+        jnp.where(at_pole, 0.5, x) if i in free else x for i, x in enumerate(operands)
+    ]
+    return jnp.where(at_pole, bind(fixed), _factor_by_factor(eqn, bind)(*safe))
+
+
+def _factor_by_factor(eqn: Any, bind: Callable[[list[Any]], Array]) -> Callable:
+    """A primitive whose derivative is taken factor by factor.
+
+    JAX multiplies a tangent by the slope, which overflows where no factor of it does:
+    1e45 at the 1e-30 that keeps a root from its pole, and NaN of a tangent of 0.
+    """
+    rule, last = FACTORS.get(eqn.primitive), eqn.invars[-1]
+    if rule is _power_of and (
+        not isinstance(last, Literal) or float(last.val).is_integer()
+    ):
+        rule = None
+    if rule is None:
+        return lambda *values: bind(list(values))
+    function = jax.custom_jvp(lambda *values: bind(list(values)))
+
+    @function.defjvp
+    def derivative(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+        out = function(*primals)
+        return out, rule(out, primals, tangents, eqn.params)
+
+    return function
+
+
+def _root(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    return tangents[0] * 0.5 / out
+
+
+def _reciprocal_root(out: Array, primals: tuple, tangents: tuple, params: dict):
+    return tangents[0] * -0.5 * out / primals[0]
+
+
+def _quotient(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    return tangents[0] / primals[1] - tangents[1] / primals[1] * out
+
+
+def _power(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    return tangents[0] * params["y"] * out / primals[0]
+
+
+def _power_of(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    """Of a constant exponent that is no whole number."""
+    exponent = jnp.asarray(primals[1]).astype(out.dtype)
+    return tangents[0] * exponent * out / primals[0]
+
+
+def _is_pole(eqn: Any, operands: list[Array]) -> Array:
+    place, pole = POLES[eqn.primitive]
+    x = operands[place]
+    if eqn.primitive is p.pow_p:
+        # Only a later derivative than the first may be infinite, as that of x^1.5 is.
+        return (x == 0) & ~_is_natural(operands[1])
+    return (jnp.abs(x) if pole == 1 else x) == pole
+
+
+def _is_natural(x: Array) -> Array:
+    return (jnp.real(x) >= 0) & (jnp.round(jnp.real(x)) == x)
+
+
+def _jit(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
+    return bodies[0]
+
+
+def _remat(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
+    policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
+    return jax.checkpoint(bodies[0], policy=policy, prevent_cse=cse)
+
+
+def _cond(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
+    return lambda index, *operands: jax.lax.switch(index, bodies, *operands)
+
+
+def _scan(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
+    split, carried = scan_parts(eqn)
+    end = split + carried
+    how = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+
+    def run(*operands: Array) -> list[Array]:
+        def step(carry: list[Array], x: list[Array]):
+            results = bodies[0](*operands[:split], *carry, *x)
+            return results[: end - split], results[end - split :]
+
+        start, xs = list(operands[split:end]), list(operands[end:])
+        carry, ys = jax.lax.scan(step, start, xs, **how)
+        return [*carry, *ys]
+
+    return run
+
+
+SEARCH = (
+    "it runs a loop of unknown length, which has no derivative in reverse; leave out "
+    "its line search (optax.lbfgs(rate, linesearch=None)), or take another optimizer"
+)
+DECOMPOSITION = (
+    "it decomposes a matrix ({}), whose derivative is infinite where singular values "
+    "vanish or coincide, as those of a gradient do; take another optimizer"
+)
+OBSTACLES = {p.while_p: SEARCH} | {
+    primitive: DECOMPOSITION.format(primitive.name)
+    for primitive in (p.svd_p, p.eigh_p, p.eig_p, p.schur_p, p.qr_p)
+}
+# The operand in which the derivative of each is infinite, and where; 1 is -1 too.
+POLES = {
+    **dict.fromkeys((p.sqrt_p, p.rsqrt_p, p.cbrt_p, p.log_p), (0, 0)),
+    **dict.fromkeys((p.integer_pow_p, p.pow_p), (0, 0)),
+    **dict.fromkeys((p.asin_p, p.acos_p, p.atanh_p, p.erf_inv_p), (0, 1)),
+    p.log1p_p: (0, -1),
+    p.div_p: (1, 0),
+}
+FACTORS = {
+    p.sqrt_p: _root,
+    p.rsqrt_p: _reciprocal_root,
+    p.div_p: _quotient,
+    p.integer_pow_p: _power,
+    p.pow_p: _power_of,
+}
+# These have one where an operand is infinite or NaN itself.
+NONLINEAR = {p.mul_p, p.integer_pow_p, p.square_p, p.abs_p, p.exp_p, p.expm1_p}
+NONLINEAR |= {p.tanh_p, p.logistic_p}
+CALLS = {p.jit_p: _jit, p.remat_p: _remat, p.cond_p: _cond, p.scan_p: _scan}

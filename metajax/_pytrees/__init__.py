@@ -1,0 +1,1 @@
+"""Nodes of pytrees that the core looks at."""

@@ -1,0 +1,147 @@
+"""What a sampler's program depends on: its key, and nothing drawn outside of JAX."""
+
+import pickle
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+
+from metajax._autodiff.jaxprs import inputs_read
+from metajax.checks import check_episodes
+from metajax.data.iterables import Opened, leaves_of
+from metajax.data.sampling import InTwoParts, Whole
+from metajax.errors import InputError
+from metajax.types import Array, Sampler
+
+INSTEAD = (
+    "draw with jax.random and the key, or give an iterable of meta-batches, such as a "
+    "DataLoader or a generator, in place of a sampler"
+)
+NOT_TRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+# In another of its values, jitted functions are traced again.
+AGAIN = jax.make_user_context(default_value=None)
+FEW, MANY = 2, 32  # more traces: of any sampler, and beside a generator that has moved
+
+
+def check_sampler(episodes: Sampler, tasks: int) -> None:
+    """Checks that a sampler's episodes are a function of its key, and their shapes.
+
+    It is called once, when the program that draws every meta-batch is traced: what does
+    not come from the key, by a wrapper of a sampler or by the sampler that it wraps, is
+    the same in all of them.
+
+    Args:
+      episodes: the sampler, or one with an `Opened` iterable inside, which is fresh
+        each time.
+      tasks: tasks a meta-batch.
+
+    Raises:
+      InputError: for wrong shapes, a key that is not used, a program that differs from
+        one trace to the next, or what cannot be traced.
+    """
+    traced = _trace(episodes, tasks)
+    if leaves_of(episodes, Opened):
+        return
+    inner: Any = episodes
+    while isinstance(inner, InTwoParts | Whole) and "episodes" in vars(inner):
+        inner = vars(inner)["episodes"]
+    used = any(inputs_read(traced.jaxpr))
+    if not (used and (inner is episodes or uses_key(inner, tasks))):
+        raise InputError(
+            "a sampler must draw its episodes by its key, got one that does not use "
+            f"it, and so would give one meta-batch for ever; {INSTEAD} "
+            "(itertools.repeat(batch) to train on one)"
+        )
+    if _differs_again(traced, episodes, tasks):
+        raise InputError(
+            "a sampler must draw its episodes by its key alone, got one with numbers "
+            "drawn elsewhere (numpy?), which would be drawn once and be the same in "
+            f"all meta-batches; {INSTEAD}"
+        )
+
+
+def uses_key(episodes: Sampler, tasks: int) -> bool:
+    """Whether anything in a sampler's episodes depends on its key."""
+    return any(inputs_read(_trace(episodes, tasks).jaxpr))
+
+
+def _trace(episodes: Sampler, tasks: int) -> ClosedJaxpr:
+    def sampled(key: Array) -> Any:
+        batch = episodes(key, tasks)
+        check_episodes(batch, tasks)
+        return jax.tree.map(jnp.asarray, batch)
+
+    try:
+        return jax.make_jaxpr(sampled)(jax.random.key(0))
+    except NOT_TRACEABLE as error:
+        raise InputError(
+            "a sampler is called inside jit, where its key has no value yet, got "
+            f"{type(error).__name__} from it; {INSTEAD}"
+        ) from error
+
+
+def _differs_again(first: ClosedJaxpr, episodes: Sampler, tasks: int) -> bool:
+    """Whether tracing a sampler again gives another program.
+
+    A number of few values is often drawn twice in a row. Where the generators of
+    Python or numpy have moved, one more trace is not enough.
+    """
+    before, text, constants = _generators(), _text(first), _constants(first)
+    for trial in range(MANY):
+        with AGAIN(trial // FEW):
+            again = _trace(episodes, tasks)
+        if _text(again) != text or not _same(constants, _constants(again)):
+            return True
+        if trial + 1 >= FEW and _generators() == before:
+            return False
+    return False
+
+
+def _generators() -> bytes:
+    """The state of the generators that a process has."""
+    return pickle.dumps((random.getstate(), np.random.get_state(legacy=False)))
+
+
+def _text(closed: ClosedJaxpr) -> str:
+    """A program, but for where in memory its functions are."""
+    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
+
+
+def _constants(closed: ClosedJaxpr) -> list[Any]:
+    """All constants in a program, to any depth."""
+    return [*closed.consts, *_within(closed.jaxpr)]
+
+
+def _within(jaxpr: Any) -> Iterator[Any]:
+    yield from (x.val for x in jaxpr.outvars if isinstance(x, Literal))
+    for equation in jaxpr.eqns:
+        yield from (x.val for x in equation.invars if isinstance(x, Literal))
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")
+        ):
+            if hasattr(inner := getattr(value, "jaxpr", value), "eqns"):
+                yield from getattr(value, "consts", ())
+                yield from _within(inner)
+
+
+def _same(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(
+        x is y or _bytes(x) == _bytes(y) for x, y in zip(a, b)
+    )
+
+
+def _bytes(x: Any) -> tuple[Any, ...]:
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    x = np.asarray(x)
+    return x.dtype, x.shape, x.tobytes()

@@ -1,0 +1,200 @@
+"""The results of a run: which file each is written to.
+
+`evaluation.json` and `evaluation.txt`, and the figure `adaptation.png`, are the run's
+own result: of its own protocol, test classes and data, after all of its meta-steps, of
+the newest checkpoint. Every other evaluation has files of its own, whose name says what
+is different: the split, the numbers of the protocol, the meta-step that was measured,
+the data. So nothing replaces a result but the same measurement again.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from metajax._files.writing import write_whole
+from metajax.evaluation.scores import Evaluation, Score, evaluate, report
+from metajax.experiments import figures
+from metajax.experiments.choices import LEARNERS
+from metajax.experiments.presets import Config, Evaluating
+from metajax.experiments.record import Examples, examples
+from metajax.experiments.tasks import Split, Task
+from metajax.reporting import finite
+from metajax.types import Learner, PyTree
+
+Kept = Literal["last", "best"]
+OWN = "evaluation"
+MODES = "transductive", "inductive"
+HASH = "sha256"
+
+
+class Measured(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+      directory: the run's.
+      config: its configuration.
+      task: of its data.
+      learner: with the steps that are evaluated.
+      meta: the meta-parameters.
+      step: after how many meta-steps.
+      kept: which checkpoint that is.
+    """
+
+    directory: Path
+    config: Config
+    task: Task
+    learner: Learner
+    meta: PyTree
+    step: int
+    kept: Kept = "last"
+
+
+def measure(
+    run: Measured,
+    settings: Evaluating,
+    split: Split = "test",
+    *,
+    stop: Callable[[], bool],
+) -> None:
+    """Evaluates a run, and writes the result to the file that is its.
+
+    Args:
+      run: what is evaluated.
+      settings: how.
+      split: on which classes.
+      stop: see `metajax.evaluation.scores.evaluate`.
+    """
+    directory, config, task, learner, meta, step, _ = run
+    episodes = task.episodes(split, settings.queries)
+    data = examples(directory, task, split)
+    if data.why:
+        print(f"warning: {data.why}; the result has a file of its own", file=sys.stderr)
+    print(
+        f"evaluating {settings.tasks} tasks ({split}) after {step} of "
+        f"{config.outer.steps} meta-steps",
+        file=sys.stderr,
+    )
+    name = name_of(run, settings, split, data)
+    unfinished = unfinished_of(directory, name)
+    found = evaluate(
+        learner,
+        meta,
+        episodes,
+        task.metric,
+        tasks=settings.tasks,
+        seed=settings.seed,
+        inductive_queries=settings.inductive_queries,
+        protocol=_protocol(run, settings, split, data),
+        unfinished=unfinished,
+        stop=stop,
+    )
+    if name == OWN:
+        figures.adaptation(
+            config.data, task, learner, meta, queries=settings.queries, to=directory
+        )
+    _write(directory, name, found)
+    unfinished.unlink(missing_ok=True)
+    print(report(found))
+    print(f"written to {directory / name}.json")
+
+
+def _protocol(
+    run: Measured, settings: Evaluating, split: Split, data: Examples
+) -> dict[str, Any]:
+    config, best = run.config, f"best, after {run.step} meta-steps"
+    facts = config.as_dict()["data"] | {
+        "queries": settings.queries,
+        "norm": getattr(config.model, "norm", None),
+        "average": config.outer.average,
+        "forms": None if config.forms == "table" else config.forms,
+        "checkpoint": best if run.kept == "best" else None,
+        **data.facts,
+    }
+    return {
+        "split": split,
+        **{name: value for name, value in facts.items() if value is not None},
+        "learner": config.learner,
+        "precision": config.precision,
+        "meta_step": run.step,
+    }
+
+
+def name_of(run: Measured, settings: Evaluating, split: Split, data: Examples) -> str:
+    """The name of a result: the run's own, or one that says what is different."""
+    config, kept = run.config, run.kept
+    whole = kept == "last" and run.step == config.outer.steps
+    if whole and settings == config.evaluation and split == "test" and not data.why:
+        return OWN
+    steps = settings.steps if LEARNERS[config.learner].steps else 0
+    return (
+        f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{steps}steps-"
+        f"{settings.tasks}tasks-{settings.queries}queries-"
+        f"{settings.inductive_queries}inductive-seed{settings.seed}"
+        f"{'' if whole else f'-step{run.step}'}{data.suffix}"
+    )
+
+
+def unfinished_of(directory: Path, name: str = OWN) -> Path:
+    """The scores so far of the evaluation of a name."""
+    return directory / f"{name}.unfinished.npz"
+
+
+def own_result(directory: Path, step: int) -> str | None:
+    """The text of the run's own result after so many meta-steps.
+
+    None if there is none, or its files are not what was written. They are moved aside
+    then, as the result will be written anew.
+    """
+    text, plain = (directory / f"{OWN}.{suffix}" for suffix in ("txt", "json"))
+    if not plain.exists():
+        return None
+    try:
+        if (told := _as_written(text, plain, step)) is not None:
+            return told
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass  # JSON of anything
+    print(
+        f"warning: {plain} or {text.name} is not what was written; it is measured "
+        f"again, and what is there is kept as {OWN}-damaged",
+        file=sys.stderr,
+    )
+    for path in filter(Path.exists, (text, plain)):
+        path.rename(path.with_stem(f"{OWN}-damaged"))
+    return None
+
+
+def _as_written(text: Path, plain: Path, step: int) -> str | None:
+    """The text of a result, if both its files are those that were written."""
+    told, found = text.read_text("utf-8"), json.loads(plain.read_bytes())
+    if HASH not in found and "meta_step" not in found["protocol"]:
+        return told if _has_scores(told, found) else None  # an earlier version's
+    whole = found.pop(HASH, None) == _hash(told, found)
+    return told if whole and found["protocol"].get("meta_step") == step else None
+
+
+def _has_scores(told: str, found: dict[str, Any]) -> bool:
+    """Whether a result without a hash has what one is of: scores, each with a line."""
+    scores = [found[mode][name] for mode in MODES for name in Score._fields]
+    lines, lengths = len(told.splitlines()), set(map(len, scores))
+    return len(lengths) == 1 and 0 < min(lengths) < lines
+
+
+def _write(directory: Path, name: str, found: Evaluation) -> None:
+    """Writes a result, its text first: one that has the other is whole."""
+    told = report(found) + "\n"
+    plain: dict[str, Any] = {"protocol": dict(found.protocol)}
+    for mode in MODES:
+        score = getattr(found, mode)
+        plain[mode] = {name: x.tolist() for name, x in score._asdict().items()}
+    plain = finite(plain)
+    content = json.dumps(plain | {HASH: _hash(told, plain)}, indent=2) + "\n"
+    write_whole(directory / f"{name}.txt", told)
+    write_whole(directory / f"{name}.json", content)
+
+
+def _hash(told: str, plain: dict[str, Any]) -> str:
+    """What tells whether a result, as text and as plain values, is as written."""
+    return hashlib.sha256((told + json.dumps(plain)).encode()).hexdigest()

@@ -1,0 +1,455 @@
+"""A run and its directory.
+
+| file | what |
+|---|---|
+| config.json | the configuration, whole |
+| data.json | the hash of every file of the data, if they are files |
+| metrics.jsonl | a row a dispatch of training, and one a validation |
+| events/ | the same for TensorBoard |
+| checkpoints/ | the newest states; forms.json, those of a run that timed them |
+| best/ | the state of the best validation |
+| evaluation.json, evaluation.txt | the result with its protocol |
+| evaluation-*.json, evaluation-*.txt | other results, see `results.py` |
+| *.unfinished.npz | the scores so far of an evaluation that was interrupted |
+| backbone.npz | of MTL, the body that was pre-trained |
+| learning_curve.png, adaptation.png | figures |
+| .lock | held by the process that trains |
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from metajax._files.lock import only_writer
+from metajax._files.writing import TEMPORARY, write_whole
+from metajax.checks import check_count, check_positive, check_seed, check_share
+from metajax.errors import InputError
+from metajax.evaluation.scores import evaluate
+from metajax.experiments import figures
+from metajax.experiments.backbone import FILE, keep_body
+from metajax.experiments.best import Best, best_checkpoint
+from metajax.experiments.build import (
+    build_learner,
+    build_optimizer,
+    build_schedule,
+    task_of,
+)
+from metajax.experiments.flags import check_loop
+from metajax.experiments.forms import forms_of
+from metajax.experiments.interrupt import Signals
+from metajax.experiments.presets import Config, Evaluating
+from metajax.experiments.record import keep_data
+from metajax.experiments.results import (
+    Kept,
+    Measured,
+    measure,
+    own_result,
+    unfinished_of,
+)
+from metajax.experiments.tasks import (
+    Places,
+    Split,
+    Task,
+    build_training_episodes,
+)
+from metajax.ops import taking
+from metajax.reporting import (
+    JsonLines,
+    Progress,
+    TensorBoard,
+    read_rows,
+)
+from metajax.training.averaging import averaged
+from metajax.training.checkpoints import Checkpoints
+from metajax.training.cutting import check_chunk
+from metajax.training.loop import TrainState, fit, init_state
+from metajax.training.processes import alike, from_first, in_turn, is_first
+from metajax.training.tuned import Tuner
+from metajax.types import Learner, LearnerSchedule, Loss, PyTree, Sampler
+
+VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
+CHECKPOINTS = 20  # in a run
+VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
+
+
+def train(
+    config: Config, directory: Path, places: Places, *, devices: int | None = None
+) -> None:
+    """Trains in `directory`, or goes on with what is there; evaluates and draws.
+
+    Of several processes all call it, and the first alone writes.
+
+    Raises:
+      InputError: for a configuration or data that will not do, or a directory of
+        another run, or one in which another process is training.
+      Stopped: if a signal asked for it; the run is saved.
+    """
+    check_config(config)
+    if not alike(json.dumps(config.as_dict())):
+        raise InputError(
+            "the processes were started with different flags; start all of them with "
+            "the same ones, but for --process"
+        )
+    job = in_turn(lambda: _job(config, directory, places))
+    with ExitStack() as held, Signals() as signals:
+        from_first(lambda: _enter(job, directory, held))
+        checkpoints = _checkpoints(directory)
+        if from_first(lambda: _finished(job, directory, checkpoints), np.array(False)):
+            return
+        state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
+        if is_first():
+            rows = read_rows(directory / "metrics.jsonl")
+            figures.learning_curve(rows, job.task.metric_name, directory)
+        meta, step = averaged(state), int(state.step)
+        run = Measured(directory, job.config, job.task, job.measured, meta, step)
+        from_first(lambda: _measure(run, config.evaluation, stop=signals))
+
+
+class Job(NamedTuple):
+    """What is trained, and on what; `claimed` as it was asked for.
+
+    Validations and the evaluation are of one learner, `measured`, so that they are one
+    compiled program where their data are of one shape.
+    """
+
+    config: Config
+    task: Task
+    learner: Learner | LearnerSchedule
+    measured: Learner
+    episodes: Sampler
+    claimed: Config
+    forms: Literal["table"] | Tuner
+
+
+def _job(config: Config, directory: Path, places: Places) -> Job:
+    task = task_of(config, places)
+    own = _with_own_body(config, directory)
+    learner = build_schedule(own, task)
+    measured = build_learner(own, task, steps=config.evaluation.steps)
+    episodes = build_training_episodes(config, task)
+    for split in ("validation", "test"):  # fails now, not after training
+        task.episodes(split, config.evaluation.queries)
+    forms = forms_of(config, places)
+    return Job(own, task, learner, measured, episodes, config, forms)
+
+
+def _enter(job: Job, directory: Path, held: ExitStack) -> None:
+    """Makes the directory this run's and this process's, as long as it is held."""
+    claim(directory, job.claimed)
+    held.enter_context(only_writer(directory))
+    given = job.claimed.inner.backbone
+    body = None if given is None else Path(given)
+    keep_data(directory, job.task, body=body)
+    if body is not None:
+        keep_body(body, directory)
+
+
+def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray:
+    """Whether there is nothing to do, which is said: the last state and its result."""
+    steps = job.config.outer.steps
+    state = checkpoints.restore(_like(job.learner, job.config))
+    whole = state is not None and int(state.step) == steps
+    result = own_result(directory, steps) if whole else None
+    if result is not None:
+        print(result, end="")
+        print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
+        unfinished_of(directory).unlink(missing_ok=True)
+    return np.array(result is not None)
+
+
+def _like(learner: Learner | LearnerSchedule, config: Config) -> TrainState:
+    """The shapes of a run's states."""
+    init = partial(init_state, learner, build_optimizer(config))
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def _trained(
+    job: Job,
+    directory: Path,
+    checkpoints: Checkpoints,
+    *,
+    devices: int | None,
+    stop: Callable[[], bool],
+) -> TrainState:
+    config, task, outer = job.config, job.task, job.config.outer
+    rows = JsonLines(directory / "metrics.jsonl")
+    bar, board = Progress(outer.steps, outer.tasks), TensorBoard(directory / "events")
+    with board as events, bar as progress:
+        # Of several processes all validate, so that none waits, and one writes.
+        writers = (rows, events, progress) if is_first() else ()
+        best = Best(directory, task.metric_name)
+        validation = Validation(
+            job.measured,
+            task.episodes("validation", config.evaluation.queries),
+            task.metric,
+            task.metric_name,
+            inductive_queries=config.evaluation.inductive_queries,
+            every=max(1, outer.steps // VALIDATIONS),
+            sinks=(rows, events) if is_first() else (),
+            keep=(best.offer,) if is_first() else (),
+        )
+        return fit(
+            job.learner,
+            build_optimizer(config),
+            job.episodes,
+            steps=outer.steps,
+            tasks=outer.tasks,
+            seed=config.seed,
+            tasks_per_chunk=outer.tasks_per_chunk,
+            devices=devices,
+            checkpoints=checkpoints,
+            checkpoint_every=max(100, outer.steps // CHECKPOINTS),
+            observers=(*writers, validation),
+            stop=stop,
+            forms=job.forms,
+        )
+
+
+def evaluate_run(
+    directory: Path,
+    changes: Mapping[str, int],
+    split: Split,
+    places: Places,
+    *,
+    kept: Kept = "last",
+) -> None:
+    """Evaluates a checkpoint of a run, by the run's own settings but `changes`.
+
+    See `metajax.experiments.results` for where the result goes.
+    """
+    if "steps" in changes:
+        check_loop("--steps", configured(directory).learner)
+    config, task, meta, step = restored(directory, places, kept)
+    settings = replace(config.evaluation, **changes)
+    check_config(replace(config, evaluation=settings))
+    learner = build_learner(config, task, steps=settings.steps)
+    run = Measured(directory, config, task, learner, meta, step, kept)
+    with Signals() as signals:
+        _measure(run, settings, split, stop=signals)
+
+
+def _measure(run: Measured, settings: Evaluating, split: Split = "test", **rest: Any):
+    """Evaluates in the forms that the run took."""
+    with taking(_checkpoints(run.directory).forms()):
+        measure(run, settings, split, **rest)
+
+
+def restored(
+    directory: Path, places: Places, kept: Kept = "last"
+) -> tuple[Config, Task, PyTree, int]:
+    """A run's configuration, task, newest or best meta-parameters and their meta-step.
+
+    Raises:
+      InputError: if the directory holds no run, or none that has such a checkpoint.
+    """
+    config = configured(directory)
+    task = task_of(config, places)
+    learner = build_learner(config, task, steps=config.inner.steps)
+    where = {"last": _checkpoints, "best": best_checkpoint}[kept]
+    state = where(directory).restore(_like(learner, config))
+    if state is None:
+        of = "checkpoint" if kept == "last" else "checkpoint of a validation"
+        raise InputError(f"{directory} has no {of} yet; train it first")
+    return config, task, averaged(state), int(state.step)
+
+
+def configured(directory: Path) -> Config:
+    """A run's configuration, with the backbone that it keeps.
+
+    Raises:
+      InputError: if the directory holds no run.
+    """
+    return _with_own_body(_read_config(directory), directory)
+
+
+def _with_own_body(config: Config, directory: Path) -> Config:
+    """The configuration, with the backbone that the run keeps, if it keeps one."""
+    if not (directory / FILE).is_file():
+        return config
+    return replace(config, inner=replace(config.inner, backbone=str(directory)))
+
+
+def check_config(config: Config) -> None:
+    """Refuses, before anything is written, what would fail later."""
+    inner, outer, evaluation = config.inner, config.outer, config.evaluation
+    for name, value, least in (
+        ("inner.steps", inner.steps, 0),
+        ("outer.steps", outer.steps, 1),
+        ("outer.tasks", outer.tasks, 1),
+        ("outer.first-order", outer.first_order, 0),
+        ("outer.multi-step", outer.multi_step, 0),
+        ("evaluation.tasks", evaluation.tasks, 2),
+        ("evaluation.steps", evaluation.steps, 0),
+        ("evaluation.queries", evaluation.queries, 1),
+        ("evaluation.inductive-queries", evaluation.inductive_queries, 1),
+    ):
+        check_count(f"--{name}", value, least=least)
+    for name, value in (
+        ("inner.batch", inner.batch),
+        ("data.train-shots", config.data.train_shots),
+        ("augment.fewest-shots", config.augment.fewest_shots),
+    ):
+        check_count(f"--{name}", 1 if value is None else value, least=1)
+    for name, value in (  # of one class all are right, untaught
+        ("data.ways", getattr(config.data, "ways", None)),
+        ("data.train-ways", getattr(config.data, "train_ways", None)),
+        ("augment.fewest-ways", config.augment.fewest_ways),
+    ):
+        check_count(f"--{name}", 2 if value is None else value, least=2)
+    for name, value in (("seed", config.seed), ("evaluation.seed", evaluation.seed)):
+        check_seed(f"--{name}", value)
+    for name, value in (
+        ("augment.alpha", config.augment.alpha),
+        ("inner.rate", inner.rate),
+        ("inner.strength", inner.strength),
+        ("outer.rate", outer.rate),
+        ("outer.clip", 1.0 if outer.clip is None else outer.clip),
+        ("outer.clip-each", 1.0 if outer.clip_each is None else outer.clip_each),
+    ):
+        check_positive(f"--{name}", value)
+    for name, value in (
+        ("augment.jitter", config.augment.jitter),
+        ("outer.weight-decay", outer.weight_decay),
+        ("outer.average", outer.average or 0.0),
+    ):
+        check_share(f"--{name}", value)
+    if not 0 <= inner.damping < math.inf:
+        raise InputError(f"--inner.damping must be at least 0, got {inner.damping}")
+    check_chunk(outer.tasks_per_chunk)
+
+
+class Sink(Protocol):
+    """Somewhere a row of numbers goes."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Takes a row, which has a `step` and a `split`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Validation:
+    """An observer that scores the learner on held-out tasks now and then.
+
+    The scores go to the sinks; then `keep` is offered the state.
+    """
+
+    learner: Learner
+    episodes: Sampler
+    metric: Loss
+    metric_name: str
+    inductive_queries: int
+    every: int
+    sinks: Sequence[Sink]
+    keep: Sequence[Callable[[TrainState], None]]
+
+    def start(self, state: TrainState) -> None:
+        """Nothing to do."""
+
+    def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
+        """Validates if a multiple of `every` was passed in this dispatch."""
+        step = int(state.step)
+        before = step - len(metrics["loss"])
+        if step // self.every == before // self.every:
+            return
+        found = evaluate(
+            self.learner,
+            averaged(state),
+            self.episodes,
+            self.metric,
+            tasks=VALIDATION_TASKS,
+            seed=VALIDATION_SEED,
+            inductive_queries=self.inductive_queries,
+            inductive=False,
+        ).transductive
+        name = self.metric_name
+        row = {
+            "step": step,
+            "split": "validation",
+            name: float(found.mean[-1]),
+            f"{name}_interval": float(found.interval[-1]),
+        }
+        for sink in self.sinks:
+            sink.write(row)
+        for keep in self.keep:
+            keep(state)
+
+
+def _checkpoints(directory: Path) -> Checkpoints:
+    return Checkpoints(directory / "checkpoints")
+
+
+def claim(directory: Path, config: Config) -> None:
+    """Makes `directory` this configuration's, or sees that it is.
+
+    Raises:
+      InputError: if it holds another configuration's run, or something else.
+    """
+    name = str(directory.absolute())
+    if "\0" in name or name.encode(errors="replace").decode() != name:
+        raise InputError(  # orbax would, after the first steps
+            f"{directory} cannot be a run directory, as its name is not UTF-8 text; "
+            "choose another --run-dir"
+        )
+    path = directory / "config.json"
+    if path.exists():
+        theirs, ours = _flat(_read_config(directory).as_dict()), _flat(config.as_dict())
+        differing = [
+            f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+            for name in ours | theirs
+            if theirs.get(name) != ours.get(name)
+        ]
+        if differing:
+            raise InputError(
+                f"{directory} holds a run of another configuration "
+                f"({'; '.join(differing)}); choose another --run-dir, or delete that "
+                "one"
+            )
+        return
+    if directory.exists() and not (
+        directory.is_dir() and all(p.match(TEMPORARY) for p in directory.iterdir())
+    ):
+        raise InputError(
+            f"{directory} exists and is not a run directory; choose another --run-dir"
+        )
+    made = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        write_whole(path, json.dumps(config.as_dict(), indent=2) + "\n")
+    except OSError:
+        if made:
+            directory.rmdir()
+        raise
+
+
+def _read_config(directory: Path) -> Config:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise InputError(f"{directory} is not a run directory: it has no config.json")
+    try:
+        config = Config.from_dict(json.loads(path.read_text()))
+        check_config(config)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a configuration of this version of metajax ({error}); "
+            "choose another --run-dir"
+        ) from error
+    return config
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

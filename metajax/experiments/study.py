@@ -1,0 +1,429 @@
+"""`metajax study`: every diagnostic of a run on one page."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from metajax import study, targets
+from metajax._files.writing import write_whole
+from metajax.errors import InputError
+from metajax.experiments.build import (
+    build_learner,
+    build_optimizer,
+    build_schedule,
+    task_of,
+)
+from metajax.experiments.choices import LEARNERS
+from metajax.experiments.presets import Config
+from metajax.experiments.record import examples
+from metajax.experiments.run import restored
+from metajax.experiments.tasks import Places, Task, build_training_episodes
+from metajax.gradients import reverse
+from metajax.study import remarks
+from metajax.study.plots import plot
+from metajax.study.plots.style import rendered
+from metajax.study.report import Section, numbers, page
+from metajax.types import (
+    Array,
+    Episode,
+    GradTransform,
+    Learner,
+    Loss,
+    PyTree,
+    Sampler,
+)
+
+FEW = 20  # tasks, where each costs many meta-gradients
+OTHERWISE = {
+    "grad": "has no inner gradient that is differentiated",
+    "rate": "learns its inner rates",
+}
+JOINT_TASKS, JOINT_STEPS = 5, 100
+
+
+class Studied(NamedTuple):
+    """A trained run, as the diagnostics take it."""
+
+    config: Config
+    task: Task
+    meta: PyTree
+    episodes: Episode
+    training: Episode
+    steps: int
+
+    @property
+    def loss(self) -> Loss:
+        """What its inner loop descends."""
+        return self.task.losses[self.config.loss]
+
+    def learner(self, steps: int | None = None, **settings: Any) -> Learner:
+        """Its learner, of `steps` inner steps, as it was trained by default."""
+        trained = self.config.inner.steps
+        count = trained if steps is None else steps
+        return build_learner(self.config, self.task, steps=count, **settings)
+
+    def by_gradient(self, grad: GradTransform, steps: int | None = None) -> Learner:
+        """The same with another inner gradient.
+
+        Raises:
+          InputError: if the learner has none to choose.
+        """
+        self.needs("grad")
+        return self.learner(steps, grad=grad)
+
+    def at_rate(self, rate: Array, steps: int, **settings: Any) -> Learner:
+        """The same at another inner rate.
+
+        Raises:
+          InputError: if the learner learns its own.
+        """
+        self.needs("rate")
+        inner = replace(self.config.inner, rate=rate)
+        changed = self._replace(config=replace(self.config, inner=inner))
+        return changed.learner(steps, **settings)
+
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether its inner rate is the configuration's."""
+        return "rate" in LEARNERS[self.config.learner].changes
+
+    def needs(self, change: str) -> None:
+        """Raises InputError, saying why, if a learner cannot change so."""
+        if change not in LEARNERS[self.config.learner].changes:
+            raise InputError(f"{self.config.learner} {OTHERWISE[change]}")
+
+    def few(self) -> Episode:
+        """Some of the tasks."""
+        return jax.tree.map(lambda x: x[:FEW], self.episodes)
+
+    def rates(self, *factors: float) -> tuple[float, ...]:
+        """The inner rate times each."""
+        return tuple(self.config.inner.rate * factor for factor in factors)
+
+
+def _trajectories(run: Studied) -> Any:
+    return study.trajectories(
+        run.learner(run.steps), run.meta, run.episodes, run.loss, run.task.metric
+    )
+
+
+def _orders(run: Studied) -> Any:
+    run.needs("grad")
+    trained = max(1, run.config.inner.steps)
+
+    def build(grad: GradTransform, steps: int, rate: Array) -> Learner:
+        return run.at_rate(rate, steps, grad=grad)
+
+    counts = sorted({1, 2, 3, trained})
+    rates = run.rates(0.25, 0.5, 1.0, 2.0)
+    return study.orders(build, run.meta, run.few(), steps=counts, rates=rates)
+
+
+def _expansion(run: Studied) -> Any:
+    return study.expansion(run.by_gradient, run.meta, run.few())
+
+
+def _noise(run: Studied) -> Any:
+    # Of the tasks that training sees: fewer queries make noisier gradients.
+    return study.noise(run.by_gradient, run.meta, run.training)
+
+
+def _spectrum(run: Studied) -> Any:
+    learner = run.learner(run.steps)
+    return study.spectrum(learner, run.meta, run.episodes, run.loss)
+
+
+def _adaptation(run: Studied) -> Any:
+    learner = run.by_gradient(reverse)
+    return study.adaptation_spectrum(learner, run.meta, run.few())
+
+
+def _reuse(run: Studied) -> Any:
+    return study.reuse(run.learner(run.steps), run.meta, run.episodes)
+
+
+def _contributions(run: Studied) -> Any:
+    learner = run.learner(run.steps)
+    return study.contributions(learner, run.meta, run.episodes, run.task.metric)
+
+
+def _freezing(run: Studied) -> Any:
+    build = partial(run.by_gradient, steps=run.steps)
+    return study.freezing(build, run.meta, run.episodes, run.task.metric)
+
+
+def _landscape(run: Studied) -> Any:
+    learner = run.learner(run.steps)
+    episodes = jax.tree.map(lambda x: x[:JOINT_TASKS], run.episodes)
+    corner = study.joint_optimum(
+        learner, run.meta, episodes, run.loss, optax.adam(1e-2), JOINT_STEPS
+    )
+    one = jax.tree.map(lambda x: x[0], episodes)
+    return study.landscape(learner, run.meta, one, run.loss, corner)
+
+
+def _heat_map(run: Studied) -> Any:
+    rates = run.rates(0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+    return study.heat_map(
+        lambda rate: run.at_rate(rate, run.steps),
+        run.meta,
+        run.episodes,
+        run.task.metric,
+        rates=rates,
+    )
+
+
+def _divergence(run: Studied, found: study.Trajectories) -> str:
+    return remarks.divergence(found)
+
+
+def _instability(run: Studied, found: study.Spectrum) -> str:
+    plain = run.config.inner.optimizer == "sgd" and run.has_one_rate
+    return remarks.instability(found, run.config.inner.rate) if plain else ""
+
+
+def _explosion(run: Studied, found: study.Sensitivity) -> str:
+    # Of rates that are learnt too, derivatives are large without harm.
+    return remarks.explosion(found) if run.has_one_rate else ""
+
+
+def _best_settings(run: Studied, found: study.HeatMap) -> str:
+    lower_is_better = run.task.metric_name != "accuracy"
+    return remarks.best_settings(found, lower_is_better=lower_is_better)
+
+
+def _nothing(run: Studied, found: Any) -> str:
+    return ""
+
+
+class Diagnostic(NamedTuple):
+    """A section to be: its title, how to read it, what finds it, what stands out."""
+
+    title: str
+    reading: str
+    find: Callable[[Studied], Any]
+    remark: Callable[[Studied, Any], str] = _nothing
+
+
+DIAGNOSTICS = {
+    "trajectories": Diagnostic(
+        "The inner loop, step by step",
+        "Lines are medians over tasks, shades the middle 80 %. A query loss that "
+        "rises while the support loss falls is overfitting; cosines near 1 say that"
+        " successive steps agree, below 0 that they jump across a valley: lower the"
+        " inner rate.",
+        _trajectories,
+        _divergence,
+    ),
+    "orders": Diagnostic(
+        "First against second order",
+        "A cosine near 1 says that the first-order gradient points where the exact "
+        "one does; the further it falls with inner steps or the rate, the more "
+        "first-order training loses.",
+        _orders,
+    ),
+    "expansion": Diagnostic(
+        "The meta-gradient, order by order",
+        "Terms by the number of Hessians they pass through; the one without is the "
+        "first-order gradient. Terms that do not fall say that no truncation will "
+        "do.",
+        _expansion,
+    ),
+    "noise": Diagnostic(
+        "How many tasks a meta-batch needs",
+        "On training tasks: the error of a meta-gradient averaged over so many. Where "
+        "it crosses the signal, both are as large: far fewer tasks waste steps, far "
+        "more waste tasks. The first-order line flattens at its bias.",
+        _noise,
+    ),
+    "spectrum": Diagnostic(
+        "Curvature of the support loss",
+        "Plain gradient steps at an inner rate above 2 / λ_max grow along the "
+        "sharpest direction. Dots are medians, bars the middle 80 % of tasks.",
+        _spectrum,
+        _instability,
+    ),
+    "adaptation": Diagnostic(
+        "What adaptation does to a change of the start",
+        "Singular values above 1 are directions in which the inner loop, and the "
+        "meta-gradient on its way back, grow; far above 1, meta-training explodes.",
+        _adaptation,
+        _explosion,
+    ),
+    "reuse": Diagnostic(
+        "Rapid learning or feature reuse",
+        "Similarity of each layer's values on the query set before and after "
+        "adaptation: near 1, the layer's features are used as they were; low, they "
+        "were learnt anew.",
+        _reuse,
+    ),
+    "contributions": Diagnostic(
+        "Which layers adaptation needs",
+        "The score with only one layer adapted, and with all but one. A layer whose"
+        " absence costs nothing need not adapt.",
+        _contributions,
+    ),
+    "freezing": Diagnostic(
+        "Adapting with layers frozen",
+        "The inner loop run with layers held as meta-learnt; frozen up to the last "
+        "layer but one is what ANIL does.",
+        _freezing,
+    ),
+    "landscape": Diagnostic(
+        "The losses of one task around its solution",
+        "The plane through the start, the adapted parameters and what joint "
+        "training on several tasks finds. Adapted should lie in a basin of the "
+        "query loss too.",
+        _landscape,
+    ),
+    "heat_map": Diagnostic(
+        "Score over inner rate and steps",
+        "A wide plateau is a learner that does not mind how it is used; the rate it"
+        " was trained at is the fourth row from below.",
+        _heat_map,
+        _best_settings,
+    ),
+}
+
+
+def study_run(
+    directory: Path, places: Places, *, tasks: int, seed: int, only: Sequence[str]
+) -> None:
+    """Runs the diagnostics on the newest checkpoint and writes their page.
+
+    They go to `study/` in the run's directory; those of a run that is not finished, or
+    on other data than its own, to a folder whose name says so.
+
+    Raises:
+      InputError: if the directory holds no trained run, or a name is unknown.
+    """
+    if unknown := [name for name in only if name not in DIAGNOSTICS]:
+        names = ", ".join(DIAGNOSTICS)
+        raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
+    config, task, meta, step = restored(directory, places)
+    if not LEARNERS[config.learner].steps:
+        raise InputError(
+            f"{directory} is a run of {config.learner}, which has no inner loop to "
+            "look into; study one of maml or its kin"
+        )
+    # Not the test's classes: what is seen here may decide what is tested.
+    sampler = task.episodes("validation", config.evaluation.queries)
+    episodes = _drawn(sampler, seed, tasks)
+    steps = max(config.evaluation.steps, config.inner.steps)
+    training = _drawn(build_training_episodes(config, task), seed, tasks)
+    run = Studied(config, task, meta, episodes, training, steps)
+    seen = [examples(directory, task, split) for split in ("validation", "train")]
+    data = max(seen, key=lambda part: bool(part.why))
+    if data.why:
+        print(f"warning: {data.why}; the page has a folder of its own", file=sys.stderr)
+    older = "" if step == config.outer.steps else f"-step{step}"
+    folder = directory / f"study{older}{data.suffix}"
+    folder.mkdir(exist_ok=True)
+    sections = []
+    for name in only or DIAGNOSTICS:
+        print(f"studying {name}", file=sys.stderr)
+        sections.append(_section(name, run, folder))
+    facts = {
+        "run": directory,
+        "learner": config.learner,
+        "data": ", ".join(
+            f"{name} {value}"
+            for name, value in config.as_dict()["data"].items()
+            if value is not None
+        ),
+        **{n: x for n, x in data.facts.items() if x is not None},
+        "meta-steps": f"{step} of {config.outer.steps}",
+        "inner steps": f"{config.inner.steps} in training, {steps} here",
+        "inner rate": config.inner.rate,
+        "tasks": f"{tasks} of the validation classes, seed {seed}",
+    }
+    written = json.dumps(numbers(sections)) + "\n"
+    write_whole(folder / "study.json", written)
+    write_whole(folder / "report.html", page(f"{directory.name}", facts, sections))
+    print(f"written to {folder / 'report.html'}")
+
+
+def _section(name: str, run: Studied, folder: Path) -> Section:
+    """What a diagnostic found; its figure is written into the folder too."""
+    title, reading, find, remark = DIAGNOSTICS[name]
+    try:
+        found = find(run)
+    except InputError as error:  # a diagnostic that is not for this learner
+        return Section(name, title, reading, missing=str(error))
+    drawn = plot(found)
+    figure = rendered(drawn, "svg")
+    write_whole(folder / f"{name}.svg", figure)
+    write_whole(folder / f"{name}.png", rendered(drawn, "png"))
+    return Section(name, title, reading, found, figure, remark=remark(run, found))
+
+
+def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
+    return jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
+
+
+def plan_run(config: Config, places: Places) -> None:
+    """Prints what a configuration will cost on this device, and what fits."""
+    task = task_of(config, places)
+    sampler = build_training_episodes(config, task)
+    episodes = _drawn(sampler, config.seed, config.outer.tasks)
+    found = study.plan(
+        lambda steps: build_schedule(
+            replace(config, inner=replace(config.inner, steps=steps)), task
+        ),
+        build_optimizer(config),
+        episodes,
+        steps=config.inner.steps if LEARNERS[config.learner].steps else 0,
+        tasks_per_chunk=config.outer.tasks_per_chunk,
+    )
+    print(found)
+    name = f"time, {config.outer.steps} meta-steps"
+    print(f"{name:<32}about {_duration(found.seconds * config.outer.steps)}")
+
+
+def plan_run_for(
+    config: Config, places: Places, chip: str, devices: int | None
+) -> None:
+    """Prints what a configuration would need on a chip that is not here.
+
+    Args:
+      config: the configuration.
+      places: where its data are.
+      chip: as `metajax.targets.devices` takes it, "v5e:4x4".
+      devices: how many of them; all by default.
+
+    Raises:
+      InputError: if there is no such chip, compiler or number of devices.
+    """
+    jax.config.update("jax_platforms", "cpu")  # nothing is run on what is here
+    absent = targets.devices(chip)
+    if devices is not None and not 1 <= devices <= len(absent):
+        raise InputError(
+            f"--devices must be of the {len(absent)} of {chip}, got {devices}"
+        )
+    task = task_of(config, places)
+    found = study.plan_for(
+        build_schedule(config, task),
+        build_optimizer(config),
+        build_training_episodes(config, task),
+        absent[:devices],
+        tasks=config.outer.tasks,
+        tasks_per_chunk=config.outer.tasks_per_chunk,
+        precision=config.precision,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    print(found)
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that a person would take."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,1 @@
+"""Labelling pictures of one's own by a few examples, with calibrated confidence."""

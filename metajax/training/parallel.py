@@ -1,0 +1,179 @@
+"""How the tasks of a meta-batch run: how many at a time, and on which devices."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from metajax.checks import check_count
+from metajax.data.sampling import as_drawn
+from metajax.ops.precision import wider
+from metajax.training.cutting import (
+    Chunk,
+    Devices,
+    check_chunk,
+    check_devices,
+    cut,
+    everywhere,
+    here,
+    length,
+    mapped_work,
+    weighted_work,
+)
+from metajax.types import Array, PyTree
+
+
+def mean_over_tasks(
+    function: Callable[[PyTree, PyTree, Array], PyTree],
+    *,
+    tasks_per_chunk: Chunk = "auto",
+    devices: Devices = 1,
+) -> Callable[[PyTree, PyTree], PyTree]:
+    """Runs a function of a meta-batch in chunks and on several devices.
+
+    Args:
+      function: `function(shared, batch, weights) -> tree`, each leaf a sum over the
+        tasks, the leading axis of every leaf of `batch`, times `weights[tasks]`. The
+        weights are 1/B; where B tasks do not fill the chunks, some tasks come again
+        with weight zero.
+      tasks_per_chunk: at most so many tasks at a time, so that memory grows with the
+        chunk. None for all at once. "auto" takes as many as should stay in cache on a
+        CPU, and in half the memory elsewhere, by an estimate of what one task
+        allocates.
+      devices: at most so many devices share the tasks; fewer if there is too little
+        work to share. Of several processes (`jax.distributed`), all devices of all
+        processes, or one. Or the devices themselves: the work runs on the first of
+        them, on no other device. They may be absent ones (`metajax.targets`) that the
+        function is to be compiled for; of several processes, all devices or some of
+        this process's.
+
+    Returns:
+      `run(shared, batch) -> tree`, the means. Of a `metajax.data.sampling.Drawn`, each
+      device makes the tasks of a chunk when it comes to them.
+
+    Raises:
+      InputError: if `tasks_per_chunk` is none of these or `devices` is below 1; from
+        `run`, if several processes would share some of their devices only.
+    """
+    check_chunk(tasks_per_chunk)
+    check_devices(devices)
+    function = jax.jit(function)  # so that it is traced once
+
+    def run(shared: PyTree, batch: PyTree) -> PyTree:
+        tasks, sampler = as_drawn(batch)
+        work = weighted_work(function, shared, batch)
+        pool = everywhere(devices)
+        plan = cut(length(tasks), work, tasks_per_chunk, pool)
+        like = jax.eval_shape(*work.run(1))
+
+        def total(common: PyTree, chunks: PyTree, weights: Array) -> PyTree:
+            shared, sampler = common
+
+            def part(chunk):
+                tasks, weights = chunk
+                found = function(shared, sampler.make(tasks), weights)
+                return jax.tree.map(lambda x: x.astype(wider(x.dtype)), found)
+
+            return _sum(part, (chunks, weights))
+
+        args = (shared, sampler), plan.split(tasks), plan.weights()
+
+        if plan.devices > 1 or pool.chosen:
+
+            def summed(*args: PyTree) -> PyTree:
+                return jax.lax.psum(total(*args), "task")
+
+            found = _sharded(summed, pool.devices[: plan.devices], P())(*args)
+        else:
+            found = total(*args)
+        return jax.tree.map(lambda x, y: x.astype(y.dtype), found, like)
+
+    return run
+
+
+def map_over_tasks(
+    function: Callable[[PyTree, PyTree], PyTree],
+    *,
+    tasks_per_chunk: Chunk = "auto",
+    devices: int = 1,
+) -> Callable[[PyTree, PyTree], PyTree]:
+    """Runs a function whose results have a leading task axis, like `mean_over_tasks`.
+
+    Args:
+      function: `function(shared, batch) -> tree`.
+      tasks_per_chunk: see `mean_over_tasks`.
+      devices: at most so many of this process's devices share the tasks.
+
+    Returns:
+      A function with the same arguments and result.
+
+    Raises:
+      InputError: if `tasks_per_chunk` is none of these, or `devices` is below 1.
+    """
+    check_chunk(tasks_per_chunk)
+    check_count("devices", devices, least=1)
+    function = jax.jit(function)
+
+    def run(shared: PyTree, batch: PyTree) -> PyTree:
+        pool = here(devices)
+        plan = cut(
+            length(batch), mapped_work(function, shared, batch), tasks_per_chunk, pool
+        )
+
+        def part(shared: PyTree, chunks: PyTree) -> PyTree:
+            return jax.lax.map(partial(function, shared), chunks)
+
+        if plan.devices > 1:
+            part = _sharded(part, pool.devices[: plan.devices], P("task"))
+        found = part(shared, plan.split(batch))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], found)
+
+    return run
+
+
+def weighted_sum(weights: Array, values: Array) -> Array:
+    """The sum of `values[tasks, ...]` times `weights[tasks]`, in a wide enough type."""
+    exact = jnp.issubdtype(values.dtype, jnp.inexact)
+    wide = wider(values.dtype) if exact else weights.dtype
+    return jnp.tensordot(
+        weights.astype(wide), values.astype(wide), 1, precision="highest"
+    )
+
+
+def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
+    """The sum of a function over a leading axis, one by one."""
+    first = jax.tree.map(lambda x: x[0], chunks)
+    if length(chunks) == 1:
+        return function(first)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first)
+    )
+
+    def add(total: PyTree, chunk: PyTree):
+        return jax.tree.map(jnp.add, total, function(chunk)), None
+
+    return jax.lax.scan(add, zeros, chunks)[0]
+
+
+def _sharded(function: Callable, devices: Sequence[Any], out: P) -> Callable:
+    """`function(shared, *chunks)` with the chunks over the devices."""
+    mesh = jax.make_mesh(
+        (len(devices),), ("task",), devices=devices, axis_types=(AxisType.Auto,)
+    )
+
+    def run(shared: PyTree, *chunks: PyTree) -> PyTree:
+        # With check_vma, the inner gradient of replicated parameters would be summed
+        # over the devices: tasks would mix.
+        return jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=(P(), *[P("task")] * len(chunks)),
+            out_specs=out,
+            check_vma=False,
+        )(shared, *chunks)
+
+    return run

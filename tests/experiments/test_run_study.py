@@ -1,0 +1,164 @@
+"""`metajax study` and `metajax plan`, as a person would run them."""
+
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from metajax.cli.main import main
+from metajax.experiments import study
+from metajax.experiments.owned import run_of
+from metajax.experiments.record import Examples
+from metajax.experiments.study import DIAGNOSTICS
+
+pytestmark = pytest.mark.usefixtures("relaxed")
+
+SMALL = [
+    *("--model.hidden", "8", "8", "--inner.steps", "2"),
+    *("--outer.steps", "20", "--outer.tasks", "4", "--evaluation.tasks", "4"),
+    *("--evaluation.steps", "3", "--evaluation.queries", "12"),
+]
+
+
+def trained(directory, *flags):
+    assert main(["train", "sinusoid", "--run-dir", str(directory), *SMALL, *flags]) == 0
+    return directory
+
+
+class Links(HTMLParser):
+    """Everything that a page would load, and its anchors."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.anchors, self.targets = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.loaded += [named[n] for n in ("src", "srcset") if n in named]
+        if tag in ("link", "script", "iframe"):
+            self.loaded.append(tag)
+        if "href" in named:
+            self.anchors.append(named["href"])
+        if "id" in named:
+            self.targets.append("#" + named["id"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("study") / "run")
+
+
+def test_every_diagnostic_is_on_the_page(run, capsys):
+    assert main(["study", str(run), "--tasks", "4"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    text = (run / "study" / "report.html").read_text()
+    page = Links()
+    page.feed(text)
+    assert len(page.loaded) == len(DIAGNOSTICS) and "Not here" not in text
+    assert all(
+        source.startswith("data:image/svg+xml;base64,") for source in page.loaded
+    )
+    assert page.anchors == page.targets == [f"#{name}" for name in DIAGNOSTICS]
+    assert re.search(r'class="remark">The best mean score, [\d.]+, is at rate', text)
+    numbers = json.loads((run / "study" / "study.json").read_text())
+    assert list(numbers) == list(DIAGNOSTICS)
+    curve = numbers["trajectories"]["query_loss"]
+    assert curve["axes"] == ["task", "step"]
+    assert len(curve["values"]) == 4 and len(curve["values"][0]) == 4
+    for name in DIAGNOSTICS:
+        assert (run / "study" / f"{name}.svg").read_text().startswith("<?xml")
+        assert (run / "study" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_everything_that_a_run_writes_is_its_own(run):
+    assert main(["study", str(run), "--tasks", "3", "--only", "contributions"]) == 0
+    assert main(["evaluate", str(run), "--seed", "5"]) == 0
+    written = [path for path in run.rglob("*") if path.is_file()]
+    assert {run / "study" / "study.json", run / "evaluation.txt"} < {*written}
+    assert [path for path in written if run_of(path) != run.resolve()] == []
+
+
+def test_other_data_have_a_page_of_their_own(run, monkeypatch, capsys):
+    page = run / "study" / "report.html"
+    before = page.read_bytes() if page.exists() else None
+    other = Examples("/of/birds", "0123456789", "/of/birds is not the data of it", True)
+    monkeypatch.setattr(study, "examples", lambda *_: other)
+    assert main(["study", str(run), "--tasks", "3", "--only", "contributions"]) == 0
+    said = capsys.readouterr()
+    assert "the page has a folder of its own" in said.err
+    text = (run / "study-birds-01234567" / "report.html").read_text()
+    assert "/of/birds" in text and "20 of 20" in text
+    assert (page.read_bytes() if page.exists() else None) == before
+
+
+def test_what_a_learner_has_not_is_said(tmp_path):
+    flags = ["--learner", "reptile", "--inner.rate", "0.02"]
+    directory = trained(tmp_path / "run", *flags)
+    names = ["orders", "noise", "contributions"]
+    assert main(["study", str(directory), "--tasks", "3", "--only", *names]) == 0
+    text = (directory / "study" / "report.html").read_text()
+    missing = re.findall("Not here: ([^.]*)", text)
+    assert missing == ["reptile has no inner gradient that is differentiated"] * 2
+    numbers = json.loads((directory / "study" / "study.json").read_text())
+    assert list(numbers) == ["contributions"]
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--only", "colours"], "there is no diagnostic 'colours'; there are traj"),
+        (["--tasks", "1"], "--tasks must be a whole number of at least 2, got 1"),
+    ],
+)
+def test_bad_input(run, capsys, flags, said):
+    assert main(["study", str(run), *flags]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    assert main(["study", str(tmp_path)]) == 1
+    assert "is not a run directory" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_says_what_fits(capsys):
+    assert main(["study", "--plan", "sinusoid", *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert re.search("tasks a meta-batch +4, ", said)
+    assert re.search(r"largest meta-batch, in chunks +\d{3,}", said)
+    assert "it fits" in said and said.count("inner step") == 3
+
+
+def test_a_plan_of_a_learner_without_an_inner_loop(capsys):
+    argv = ["plan", "glyphs", "--learner", "prototypical", "--outer.tasks", "2"]
+    assert main([*argv, "--model.filters", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "it fits" in said and "inner step" not in said
+
+
+def test_a_plan_of_an_unknown_preset(capsys):
+    assert main(["plan", "sinusoidal"]) == 2
+    assert "did you mean sinusoid?" in capsys.readouterr().err
+
+
+def test_a_plan_for_a_chip_that_is_not_here(capsys, monkeypatch):
+    devices = [SimpleNamespace(device_kind="NVIDIA H200", platform="gpu")] * 8
+    monkeypatch.setattr(study.targets, "devices", lambda name: devices)
+    monkeypatch.setattr(study.study, "plan_for", lambda *_, **settings: (_, settings))
+    argv = ["plan", "sinusoid", "--for", "h200:8", "--devices", "4"]
+    assert main([*argv, "--precision", "bfloat16"]) == 0
+    said = capsys.readouterr().out
+    assert "'tasks': 25" in said and "'precision': 'bfloat16'" in said
+    assert said.count("device_kind") == 4
+    assert main([*argv[:-1], "9"]) == 1
+    assert "--devices must be of the 8 of h200:8, got 9" in capsys.readouterr().err
+
+
+def test_a_plan_for_an_unknown_chip(capsys):
+    assert main(["plan", "sinusoid", "--for", "h20"]) == 1
+    assert "did you mean h200?" in capsys.readouterr().err
+    argv = ["plan", "sinusoid", "--for", "h200", "--coordinator", "auto"]
+    assert main(argv) == 1
+    assert "is for metajax train" in capsys.readouterr().err
