@@ -37,8 +37,9 @@ from metajax.experiments.presets import (
 )
 from metajax.experiments.tasks import Places, build_task
 from metajax.labelling import folder as command
+from metajax.labelling import labeller, teaching
 from metajax.labelling import saved as label_files
-from metajax.labelling.classes import Told, labeller, teaching
+from metajax.labelling.classes import Told
 from metajax.labelling.labeller import (
     backbone_of,
     bare_task,
