@@ -48,7 +48,7 @@ def mean(values: np.ndarray) -> tuple[float, float]:
     """The mean over tasks and half the width of its 95 % confidence interval.
 
     >>> mean(np.array([0.5, 1.0, 0.75, 0.75]))
-    (0.75, 0.20004...)
+    (0.75, 0.2000379...)
     """
     values = np.asarray(values, float)
     with np.errstate(invalid="ignore"):  # an adaptation that diverges is a result too
@@ -97,7 +97,7 @@ accuracy = mean_of(
     losses.accuracy, "accuracy", better=operator.gt, format=percent, unit="%"
 )
 mse = mean_of(losses.mse, "mse")
-KNOWN = {losses.accuracy: accuracy}
+KNOWN: dict[Any, Metric] = {losses.accuracy: accuracy}
 
 
 def as_metric(metric: Metric | Loss) -> Metric:
