@@ -12,7 +12,7 @@ import optax
 
 import metajax
 from metajax.errors import InputError
-from metajax.experiments.prepared import BUILDERS, find_prepared
+from metajax.experiments.families import PREPARED
 from metajax.gradients import exact, reverse
 from metajax.learners import maml
 from metajax.losses import cross_entropy, mse
@@ -59,7 +59,7 @@ def doctor(data_dir: Path | None = None) -> bool:
         print(f"  {device}: {device.device_kind}")
     print(f"  {available_bytes() / 2**30:.1f} GiB of memory free")
     print("data")
-    for name in BUILDERS:
+    for name in PREPARED:
         print(f"  {name}: {_where(name, data_dir)}")
     print("the exact meta-gradient, in float64")
     began = time.perf_counter()
@@ -78,7 +78,7 @@ def _version(name: str) -> str:
 
 def _where(name: str, data_dir: Path | None) -> str:
     try:
-        return f"prepared in {find_prepared(name, data_dir)}"
+        return f"prepared in {PREPARED[name].find(data_dir)}"
     except InputError as error:
         return str(error)
 

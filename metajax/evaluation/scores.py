@@ -147,7 +147,7 @@ def evaluate(
                 "unfinished needs a sampler, whose tasks are the same when they come "
                 "again, got an iterable; leave it out"
             )
-        name = getattr(metric, "__name__", str(metric))
+        name = getattr(metric, "name", None) or getattr(metric, "__name__", str(metric))
         facts = {"metric": name, **ready.facts, **(protocol or {})}
         owner = _owner(facts, tasks_per_call, ready.arrays()) if unfinished else ""
         kept = Unfinished(unfinished, owner)

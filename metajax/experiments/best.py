@@ -4,7 +4,6 @@ import operator
 from dataclasses import dataclass
 from pathlib import Path
 
-from metajax.experiments.tasks import MetricName
 from metajax.reporting import read_rows
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.loop import TrainState
@@ -26,7 +25,7 @@ class Best:
     """
 
     directory: Path
-    metric: MetricName
+    metric: str
 
     def offer(self, state: TrainState) -> None:
         """Saves `state`, whose validation is the newest row, if it is the best."""

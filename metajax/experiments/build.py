@@ -1,156 +1,57 @@
-"""From a configuration to models, learners and optimizers."""
+"""From a configuration to tasks, learners and training episodes."""
 
 from collections.abc import Mapping
-from functools import singledispatch
+from dataclasses import replace
 from typing import Any
 
-import optax
-
-from metajax import learners
+from metajax import data
 from metajax.errors import InputError
-from metajax.experiments.choices import LEARNERS, Terms
-from metajax.experiments.presets import (
-    Config,
-    Conv4Model,
-    LearnerName,
-    LossName,
-    MLPModel,
-    ResNet12Model,
-)
-from metajax.experiments.tasks import Places, Split, Task, build_task
-from metajax.gradients import first_order
-from metajax.inner import mini_batches, whole
-from metajax.models import conv4, in_precision, mlp, resnet12
-from metajax.models.norms import NormName
-from metajax.training.averaging import parameter_average
-from metajax.types import Array, Learner, LearnerSchedule, Loss, Model, Sampler
-
-OUTER = {
-    "adam": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
-    "sgd": lambda rate, decay: optax.chain(
-        optax.add_decayed_weights(decay), optax.sgd(rate)
-    ),
-    "nesterov": lambda rate, decay: optax.chain(
-        optax.add_decayed_weights(decay), optax.sgd(rate, 0.9, nesterov=True)
-    ),
-}
-WARM_UP = 0.04  # of the meta-steps
+from metajax.experiments.augmenting import augment_episodes
+from metajax.experiments.config import Config
+from metajax.experiments.learners import Setting
+from metajax.experiments.tasks import LossName, Places, Split, Task
+from metajax.models import in_precision
+from metajax.types import Learner, LearnerSchedule, Loss, Model, Sampler
 
 
-@singledispatch
-def build_model(model: Any, task: Task, context: int) -> Model:
-    """The network of a model configuration, with so many more features to its input."""
-    raise NotImplementedError(type(model))
-
-
-@build_model.register
-def _(model: MLPModel, task: Task, context: int) -> Model:
-    return mlp(task.input_shape[-1] + context, model.hidden, task.outputs)
-
-
-@build_model.register
-def _(model: Conv4Model, task: Task, context: int) -> Model:
-    return conv4(
-        task.outputs,
-        model.filters,
-        model.pooling,
-        image_shape=_image_shape(task, context),
-        head=model.head,
-        norm=model.norm,
-        halvings=model.halvings,
-    )
-
-
-@build_model.register
-def _(model: ResNet12Model, task: Task, context: int) -> Model:
-    return resnet12(
-        task.outputs,
-        model.widths,
-        model.pool,
-        image_shape=_image_shape(task, context),
-        head=model.head,
-        norm=model.norm,
-    )
-
-
-def _image_shape(task: Task, context: int) -> tuple[int, int, int]:
-    height, width, channels = task.input_shape
-    return height, width, channels + context
-
-
-def task_of(config: Config, places: Places) -> Task:
+def build_task(config: Config, places: Places) -> Task:
     """The task of a configuration, its episodes as its learner takes them.
 
     Raises:
-      InputError: see `metajax.experiments.tasks.build_task`.
+      InputError: see `Family.build`.
     """
-    task = build_task(config.data, places)
-    prepare = LEARNERS[config.learner].episodes
+    task = config.data.build(places)
+    if not config.inner.in_order:
+        return task
 
     def episodes(split: Split, queries: int) -> Sampler:
-        return prepare(task.episodes(split, queries))
+        return data.augmented(task.episodes(split, queries), data.shuffle_support)
 
     return task._replace(episodes=episodes)
 
 
-def build_schedule(config: Config, task: Task) -> Learner | LearnerSchedule:
-    """The learner to be trained, which may change on the way.
-
-    Raises:
-      InputError: if the learner cannot change as asked for.
-    """
-    steps, outer = config.inner.steps, config.outer
-    for flag, value, change, other in (
-        ("outer.first-order", outer.first_order, "grad", "maml++"),
-        ("outer.multi-step", outer.multi_step, "step_weights", "maml++"),
-        ("inner.backbone", config.inner.backbone, "backbone", "mtl"),
-    ):
-        if value and change not in LEARNERS[config.learner].changes:
-            raise InputError(
-                f"--{flag} is not for {config.learner}; leave it out, or take "
-                f"--learner {other}"
-            )
-
-    if config.augment.fewest_ways and not LEARNERS[config.learner].fewer_ways:
+def build_model(config: Config, task: Task) -> Model:
+    """The network of a configuration, for a learner's inputs."""
+    *size, channels = task.input_shape
+    shape = (*size, channels + config.inner.context)
+    if config.model.images != (len(shape) == 3):
         raise InputError(
-            f"--augment.fewest-ways is not for {config.learner}, in which the number "
-            "of ways takes part; leave it out"
+            f"--model {config.model.name} does not take inputs of shape "
+            f"{task.input_shape}; take another"
         )
-    trained = task._replace(outputs=task.train_outputs)
-    if trained.outputs != task.outputs and not LEARNERS[config.learner].any_ways:
-        raise InputError(
-            f"--data.train-ways is not for {config.learner}, whose head has as many "
-            "outputs as it is trained with; leave it out, or take --learner "
-            "prototypical"
-        )
-
-    def phases(**settings: Any) -> Learner | LearnerSchedule:
-        def weighted(done: Array) -> Learner:
-            weights = learners.multi_step_weights(done, steps, outer.multi_step)
-            return build_learner(
-                config, trained, steps=steps, step_weights=weights, **settings
-            )
-
-        final = build_learner(config, trained, steps=steps, **settings)
-        if not outer.multi_step:
-            return final
-        return learners.switch(outer.multi_step, weighted, final)
-
-    if not outer.first_order:
-        return phases()
-    return learners.switch(outer.first_order, phases(grad=first_order), phases())
+    return config.model.build(shape, task.outputs)
 
 
 def build_learner(
-    config: Config, task: Task, *, steps: int, **settings: Any
+    config: Config, task: Task, *, steps: int | None = None, **changes: Any
 ) -> Learner:
-    """The learner of a configuration, taking `steps` inner steps.
+    """The learner of a configuration.
 
     Args:
       config: the configuration.
-      task: what its data ask for.
-      steps: of the inner loop.
-      **settings: of the learner's own.
+      task: of its data.
+      steps: inner steps; those of training by default.
+      **changes: arguments of the learner's factory.
 
     Returns:
       The learner.
@@ -159,54 +60,91 @@ def build_learner(
       InputError: if the configuration asks for what these data or this learner have
         not.
     """
-    choice, batch = LEARNERS[config.learner], config.inner.batch
-    model = build_model(config.model, task, choice.context)
-    norm: NormName = getattr(config.model, "norm", "transductive")
-    losses = _losses(config.learner, task)
+    inner = config.inner if steps is None else config.inner.taking(steps)
+    return inner.build(build_setting(config, task), **changes)
+
+
+def build_training_learner(config: Config, task: Task) -> Learner | LearnerSchedule:
+    """The learner to train, which may change on the way.
+
+    Raises:
+      InputError: if the learner cannot train on such tasks.
+    """
+    inner = config.inner
+    if config.augment.fewest_ways and not inner.fewer_ways:
+        raise InputError(
+            f"--augment.fewest-ways is not for {inner.name}, in which the number "
+            "of ways takes part; leave it out"
+        )
+    if task.train_outputs != task.outputs and not inner.any_ways:
+        raise InputError(
+            f"--data.train-ways is not for {inner.name}, whose head has as many "
+            "outputs as it is trained with; leave it out, or take --learner "
+            "prototypical"
+        )
+    trained = task._replace(outputs=task.train_outputs)
+    return inner.build_training(build_setting(config, trained))
+
+
+def build_training_episodes(config: Config, task: Task) -> Sampler:
+    """The training episodes of a configuration, augmented as it says."""
+    family, shots = config.data, config.data.number("shots", "train")
+    return augment_episodes(config.augment, task, family.queries, shots, config.loss)
+
+
+def build_setting(config: Config, task: Task) -> Setting:
+    """What a learner is built for.
+
+    Raises:
+      InputError: if the learner does not take such tasks, or such a loss.
+    """
+    losses = _losses(config, task)
     if config.loss not in losses:
         raise InputError(
             f"--loss must be {' or '.join(losses)} for these data and this learner, "
             f"got {config.loss}"
         )
-    return choice.build(
-        in_precision(model, config.precision),
+    return Setting(
+        in_precision(build_model(config, task), config.precision),
         losses[config.loss],
-        Terms(config.inner, task.input_shape, task.support, norm),
-        steps,
-        view=whole if batch is None else mini_batches(batch),
-        metrics={task.metric_name: task.metric},
-        **settings,
+        {task.metric.name: task.metric},
+        task.input_shape,
+        task.support,
+        config.model.norm,
     )
 
 
-def _losses(learner: LearnerName, task: Task) -> Mapping[LossName, Loss]:
-    """By name; a learner that has its own needs classes to have it."""
-    choice = LEARNERS[learner]
-    if not choice.steps and task.metric_name != "accuracy":
+def _losses(config: Config, task: Task) -> Mapping[LossName, Loss]:
+    """By name; those of the tasks, unless the learner has its own."""
+    inner = config.inner
+    if inner.needs_classes and not task.classes:
         raise InputError(
-            f"--learner {learner} is for classes, not for regression; take another, or "
-            "a preset of images"
+            f"--learner {inner.name} is for classes, not for regression; take another, "
+            "or a preset of images"
         )
-    return task.losses if choice.loss is None else {"mean": choice.loss}
+    return task.losses if inner.loss is None else {"mean": inner.loss}
 
 
-def build_optimizer(config: Config) -> optax.GradientTransformation:
-    """The outer optimizer of a configuration."""
-    outer = config.outer
-    rate = {
-        "constant": lambda: outer.rate,
-        "cosine": lambda: optax.warmup_cosine_decay_schedule(
-            init_value=0.0,
-            peak_value=outer.rate,
-            warmup_steps=max(1, round(WARM_UP * outer.steps)),
-            decay_steps=max(2, outer.steps),
-            end_value=0.01 * outer.rate,
-        ),
-    }[outer.schedule]()
-    each, clip, average = outer.clip_each, outer.clip, outer.average
-    return optax.chain(
-        optax.identity() if each is None else optax.clip(each),
-        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        OUTER[outer.optimizer](rate, outer.weight_decay),
-        optax.identity() if average is None else parameter_average(average),
-    )
+def at_other_tasks(
+    config: Config, ways: int | None = None, shots: int | None = None
+) -> Config:
+    """A configuration whose learner is evaluated at other ways or shots.
+
+    Raises:
+      InputError: if its learner does not take them.
+    """
+    family, inner = config.data, config.inner
+    changes = {"ways": ways, "shots": shots}
+    for name, value in changes.items():
+        if value is None:
+            continue
+        if not hasattr(family, name):
+            raise InputError(f"--{name} is not for a run of {family.origin[0]}")
+        # What training took is kept, as the classes of a task are counted by it.
+        if value != getattr(family, name) and not getattr(inner, f"any_{name}"):
+            raise InputError(
+                f"--{name} must be {getattr(family, name)}, as the run was trained: "
+                f"{inner.name} does not take other {name}, got {value}"
+            )
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(config, data=replace(family, **given))

@@ -11,7 +11,7 @@ import numpy as np
 
 from metajax.data.sampling import task_sampler
 from metajax.data.single import once, one_task
-from metajax.experiments.presets import SinusoidData
+from metajax.experiments.families import SinusoidData
 from metajax.experiments.tasks import Task
 from metajax.study.plots import save
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import jax
 
-from metajax.experiments.presets import Config
-from metajax.experiments.tasks import Places, prepared_in
+from metajax.experiments.config import Config
+from metajax.experiments.tasks import Places
 from metajax.ops import Tuned, tune
 from metajax.ops.tuning import FOLDER
 from metajax.training.tuned import Tuner
@@ -20,6 +20,6 @@ def forms_of(config: Config, places: Places) -> Literal["table"] | Tuner:
     def tuned(*args: Any) -> Tuned:
         device = jax.devices()[0].device_kind
         print(f"timing the forms of operations on {device}", file=sys.stderr)
-        return tune(*args, folder=prepared_in(places) / FOLDER)
+        return tune(*args, folder=places.prepared / FOLDER)
 
     return tuned

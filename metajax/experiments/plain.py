@@ -1,6 +1,7 @@
 """Dataclasses from plain values, such as JSON's, each held to its field's type."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,8 +30,9 @@ def from_plain(kind: type[T], plain: Any, name: str) -> T:
       InputError: if a name is unknown, or a value is not of its field's type.
     """
     hints, values = get_type_hints(kind), {}
+    known = {field.name for field in fields(kind)}  # pyright: ignore (a dataclass)
     for key, value in object_at(name, plain).items():
-        if key not in hints:
+        if key not in known:
             raise InputError(f"{name} has an unknown {key!r}")
         values[key] = tuple(value) if isinstance(value, list) else value
         if not _fits(values[key], hints[key]):
@@ -47,7 +49,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:  # and 1 is neither True nor 1.0
         return any(type(value) is type(x) and value == x for x in options)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(x, options[0]) for x in value)
+        if not isinstance(value, tuple):
+            return False
+        any_length = len(options) == 2 and options[1] is Ellipsis
+        each = options[:1] * len(value) if any_length else options
+        return len(each) == len(value) and all(map(_fits, value, each))
     if hint is float and type(value) is int:
         return abs(value) < 2**53  # so that a float can hold it
     return type(value) is hint

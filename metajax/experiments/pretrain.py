@@ -16,13 +16,13 @@ import optax
 from metajax._files.lock import only_writer
 from metajax.errors import InputError
 from metajax.experiments.backbone import FILE, write_body
-from metajax.experiments.build import build_model, build_optimizer
+from metajax.experiments.build import build_model
+from metajax.experiments.config import Config
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
-from metajax.experiments.presets import Config
 from metajax.experiments.record import keep_data
-from metajax.experiments.run import check_config, claim
-from metajax.experiments.tasks import Places, build_task
+from metajax.experiments.run import claim, lengthen
+from metajax.experiments.tasks import Places
 from metajax.learners import maml
 from metajax.models import in_precision
 from metajax.reporting import JsonLines, Progress
@@ -43,31 +43,32 @@ def pretrain(
         in the directory.
       Stopped: if a signal asked for it; the run is saved.
     """
-    check_config(config)
-    task = build_task(config.data, places)
+    config.check()
+    task = config.data.build(places)
     if task.joint is None:
         raise InputError(
             "these data have no classes that stay, so there is nothing to pre-train "
             "on; take Omniglot, CIFAR-FS or a folder of images"
         )
     batches = task.joint(EXAMPLES)
-    model = build_model(config.model, task._replace(outputs=batches.classes), 0)
+    model = build_model(config, task._replace(outputs=batches.classes))
     # No inner steps: the loss of the query set, which is the batch.
     classifier = maml(
         in_precision(model, config.precision),
         task.losses["mean"],
         optax.identity(),
         0,
-        metrics={task.metric_name: task.metric},
+        metrics={task.metric.name: task.metric},
     )
     claim(directory, config)
     rows = JsonLines(directory / "metrics.jsonl")
     bar = Progress(config.outer.steps, 1)
     with only_writer(directory), bar as progress, Signals() as signals:
+        lengthen(directory, config)
         keep_data(directory, task, ["train"])
         state = fit(
             classifier,
-            build_optimizer(config),
+            config.outer.build(),
             batches,
             steps=config.outer.steps,
             tasks=1,

@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 from metajax._files.writing import write_whole
 from metajax.evaluation.scores import Evaluation, Score, evaluate, report
 from metajax.experiments import figures
-from metajax.experiments.choices import LEARNERS
-from metajax.experiments.presets import Config, Evaluating
+from metajax.experiments.config import Config
+from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.record import Examples, examples
 from metajax.experiments.tasks import Split, Task
 from metajax.reporting import finite
@@ -41,6 +41,7 @@ class Measured(NamedTuple):
       meta: the meta-parameters.
       step: after how many meta-steps.
       kept: which checkpoint that is.
+      other: what is different of its tasks, such as "-10ways".
     """
 
     directory: Path
@@ -50,6 +51,7 @@ class Measured(NamedTuple):
     meta: PyTree
     step: int
     kept: Kept = "last"
+    other: str = ""
 
 
 def measure(
@@ -67,7 +69,7 @@ def measure(
       split: on which classes.
       stop: see `metajax.evaluation.scores.evaluate`.
     """
-    directory, config, task, learner, meta, step, _ = run
+    directory, config, task, learner, meta, step, *_ = run
     episodes = task.episodes(split, settings.queries)
     data = examples(directory, task, split)
     if data.why:
@@ -126,14 +128,14 @@ def name_of(run: Measured, settings: Evaluating, split: Split, data: Examples) -
     """The name of a result: the run's own, or one that says what is different."""
     config, kept = run.config, run.kept
     whole = kept == "last" and run.step == config.outer.steps
-    if whole and settings == config.evaluation and split == "test" and not data.why:
+    own = not run.other and not data.why
+    if whole and own and settings == config.evaluation and split == "test":
         return OWN
-    steps = settings.steps if LEARNERS[config.learner].steps else 0
     return (
-        f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{steps}steps-"
+        f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{settings.steps}steps-"
         f"{settings.tasks}tasks-{settings.queries}queries-"
         f"{settings.inductive_queries}inductive-seed{settings.seed}"
-        f"{'' if whole else f'-step{run.step}'}{data.suffix}"
+        f"{run.other}{'' if whole else f'-step{run.step}'}{data.suffix}"
     )
 
 

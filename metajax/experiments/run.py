@@ -17,7 +17,7 @@
 """
 
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,23 +30,24 @@ import numpy as np
 
 from metajax._files.lock import only_writer
 from metajax._files.writing import TEMPORARY, write_whole
-from metajax.checks import check_count, check_positive, check_seed, check_share
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
 from metajax.experiments import figures
 from metajax.experiments.backbone import FILE, keep_body
 from metajax.experiments.best import Best, best_checkpoint
 from metajax.experiments.build import (
+    at_other_tasks,
     build_learner,
-    build_optimizer,
-    build_schedule,
-    task_of,
+    build_task,
+    build_training_episodes,
+    build_training_learner,
 )
-from metajax.experiments.flags import check_loop
+from metajax.experiments.config import Config
+from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
-from metajax.experiments.presets import Config, Evaluating
 from metajax.experiments.record import keep_data
+from metajax.experiments.renewal import names_of
 from metajax.experiments.results import (
     Kept,
     Measured,
@@ -54,12 +55,7 @@ from metajax.experiments.results import (
     own_result,
     unfinished_of,
 )
-from metajax.experiments.tasks import (
-    Places,
-    Split,
-    Task,
-    build_training_episodes,
-)
+from metajax.experiments.tasks import Places, Split, Task
 from metajax.ops import taking
 from metajax.reporting import (
     JsonLines,
@@ -69,12 +65,13 @@ from metajax.reporting import (
 )
 from metajax.training.averaging import averaged
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.cutting import check_chunk
 from metajax.training.loop import TrainState, fit, init_state
 from metajax.training.processes import alike, from_first, in_turn, is_first
 from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, Loss, PyTree, Sampler
 
+CONFIG = "config.json"
+FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
@@ -92,7 +89,7 @@ def train(
         another run, or one in which another process is training.
       Stopped: if a signal asked for it; the run is saved.
     """
-    check_config(config)
+    config.check()
     if not alike(json.dumps(config.as_dict())):
         raise InputError(
             "the processes were started with different flags; start all of them with "
@@ -107,7 +104,7 @@ def train(
         state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
-            figures.learning_curve(rows, job.task.metric_name, directory)
+            figures.learning_curve(rows, job.task.metric.name, directory)
         meta, step = averaged(state), int(state.step)
         run = Measured(directory, job.config, job.task, job.measured, meta, step)
         from_first(lambda: _measure(run, config.evaluation, stop=signals))
@@ -130,9 +127,9 @@ class Job(NamedTuple):
 
 
 def _job(config: Config, directory: Path, places: Places) -> Job:
-    task = task_of(config, places)
+    task = build_task(config, places)
     own = _with_own_body(config, directory)
-    learner = build_schedule(own, task)
+    learner = build_training_learner(own, task)
     measured = build_learner(own, task, steps=config.evaluation.steps)
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
@@ -145,7 +142,8 @@ def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     """Makes the directory this run's and this process's, as long as it is held."""
     claim(directory, job.claimed)
     held.enter_context(only_writer(directory))
-    given = job.claimed.inner.backbone
+    lengthen(directory, job.claimed)
+    given = getattr(job.claimed.inner, "backbone", None)
     body = None if given is None else Path(given)
     keep_data(directory, job.task, body=body)
     if body is not None:
@@ -167,7 +165,7 @@ def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray
 
 def _like(learner: Learner | LearnerSchedule, config: Config) -> TrainState:
     """The shapes of a run's states."""
-    init = partial(init_state, learner, build_optimizer(config))
+    init = partial(init_state, learner, config.outer.build())
     return jax.eval_shape(init, jax.random.key(0))
 
 
@@ -185,12 +183,12 @@ def _trained(
     with board as events, bar as progress:
         # Of several processes all validate, so that none waits, and one writes.
         writers = (rows, events, progress) if is_first() else ()
-        best = Best(directory, task.metric_name)
+        best = Best(directory, task.metric.name)
         validation = Validation(
             job.measured,
             task.episodes("validation", config.evaluation.queries),
             task.metric,
-            task.metric_name,
+            task.metric.name,
             inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events) if is_first() else (),
@@ -198,7 +196,7 @@ def _trained(
         )
         return fit(
             job.learner,
-            build_optimizer(config),
+            config.outer.build(),
             job.episodes,
             steps=outer.steps,
             tasks=outer.tasks,
@@ -220,18 +218,33 @@ def evaluate_run(
     places: Places,
     *,
     kept: Kept = "last",
+    ways: int | None = None,
+    shots: int | None = None,
 ) -> None:
     """Evaluates a checkpoint of a run, by the run's own settings but `changes`.
 
+    Tasks may have other `ways` and `shots`, where the learner takes any.
+
     See `metajax.experiments.results` for where the result goes.
     """
-    if "steps" in changes:
-        check_loop("--steps", configured(directory).learner)
     config, task, meta, step = restored(directory, places, kept)
+    if idle := changes.keys() - names_of(type(config.evaluation)):
+        raise InputError(
+            f"--{idle.pop()} is not for {config.learner}, which has no inner loop; "
+            "leave it out"
+        )
     settings = replace(config.evaluation, **changes)
-    check_config(replace(config, evaluation=settings))
+    tasks = {"ways": ways, "shots": shots}
+    other = "".join(
+        f"-{value}{name}"
+        for name, value in tasks.items()
+        if value not in (None, getattr(config.data, name, None))
+    )
+    config = at_other_tasks(config, **tasks)
+    replace(config, evaluation=settings).check()
+    task = build_task(config, places)
     learner = build_learner(config, task, steps=settings.steps)
-    run = Measured(directory, config, task, learner, meta, step, kept)
+    run = Measured(directory, config, task, learner, meta, step, kept, other)
     with Signals() as signals:
         _measure(run, settings, split, stop=signals)
 
@@ -251,8 +264,8 @@ def restored(
       InputError: if the directory holds no run, or none that has such a checkpoint.
     """
     config = configured(directory)
-    task = task_of(config, places)
-    learner = build_learner(config, task, steps=config.inner.steps)
+    task = build_task(config, places)
+    learner = build_learner(config, task)
     where = {"last": _checkpoints, "best": best_checkpoint}[kept]
     state = where(directory).restore(_like(learner, config))
     if state is None:
@@ -274,56 +287,7 @@ def _with_own_body(config: Config, directory: Path) -> Config:
     """The configuration, with the backbone that the run keeps, if it keeps one."""
     if not (directory / FILE).is_file():
         return config
-    return replace(config, inner=replace(config.inner, backbone=str(directory)))
-
-
-def check_config(config: Config) -> None:
-    """Refuses, before anything is written, what would fail later."""
-    inner, outer, evaluation = config.inner, config.outer, config.evaluation
-    for name, value, least in (
-        ("inner.steps", inner.steps, 0),
-        ("outer.steps", outer.steps, 1),
-        ("outer.tasks", outer.tasks, 1),
-        ("outer.first-order", outer.first_order, 0),
-        ("outer.multi-step", outer.multi_step, 0),
-        ("evaluation.tasks", evaluation.tasks, 2),
-        ("evaluation.steps", evaluation.steps, 0),
-        ("evaluation.queries", evaluation.queries, 1),
-        ("evaluation.inductive-queries", evaluation.inductive_queries, 1),
-    ):
-        check_count(f"--{name}", value, least=least)
-    for name, value in (
-        ("inner.batch", inner.batch),
-        ("data.train-shots", config.data.train_shots),
-        ("augment.fewest-shots", config.augment.fewest_shots),
-    ):
-        check_count(f"--{name}", 1 if value is None else value, least=1)
-    for name, value in (  # of one class all are right, untaught
-        ("data.ways", getattr(config.data, "ways", None)),
-        ("data.train-ways", getattr(config.data, "train_ways", None)),
-        ("augment.fewest-ways", config.augment.fewest_ways),
-    ):
-        check_count(f"--{name}", 2 if value is None else value, least=2)
-    for name, value in (("seed", config.seed), ("evaluation.seed", evaluation.seed)):
-        check_seed(f"--{name}", value)
-    for name, value in (
-        ("augment.alpha", config.augment.alpha),
-        ("inner.rate", inner.rate),
-        ("inner.strength", inner.strength),
-        ("outer.rate", outer.rate),
-        ("outer.clip", 1.0 if outer.clip is None else outer.clip),
-        ("outer.clip-each", 1.0 if outer.clip_each is None else outer.clip_each),
-    ):
-        check_positive(f"--{name}", value)
-    for name, value in (
-        ("augment.jitter", config.augment.jitter),
-        ("outer.weight-decay", outer.weight_decay),
-        ("outer.average", outer.average or 0.0),
-    ):
-        check_share(f"--{name}", value)
-    if not 0 <= inner.damping < math.inf:
-        raise InputError(f"--inner.damping must be at least 0, got {inner.damping}")
-    check_chunk(outer.tasks_per_chunk)
+    return replace(config, inner=config.inner.with_backbone(str(directory)))
 
 
 class Sink(Protocol):
@@ -389,28 +353,20 @@ def _checkpoints(directory: Path) -> Checkpoints:
 def claim(directory: Path, config: Config) -> None:
     """Makes `directory` this configuration's, or sees that it is.
 
+    A run may be asked for more meta-steps than before: see `lengthen`.
+
     Raises:
       InputError: if it holds another configuration's run, or something else.
     """
-    name = str(directory.absolute())
-    if "\0" in name or name.encode(errors="replace").decode() != name:
-        raise InputError(  # orbax would, after the first steps
-            f"{directory} cannot be a run directory, as its name is not UTF-8 text; "
-            "choose another --run-dir"
-        )
-    path = directory / "config.json"
+    _check_name(directory)
+    path = directory / CONFIG
     if path.exists():
-        theirs, ours = _flat(_read_config(directory).as_dict()), _flat(config.as_dict())
-        differing = [
-            f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-            for name in ours | theirs
-            if theirs.get(name) != ours.get(name)
-        ]
-        if differing:
+        theirs = _read_config(directory)
+        if config not in (theirs, _of_length(theirs, config)):
             raise InputError(
                 f"{directory} holds a run of another configuration "
-                f"({'; '.join(differing)}); choose another --run-dir, or delete that "
-                "one"
+                f"({_differences(theirs, config)}); choose another --run-dir, or "
+                "delete that one"
             )
         return
     if directory.exists() and not (
@@ -422,20 +378,70 @@ def claim(directory: Path, config: Config) -> None:
     made = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        write_whole(path, json.dumps(config.as_dict(), indent=2) + "\n")
+        _write_config(directory, config)
     except OSError:
         if made:
             directory.rmdir()
         raise
 
 
+def lengthen(directory: Path, config: Config) -> None:
+    """Raises the meta-steps of a claimed run to those of `config`, if it has fewer.
+
+    The parameters go on from where they are; with a constant rate, they become those of
+    a run that was asked for as many at first. What was measured at the former end keeps
+    a name that says so.
+    """
+    theirs = _read_config(directory)
+    if (before := theirs.outer.steps) == config.outer.steps:
+        return
+    print(
+        f"going on from {before} to {config.outer.steps} meta-steps"
+        + (", at the rates of the longer schedule" * (config.outer.schedule != FLAT)),
+        file=sys.stderr,
+    )
+    for name in ("evaluation.json", "evaluation.txt", "study"):
+        path = directory / name
+        if path.exists():
+            path.rename(path.with_stem(f"{path.stem}-step{before}"))
+    _write_config(directory, config)
+
+
+def _of_length(theirs: Config, ours: Config) -> Config:
+    """A run's configuration with as many meta-steps as ours, if those are more."""
+    steps = max(theirs.outer.steps, ours.outer.steps)
+    return replace(theirs, outer=replace(theirs.outer, steps=steps))
+
+
+def _differences(theirs: Config, ours: Config) -> str:
+    there, here = _flat(theirs.as_dict()), _flat(ours.as_dict())
+    return "; ".join(
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        for name in here | there
+        if there.get(name) != here.get(name)
+    )
+
+
+def _check_name(directory: Path) -> None:
+    name = str(directory.absolute())
+    if "\0" in name or name.encode(errors="replace").decode() != name:
+        raise InputError(  # orbax would, after the first steps
+            f"{directory} cannot be a run directory, as its name is not UTF-8 text; "
+            "choose another --run-dir"
+        )
+
+
+def _write_config(directory: Path, config: Config) -> None:
+    write_whole(directory / CONFIG, json.dumps(config.as_dict(), indent=2) + "\n")
+
+
 def _read_config(directory: Path) -> Config:
-    path = directory / "config.json"
+    path = directory / CONFIG
     if not path.is_file():
         raise InputError(f"{directory} is not a run directory: it has no config.json")
     try:
         config = Config.from_dict(json.loads(path.read_text()))
-        check_config(config)
+        config.check()
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not a configuration of this version of metajax ({error}); "

@@ -16,15 +16,15 @@ from metajax._files.writing import write_whole
 from metajax.errors import InputError
 from metajax.experiments.build import (
     build_learner,
-    build_optimizer,
-    build_schedule,
-    task_of,
+    build_task,
+    build_training_episodes,
+    build_training_learner,
 )
-from metajax.experiments.choices import LEARNERS
-from metajax.experiments.presets import Config
+from metajax.experiments.config import Config
+from metajax.experiments.learners.loops import Exact, GradientSteps
 from metajax.experiments.record import examples
 from metajax.experiments.run import restored
-from metajax.experiments.tasks import Places, Task, build_training_episodes
+from metajax.experiments.tasks import Places, Task
 from metajax.gradients import reverse
 from metajax.study import remarks
 from metajax.study.plots import plot
@@ -41,10 +41,6 @@ from metajax.types import (
 )
 
 FEW = 20  # tasks, where each costs many meta-gradients
-OTHERWISE = {
-    "grad": "has no inner gradient that is differentiated",
-    "rate": "learns its inner rates",
-}
 JOINT_TASKS, JOINT_STEPS = 5, 100
 
 
@@ -65,9 +61,7 @@ class Studied(NamedTuple):
 
     def learner(self, steps: int | None = None, **settings: Any) -> Learner:
         """Its learner, of `steps` inner steps, as it was trained by default."""
-        trained = self.config.inner.steps
-        count = trained if steps is None else steps
-        return build_learner(self.config, self.task, steps=count, **settings)
+        return build_learner(self.config, self.task, steps=steps, **settings)
 
     def by_gradient(self, grad: GradTransform, steps: int | None = None) -> Learner:
         """The same with another inner gradient.
@@ -75,7 +69,7 @@ class Studied(NamedTuple):
         Raises:
           InputError: if the learner has none to choose.
         """
-        self.needs("grad")
+        self.check_exact()
         return self.learner(steps, grad=grad)
 
     def at_rate(self, rate: Array, steps: int, **settings: Any) -> Learner:
@@ -84,7 +78,8 @@ class Studied(NamedTuple):
         Raises:
           InputError: if the learner learns its own.
         """
-        self.needs("rate")
+        if not self.has_one_rate:
+            raise InputError(f"{self.config.learner} learns its inner rates")
         inner = replace(self.config.inner, rate=rate)
         changed = self._replace(config=replace(self.config, inner=inner))
         return changed.learner(steps, **settings)
@@ -92,12 +87,14 @@ class Studied(NamedTuple):
     @property
     def has_one_rate(self) -> bool:
         """Whether its inner rate is the configuration's."""
-        return "rate" in LEARNERS[self.config.learner].changes
+        return not self.config.inner.rate_is_learnt
 
-    def needs(self, change: str) -> None:
-        """Raises InputError, saying why, if a learner cannot change so."""
-        if change not in LEARNERS[self.config.learner].changes:
-            raise InputError(f"{self.config.learner} {OTHERWISE[change]}")
+    def check_exact(self) -> None:
+        """Refuses a learner without an inner gradient that is differentiated."""
+        if not isinstance(self.config.inner, Exact):
+            raise InputError(
+                f"{self.config.learner} has no inner gradient that is differentiated"
+            )
 
     def few(self) -> Episode:
         """Some of the tasks."""
@@ -115,7 +112,7 @@ def _trajectories(run: Studied) -> Any:
 
 
 def _orders(run: Studied) -> Any:
-    run.needs("grad")
+    run.check_exact()
     trained = max(1, run.config.inner.steps)
 
     def build(grad: GradTransform, steps: int, rate: Array) -> Learner:
@@ -195,7 +192,7 @@ def _explosion(run: Studied, found: study.Sensitivity) -> str:
 
 
 def _best_settings(run: Studied, found: study.HeatMap) -> str:
-    lower_is_better = run.task.metric_name != "accuracy"
+    lower_is_better = run.task.metric.better(0.0, 1.0)
     return remarks.best_settings(found, lower_is_better=lower_is_better)
 
 
@@ -308,7 +305,7 @@ def study_run(
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
     config, task, meta, step = restored(directory, places)
-    if not LEARNERS[config.learner].steps:
+    if not isinstance(config.inner, GradientSteps):
         raise InputError(
             f"{directory} is a run of {config.learner}, which has no inner loop to "
             "look into; study one of maml or its kin"
@@ -370,16 +367,16 @@ def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
 
 def plan_run(config: Config, places: Places) -> None:
     """Prints what a configuration will cost on this device, and what fits."""
-    task = task_of(config, places)
+    task = build_task(config, places)
     sampler = build_training_episodes(config, task)
     episodes = _drawn(sampler, config.seed, config.outer.tasks)
     found = study.plan(
-        lambda steps: build_schedule(
-            replace(config, inner=replace(config.inner, steps=steps)), task
+        lambda steps: build_training_learner(
+            replace(config, inner=config.inner.taking(steps)), task
         ),
-        build_optimizer(config),
+        config.outer.build(),
         episodes,
-        steps=config.inner.steps if LEARNERS[config.learner].steps else 0,
+        steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
     )
     print(found)
@@ -407,10 +404,10 @@ def plan_run_for(
         raise InputError(
             f"--devices must be of the {len(absent)} of {chip}, got {devices}"
         )
-    task = task_of(config, places)
+    task = build_task(config, places)
     found = study.plan_for(
-        build_schedule(config, task),
-        build_optimizer(config),
+        build_training_learner(config, task),
+        config.outer.build(),
         build_training_episodes(config, task),
         absent[:devices],
         tasks=config.outer.tasks,

@@ -1,0 +1,139 @@
+"""The commands that take a preset: train, pretrain and plan."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import tyro
+
+from metajax.cli.machine import Machine
+from metajax.cli.programs import Programs
+from metajax.cli.starting import MODELS, Start, read_start
+from metajax.errors import InputError
+from metajax.experiments.config import LEARNERS, Config
+from metajax.experiments.presets import DESCRIPTIONS, PRESETS
+from metajax.experiments.tasks import Places
+
+RUNS = Path("runs")
+LEARNER_NAMES: Any = Literal[tuple(LEARNERS)]  # pyright: ignore
+MODEL_NAMES: Any = Literal[MODELS]  # pyright: ignore
+
+
+@dataclass(frozen=True)
+class Run:
+    """Meta-train a preset."""
+
+    learner: Annotated[LEARNER_NAMES, tyro.conf.arg(name="learner")]  # pyright: ignore
+    """Learning algorithm; --help after it shows its own options."""
+    network: Annotated[MODEL_NAMES, tyro.conf.arg(name="model")]  # pyright: ignore
+    """Network; likewise."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    places: Annotated[Places, tyro.conf.arg(name="")]
+    machine: Annotated[Machine, tyro.conf.arg(name="")]
+    run_dir: Path
+    """Directory of the run; a run that is there goes on, with the same data."""
+    file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
+    """Configuration file in TOML or JSON (preset = "NAME" and what is different from
+    it), or a run's config.json; flags change what it says."""
+    programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
+
+    def __call__(self) -> None:
+        """Trains."""
+        from metajax.experiments.run import train
+
+        self.machine.start()
+        with self.programs.kept(self.places.prepared):
+            train(self.config, self.run_dir, self.places, devices=self.machine.shared)
+
+
+@dataclass(frozen=True)
+class Body(Run):
+    """Pre-train a preset's body."""
+
+    def __call__(self) -> None:
+        """Pre-trains."""
+        from metajax.experiments.pretrain import pretrain
+
+        self.machine.start_alone()
+        devices = self.machine.shared
+        with self.programs.kept(self.places.prepared):
+            pretrain(self.config, self.run_dir, self.places, devices=devices)
+
+
+@dataclass(frozen=True)
+class Planned(Run):
+    """Plan a preset."""
+
+    chip: Annotated[str | None, tyro.conf.arg(name="for", metavar="CHIP")] = None
+    """A chip that is not here to plan for, such as v5e, v5e:4x4 (a slice), h200:8 (a
+    host's), a100; --devices takes some of them. Compiled for it, not run."""
+
+    def __call__(self) -> None:
+        """Plans."""
+        from metajax.experiments.study import plan_run, plan_run_for
+
+        self.config.check()
+        if self.config.forms != "table":
+            raise InputError(
+                "--forms tuned times operations on the device, which a plan does not; "
+                "leave it out"
+            )
+        if self.chip is not None:
+            self.machine.check_alone()
+            plan_run_for(self.config, self.places, self.chip, self.machine.devices)
+            return
+        self.machine.start_alone()
+        plan_run(self.config, self.places)
+
+
+KINDS: dict[str, tuple[type[Run], str]] = {
+    "train": (Run, ""),
+    "pretrain": (Body, "-body"),
+    "plan": (Planned, ""),
+}
+"""The commands that take a preset, and how the names of their directories end."""
+
+
+def parse_run(command: str, arguments: list[str]) -> Run | None:
+    """The run that a command line asks for; None without a preset and a file.
+
+    Raises:
+      Unknown: if a preset, a learner or a network is none of those there are.
+      InputError: if a file is not a configuration.
+    """
+    start = read_start(arguments)
+    if start is None:
+        return None
+    kind, suffix = KINDS[command]
+    named = command if start.preset is None else f"{command} {start.preset}"
+    return tyro.cli(
+        kind,
+        prog=f"metajax {named}",
+        description=DESCRIPTIONS.get(start.name, kind.__doc__),
+        args=start.rest,
+        default=_default(kind, start, suffix),
+    )
+
+
+def _default(kind: type[Run], start: Start, suffix: str) -> Run:
+    config, directory = start.config, RUNS / (start.name + suffix)
+    name, network = config.learner, config.model.name
+    return kind(name, network, config, Places(), Machine(), directory)
+
+
+def presets(command: str) -> Any:
+    """The presets as subcommands, for the help that lists them."""
+    kind, suffix = KINDS[command]
+    return Union[  # noqa: UP007, built from the table
+        tuple(
+            Annotated[
+                kind,
+                tyro.conf.subcommand(
+                    name,
+                    default=_default(kind, Start(name, name, config, ()), suffix),
+                    description=DESCRIPTIONS[name],
+                ),
+            ]
+            for name, config in PRESETS.items()
+        )
+    ]

@@ -1,0 +1,155 @@
+"""The configuration that a command line begins with, before its other flags."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metajax.errors import InputError
+from metajax.experiments.config import (
+    KINDS,
+    LEARNERS,
+    NETWORKS,
+    Config,
+    with_learner,
+    with_model,
+)
+from metajax.experiments.presets import PRESETS
+
+MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
+
+
+class Unknown(InputError):
+    """A name that is none of those there are."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a command line begins with.
+
+    Attributes:
+      name: of the preset, or of the file of the configuration.
+      preset: the preset's name, if one was given.
+      config: the configuration that the other flags change.
+      rest: the arguments after the preset.
+    """
+
+    name: str
+    preset: str | None
+    config: Config
+    rest: tuple[str, ...]
+
+
+def read_start(arguments: Sequence[str]) -> Start | None:
+    """Reads the preset, `--config`, `--learner` and `--model` of a command line.
+
+    They decide which other flags there are, and so are read first.
+
+    Args:
+      arguments: those after the name of the command.
+
+    Returns:
+      What it begins with; None without a preset and a file.
+
+    Raises:
+      Unknown: if a name is none of those there are.
+      InputError: if the file is not a configuration.
+    """
+    named = bool(arguments) and not arguments[0].startswith("-")
+    preset, rest = (arguments[0], arguments[1:]) if named else (None, arguments)
+    if preset is not None:
+        _check_known("preset", preset, PRESETS)
+    path = _value("--config", rest)
+    config = None if preset is None else PRESETS[preset]
+    if path is not None:
+        config = read_config(Path(path), config)
+    if config is None:
+        return None
+    for flag, names, change in (
+        ("--learner", LEARNERS, with_learner),
+        ("--model", MODELS, with_model),
+    ):
+        if (chosen := _value(flag, rest)) is not None:
+            _check_known(flag.strip("-"), chosen, names)
+            config = change(config, chosen)
+    name = preset or Path(path or "").stem
+    return Start(name, preset, config, tuple(rest))
+
+
+def _value(flag: str, arguments: Sequence[str]) -> str | None:
+    """The last value of a flag, `--flag VALUE` or `--flag=VALUE`."""
+    value = None
+    for i, argument in enumerate(arguments):
+        name, equals, after = argument.partition("=")
+        if name == flag:
+            value = after if equals else "".join(arguments[i + 1 : i + 2]) or None
+    return value
+
+
+def _check_known(what: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise Unknown(f"no {what} {name!r}; {hint}there are {', '.join(names)}")
+
+
+def read_config(path: Path, base: Config | None) -> Config:
+    """A configuration of a file of TOML or JSON, or of a run's directory.
+
+    A file may hold all of it, as a run's config.json does, or what is different from
+    `base`, or from the `preset` that it names.
+
+    Args:
+      path: the file.
+      base: what it changes.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      InputError: if the file cannot be read, or is not a configuration.
+    """
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        text = path.read_text()
+        plain = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        return _changed(plain, base)
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise InputError(f"{path} is not a configuration ({error})") from error
+
+
+def _changed(plain: Any, base: Config | None) -> Config:
+    plain = dict(plain)
+    preset = plain.pop("preset", None)
+    if preset is not None:
+        _check_known("preset", str(preset), PRESETS)
+        base = PRESETS[preset]
+    if base is None:
+        if "data" not in plain:
+            raise InputError('expected preset = "NAME", or a run\'s whole config.json')
+        return Config.from_dict(plain)
+    if (learner := plain.get("learner")) is not None:
+        _check_known("learner", str(learner), LEARNERS)
+        base = with_learner(base, learner)
+    model = plain.get("model", {}).get("kind", type(base.model).__name__)
+    if model in MODELS:
+        base = with_model(base, model)
+        kind = type(base.model).__name__
+        plain["model"] = plain["model"] | {"kind": kind}
+    elif model in KINDS["model"]:
+        base = with_model(base, KINDS["model"][model].name)
+    return Config.from_dict(_merged(base.as_dict(), plain))
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values, of which some are changed."""
+    merged = dict(base)
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(base.get(name), Mapping):
+            merged[name] = _merged(base[name], value)
+        else:
+            merged[name] = value
+    return merged

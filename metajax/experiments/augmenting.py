@@ -1,0 +1,103 @@
+"""Training episodes, changed as a configuration says."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from metajax import data
+from metajax.errors import InputError
+from metajax.experiments.bounds import Count, Positive, Share, Ways
+from metajax.experiments.tasks import LossName, Task
+from metajax.types import Sampler
+
+CLASSES: dict[str, tuple[data.Transform, ...]] = {
+    "none": (),
+    "turn": (data.turn_classes,),
+    "turn-flip": (data.turn_classes, data.flip_classes),
+}
+MIXES: dict[str, Callable[[float, int], tuple[data.Transform, ...]]] = {
+    "none": lambda alpha, ways: (),
+    "mixup": lambda alpha, ways: (data.mixup(alpha, ways),),
+    "metamix": lambda alpha, ways: (data.metamix(alpha, ways),),
+}
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Changes of the training episodes, of images."""
+
+    classes: Literal["none", "turn", "turn-flip"] = "none"
+    """New classes: each class of an episode turned by a multiple of 90 degrees, or
+    mirrored too. With Omniglot, add --data.rotations 1, as its classes are turned
+    already."""
+    jitter: Share = 0.0
+    """Random shift, scale and turn of each image: the largest shift and change of scale
+    as shares, and the largest turn as a share of 90 degrees."""
+    mix: Literal["none", "mixup", "metamix"] = "none"
+    """Mixtures of examples: within a support or query set (mixup), or of query and
+    support examples (metamix), which have no effect on Reptile."""
+    alpha: Positive = 1.0
+    """The α of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
+    fewest_ways: Ways | None = None
+    """Vary the number of classes a training task between this and --data.ways, in one
+    padded shape; not with --augment.mix."""
+    fewest_shots: Count | None = None
+    """Vary the number of support images a class between this and --data.shots,
+    likewise."""
+
+    def transforms(self, ways: int) -> tuple[data.Transform, ...]:
+        """The changes of episodes of so many ways."""
+        size = self.jitter
+        jitter = data.jitter(shift=size, scale=size, turn=90 * size)
+        return (
+            *CLASSES[self.classes],
+            *((jitter,) if size else ()),
+            *MIXES[self.mix](self.alpha, ways),
+        )
+
+    @property
+    def varies(self) -> bool:
+        """Whether tasks have different numbers of ways or shots."""
+        return (self.fewest_ways, self.fewest_shots) != (None, None)
+
+
+def augment_episodes(
+    augment: Augment, task: Task, queries: int, shots: int, loss: LossName
+) -> Sampler:
+    """The training episodes of a task, augmented.
+
+    Args:
+      augment: how.
+      task: of the data.
+      queries: query examples a class.
+      shots: support examples a class, at most.
+      loss: that the learner takes.
+
+    Raises:
+      InputError: if episodes that are not of images are to be augmented, or the fewest
+        ways or shots are more than there are, or come with another loss than a mean.
+    """
+    episodes, ways = task.episodes("train", queries), task.train_outputs
+    transforms = augment.transforms(ways) if task.classes else ()
+    if augment == Augment():
+        return episodes
+    if not task.classes:
+        raise InputError(
+            "--augment is for classes of images, not for regression; leave it out"
+        )
+    if transforms:
+        episodes = data.augmented(episodes, *transforms)
+    if not augment.varies:
+        return episodes
+    if augment.mix != "none":
+        raise InputError(
+            "--augment.mix makes mixtures of labels, which --augment.fewest-ways and "
+            "--augment.fewest-shots cannot take; leave one out"
+        )
+    if loss != "mean":
+        raise InputError(
+            "tasks of fewer ways or shots (--augment.fewest-...) need --loss mean, got "
+            f"{loss}"
+        )
+    fewest = augment.fewest_ways or ways, augment.fewest_shots or shots
+    return data.varied(episodes, (fewest[0], ways), (fewest[1], shots))

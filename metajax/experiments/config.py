@@ -1,0 +1,146 @@
+"""What a run is: its configuration, whole."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+import tyro
+
+from metajax.errors import InputError
+from metajax.experiments.augmenting import Augment
+from metajax.experiments.bounds import Seed, check_bounds
+from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
+from metajax.experiments.families import FAMILIES
+from metajax.experiments.learners import LEARNERS, Adaptation
+from metajax.experiments.networks import NETWORKS
+from metajax.experiments.outer import Outer
+from metajax.experiments.plain import from_plain, object_at
+from metajax.experiments.renewal import FORMAT, names_of, renewed
+from metajax.experiments.tasks import LossName
+from metajax.models.precision import Precision
+
+T = TypeVar("T")
+Data = Annotated[Union[FAMILIES], tyro.conf.AvoidSubcommands]  # noqa: UP007
+Model = Annotated[Union[NETWORKS], tyro.conf.AvoidSubcommands]  # noqa: UP007
+Inner = Annotated[
+    Union[tuple(LEARNERS.values())],  # noqa: UP007
+    tyro.conf.AvoidSubcommands,
+]
+Measurement = Annotated[Evaluating | EvaluatingSteps, tyro.conf.AvoidSubcommands]
+KINDS: dict[str, dict[str, Any]] = {
+    "data": {kind.__name__: kind for kind in FAMILIES},
+    "model": {kind.__name__: kind for kind in NETWORKS},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run, wholly: the same configuration gives the same numbers."""
+
+    data: Data  # pyright: ignore (built from a table)
+    model: Model  # pyright: ignore
+    inner: Inner  # pyright: ignore
+    outer: Outer = field(default_factory=Outer)
+    evaluation: Measurement = field(default_factory=EvaluatingSteps)
+    augment: Augment = field(default_factory=Augment)
+    loss: LossName = "mean"
+    """Loss over a set's examples: their mean; or summed over an episode's ways, as
+    Finn's MAML code has it, to which its inner rates belong."""
+    precision: Precision = "float32"
+    """Precision of the network's computation; parameters and their sums are float32,
+    and so are comparators, memories and sequence models on its features."""
+    forms: Literal["table", "tuned"] = "table"
+    """How operations are computed: as the table has it for the kind of device, or each
+    in the form that is fastest on this device, timed before the first meta-step."""
+    seed: Seed = 0
+    """Random seed of the initial parameters and the training tasks."""
+
+    @property
+    def learner(self) -> str:
+        """The learner's name."""
+        return self.inner.name
+
+    def check(self) -> None:
+        """Refuses, before anything is written, what would fail later.
+
+        Raises:
+          InputError: if a value is out of bounds; it names the command's flag.
+        """
+        check_bounds(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, with the learner, and the kinds of data and model, by name."""
+        kinds = {name: {"kind": type(getattr(self, name)).__name__} for name in KINDS}
+        plain = asdict(self)
+        named = {name: kinds[name] | plain[name] for name in kinds}
+        return {"format": FORMAT, "learner": self.learner} | plain | named
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> "Config":
+        """The inverse of `as_dict`, also after a trip through JSON or TOML.
+
+        Raises:
+          InputError: if a part is missing, or a value unknown or of another type.
+        """
+        whole = renewed(object_at("a configuration", plain))
+        inner = LEARNERS[whole.pop("learner")]
+        kinds_of_parts = {
+            "inner": inner,
+            "outer": Outer,
+            "augment": Augment,
+            "evaluation": measurement_of(inner),
+        }
+        parts: dict[str, Any] = {
+            name: from_plain(kind, whole.get(name), name)
+            for name, kind in kinds_of_parts.items()
+        }
+        for name, kinds in KINDS.items():
+            values = dict(object_at(name, whole.get(name)))
+            kind = str(values.pop("kind", None))
+            if kind not in kinds:
+                raise InputError(
+                    f"the kind of {name} must be {' or '.join(kinds)}, got {kind}"
+                )
+            parts[name] = from_plain(kinds[kind], values, name)
+        return from_plain(cls, whole | parts, "a configuration")
+
+
+def measurement_of(inner: type[Adaptation]) -> type[Evaluating]:
+    """The class of the measurement's options for a learner."""
+    return EvaluatingSteps if "steps" in names_of(inner) else Evaluating
+
+
+def carried(settings: Any, kind: type[T], **changes: Any) -> T:
+    """Options of another class, with the values of those that both have."""
+    shared = names_of(type(settings)) & names_of(kind)
+    return kind(**{name: getattr(settings, name) for name in shared} | changes)
+
+
+def with_learner(config: Config, name: str, **options: Any) -> Config:
+    """A configuration of another learner, which keeps the options that both have.
+
+    Args:
+      config: the configuration.
+      name: of the learner.
+      **options: of the learner, that are to be others.
+
+    Returns:
+      The configuration; options that the learner has no use for are not in it.
+    """
+    kind = LEARNERS[name]
+    model = type(config.model).for_learner(kind.makes_head)
+    return replace(
+        config,
+        inner=carried(config.inner, kind, **options),
+        model=carried(config.model, model),
+        evaluation=carried(config.evaluation, measurement_of(kind)),
+    )
+
+
+def with_model(config: Config, name: str) -> Config:
+    """A configuration of another network, which keeps the options that both have."""
+    makes_head = config.inner.makes_head
+    by_name: Mapping[str, Any] = {
+        kind.name: kind.for_learner(makes_head) for kind in NETWORKS
+    }
+    return replace(config, model=carried(config.model, by_name[name]))

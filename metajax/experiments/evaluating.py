@@ -1,0 +1,29 @@
+"""How a run's result is measured."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from metajax.experiments.bounds import Count, CountOrZero, Seed, Tasks
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """Measurement of the result, on test tasks."""
+
+    tasks: Tasks = 1000
+    """Number of test tasks."""
+    queries: Count = 15
+    """Query examples a class (or a task, for regression)."""
+    inductive_queries: Count = 15
+    """Query examples a task that are also predicted independently of the others."""
+    seed: Seed = 0
+    """Random seed for sampling test tasks."""
+    steps: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class EvaluatingSteps(Evaluating):
+    """Measurement of the result of a learner with an inner loop, on test tasks."""
+
+    steps: CountOrZero = 3  # pyright: ignore (a class's constant elsewhere)
+    """Inner steps on test tasks."""

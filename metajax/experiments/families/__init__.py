@@ -1,0 +1,19 @@
+"""Families of tasks: one file each, and one line here."""
+
+from metajax.experiments.families.cifar import CifarData as CifarData
+from metajax.experiments.families.family import Family as Family
+from metajax.experiments.families.family import ImageData as ImageData
+from metajax.experiments.families.folder import FolderData as FolderData
+from metajax.experiments.families.glyphs import GlyphsData as GlyphsData
+from metajax.experiments.families.omniglot import OmniglotData as OmniglotData
+from metajax.experiments.families.sinusoid import SinusoidData as SinusoidData
+
+FAMILIES: tuple[type[Family], ...] = (
+    SinusoidData,
+    GlyphsData,
+    OmniglotData,
+    CifarData,
+    FolderData,
+)
+PREPARED = {kind.dataset.name: kind.dataset for kind in FAMILIES if kind.dataset}
+"""The data sets that are prepared once, by name."""

@@ -1,0 +1,190 @@
+"""What all families of tasks have in common, and those of images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from metajax import data
+from metajax.data.contents import Contents, hash_store
+from metajax.data.preparing import make_builder
+from metajax.errors import InputError
+from metajax.experiments.bounds import Count, Ways
+from metajax.experiments.tasks import LossName, Places, Source, Split, Task
+from metajax.losses import cross_entropy, cross_entropy_over_ways
+from metajax.metrics import accuracy
+from metajax.types import Loss, Sampler
+
+CLASSIFICATION: dict[LossName, Loss] = {
+    "mean": cross_entropy,
+    "sum-over-ways": cross_entropy_over_ways,
+}
+
+
+class Prepared(NamedTuple):
+    """A data set that is prepared once.
+
+    Attributes:
+      name: as `metajax data prepare` takes it.
+      examples: what one record of it is, in the plural.
+      prepare: `prepare(archives=..., data_dir=...)`, which gives its builder.
+      builder_class: gives the class of the builder.
+    """
+
+    name: str
+    examples: str
+    prepare: Callable[..., Any]
+    builder_class: Callable[[], Any]
+
+    def find(self, data_dir: Path | None) -> Path:
+        """The folder of the prepared data.
+
+        Raises:
+          InputError: if they are not prepared, or a package is missing.
+        """
+        builder = make_builder(
+            self.name, self.builder_class, archives=None, data_dir=data_dir
+        )
+        if not builder.is_prepared():
+            more = (
+                ", or --data-dir DIR if they are elsewhere"
+                if data_dir is None
+                else f" --data-dir {data_dir}"
+            )
+            raise InputError(f"not prepared: metajax data prepare {self.name}{more}")
+        return Path(builder.data_dir)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of tasks; its fields are its options.
+
+    Attributes:
+      origin: its name, and where its data come from, for `metajax data list`.
+      places: the fields of `Places` that it takes.
+      bright_ink: whether what is dark in a picture is bright to a learner.
+      dataset: the data set that it needs, if that is prepared once.
+    """
+
+    origin: ClassVar[tuple[str, str]]
+    places: ClassVar[tuple[str, ...]] = ()
+    bright_ink: ClassVar[bool] = False
+    dataset: ClassVar[Prepared | None] = None
+
+    def build(self, places: Places) -> Task:
+        """The task.
+
+        Raises:
+          InputError: if a place is given that these data do not come from, or one is
+            wanting.
+        """
+        raise NotImplementedError
+
+    def check_places(self, places: Places) -> None:
+        """Refuses places that would be ignored.
+
+        Raises:
+          InputError: if there is one.
+        """
+        for name, value in vars(places).items():
+            if value and name not in self.places:
+                raise InputError(
+                    f"--{name.replace('_', '-')} is not for {self.origin[0]}; leave it "
+                    "out, or choose a preset of other data"
+                )
+
+    def check_at_hand(self, places: Places) -> None:
+        """Checks that the data can be read without preparing any.
+
+        Raises:
+          InputError: if they cannot.
+        """
+        if self.dataset is not None and places.archives is None:
+            self.dataset.find(places.data_dir)
+
+    def number(self, name: str, split: Split) -> Any:
+        """A number of the tasks of a split, such as "shots"; training may have another.
+
+        Raises:
+          AttributeError: if the family has none of that name.
+        """
+        trained = getattr(self, f"train_{name}", None) if split == "train" else None
+        return trained or getattr(self, name)
+
+
+@dataclass(frozen=True)
+class ImageData(Family):
+    """Classification of images."""
+
+    ways: Ways = 5
+    """Classes a task."""
+    shots: Count = 1
+    """Support images a class."""
+    train_shots: Count | None = None
+    """Support images a class in training; by default `shots`. Reptile takes more."""
+    queries: Count = 5
+    """Query images a class, in training."""
+    train_ways: Ways | None = None
+    """Classes a task in training; by default `ways`. For learners that take any number
+    of classes; prototypical networks take more."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of an image: height, width, channels."""
+        raise NotImplementedError
+
+    def classification(self, episodes: Callable[[Split, int], Sampler]) -> Task:
+        """The task of a function that gives its samplers."""
+        splits: tuple[Split, ...] = ("train", "test")
+        return Task(
+            episodes,
+            self.ways,
+            self.number("ways", "train"),
+            max(self.number("ways", s) * self.number("shots", s) for s in splits),
+            CLASSIFICATION,
+            accuracy,
+            self.image_shape,
+            classes=True,
+        )
+
+    def stored(
+        self,
+        store: Callable[[Split], data.ImageStore],
+        source: Source,
+        *,
+        rotations: int = 1,
+        stream: bool,
+    ) -> Task:
+        """The task of images in stores, one a split."""
+        sampler = data.stream_episodes if stream else data.image_episodes
+
+        def episodes(split: Split, queries: int) -> Sampler:
+            ways, shots = self.number("ways", split), self.number("shots", split)
+            return sampler(store(split), ways, shots, queries, rotations=rotations)
+
+        def joint(examples: int) -> data.JointBatches:
+            return data.joint_batches(store("train"), examples, rotations=rotations)
+
+        task = self.classification(episodes)
+        return task._replace(joint=joint, source=source)
+
+    def archived(
+        self,
+        load: Callable[..., data.ImageStore],
+        places: Places,
+        *,
+        rotations: int = 1,
+    ) -> Task:
+        """The task of images that are prepared from archives, by `load(split, ...)`."""
+        load = partial(load, archives=places.archives, data_dir=places.data_dir)
+
+        def contents(split: Split) -> Contents:
+            return hash_store(load(split, mapped=True))
+
+        return self.stored(
+            partial(load, mapped=places.stream),
+            Source(places.prepared, contents),
+            rotations=rotations,
+            stream=places.stream,
+        )

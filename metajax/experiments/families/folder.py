@@ -1,0 +1,68 @@
+"""A folder of the user's own images."""
+
+import os
+import sys
+from dataclasses import dataclass
+
+from metajax import data
+from metajax.data.contents import Contents, hash_bytes, hash_files
+from metajax.data.listing import list_images
+from metajax.errors import InputError
+from metajax.experiments.bounds import Count
+from metajax.experiments.families.family import ImageData
+from metajax.experiments.tasks import Places, Source, Split, Task
+
+SHOWN = 40  # characters of a folder's name, in that of its file of hashes
+
+
+@dataclass(frozen=True)
+class FolderData(ImageData):
+    """Your own images, in a folder that is split by class: `--images DIR`."""
+
+    origin = (
+        "a folder of images",
+        "your own: metajax train miniimagenet-5w1s --images DIR",
+    )
+    places = "images", "data_dir", "stream"
+    queries: Count = 15
+    size: Count = 84
+    """Height and width that images are resized to, in pixels."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of an image: height, width, channels."""
+        return self.size, self.size, 3
+
+    def build(self, places: Places) -> Task:
+        """Classification of the folder's images."""
+        self.check_places(places)
+        folder = places.images
+        if folder is None:
+            raise InputError(
+                "these data are a folder of yours: expected --images DIR, the folder "
+                "that holds train/CLASS/*, or train.csv and images/"
+            )
+
+        def store(split: Split) -> data.ImageStore:
+            print(f"reading the {split} images of {folder}", file=sys.stderr)
+            return data.image_folder(
+                folder,
+                (self.size, self.size),
+                split=split,
+                cache=places.prepared / "metajax_images",
+                mapped=places.stream,
+            )
+
+        def contents(split: Split) -> Contents:
+            whole = folder.resolve()
+            place = hash_bytes(os.fsencode(whole))
+            kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
+            hashes = places.prepared / "metajax_hashes" / kept
+            return hash_files(folder, list_images(folder, split).classes, kept=hashes)
+
+        return self.stored(store, Source(folder, contents), stream=places.stream)
+
+    def check_at_hand(self, places: Places) -> None:
+        """Checks that the folder is given."""
+        if places.images is None:
+            raise InputError("they are a folder of yours: give it by --run-images DIR")

@@ -1,0 +1,78 @@
+"""What all learners' configurations have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+from metajax.models.norms import NormName
+from metajax.types import Learner, LearnerSchedule, Loss, Model
+
+
+class Setting(NamedTuple):
+    """What a learner is built for.
+
+    Attributes:
+      network: the model.
+      loss: of a batch.
+      metrics: what training logs, by name.
+      input_shape: of an input.
+      support: the most examples of a support set.
+      norm: what the network's batch norm goes by.
+    """
+
+    network: Model
+    loss: Loss
+    metrics: Mapping[str, Loss]
+    input_shape: tuple[int, ...]
+    support: int
+    norm: NormName
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How a learner adapts to a task; its fields are the options of one learner.
+
+    Attributes:
+      name: as `--learner` takes it.
+      steps: inner steps; 0 of a learner without an inner loop.
+      context: channels that it adds to the model's inputs.
+      loss: what takes the place of the tasks' own loss.
+      any_ways: whether it takes any number of classes, once trained.
+      any_shots: likewise of examples a class.
+      fewer_ways: whether it may be trained on tasks of fewer ways, padded.
+      needs_classes: whether its targets must be class labels.
+      makes_head: whether it makes its own head, in place of the network's.
+      rate_is_learnt: whether `rate` is only where a learnt rate begins.
+      in_order: whether it reads the support set in its order.
+      beside_support: whether a query alone needs the support set beside it, as its
+        network cannot settle on that.
+    """
+
+    name: ClassVar[str]
+    steps: ClassVar[int] = 0
+    context: ClassVar[int] = 0
+    loss: ClassVar[Loss | None] = None
+    any_ways: ClassVar[bool] = False
+    any_shots: ClassVar[bool] = True
+    fewer_ways: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
+    makes_head: ClassVar[bool] = False
+    rate_is_learnt: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
+    beside_support: ClassVar[bool] = False
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner; `changes` are arguments of its factory."""
+        raise NotImplementedError
+
+    def build_training(self, setting: Setting) -> Learner | LearnerSchedule:
+        """The learner to train, which may change on the way."""
+        return self.build(setting)
+
+    def taking(self, steps: int) -> Self:
+        """The same with another number of inner steps, if it has an inner loop."""
+        return self
+
+    def with_backbone(self, path: str) -> Self:
+        """The same on the pre-trained body of a file, if it is built on one."""
+        return self

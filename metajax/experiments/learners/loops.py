@@ -1,0 +1,283 @@
+"""Configurations of learners with an inner loop of gradient steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import optax
+
+from metajax import learners
+from metajax.experiments.backbone import read_body
+from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
+from metajax.experiments.learners.adaptation import Adaptation, Setting
+from metajax.gradients import first_order
+from metajax.inner import adam, mini_batches, whole
+from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
+from metajax.models.headed import parts
+from metajax.types import Array, Learner, LearnerSchedule
+
+OPTIMIZERS = {
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "adam": adam,
+    "adam-b1-0": lambda rate: adam(rate, b1=0.0),
+}
+
+
+@dataclass(frozen=True)
+class GradientSteps(Adaptation):
+    """An inner loop of gradient steps."""
+
+    rate: Positive = 0.4
+    """Inner learning rate."""
+    steps: CountOrZero = 1  # pyright: ignore (a class's constant elsewhere)
+    """Inner steps in training."""
+    batch: Count | None = None
+    """Support examples that each inner step takes; all by default."""
+
+    def taking(self, steps: int) -> Self:
+        """The same with another number of inner steps."""
+        return replace(self, steps=steps)
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """What every factory of this kind takes by name."""
+        view = whole if self.batch is None else mini_batches(self.batch)
+        return {"view": view, "metrics": setting.metrics}
+
+
+@dataclass(frozen=True)
+class InnerLoop(GradientSteps):
+    """Gradient steps by an optimizer of optax."""
+
+    optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
+    """Inner optimizer: momentum is 0.9; adam has an eps_root, which keeps its
+    derivative finite; adam-b1-0 is Reptile's, of β1 = 0."""
+    factory: ClassVar[Callable[..., Learner]]
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner."""
+        optimizer = OPTIMIZERS[self.optimizer](self.rate)
+        arguments = self.arguments(setting) | changes
+        network, loss = setting.network, setting.loss
+        return type(self).factory(network, loss, optimizer, self.steps, **arguments)
+
+
+@dataclass(frozen=True)
+class LearntSteps(GradientSteps):
+    """Gradient steps by an optimizer that is learnt."""
+
+    rate_is_learnt = True
+    factory: ClassVar[Callable[..., Learner]] = staticmethod(learners.learned_maml)
+
+    def rule(self) -> InnerOptimizer:
+        """The optimizer that is learnt, from `rate` on."""
+        raise NotImplementedError
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner."""
+        arguments = self.arguments(setting) | changes
+        network, loss = setting.network, setting.loss
+        return type(self).factory(network, loss, self.rule(), self.steps, **arguments)
+
+
+@dataclass(frozen=True)
+class Exact(GradientSteps):
+    """Gradient steps that are differentiated exactly."""
+
+    first_order: CountOrZero = 0
+    """Meta-steps at the start that take the first-order gradient (MAML++)."""
+
+    def build_training(self, setting: Setting) -> Learner | LearnerSchedule:
+        """First the first-order gradient, if asked for, then the exact one."""
+        after = self.build_phase(setting)
+        if not self.first_order:
+            return after
+        before = self.build_phase(setting, grad=first_order)
+        return learners.switch(self.first_order, before, after)
+
+    def build_phase(
+        self, setting: Setting, **changes: Any
+    ) -> Learner | LearnerSchedule:
+        """The learner with one kind of gradient."""
+        return self.build(setting, **changes)
+
+
+@dataclass(frozen=True)
+class Maml(Exact, InnerLoop):
+    """MAML: the exact gradient through the inner loop."""
+
+    name = "maml"
+    factory = staticmethod(learners.maml)
+
+
+@dataclass(frozen=True)
+class Fomaml(InnerLoop):
+    """First-order MAML."""
+
+    name = "fomaml"
+    factory = staticmethod(learners.fomaml)
+
+
+@dataclass(frozen=True)
+class Anil(Exact, InnerLoop):
+    """ANIL: the inner loop adapts the head alone."""
+
+    name = "anil"
+    factory = staticmethod(learners.anil)
+
+
+@dataclass(frozen=True)
+class Boil(Exact, InnerLoop):
+    """BOIL: the inner loop adapts the body alone."""
+
+    name = "boil"
+    factory = staticmethod(learners.boil)
+
+
+@dataclass(frozen=True)
+class Reptile(InnerLoop):
+    """Reptile: the meta-parameters move towards the adapted ones."""
+
+    name = "reptile"
+    factory = staticmethod(learners.reptile)
+
+
+@dataclass(frozen=True)
+class ProtoMaml(Exact, InnerLoop):
+    """Proto-MAML: MAML whose head starts at the classes' prototypes."""
+
+    name = "proto-maml"
+    any_ways = True
+    makes_head = True
+    factory = staticmethod(learners.proto_maml)
+
+
+@dataclass(frozen=True)
+class Imaml(InnerLoop):
+    """Implicit MAML."""
+
+    name = "imaml"
+    strength: Positive = 2.0
+    """iMAML: strength λ of the proximal regularization."""
+    damping: NotNegative = 0.0
+    """iMAML: damping added to the Hessian in the conjugate-gradient solve."""
+    factory = staticmethod(learners.imaml)
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With those of the proximal problem."""
+        own = {"strength": self.strength, "damping": self.damping}
+        return super().arguments(setting) | own
+
+
+@dataclass(frozen=True)
+class Cavia(Exact, InnerLoop):
+    """CAVIA: the inner loop adapts context parameters, which join the inputs."""
+
+    name = "cavia"
+    context: Count = 5  # pyright: ignore (a class's constant elsewhere)
+    """CAVIA: number of context parameters; its paper's sine waves have 5."""
+    factory = staticmethod(learners.cavia)
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the number of context parameters."""
+        return super().arguments(setting) | {"context": self.context}
+
+
+@dataclass(frozen=True)
+class Mtl(Exact, InnerLoop):
+    """Meta-transfer learning: scales and shifts of a pre-trained body are learnt."""
+
+    name = "mtl"
+    beside_support = True
+    backbone: str | None = None
+    """MTL: directory of metajax pretrain, or the file of a body."""
+    factory = staticmethod(learners.mtl)
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the body of its file."""
+        if "backbone" not in changes:
+            path = None if self.backbone is None else Path(self.backbone)
+            body, _ = parts(setting.network, "mtl")
+            changes = changes | {"backbone": read_body(path, body)}
+        return super().build(setting, **changes)
+
+    def with_backbone(self, path: str) -> Self:
+        """The same on the body of another file."""
+        return replace(self, backbone=path)
+
+
+@dataclass(frozen=True)
+class MetaSgd(Exact, LearntSteps):
+    """Meta-SGD: a learnt rate for each parameter."""
+
+    name = "meta-sgd"
+
+    def rule(self) -> InnerOptimizer:
+        """A rate a parameter."""
+        return parameter_rates(self.rate)
+
+
+@dataclass(frozen=True)
+class MetaCurvature(Exact, LearntSteps):
+    """Meta-Curvature: learnt matrices precondition each gradient."""
+
+    name = "meta-curvature"
+
+    def rule(self) -> InnerOptimizer:
+        """Matrices of each parameter's axes."""
+        return curvature(self.rate)
+
+
+@dataclass(frozen=True)
+class MetaLstm(LearntSteps):
+    """Meta-LSTM: an LSTM makes the update, differentiated to first order."""
+
+    name = "meta-lstm"
+    factory = staticmethod(partial(learners.learned_maml, grad=first_order))
+
+    def rule(self) -> InnerOptimizer:
+        """An LSTM shared by all coordinates."""
+        return learners.meta_lstm(self.rate)
+
+
+@dataclass(frozen=True)
+class LearnedOptimizer(LearntSteps):
+    """A recurrent optimizer, differentiated to first order."""
+
+    name = "learned-optimizer"
+    factory = staticmethod(partial(learners.learned_maml, grad=first_order))
+
+    def rule(self) -> InnerOptimizer:
+        """A recurrent network shared by all coordinates."""
+        return learners.learned_optimizer(scale=self.rate)
+
+
+@dataclass(frozen=True)
+class MamlPlusPlus(Exact, LearntSteps):
+    """MAML++: a learnt rate for each layer and step, and multi-step losses."""
+
+    name = "maml++"
+    multi_step: CountOrZero = 0
+    """MAML++: meta-steps at the start in which the loss after every inner step counts,
+    each time less."""
+    factory = staticmethod(learners.maml_plus_plus)
+
+    def rule(self) -> InnerOptimizer:
+        """A rate a layer and step."""
+        return step_rates(self.rate, max(1, self.steps))
+
+    def build_phase(
+        self, setting: Setting, **changes: Any
+    ) -> Learner | LearnerSchedule:
+        """First the loss after every step, if asked for, then that after the last."""
+        after = self.build(setting, **changes)
+        if not self.multi_step:
+            return after
+
+        def weighted(done: Array) -> Learner:
+            weights = learners.multi_step_weights(done, self.steps, self.multi_step)
+            return self.build(setting, step_weights=weights, **changes)
+
+        return learners.switch(self.multi_step, weighted, after)

@@ -1,0 +1,142 @@
+"""Networks' configurations: their options, and how each is built."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from metajax.experiments.bounds import Count, CountOrZero
+from metajax.models import conv4, mlp, resnet12
+from metajax.models.blocks import Pooling
+from metajax.models.dense import Head
+from metajax.models.norms import NormName
+from metajax.models.resnet12 import Pool
+from metajax.types import Model
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, for inputs of one shape and a number of outputs.
+
+    Attributes:
+      name: as `--model` takes it.
+      images: whether its inputs are images.
+      norm: what its batch norm goes by.
+    """
+
+    name: ClassVar[str]
+    images: ClassVar[bool] = False
+    norm: ClassVar[NormName] = "transductive"
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of inputs `[examples, *shape]`."""
+        raise NotImplementedError
+
+    @classmethod
+    def for_learner(cls, makes_head: bool) -> "type[Network]":
+        """The class of its options for a learner that makes its own head, or not."""
+        return cls
+
+
+@dataclass(frozen=True)
+class MLPModel(Network):
+    """A multilayer perceptron."""
+
+    name = "mlp"
+    hidden: tuple[Count, ...] = (40, 40)
+    """Widths of the hidden layers."""
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The perceptron, of the last axis of its inputs."""
+        return mlp(shape[-1], self.hidden, outputs)
+
+
+@dataclass(frozen=True)
+class Conv4Body(Network):
+    """Four convolutional blocks, for a learner that makes its own head."""
+
+    name = "conv4"
+    images = True
+    filters: Count = 64
+    """Features of each block."""
+    pooling: Pooling = "stride"
+    """How a block halves its images."""
+    norm: NormName = "transductive"
+    """Which statistics batch norm takes: the current batch's, the support set's, or a
+    learnt mixture of those with each image's own (TaskNorm-I)."""
+    halvings: CountOrZero = 4
+    """How many of the blocks halve their images; relation networks use 2."""
+    head: ClassVar[Head] = "zero"
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of images."""
+        return conv4(
+            outputs,
+            self.filters,
+            self.pooling,
+            image_shape=shape,  # pyright: ignore (height, width, channels)
+            head=self.head,
+            norm=self.norm,
+            halvings=self.halvings,
+        )
+
+    @classmethod
+    def for_learner(cls, makes_head: bool) -> type[Network]:
+        """With or without the head's options."""
+        return Conv4Body if makes_head else Conv4Model
+
+
+@dataclass(frozen=True)
+class Conv4Model(Conv4Body):
+    """Four convolutional blocks."""
+
+    head: Head = "zero"
+    """Initial value of the linear head."""
+
+
+@dataclass(frozen=True)
+class ResNet12Body(Network):
+    """Four residual blocks of three convolutions, for a learner with its own head."""
+
+    name = "resnet12"
+    images = True
+    widths: tuple[Count, Count, Count, Count] = (64, 160, 320, 640)
+    """Features of each block."""
+    pool: Pool = "mean"
+    """What the head takes of the last block's maps: their averages, or all of them."""
+    norm: NormName = "transductive"
+    """Which statistics batch norm takes; see conv4's."""
+    head: ClassVar[Head] = "zero"
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of images."""
+        return resnet12(
+            outputs,
+            self.widths,
+            self.pool,
+            image_shape=shape,  # pyright: ignore (height, width, channels)
+            head=self.head,
+            norm=self.norm,
+        )
+
+    @classmethod
+    def for_learner(cls, makes_head: bool) -> type[Network]:
+        """With or without the head's options."""
+        return ResNet12Body if makes_head else ResNet12Model
+
+
+@dataclass(frozen=True)
+class ResNet12Model(ResNet12Body):
+    """Four residual blocks of three convolutions."""
+
+    head: Head = "zero"
+    """Initial value of the linear head."""
+
+
+NETWORKS: tuple[type[Network], ...] = (
+    MLPModel,
+    Conv4Model,
+    Conv4Body,
+    ResNet12Model,
+    ResNet12Body,
+)

@@ -1,0 +1,69 @@
+"""The outer loop's configuration, and its optimizer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import optax
+
+from metajax.experiments.bounds import Chunk, Count, Positive, Share
+from metajax.training import parameter_average
+
+OPTIMIZERS = {
+    "adam": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
+    "sgd": lambda rate, decay: optax.chain(
+        optax.add_decayed_weights(decay), optax.sgd(rate)
+    ),
+    "nesterov": lambda rate, decay: optax.chain(
+        optax.add_decayed_weights(decay), optax.sgd(rate, 0.9, nesterov=True)
+    ),
+}
+WARM_UP = 0.04  # of the meta-steps
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Meta-training."""
+
+    steps: Count = 60_000
+    """Meta-steps. A run that is finished goes on when this is raised."""
+    tasks: Count = 32
+    """Tasks a meta-batch."""
+    rate: Positive = 1e-3
+    """Outer learning rate, at its peak."""
+    optimizer: Literal["adam", "sgd", "nesterov"] = "adam"
+    """Outer optimizer; Nesterov's momentum is 0.9."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the outer rate changes over the run; cosine warms up over its first 4 %."""
+    clip: Positive | None = None
+    """Largest norm of the meta-gradient; no limit by default."""
+    clip_each: Positive | None = None
+    """Largest absolute entry of the meta-gradient, as in Finn's code for miniImageNet;
+    no limit by default."""
+    weight_decay: Share = 0.0
+    """Decay of all meta-parameters towards zero (AdamW's, or SGD's); learnt rates and
+    MTL's factors are among them."""
+    average: Share | None = None
+    """Decay of a running average of the meta-parameters, which is then evaluated in
+    their place; 0.999 is usual. No average by default."""
+    tasks_per_chunk: Chunk = "auto"
+    """Tasks computed at a time; by default as many as stay in cache, or fit in
+    memory."""
+
+    def build(self) -> optax.GradientTransformation:
+        """The outer optimizer."""
+        rate: optax.ScalarOrSchedule = self.rate
+        if self.schedule == "cosine":
+            rate = optax.warmup_cosine_decay_schedule(
+                init_value=0.0,
+                peak_value=self.rate,
+                warmup_steps=max(1, round(WARM_UP * self.steps)),
+                decay_steps=max(2, self.steps),
+                end_value=0.01 * self.rate,
+            )
+        each, clip, average = self.clip_each, self.clip, self.average
+        return optax.chain(
+            optax.identity() if each is None else optax.clip(each),
+            optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+            OPTIMIZERS[self.optimizer](rate, self.weight_decay),
+            optax.identity() if average is None else parameter_average(average),
+        )
