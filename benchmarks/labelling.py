@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from metajax.experiments.choices import LEARNERS
 
 from metajax import data
 from metajax.errors import InputError
-from metajax.experiments.choices import LEARNERS
 from metajax.experiments.run import restored
 from metajax.experiments.tasks import Places
 from metajax.labelling.classes import (

@@ -17,8 +17,15 @@ from metajax.experiments.config import (
     with_learner,
     with_model,
 )
+from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
 from metajax.experiments.presets import PRESETS
+from metajax.experiments.renewal import names_of
 
+OPTIONS: dict[str, Any] = {
+    "inner": tuple(LEARNERS.values()),
+    "model": NETWORKS,
+    "evaluation": (Evaluating, EvaluatingSteps),
+}
 MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
 
 
@@ -75,6 +82,7 @@ def read_start(arguments: Sequence[str]) -> Start | None:
         if (chosen := _value(flag, rest)) is not None:
             _check_known(flag.strip("-"), chosen, names)
             config = change(config, chosen)
+    _check_options(config, rest)
     name = preset or Path(path or "").stem
     return Start(name, preset, config, tuple(rest))
 
@@ -87,6 +95,25 @@ def _value(flag: str, arguments: Sequence[str]) -> str | None:
         if name == flag:
             value = after if equals else "".join(arguments[i + 1 : i + 2]) or None
     return value
+
+
+def _check_options(config: Config, arguments: Sequence[str]) -> None:
+    """Refuses an option of another learner, network or family, with who has it."""
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        group, _, option = flag.removeprefix("--").partition(".")
+        name = option.replace("-", "_")
+        kinds = OPTIONS.get(group, ())
+        owners = [kind for kind in kinds if name in names_of(kind)]
+        if not owners or type(getattr(config, group)) in owners:
+            continue  # an option that there is not is the parser's to refuse
+        names = {getattr(kind, "name", kind.__name__) for kind in owners}
+        ours = {"model": config.model.name}.get(group, config.learner)
+        mend = "leave it out"
+        if group != "evaluation" and ours not in names:
+            mend += f", or take {' or '.join(sorted(names))}"
+        ours = config.learner if ours in names else ours
+        raise Unknown(f"{flag} is no option with {ours}; {mend}")
 
 
 def _check_known(what: str, name: str, names: Collection[str]) -> None:

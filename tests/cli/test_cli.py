@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from typing import get_args
 
 import jax
 import numpy as np
@@ -18,22 +17,24 @@ from PIL import Image
 
 from metajax._files.lock import only_writer
 from metajax.cli.main import main
+from metajax.cli.runs import parse_run
 from metajax.data import cifar_builder, omniglot_builder
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
 from metajax.experiments import forms, results, run
-from metajax.experiments.build import build_learner, build_schedule, task_of
-from metajax.experiments.choices import LEARNERS
-from metajax.experiments.interrupt import Signals, interrupted_at_once
-from metajax.experiments.presets import (
-    DESCRIPTIONS,
-    PRESETS,
-    Augment,
-    Config,
-    LearnerName,
-    ResNet12Model,
+from metajax.experiments.augmenting import Augment
+from metajax.experiments.build import (
+    build_learner,
+    build_task,
+    build_training_episodes,
+    build_training_learner,
 )
-from metajax.experiments.tasks import Places, build_task, build_training_episodes
+from metajax.experiments.config import Config, with_learner
+from metajax.experiments.interrupt import Signals, interrupted_at_once
+from metajax.experiments.learners import LEARNERS
+from metajax.experiments.networks import ResNet12Model
+from metajax.experiments.presets import DESCRIPTIONS, PRESETS
+from metajax.experiments.tasks import Places
 from metajax.ops import tune
 from metajax.ops.tuned import taken
 from metajax.training.checkpoints import Checkpoints
@@ -104,9 +105,9 @@ def test_meta_opt_net_is_trained_at_its_authors_shots():
 @pytest.mark.parametrize("learner, channels", [("maml", 1), ("cavia", 6)])
 def test_a_configuration_of_resnet12(learner, channels):
     model = ResNet12Model((2, 3, 3, 4), pool="flat", norm="task")
-    config = replace(PRESETS["glyphs"], model=model, learner=learner)
+    config = with_learner(replace(PRESETS["glyphs"], model=model), learner)
     assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
-    built = build_learner(config, build_task(config.data, Places()), steps=1)
+    built = build_learner(config, build_task(config, Places()), steps=1)
     body = jax.eval_shape(built.init, jax.random.key(0))["body"]
     first = body[0]["convolutions"][0]
     assert first["kernel"].shape == (3, 3, channels, 2) and "slope" in first
@@ -115,7 +116,7 @@ def test_a_configuration_of_resnet12(learner, channels):
 
 def test_a_configuration_from_before_augmentation_is_read():
     plain = json.loads(json.dumps(PRESETS["glyphs"].as_dict()))
-    del plain["augment"]
+    del plain["augment"], plain["format"]
     assert Config.from_dict(plain) == PRESETS["glyphs"]
     del plain["inner"]
     with pytest.raises(InputError, match="inner must be an object"):
@@ -159,16 +160,12 @@ def test_tuned_forms(tmp_path, monkeypatch, capsys):
 
 def test_only_the_training_episodes_are_augmented(tmp_path):
     config = replace(PRESETS["glyphs"], augment=Augment("turn-flip", 0.1, "metamix"))
-    task = build_task(config.data, Places())
+    task = build_task(config, Places())
     drawn = build_training_episodes(config, task)(jax.random.key(0), 1)
     assert drawn.query.targets.shape == (1, 25, 5)  # probabilities
     assert drawn.support.targets.shape == (1, 5)
     plain = build_training_episodes(PRESETS["glyphs"], task)
     assert plain == task.episodes("train", PRESETS["glyphs"].data.queries)
-
-
-def test_every_learner_has_a_name_and_a_way_to_build_it():
-    assert set(get_args(LearnerName)) == set(LEARNERS)
 
 
 @pytest.mark.parametrize("learner", ["cavia", "maml++", "imaml"])
@@ -180,24 +177,24 @@ def test_other_learners_run(tmp_path, learner):
     assert result["protocol"]["support_examples"] == 10
 
 
-AT_ONCE = [name for name, choice in LEARNERS.items() if not choice.steps]
+ONE_PASS = [name for name, kind in LEARNERS.items() if not kind.steps]
 
 
-@pytest.mark.parametrize("name", AT_ONCE)
+@pytest.mark.parametrize("name", ONE_PASS)
 def test_learners_without_an_inner_loop_build(name):
     """For more ways in training than in testing, with the same meta-parameters."""
     glyphs, any_ways = PRESETS["glyphs"], LEARNERS[name].any_ways
     model = replace(glyphs.model, filters=4, halvings=2)
     family = replace(glyphs.data, train_ways=7 if any_ways else None)
-    config = replace(glyphs, learner=name, data=family, model=model)
-    task = task_of(config, Places())
+    config = with_learner(replace(glyphs, data=family, model=model), name)
+    task = build_task(config, Places())
 
     def meta_and_loss(learner, split, key):
         one = jax.tree.map(lambda x: x[0], task.episodes(split, 2)(key, 1))
         meta = learner.init(key)
         return meta, learner.loss(meta, one), learner.adapt(meta, one.support)
 
-    training = build_schedule(config, task)
+    training = build_training_learner(config, task)
     testing = build_learner(config, task, steps=3)
     shapes = [
         jax.eval_shape(partial(meta_and_loss, learner, split), jax.random.key(0))
@@ -230,9 +227,9 @@ def test_a_run_without_an_inner_loop(tmp_path, capsys):
 
 def test_what_is_read_in_order_is_shuffled():
     """A sampler groups by class, which would be learnt."""
-    config = replace(PRESETS["glyphs"], learner="mann")
+    config = with_learner(PRESETS["glyphs"], "mann")
     for split in ("train", "test"):
-        episodes = task_of(config, Places()).episodes(split, 2)
+        episodes = build_task(config, Places()).episodes(split, 2)
         labels = episodes(jax.random.key(0), 20).support.targets
         assert len({tuple(row) for row in labels.tolist()}) > 10
         np.testing.assert_array_equal(np.sort(labels), np.arange(5)[None].repeat(20, 0))
@@ -246,12 +243,7 @@ def test_what_is_read_in_order_is_shuffled():
         ("siamese", ["--augment.fewest-ways", "3"], "--augment.fewest-ways is not for"),
         ("r2d2", ["--data.train-ways", "1"], "must be a whole number of at least 2"),
         ("maml", ["--data.ways", "1"], "--data.ways must be a whole number of at"),
-        ("r2d2", ["--inner.batch=3"], "--inner.batch is not for r2d2, which has no"),
-        ("mann", ["--evaluation.steps", "2"], "--evaluation.steps is not for mann"),
-        ("mann", ["--inner.backbone", "x"], "not for mann; leave it out, or take"),
-        ("proto-maml", ["--model.head", "zero"], "which makes its own head; leave it"),
         ("r2d2", ["--augment.fewest-ways", "1"], "must be a whole number of at least"),
-        ("maml", ["--inner.damping", "1"], "for maml; leave it out, or take --learner"),
         ("relation", ["--loss", "sum-over-ways"], "--loss must be mean for these"),
         ("siamese", ["--model.halvings", "5"], "halvings must be at most 4, got 5"),
     ],
@@ -262,14 +254,23 @@ def test_what_a_learner_does_not_take(tmp_path, capsys, learner, flags, message)
     assert not (tmp_path / "run").exists()
 
 
-def test_flags_that_would_do_nothing(tmp_path, capsys):
-    assert main(["plan", "glyphs", "--learner", "mann", "--inner.rate", "1"]) == 1
-    assert "--inner.rate is not for mann" in error(capsys)
-    # A run that began with one goes on by the same command.
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{}")
-    assert glyphs(tmp_path / "run", "--inner.steps", "5", learner="mann") == 1
-    assert "no inner loop" not in error(capsys)
+@pytest.mark.parametrize(
+    "learner, flag",
+    [
+        ("r2d2", "--inner.batch=3"),
+        ("mann", "--evaluation.steps=2"),
+        ("mann", "--inner.backbone=x"),
+        ("maml", "--inner.backbone=x"),
+        ("proto-maml", "--model.head=zero"),
+        ("maml", "--inner.damping=1"),
+        ("maml", "--inner.multi-step=1"),
+        ("meta-sgd", "--inner.optimizer=adam"),
+    ],
+)
+def test_a_learner_has_its_own_options_alone(tmp_path, capsys, learner, flag):
+    assert glyphs(tmp_path / "run", flag, learner=learner) == 2
+    assert f"{flag.split('=')[0]} is no option" in error(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_regression_has_no_classes(tmp_path, capsys):
@@ -277,19 +278,111 @@ def test_regression_has_no_classes(tmp_path, capsys):
     assert "--learner r2d2 is for classes" in error(capsys)
 
 
-def test_a_learner_that_changes_in_training(tmp_path, capsys):
-    flags = "--outer.first-order", "2", "--outer.multi-step", "3"
+def test_a_learner_that_changes_in_training(tmp_path):
+    flags = "--inner.first-order", "2", "--inner.multi-step", "3"
     assert sinusoid(tmp_path / "run", 5, "--learner", "maml++", *flags) == 0
-    assert sinusoid(tmp_path / "other", 5, "--learner", "maml", *flags) != 0
-    assert "--outer.multi-step is not for maml" in error(capsys)
-    assert not (tmp_path / "other").exists()
 
 
-def test_a_learned_optimizer_takes_no_other(tmp_path, capsys):
-    arguments = "--learner", "meta-sgd", "--inner.optimizer", "adam"
-    assert sinusoid(tmp_path / "run", 2, *arguments) != 0
-    assert "--inner.optimizer must be sgd" in error(capsys)
+def test_a_finished_run_is_lengthened(tmp_path, capsys):
+    flat = "--outer.schedule", "constant"
+    for steps in (4, 8):
+        assert sinusoid(tmp_path / "longer", steps, *flat) == 0
+    assert "going on from 4 to 8 meta-steps\n" in capsys.readouterr().err
+    assert sinusoid(tmp_path / "whole", 8, *flat) == 0
+    assert manifest(tmp_path / "longer") == manifest(tmp_path / "whole")
+    short, long, whole = (
+        json.loads((tmp_path / name).read_text())["protocol"]["meta_step"]
+        for name in (
+            "longer/evaluation-step4.json",
+            "longer/evaluation.json",
+            "whole/evaluation.json",
+        )
+    )
+    assert (short, long, whole) == (4, 8, 8)
+    capsys.readouterr()
+    assert sinusoid(tmp_path / "longer", 6, *flat) == 1
+    assert "outer.steps is 8 there and 6 here" in error(capsys)
+
+
+def test_other_ways_and_shots_are_evaluated(tmp_path, capsys):
+    assert glyphs(tmp_path / "run") == 0
+    other = ["evaluate", str(tmp_path / "run"), "--ways", "7", "--shots", "2"]
+    assert main([*other, "--tasks", "2"]) == 0
+    (path,) = (tmp_path / "run").glob("evaluation-test-*-7ways-2shots.json")
+    protocol = json.loads(path.read_text())["protocol"]
+    assert (protocol["ways"], protocol["support_examples"]) == (7, 14)
+    assert main([*other[:3], "1"]) == 1
+    assert "--data.ways must be a whole number of at least 2" in error(capsys)
+    assert glyphs(tmp_path / "maml", learner="maml") == 0
+    assert main(["evaluate", str(tmp_path / "maml"), "--shots", "2"]) == 0
+    assert main(["evaluate", str(tmp_path / "maml"), "--ways", "7"]) == 1
+    assert "--ways must be 5, as the run was trained" in error(capsys)
+
+
+CONFIGURATIONS = {
+    "part.toml": 'preset = "glyphs"\nlearner = "imaml"\n[inner]\nstrength = 3.0\n'
+    '[model]\nkind = "resnet12"\nwidths = [2, 2, 2, 2]\n',
+    "part.json": '{"preset": "glyphs", "learner": "imaml", "inner": {"strength": 3.0},'
+    ' "model": {"kind": "resnet12", "widths": [2, 2, 2, 2]}}',
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_configuration_file(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(CONFIGURATIONS[name])
+    config = parsed("train", "--config", str(path), "--inner.damping", "0.5")
+    assert (config.inner.strength, config.inner.damping) == (3.0, 0.5)
+    assert config.learner == "imaml" and config.model.widths == (2, 2, 2, 2)
+    whole = tmp_path / "run" / "config.json"
+    whole.parent.mkdir()
+    whole.write_text(json.dumps(config.as_dict()))
+    for given in (whole, whole.parent):
+        assert parsed("train", "--config", str(given)) == config
+    other = parsed("train", "--config", str(whole), "--learner", "prototypical")
+    assert other == with_learner(config, "prototypical")
+
+
+def parsed(command, *arguments):
+    run = parse_run(command, list(arguments))
+    assert run is not None
+    return run.config
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("steps = 3", 'expected preset = "NAME", or a run\'s whole config.json'),
+        ("steps = ", "is not a configuration"),
+        ('preset = "glyphs"\n[inner]\nstrength = 3.0', "inner has an unknown"),
+        ('preset = "glyphs"\n[outer]\nsteps = "x"', "steps of outer must be int"),
+        ('preset = "glyphs"\n[outer]\nsteps = 0', "--outer.steps must be a whole"),
+        ('preset = "glyps"', "did you mean glyphs?"),
+        ('preset = "glyphs"\ninner = 3', "inner must be an object"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path, capsys, text, message):
+    path = tmp_path / "part.toml"
+    path.write_text(text)
+    run_dir = "--run-dir", str(tmp_path / "run")
+    assert main(["train", "--config", str(path), *run_dir]) in (1, 2)
+    assert message in error(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_first_format_of_configurations_is_read():
+    """Every learner had the options of all."""
+    new = with_learner(PRESETS["glyphs"], "prototypical")
+    plain = json.loads(json.dumps(PRESETS["glyphs"].as_dict()))
+    del plain["format"], plain["inner"]["first_order"]
+    plain["inner"] |= {"strength": 2.0, "damping": 0.0, "backbone": None}
+    plain["outer"] |= {"first_order": 0, "multi_step": 0}
+    assert Config.from_dict(plain) == PRESETS["glyphs"]
+    assert Config.from_dict(plain | {"learner": "prototypical"}) == new
+    with pytest.raises(InputError, match="inner has an unknown 'strength'"):
+        Config.from_dict(plain | {"format": 2})
+    with pytest.raises(InputError, match="format must be 2 or older"):
+        Config.from_dict(plain | {"format": 3})
 
 
 def test_sinusoid_run(tmp_path, capsys):
@@ -423,16 +516,16 @@ def test_cifar(tmp_path, monkeypatch, capsys):
     assert "cifar100 classes: 100 classes" in capsys.readouterr().out
     for name, classes in (("cifar-fs-5w5s", 64), ("fc100-5w5s", 60)):
         places = Places(data_dir=tmp_path / "data")
-        task = build_task(PRESETS[name].data, places)
+        task = build_task(PRESETS[name], places)
         assert task.input_shape == (32, 32, 3) and task.outputs == 5
         assert task.joint(8).classes == classes
         drawn = task.episodes("test", 1)(jax.random.key(0), 2)
         assert drawn.support.inputs.shape == (2, 25, 32, 32, 3)
-        streamed = build_task(PRESETS[name].data, replace(places, stream=True))
+        streamed = build_task(PRESETS[name], replace(places, stream=True))
         again = streamed.episodes("test", 1)(jax.random.key(0), 2)
         np.testing.assert_array_equal(drawn.query.inputs, again.query.inputs)
     with pytest.raises(InputError, match="--images is not for CIFAR-100"):
-        build_task(PRESETS["fc100-5w1s"].data, replace(places, images=tmp_path))
+        build_task(PRESETS["fc100-5w1s"], replace(places, images=tmp_path))
 
 
 COLOURS = {"teal": (0, 128, 128), "plum": (160, 0, 120), "gold": (230, 190, 0)}
@@ -559,9 +652,6 @@ def test_every_outer_extra_and_norm_in_one_run(tmp_path, capsys):
     both = *given, "--augment.mix", "mixup"
     assert mini_imagenet(tmp_path, *both, run="both") == 1
     assert "leave one out" in error(capsys)
-    stray = *places, "--inner.backbone", "nowhere"
-    assert mini_imagenet(tmp_path, *stray, run="stray") == 1
-    assert "--inner.backbone is not for maml" in error(capsys)
 
 
 def test_what_is_evaluated_is_the_average(tmp_path):
@@ -583,7 +673,7 @@ def test_what_is_evaluated_is_the_average(tmp_path):
 def test_lists_its_data(capsys):
     assert main(["data", "list"]) == 0
     printed = capsys.readouterr().out
-    for name in ("sinusoid", "glyphs", "omniglot", "--images DIR"):
+    for name in ("sinusoid", "glyphs", "Omniglot", "--images DIR"):
         assert name in printed
 
 
@@ -606,7 +696,11 @@ def test_a_finished_run_is_not_done_again(tmp_path, capsys):
         ("--augment.alpha", "0", "--augment.alpha must be a positive number, got 0"),
         ("--augment.jitter", "1", "--augment.jitter must be at least 0 and below 1"),
         ("--inner.steps", "-1", "--inner.steps must be a whole number of at least 0"),
-        ("--outer.tasks-per-chunk", "0", "tasks_per_chunk must be a whole number"),
+        (
+            "--outer.tasks-per-chunk",
+            "0",
+            "--outer.tasks-per-chunk must be a whole number",
+        ),
     ],
 )
 def test_bad_numbers_write_nothing(tmp_path, capsys, option, value, message):

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from metajax.experiments.choices import LEARNERS
 from PIL import Image
 
 from metajax._files.fingerprint import described
@@ -27,7 +28,6 @@ from metajax.errors import InputError
 from metajax.experiments import run
 from metajax.experiments.backbone import write_body
 from metajax.experiments.build import build_learner, build_optimizer
-from metajax.experiments.choices import LEARNERS
 from metajax.experiments.presets import (
     PRESETS,
     Conv4Model,
