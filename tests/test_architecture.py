@@ -1,0 +1,90 @@
+"""The rooms of the package: what imports what, and how long functions are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import metajax
+
+ROOT = Path(metajax.__file__).parent
+# From the top down: a module imports from its own room and from those below it.
+ROOMS = (
+    ("cli", "__main__"),
+    ("experiments",),
+    ("labelling",),
+    ("study",),
+    ("evaluation", "reporting"),
+    ("training",),
+    ("learners",),
+    ("data",),
+    ("models", "targets"),
+    ("inner",),
+    ("gradients", "storing", "metrics"),
+    ("_autodiff", "losses"),
+    ("ops",),
+    ("_files",),
+    ("checks",),
+    ("types",),
+    ("_pytrees",),
+    ("errors",),
+)
+RANKS = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
+LINES = 60  # of a function
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def imports(path):
+    """The modules of the package that a file imports, at its top or inside."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "metajax"
+        ):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("metajax"))
+
+
+def room_of(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"metajax"}))
+def test_imports_go_down(module):
+    own = RANKS[room_of(module)]
+    for other in imports(MODULES[module]):
+        if other != "metajax":
+            assert RANKS[room_of(other)] >= own, f"{module} imports {other}"
+
+
+def test_no_circle_of_imports():
+    graph = {m: {o for o in imports(p) if o != m} for m, p in MODULES.items()}
+    while graph:
+        free = [m for m, others in graph.items() if not others & graph.keys()]
+        assert free, f"a circle among {sorted(graph)}"
+        for module in free:
+            del graph[module]
+
+
+def test_functions_are_short():
+    long = [
+        f"{path.name}: {node.name} has {lines} lines"
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        if (lines := node.end_lineno - node.lineno + 1) > LINES
+    ]
+    assert not long
+
+
+def test_the_root_is_small():
+    assert len(list(ROOT.glob("*.py"))) <= 12
