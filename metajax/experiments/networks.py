@@ -14,7 +14,6 @@ from metajax.types import Model
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
 class Network:
     """A network, for inputs of one shape and a number of outputs.
 

@@ -882,9 +882,11 @@ def test_a_signal_that_was_ignored_still_is():
 STAND_ALONE = {
     ("train", "sinusoid"): [
         "Random seed for sampling test tasks.",
+        "Support points a task in training;",
+    ],
+    ("train", "glyphs", "--learner", "imaml"): [
         "iMAML: damping added to the Hessian in the conjugate-gradient solve.",
         "iMAML: strength",
-        "Support points a task in training;",
     ],
     ("evaluate",): ["Random seed for sampling tasks."],
     ("study",): ["Random seed for sampling validation tasks."],

@@ -11,10 +11,11 @@ from metajax.cli.main import main
 from metajax.data import omniglot_builder
 from metajax.errors import InputError
 from metajax.experiments import run
+from metajax.experiments.families import FolderData, OmniglotData
 from metajax.experiments.owned import run_of
-from metajax.experiments.presets import PRESETS, FolderData, OmniglotData
+from metajax.experiments.presets import PRESETS
 from metajax.experiments.record import FILE, examples, keep_data
-from metajax.experiments.tasks import Places, build_task
+from metajax.experiments.tasks import Places
 from metajax.labelling import teaching
 from metajax.labelling.labeller import bare_task
 from tests.helpers import SMALL, small_parts, write_archives, write_image
@@ -55,7 +56,7 @@ def tables(folder, swapped=False):
 
 def task_at(folder, tmp_path, *, stream=False):
     places = Places(images=folder, data_dir=tmp_path / "data", stream=stream)
-    return build_task(FolderData(ways=3, size=8), places)
+    return FolderData(ways=3, size=8).build(places)
 
 
 def train(directory, images, data, command="train"):
@@ -271,7 +272,7 @@ def test_labels_are_calibrated_by_the_runs_own_data(tmp_path, capsys, monkeypatc
 
     assert held(places).episodes is not None
     assert "is taken to be its own" in capsys.readouterr().err
-    keep_data(directory, build_task(config.data, places))
+    keep_data(directory, config.data.build(places))
     assert held(places).episodes is not None
     assert "warning" not in capsys.readouterr().err
     other = held(replace(places, images=fill(tmp_path / "other", seed=1)))
@@ -288,7 +289,7 @@ def test_prepared_data_of_other_archives(tmp_path, monkeypatch):
         monkeypatch.setattr(omniglot_builder, "PARTS", small_parts(changed))
         archives = write_archives(tmp_path / name / "archives", changed)
         places = Places(archives=archives, data_dir=tmp_path / name / "data")
-        tasks.append(build_task(OmniglotData(ways=2), places))
+        tasks.append(OmniglotData(ways=2).build(places))
     keep_data(tmp_path, tasks[0])
     assert not examples(tmp_path, tasks[0], "train").why
     assert examples(tmp_path, tasks[1], "train").foreign

@@ -56,7 +56,6 @@ class Prepared(NamedTuple):
         return Path(builder.data_dir)
 
 
-@dataclass(frozen=True)
 class Family:
     """A family of tasks; its fields are its options.
 

@@ -1,7 +1,6 @@
 """What all learners' configurations have in common."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 from metajax.models.norms import NormName
@@ -28,7 +27,6 @@ class Setting(NamedTuple):
     norm: NormName
 
 
-@dataclass(frozen=True)
 class Adaptation:
     """How a learner adapts to a task; its fields are the options of one learner.
 
