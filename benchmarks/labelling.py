@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from metajax.experiments.choices import LEARNERS
 
 from metajax import data
 from metajax.errors import InputError
@@ -62,7 +61,7 @@ def main(arguments: Arguments) -> None:
     """Prints a table for each number of classes and shots."""
     places = Places(data_dir=arguments.data_dir)
     config, task, meta, _ = restored(arguments.run, places)
-    any_ways = LEARNERS[config.learner].any_ways
+    any_ways = config.inner.any_ways
     store = data.omniglot("test", data_dir=arguments.data_dir)
     for name, shots in SHOTS.items():
         if len(shots) > task.outputs and not any_ways:

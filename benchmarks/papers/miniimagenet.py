@@ -85,7 +85,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "inner.steps": 5,
         "outer.tasks": 2,
         "outer.steps": 50_000,
-        "outer.multi_step": 7_500,
+        "inner.multi_step": 7_500,
         "evaluation.steps": 5,
     },
     "imaml": {
@@ -102,7 +102,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "r2d2": EPISODES,
     "meta-opt-net": EPISODES,
 }
-SMALL = {"outer.steps": 2_000, "outer.multi_step": 0}
+SMALL = {"outer.steps": 2_000, "inner.multi_step": 0}
 
 
 @dataclass(frozen=True)

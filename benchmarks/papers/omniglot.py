@@ -84,7 +84,7 @@ FULL: dict[str, dict[str, Any]] = {
         "outer.tasks": 8,
         "outer.schedule": "cosine",
         "outer.steps": 50_000,
-        "outer.multi_step": 5_000,
+        "inner.multi_step": 5_000,
         "evaluation.steps": 5,
     },
     # Undamped, or from a head of zeros, it did not learn in our trials.
@@ -131,7 +131,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "evaluation.steps": 10,
     },
     "meta-sgd": {},
-    "maml++": {"inner.rate": 0.2, "inner.steps": 3, "outer.multi_step": 400},
+    "maml++": {"inner.rate": 0.2, "inner.steps": 3, "inner.multi_step": 400},
     "imaml": {
         "inner.rate": 0.2,
         "inner.steps": 5,

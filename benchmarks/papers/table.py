@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from metajax.errors import NonFiniteError
-from metajax.experiments.presets import PRESETS, Config
+from metajax.experiments import config as configuration
+from metajax.experiments.config import Config
+from metajax.experiments.presets import PRESETS
 from metajax.experiments.run import train
 from metajax.experiments.tasks import Places
 
@@ -55,14 +57,14 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     >>> changed(PRESETS["glyphs"], {"inner.steps": 3, "learner": "anil"}).inner.steps
     3
     """
-    plain = config.as_dict()
+    plain: dict[str, Any] = {}
     for name, value in changes.items():
         *groups, last = name.split(".")
         part = plain
         for group in groups:
-            part = part[group]
+            part = part.setdefault(group, {})
         part[last] = value
-    return Config.from_dict(plain)
+    return configuration.changed(config, plain)
 
 
 def by_learner(

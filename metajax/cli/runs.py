@@ -8,9 +8,11 @@ import tyro
 
 from metajax.cli.machine import Machine
 from metajax.cli.programs import Programs
-from metajax.cli.starting import MODELS, Start, read_start
+from metajax.cli.starting import Start, read_start
 from metajax.errors import InputError
-from metajax.experiments.config import LEARNERS, Config
+from metajax.experiments.config import Config
+from metajax.experiments.learners import LEARNERS
+from metajax.experiments.networks import MODELS
 from metajax.experiments.presets import DESCRIPTIONS, PRESETS
 from metajax.experiments.tasks import Places
 

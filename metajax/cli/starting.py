@@ -3,21 +3,16 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metajax.errors import InputError
-from metajax.experiments.config import (
-    KINDS,
-    LEARNERS,
-    NETWORKS,
-    Config,
-    with_learner,
-    with_model,
-)
+from metajax.experiments.config import Config, changed, with_learner, with_model
 from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
+from metajax.experiments.learners import LEARNERS
+from metajax.experiments.networks import MODELS, NETWORKS
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.renewal import names_of
 
@@ -26,7 +21,6 @@ OPTIONS: dict[str, Any] = {
     "model": NETWORKS,
     "evaluation": (Evaluating, EvaluatingSteps),
 }
-MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
 
 
 class Unknown(InputError):
@@ -143,40 +137,20 @@ def read_config(path: Path, base: Config | None) -> Config:
     try:
         text = path.read_text()
         plain = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        return _changed(plain, base)
+        return _completed(plain, base)
     except (ValueError, RecursionError, AttributeError) as error:
         raise InputError(f"{path} is not a configuration ({error})") from error
 
 
-def _changed(plain: Any, base: Config | None) -> Config:
+def _completed(plain: Any, base: Config | None) -> Config:
+    """A whole configuration, of one that may be a part."""
     plain = dict(plain)
     preset = plain.pop("preset", None)
     if preset is not None:
         _check_known("preset", str(preset), PRESETS)
         base = PRESETS[preset]
-    if base is None:
-        if "data" not in plain:
-            raise InputError('expected preset = "NAME", or a run\'s whole config.json')
-        return Config.from_dict(plain)
-    if (learner := plain.get("learner")) is not None:
-        _check_known("learner", str(learner), LEARNERS)
-        base = with_learner(base, learner)
-    model = plain.get("model", {}).get("kind", type(base.model).__name__)
-    if model in MODELS:
-        base = with_model(base, model)
-        kind = type(base.model).__name__
-        plain["model"] = plain["model"] | {"kind": kind}
-    elif model in KINDS["model"]:
-        base = with_model(base, KINDS["model"][model].name)
-    return Config.from_dict(_merged(base.as_dict(), plain))
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values, of which some are changed."""
-    merged = dict(base)
-    for name, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(base.get(name), Mapping):
-            merged[name] = _merged(base[name], value)
-        else:
-            merged[name] = value
-    return merged
+    if base is not None:
+        return changed(base, plain)
+    if "data" not in plain:
+        raise InputError('expected preset = "NAME", or a run\'s whole config.json')
+    return Config.from_dict(plain)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 import tyro
 
+from metajax.checks import check_one_of
 from metajax.errors import InputError
 from metajax.experiments.augmenting import Augment
 from metajax.experiments.bounds import Seed, check_bounds
@@ -138,9 +139,45 @@ def with_learner(config: Config, name: str, **options: Any) -> Config:
 
 
 def with_model(config: Config, name: str) -> Config:
-    """A configuration of another network, which keeps the options that both have."""
+    """A configuration of another network, which keeps the options that both have.
+
+    Raises:
+      InputError: if there is no network of that name.
+    """
     makes_head = config.inner.makes_head
-    by_name: Mapping[str, Any] = {
-        kind.name: kind.for_learner(makes_head) for kind in NETWORKS
-    }
-    return replace(config, model=carried(config.model, by_name[name]))
+    kinds = {kind.name: kind.for_learner(makes_head) for kind in NETWORKS}
+    check_one_of("the kind of model", name, tuple(kinds))
+    return replace(config, model=carried(config.model, kinds[name]))
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A configuration with some plain values, nested as `as_dict` has them.
+
+    A learner, and the kind of the model, by its class or as `--model` takes it, are
+    changed first, and so decide which options there are.
+
+    Raises:
+      InputError: if a value is unknown or of another type.
+
+    >>> from metajax.experiments.presets import PRESETS
+    >>> changes = {"learner": "imaml", "inner": {"strength": 3.0}}
+    >>> changed(PRESETS["glyphs"], changes).inner.strength
+    3.0
+    """
+    if (learner := changes.get("learner")) is not None:
+        check_one_of("learner", learner, tuple(LEARNERS))
+        config = with_learner(config, learner)
+    model = dict(object_at("model", changes.get("model", {})))
+    if (kind := model.pop("kind", None)) is not None:
+        known = KINDS["model"].get(kind)
+        config = with_model(config, kind if known is None else known.name)
+    return Config.from_dict(_merged(config.as_dict(), {**changes, "model": model}))
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values, of which some are changed."""
+    merged = dict(base)
+    for name, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(base.get(name), Mapping)
+        merged[name] = _merged(base[name], value) if nested else value
+    return merged

@@ -139,3 +139,5 @@ NETWORKS: tuple[type[Network], ...] = (
     ResNet12Model,
     ResNet12Body,
 )
+MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
+"""Their names."""

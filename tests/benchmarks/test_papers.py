@@ -7,11 +7,12 @@ import pytest
 
 from benchmarks.papers import miniimagenet, omniglot, sinusoid
 from benchmarks.papers.table import Row, Settings, build, changed
-from metajax.experiments.build import build_schedule
-from metajax.experiments.presets import PRESETS, SinusoidData
-from metajax.experiments.run import check_config
+from metajax.experiments.build import build_training_learner
+from metajax.experiments.families import SinusoidData
+from metajax.experiments.presets import PRESETS
 from metajax.experiments.tasks import Task
 from metajax.losses import mse
+from metajax.metrics import as_metric
 
 TINY = {
     "model.hidden": [4],
@@ -67,9 +68,9 @@ def test_every_row_is_a_run_that_can_be(budget):
         *(sinusoid.rows(shots, budget) for shots in (5, 10, 20)),
     ]
     for config in (row.config for rows in tables for row in rows.values()):
-        check_config(config)
+        config.check()
         shape = (1,) if isinstance(config.data, SinusoidData) else (28, 28, 1)
-        metric = "mse" if shape == (1,) else "accuracy"
-        task = Task(no_episodes, 5, 5, 5, LOSSES, mse, metric, shape)
-        build_schedule(config, task)
+        classes, metric = shape != (1,), as_metric(mse)
+        task = Task(no_episodes, 5, 5, 5, LOSSES, metric, shape, classes)
+        build_training_learner(config, task)
     assert omniglot.rows("5w1s", "full")["maml"].config.loss == "sum-over-ways"

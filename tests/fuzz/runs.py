@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -21,8 +20,9 @@ from metajax.cli.main import main
 from metajax.evaluation.unfinished import Unfinished
 from metajax.experiments import run
 from metajax.experiments.backbone import read_body, write_body
-from metajax.experiments.presets import PRESETS, Config, Conv4Model
-from metajax.experiments.tasks import Places, build_task
+from metajax.experiments.config import Config, changed
+from metajax.experiments.presets import PRESETS
+from metajax.experiments.tasks import Places
 from metajax.labelling import saved as label_files
 from metajax.labelling.adapted import ABOUT, write_adapted
 from metajax.labelling.labeller import Labeller, build_alone, look_of
@@ -60,7 +60,7 @@ def configuration(folder: Path, document: bytes) -> str:
     path.write_bytes(document)
     found, config = attempt(lambda: run._read_config(folder))
     if found == TAKEN:
-        run.check_config(config)
+        config.check()
         plain = json.loads(json.dumps(config.as_dict()))
         assert Config.from_dict(plain) == config
     assert path.read_bytes() == document
@@ -403,10 +403,9 @@ def backbone(folder: Path, content: bytes) -> str:
 @functools.cache
 def _labeller() -> Labeller:
     """A learner of a few numbers, taught three classes."""
-    config = replace(
-        PRESETS["glyphs"], learner="prototypical", model=Conv4Model(filters=2)
-    )
-    task = build_task(config.data, Places())
+    changes = {"learner": "prototypical", "model": {"filters": 2}}
+    config = changed(PRESETS["glyphs"], changes)
+    task = config.data.build(Places())
     alone = build_alone(config, task, 3)
     support = Batch(np.ones((4, 28, 28, 1), "f4"), np.array([0, 1, 2, 2], np.int32))
     taught = alone.adapt(alone.learner.init(jax.random.key(0)), support)
