@@ -20,6 +20,7 @@ from metajax.experiments.presets import (
 from metajax.experiments.tasks import Places, Split, Task, build_task
 from metajax.gradients import first_order
 from metajax.inner import mini_batches, whole
+from metajax.metrics import accuracy
 from metajax.models import conv4, in_precision, mlp, resnet12
 from metajax.models.norms import NormName
 from metajax.training.averaging import parameter_average
@@ -174,7 +175,7 @@ def build_learner(
         Terms(config.inner, task.input_shape, task.support, norm),
         steps,
         view=whole if batch is None else mini_batches(batch),
-        metrics={task.metric_name: task.metric},
+        metrics=task.metric.logged(),
         **settings,
     )
 
@@ -182,7 +183,7 @@ def build_learner(
 def _losses(learner: LearnerName, task: Task) -> Mapping[LossName, Loss]:
     """By name; a learner that has its own needs classes to have it."""
     choice = LEARNERS[learner]
-    if not choice.steps and task.metric_name != "accuracy":
+    if not choice.steps and task.metric != accuracy:
         raise InputError(
             f"--learner {learner} is for classes, not for regression; take another, or "
             "a preset of images"

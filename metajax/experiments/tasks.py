@@ -8,7 +8,7 @@ from functools import partial, singledispatch
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from metajax import data
+from metajax import data, metrics
 from metajax.data.contents import Contents, hash_bytes, hash_files, hash_store
 from metajax.data.listing import list_images
 from metajax.errors import InputError
@@ -22,12 +22,12 @@ from metajax.experiments.presets import (
     OmniglotData,
     SinusoidData,
 )
-from metajax.losses import accuracy, cross_entropy, cross_entropy_over_ways, mse
+from metajax.losses import cross_entropy, cross_entropy_over_ways, mse
+from metajax.metrics import Metric, accuracy
 from metajax.types import Loss, Sampler
 
 Split = Literal["train", "validation", "test"]
 SHOWN = 40  # characters of a folder's name, in its hashes'
-MetricName = Literal["accuracy", "mse"]
 CLASSIFICATION: dict[LossName, Loss] = {
     "mean": cross_entropy,
     "sum-over-ways": cross_entropy_over_ways,
@@ -62,7 +62,6 @@ class Task(NamedTuple):
       support: the most examples of a support set.
       losses: the losses it may take.
       metric: the metric it is judged by.
-      metric_name: its name.
       input_shape: the shape of one input; features, or channels, come last.
       joint: `joint(examples) -> sampler` of all training classes at once; None where
         classes do not stay.
@@ -74,8 +73,7 @@ class Task(NamedTuple):
     train_outputs: int
     support: int
     losses: Mapping[LossName, Loss]
-    metric: Loss
-    metric_name: MetricName
+    metric: Metric
     input_shape: tuple[int, ...]
     joint: Callable[[int], data.JointBatches] | None = None
     source: "Source | None" = None
@@ -122,7 +120,7 @@ def _(family: SinusoidData, places: Places) -> Task:
         return data.sinusoid(_shots(family, split), queries)
 
     support = max(_shots(family, split) for split in ("train", "test"))
-    return Task(episodes, 1, 1, support, {"mean": mse}, mse, "mse", (1,))
+    return Task(episodes, 1, 1, support, {"mean": mse}, metrics.mse, (1,))
 
 
 @build_task.register
@@ -227,7 +225,6 @@ def _classification(
         max(_ways(family, s) * _shots(family, s) for s in ("train", "test")),
         CLASSIFICATION,
         accuracy,
-        "accuracy",
         image_shape,
     )
 
@@ -268,7 +265,7 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
     fewest = augment.fewest_ways, augment.fewest_shots
     if not transforms and fewest == (None, None):
         return episodes
-    if task.metric_name != "accuracy":
+    if task.metric != accuracy:
         raise InputError(
             "--augment is for classes of images, not for regression; leave it out"
         )

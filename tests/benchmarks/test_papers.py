@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.papers import miniimagenet, omniglot, sinusoid
 from benchmarks.papers.table import Row, Settings, build, changed
+from metajax import metrics
 from metajax.experiments.build import build_schedule
 from metajax.experiments.presets import PRESETS, SinusoidData
 from metajax.experiments.run import check_config
@@ -69,7 +70,7 @@ def test_every_row_is_a_run_that_can_be(budget):
     for config in (row.config for rows in tables for row in rows.values()):
         check_config(config)
         shape = (1,) if isinstance(config.data, SinusoidData) else (28, 28, 1)
-        metric = "mse" if shape == (1,) else "accuracy"
-        task = Task(no_episodes, 5, 5, 5, LOSSES, mse, metric, shape)
+        metric = metrics.mse if shape == (1,) else metrics.accuracy
+        task = Task(no_episodes, 5, 5, 5, LOSSES, metric, shape)
         build_schedule(config, task)
     assert omniglot.rows("5w1s", "full")["maml"].config.loss == "sum-over-ways"
