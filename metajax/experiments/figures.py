@@ -31,7 +31,7 @@ def learning_curve(
 ) -> None:
     """Draws the metric against meta-steps, training and validation, with intervals."""
     named = metric.name, f"{metric.name}_interval"
-    rising = metric.better(1.0, 0.0)  # others, as losses, span orders
+    marker = "." if metric.better(1.0, 0.0) else None
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for split, colour in (("train", BLUE), ("validation", RED)):
         chosen = [r for r in rows if r.get("split") == split and {*named} <= {*r}]
@@ -39,21 +39,25 @@ def learning_curve(
         mean, half = (
             np.array([_number(row[name]) for row in chosen]) for name in named
         )
-        axes.plot(
-            steps, mean, color=colour, label=split, marker="." if rising else None
-        )
+        axes.plot(steps, mean, color=colour, label=split, marker=marker)
         axes.fill_between(
             steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0
         )
-    axes.set_xlabel("meta-steps")
-    unit = f" ({metric.unit})" if metric.unit else ""
-    axes.set_ylabel(f"query {metric.name}{unit}")
-    axes.set_yscale("linear" if rising else "log")
-    if rising:
-        axes.yaxis.set_major_formatter(lambda value, _: metric.format(value))
+    _label(axes, metric)
     axes.grid(alpha=0.3)
     axes.legend(title="95 % interval shaded")
     _save(figure, directory / "learning_curve.png")
+
+
+def _label(axes: Axes, metric: Metric) -> None:
+    """Names both axes; a metric that falls, as losses do, may span orders."""
+    unit = f" ({metric.unit})" if metric.unit else ""
+    axes.set_xlabel("meta-steps")
+    axes.set_ylabel(f"query {metric.name}{unit}")
+    if not metric.better(1.0, 0.0):
+        axes.set_yscale("log")
+        return
+    axes.yaxis.set_major_formatter(lambda value, _: metric.format(value))
 
 
 def _number(value: Any) -> float:

@@ -20,6 +20,7 @@ PIXELS = mj.mlp(inputs=1, hidden=(8,), outputs=CLASSES)
 
 def apply(params, pictures):
     """Of each pixel independently: `float[n, size, size, classes]`."""
+    pictures = pictures.values if isinstance(pictures, Padded) else pictures
     logits = PIXELS.apply(params, pictures.reshape(-1, 1))
     return logits.reshape(*pictures.shape[:-1], CLASSES)
 
@@ -65,19 +66,11 @@ def iou(guesses, labels, counted):
     return np.mean(np.divide(both, either))
 
 
-def unpadding(params, pictures):
-    values = pictures.values if isinstance(pictures, Padded) else pictures
-    return apply(params, values)
-
-
 @pytest.mark.parametrize("sampler", [scenes, padded])
 def test_pools_all_tasks_at_each_step(sampler):
-    model = mj.Model(PIXELS.init, unpadding)
-    learner = mj.maml(model, loss, optax.sgd(0.1), 2)
-    meta = learner.init(KEY)
-    asked = dict(tasks=7, inductive_queries=3)
-    found = mj.evaluate(learner, meta, sampler, METRIC, **asked, tasks_per_call=3)
-    outputs = mj.task_outputs(learner, meta, sampler, **asked)
+    meta, asked = LEARNER.init(KEY), dict(tasks=7, inductive_queries=3)
+    found = mj.evaluate(LEARNER, meta, sampler, METRIC, **asked, tasks_per_call=3)
+    outputs = mj.task_outputs(LEARNER, meta, sampler, **asked)
     for score, (logits, labels) in zip((found.transductive, found.inductive), outputs):
         present = np.ones(logits.shape[:1] + logits.shape[2:3], bool)
         if isinstance(labels, Padded):
@@ -89,11 +82,7 @@ def test_pools_all_tasks_at_each_step(sampler):
         assert score.interval[-1] > 0
 
 
-def test_reads_as_it_is_formatted():
-    found = mj.evaluate(LEARNER, LEARNER.init(KEY), scenes, METRIC, tasks=4)
-    lines = mj.report(found).splitlines()
-    assert lines[-1].startswith("metric mean_iou (%), tasks 4")
-    assert f"{100 * found.transductive.mean[2]:.2f} ± " in lines[3]
+def test_labels_are_checked_before_it_runs():
     with pytest.raises(mj.InputError, match="labels in 0..2, got"):
         wrong = lambda key, tasks: scenes(key, tasks)._replace(  # noqa: E731
             query=Batch(jnp.ones((tasks, 1, 2, 2, 1)), jnp.full((tasks, 1, 2, 2), 3))
@@ -101,7 +90,7 @@ def test_reads_as_it_is_formatted():
         mj.evaluate(LEARNER, LEARNER.init(KEY), wrong, METRIC, tasks=4)
 
 
-def test_goes_on_to_the_same_bits(tmp_path):
+def test_goes_on_to_the_same_bits_and_reads_as_it_is_formatted(tmp_path):
     asked = dict(tasks=8, tasks_per_call=2, unfinished=tmp_path / "records.npz")
     meta, calls = LEARNER.init(KEY), iter(range(9))
     with pytest.raises(mj.StoppedError, match="stopped after 4 of 8"):
@@ -115,6 +104,9 @@ def test_goes_on_to_the_same_bits(tmp_path):
         LEARNER, meta, scenes, METRIC, **asked, stop=lambda: next(calls) > 1
     )
     whole = mj.evaluate(LEARNER, meta, scenes, METRIC, tasks=8, tasks_per_call=2)
+    lines = mj.report(whole).splitlines()
+    assert lines[-1].startswith("metric mean_iou (%), tasks 8")
+    assert f"{100 * whole.transductive.mean[2]:.2f} ± " in lines[3]
     for a, b in zip(resumed[0] + resumed[1], whole[0] + whole[1]):
         np.testing.assert_array_equal(a, b)
 
@@ -156,18 +148,28 @@ def test_an_observer_of_training_validates_by_it(tmp_path):
     assert (tmp_path / "learning_curve.png").exists()
 
 
-def test_area_under_roc_of_varied_tasks():
-    sampler = mj.data.varied(mj.data.glyphs(2, 2, 3), (2, 2), (1, 2))
-    learner = mj.maml(mj.conv4(2, 2), mj.cross_entropy, optax.sgd(0.1), 1)
+def pairs(key, tasks):
+    """Numbers of two classes; of the ten queries, six or more are present."""
+    keys = jax.random.split(key)
+    labels = jnp.tile(jnp.arange(2), (tasks, 5))
+    numbers = jax.random.normal(keys[0], labels.shape) + labels.astype(jnp.float32)
+    last = jax.random.randint(keys[1], (tasks, 1), 5, 10)
+    present = jnp.arange(10)[None] <= last
+    batch = Batch(numbers[..., None], Padded(labels, present))
+    return Episode(batch, batch)
+
+
+def test_area_under_the_curve_of_padded_tasks():
+    learner = mj.maml(mj.mlp(1, (4,), 2), mj.cross_entropy, optax.sgd(0.1), 1)
     meta = learner.init(KEY)
-    found = mj.evaluate(learner, meta, sampler, metrics.auc, tasks=6)
-    outputs = mj.task_outputs(learner, meta, sampler, tasks=6)
-    for score, (logits, (labels, present, _)) in zip(found[:2], outputs[:2]):
-        for k in range(2):
-            margins = logits[:, k, :, 1] - logits[:, k, :, 0]
-            one, other = (margins[present & (labels == y)] for y in (1, 0))
-            wins = (one[:, None] > other) + 0.5 * (one[:, None] == other)
-            np.testing.assert_allclose(score.mean[k], wins.mean(), rtol=1e-12)
+    found = mj.evaluate(learner, meta, pairs, metrics.auc, tasks=6)
+    outputs = mj.task_outputs(learner, meta, pairs, tasks=6)
+    logits, (labels, present, _) = outputs.transductive
+    for k in range(2):
+        margins = logits[:, k, :, 1] - logits[:, k, :, 0]
+        one, other = (margins[present & (labels == y)] for y in (1, 0))
+        wins = (one[:, None] > other) + 0.5 * (one[:, None] == other)
+        np.testing.assert_allclose(found.transductive.mean[k], wins.mean(), rtol=1e-12)
     assert "auc, tasks 6" in mj.report(found)
 
 
