@@ -36,16 +36,16 @@ class Metric:
 
     The peak signal-to-noise ratio of the mean squared error of all tasks:
 
+    >>> from metajax import metrics
     >>> def psnr(errors):
     ...     pooled, tasks = errors.mean(axis=0), len(errors)
     ...     without = (tasks * pooled - errors) / (tasks - 1)
     ...     decibels = lambda error: -10 * np.log10(error)
     ...     return decibels(pooled), metrics.jackknife(decibels(without))
-    >>> from metajax import metrics
     >>> metric = Metric("psnr", losses.mse, psnr, operator.gt, "{:.2f}".format, "dB")
     >>> value, interval = metric.finish(np.array([[0.1], [0.2], [0.3]]))
     >>> print(metric.format(value[0]), metric.format(interval[0]), metric.unit)
-    6.99 2.49 dB
+    6.99 2.52 dB
     """
 
     name: str
