@@ -2,6 +2,7 @@
 
 from metajax import data as data
 from metajax import learners as learners
+from metajax import metrics as metrics
 from metajax import models as models
 from metajax import ops as ops
 from metajax import reporting as reporting
@@ -16,6 +17,7 @@ from metajax.evaluation import Evaluation as Evaluation
 from metajax.evaluation import Score as Score
 from metajax.evaluation import TaskOutputs as TaskOutputs
 from metajax.evaluation import evaluate as evaluate
+from metajax.evaluation import per_query as per_query
 from metajax.evaluation import report as report
 from metajax.evaluation import task_outputs as task_outputs
 from metajax.gradients import exact as exact
@@ -52,7 +54,6 @@ from metajax.learners import relation as relation
 from metajax.learners import reptile as reptile
 from metajax.learners import siamese as siamese
 from metajax.learners import snail as snail
-from metajax.losses import accuracy as accuracy
 from metajax.losses import cross_entropy as cross_entropy
 from metajax.losses import cross_entropy_over_ways as cross_entropy_over_ways
 from metajax.losses import gaussian as gaussian
@@ -60,6 +61,9 @@ from metajax.losses import mse as mse
 from metajax.losses import of_mean as of_mean
 from metajax.losses import pair_cross_entropy as pair_cross_entropy
 from metajax.losses import score_mse as score_mse
+from metajax.metrics import Metric as Metric
+from metajax.metrics import accuracy as accuracy
+from metajax.metrics import mean_of as mean_of
 from metajax.models import conv4 as conv4
 from metajax.models import dense as dense
 from metajax.models import from_equinox as from_equinox

@@ -12,15 +12,16 @@ import numpy as np
 from metajax._files.writing import write_whole
 from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.evaluation.scores import Z95
+from metajax.metrics import Z95, Metric, as_metric
 from metajax.training.loop import TrainState
+from metajax.types import Loss
 
 
 class JsonLines:
     """Appends a row of JSON a dispatch: the mean of each metric and its interval.
 
-    When training resumes from a checkpoint, rows past it are removed, so that the file
-    reads as if training had never stopped.
+    When training resumes from a checkpoint, rows past its step are removed, so that the
+    file reads as if training had never stopped.
 
     Args:
       path: the file.
@@ -49,7 +50,7 @@ class JsonLines:
         self.write({"step": int(state.step), "split": "train", **_means(metrics)})
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends a row of any kind; it needs a `step`."""
+        """Appends a row of any kind, which must have a `step`."""
         with self._path.open("a") as file:
             file.write(json.dumps(finite(row)) + "\n")
 
@@ -94,24 +95,33 @@ class TensorBoard:
 class Progress:
     """A progress bar on a terminal, a line every `seconds` elsewhere.
 
-    Both show the step, the loss, the accuracy if there is one, tasks a second since the
-    first time that they were shown, before which JAX compiles, and the time left.
+    Both show the step, the loss and the other metrics that the learner logs, tasks a
+    second, and the time left. The rate leaves out the first dispatch, which compiles.
 
     Args:
       steps: meta-steps in all.
       tasks: tasks a meta-batch.
+      metrics: as the learner was given them: how a `Metric` among them formats values
+        is how they are shown, and other values have four decimals.
       seconds: the least time between two lines where there is no terminal.
       console: a `rich.console.Console`; standard error by default.
     """
 
     def __init__(
-        self, steps: int, tasks: int, *, seconds: float = 10.0, console: Any = None
+        self,
+        steps: int,
+        tasks: int,
+        *,
+        metrics: Mapping[str, Metric | Loss] | None = None,
+        seconds: float = 10.0,
+        console: Any = None,
     ):
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
         self._steps, self._tasks, self._seconds = steps, tasks, seconds
+        self._metrics = {name: as_metric(x) for name, x in (metrics or {}).items()}
         self._console = console or Console(stderr=True)
         self._bar = Bar(
             BarColumn(), TextColumn("{task.description}"), console=self._console
@@ -126,7 +136,7 @@ class Progress:
         self._bar.stop()
 
     def start(self, state: TrainState) -> None:
-        """Sets the clock."""
+        """Starts the clock."""
         self._first, self._began = int(state.step), time.monotonic()
         self._said = -math.inf
         text = f"step {self._first}/{self._steps} compiling"
@@ -135,9 +145,9 @@ class Progress:
         self._task = self._bar.add_task(text, total=self._steps, completed=self._first)
 
     def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
-        """Shows the state of things."""
+        """Shows the numbers of a dispatch."""
         step, now = int(state.step), time.monotonic()
-        text = self._line(step, _means(metrics), now - self._began)
+        text = self._line(step, metrics, now - self._began)
         self._bar.update(self._task, completed=step, description=text)
         if self._said == -math.inf:  # compiled by now
             self._first, self._began = step, now
@@ -146,15 +156,25 @@ class Progress:
             if not self._console.is_terminal:
                 self._console.print(text, highlight=False, soft_wrap=True)
 
-    def _line(self, step: int, means: Mapping[str, float], elapsed: float) -> str:
+    def _line(
+        self, step: int, metrics: Mapping[str, np.ndarray], elapsed: float
+    ) -> str:
         rate = (step - self._first) / max(elapsed, 1e-9)
         left = math.ceil((self._steps - step) / rate)
-        parts = [f"step {step}/{self._steps}", f"loss {means['loss']:.4f}"]
-        if "accuracy" in means:
-            parts.append(f"accuracy {100 * means['accuracy']:.1f} %")
-        parts.append(f"{rate * self._tasks:.0f} tasks/s")
-        parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        names = sorted(metrics, key=lambda name: (name != "loss", name))
+        parts = [
+            f"step {step}/{self._steps}",
+            *(self._shown(name, metrics[name]) for name in names),
+            f"{rate * self._tasks:.0f} tasks/s",
+            f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left",
+        ]
         return "  ".join(parts)
+
+    def _shown(self, name: str, values: np.ndarray) -> str:
+        value, metric = float(np.mean(values)), self._metrics.get(name)
+        if metric is None:
+            return f"{name} {value:.4f}"
+        return f"{name} {metric.format(value)} {metric.unit}".rstrip()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -182,7 +202,7 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Plain values with None for NaN and infinities, for which JSON has no words."""
+    """Plain values with None for NaN and infinities, which JSON cannot say."""
     if isinstance(value, Mapping):
         return {name: finite(x) for name, x in value.items()}
     if isinstance(value, list):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import metajax as mj
 from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows
 from metajax.training.loop import TrainState
 
@@ -58,10 +59,10 @@ def test_tensorboard_events(tmp_path):
     assert b"train/loss" in content and b"train/accuracy" in content
 
 
-def show(terminal):
+def show(terminal, **settings):
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=120)
-    with Progress(10, 4, console=console) as progress:
+    with Progress(10, 4, console=console, **settings) as progress:
         progress.start(at(0))
         progress.record(at(2), METRICS)
         progress.record(at(10), METRICS)
@@ -73,8 +74,13 @@ def test_plain_lines_where_there_is_no_terminal():
     lines = [line for line in lines if line.strip()]
     assert len(lines) == 3 and "\x1b" not in "".join(lines)
     assert lines[0] == "step 0/10 compiling"
-    assert lines[1].startswith("step 2/10  loss 2.0000  accuracy 60.0 %")
+    assert lines[1].startswith("step 2/10  loss 2.0000  accuracy 0.6000  ")
     assert lines[2].startswith("step 10/10") and lines[2].endswith("0:00:00 left")
+
+
+def test_values_read_as_their_metric_formats_them():
+    text = show(terminal=False, metrics={"accuracy": mj.accuracy, "loss": mj.mse})
+    assert "loss 2.0000  accuracy 60.00 %  " in text
 
 
 def test_the_rate_is_without_the_first_dispatch(monkeypatch):

@@ -102,7 +102,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "r2d2": EPISODES,
     "meta-opt-net": EPISODES,
 }
-SMALL = {"outer.steps": 2_000, "inner.multi_step": 0}
+SMALL = {"outer.steps": 2_000}
+SMALL_MAML_PLUS_PLUS = ROWS["maml++"] | {"inner.multi_step": 0}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def rows(setting: Setting, budget: Budget) -> Mapping[str, Row]:
     """The rows of a setting at a budget, by learner."""
     suffix, last = {"full": ("", {}), "small": ("-small", SMALL)}[budget]
     published = {n: p[SETTINGS.index(setting)] for n, p in PUBLISHED.items()}
-    return by_learner(f"miniimagenet-{setting}{suffix}", ROWS, published, last)
+    own = ROWS if budget == "full" else ROWS | {"maml++": SMALL_MAML_PLUS_PLUS}
+    return by_learner(f"miniimagenet-{setting}{suffix}", own, published, last)
 
 
 def main(args: MiniImageNet) -> None:

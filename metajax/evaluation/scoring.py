@@ -15,22 +15,12 @@ from metajax.data.iterables import Fetched, Opened, leaves_of, opened, swapped
 from metajax.data.purity import uses_key
 from metajax.data.sampling import task_sampler
 from metajax.data.single import one_task
+from metajax.evaluation.judging import Asked, Judge, Records
 from metajax.evaluation.unfinished import Unfinished
-from metajax.training.loop import check_task
 from metajax.training.parallel import map_over_tasks
-from metajax.types import Array, Batch, Episode, Learner, PyTree, Sampler, unpadded
+from metajax.types import Array, Episode, PyTree, Sampler
 
 NOT_YET = Fetched(None)  # a task, which each call is given
-
-
-class Asked(NamedTuple):
-    """Which tasks, and how they are measured."""
-
-    tasks: int
-    seed: int
-    inductive_queries: int | None
-    tasks_per_call: int
-    inductive: bool = True
 
 
 class Shared(NamedTuple):
@@ -39,46 +29,42 @@ class Shared(NamedTuple):
     meta: PyTree
     episodes: Sampler
     key: Array
-    chosen: np.ndarray | Array
-    inductive: np.bool
+    more: PyTree
 
 
 class Prepared(NamedTuple):
     """An evaluation that is ready to run.
 
     Attributes:
-      run: `run(batch)`, what is asked for of the tasks of a call: `(transductive,
+      run: `run(batch)`, the records of the tasks of a call: `(transductive,
         inductive)`, whose leaves are `[tasks, K + 1, ...]`.
       batches: the tasks of each call.
       facts: of the protocol.
       arrays: the meta-parameters, and a task, sampled when it is asked for.
       is_read: whether tasks come from an iterable.
+      like: the shapes of what `run` returns.
     """
 
-    run: Callable[[PyTree], tuple[PyTree, PyTree]]
+    run: Callable[[PyTree], Records]
     batches: Iterator[PyTree]
     facts: Mapping[str, Any]
     arrays: Callable[[], PyTree]
     is_read: bool
+    like: Records
 
 
 @contextmanager
 def prepared(
-    learner: Learner,
-    meta: PyTree,
-    episodes: Sampler | Iterable[Episode],
-    of_task: Callable,
-    asked: Asked,
+    judge: Judge, meta: PyTree, episodes: Sampler | Iterable[Episode], asked: Asked
 ) -> Iterator[Prepared]:
-    """Checks what is asked, and prepares `of_task(outputs, targets)` of every task."""
-    tasks, seed, _, size, inductive = asked
+    """Checks what is asked, and prepares to judge every task."""
+    tasks, seed, size = asked.tasks, asked.seed, asked.tasks_per_call
     check_count("tasks_per_call", size, least=1)
     check_seed("seed", seed)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
     with opened(task_sampler(episodes)) as sampler:
-        sample = check_task(partial(_judged, learner, of_task), meta, sampler, 1)
-        chosen = _chosen(sample, asked)
+        more, facts = judge.prepare(meta, sampler, asked)
         readers = leaves_of(sampler, Opened)
         seeded = not readers or uses_key(sampler, 1)
         given = readers[0].calls(tasks, size) if readers else repeat(None)
@@ -86,121 +72,64 @@ def prepared(
         batches = zip(calls, given)
         first = next(batches)
         sampler = swapped(sampler, Opened, lambda _: NOT_YET)
-        key = jax.random.key(seed)
-        shared = Shared(meta, sampler, key, chosen, np.bool(inductive))
-        shapes = _scores.eval_shape(learner, of_task, shared, first)
-        support, query = map(_examples, sample)
+        shared = Shared(meta, sampler, jax.random.key(seed), more)
+        like = _records.eval_shape(judge, shared, first)
         facts = {
             "tasks": tasks,
             **({"seed": seed} if seeded else {}),
             **({"episodes": "in their order"} if readers else {}),
-            "steps": jax.tree.leaves(shapes)[0].shape[1] - 1,
-            "support_examples": support,
-            "query_examples": query,
-            "inductive_queries": len(chosen) if inductive else 0,
+            "steps": jax.tree.leaves(like)[0].shape[1] - 1,
+            **facts,
         }
-        run = partial(_scores, learner, of_task, shared)
-        batches = chain([first], batches)
+        run = partial(_records, judge, shared)
         arrays = partial(_arrays, meta, sampler)
-        yield Prepared(run, batches, facts, arrays, bool(readers))
+        batches = chain([first], batches)
+        yield Prepared(run, batches, facts, arrays, bool(readers), like)
 
 
 def _arrays(meta: PyTree, episodes: Sampler) -> PyTree:
     return meta, one_task(episodes)
 
 
-def _judged(
-    learner: Learner, of_task: Callable, meta: PyTree, episode: Episode
-) -> PyTree:
-    support, query = episode
-    outputs = learner.predict(learner.adapt(meta, support), query.inputs)
-    return of_task(outputs, query.targets)
-
-
-def _chosen(sample: Episode, asked: Asked) -> np.ndarray:
-    """The queries that are predicted one by one too, evenly spaced."""
-    query, alone = _examples(sample.query), asked.inductive_queries
-    alone = query if alone is None else alone
-    check_count("inductive_queries", alone, least=1)
-    return np.linspace(0, query, min(alone, query), endpoint=False).astype(int)
-
-
-def _examples(batch: Batch) -> int:
-    return jax.tree.leaves(batch.inputs)[0].shape[1]
-
-
 def score_calls(
-    program: Callable[[PyTree], Any],
+    run: Callable[[PyTree], Records],
     batches: Iterator[PyTree],
     kept: Unfinished,
     stop: Callable[[], bool],
-) -> list[Any]:
-    """The scores of every call, of which some may be kept; fewer if stopped."""
-    scores = kept.read()
-    for batch in islice(batches, len(scores), None):
+) -> list[Records]:
+    """The records of every call, of which some may be kept; fewer if stopped."""
+    records = kept.read()
+    for batch in islice(batches, len(records), None):
         if stop():
             break
-        scores.append(program(batch))
+        records.append(run(batch))
         # One call ahead of the device, which so is neither idle nor out of reach.
-        scores[-2:-1] = jax.device_get(scores[-2:-1])
-        kept.offer(scores[:-1])
-    kept.write(scores)
-    return scores
+        records[-2:-1] = jax.device_get(records[-2:-1])
+        kept.offer(records[:-1])
+    kept.write(records)
+    return records
 
 
-def joined(scores: list[PyTree], tasks: int) -> PyTree:
+def joined(records: list[PyTree], tasks: int) -> PyTree:
     """Of all calls, on the host."""
-    return jax.tree.map(lambda *x: np.concatenate(x)[:tasks], *scores)
+    return jax.tree.map(lambda *x: np.concatenate(x)[:tasks], *records)
 
 
 # At module level, so that a second evaluation of the same learner compiles nothing.
-@partial(jax.jit, static_argnums=(0, 1))
-def _scores(
-    learner: Learner, of_task: Callable, shared: Shared, batch: PyTree
-) -> tuple[PyTree, PyTree]:
-    """`of_task(outputs, targets)` of tasks, (transductive, inductive).
+@partial(jax.jit, static_argnums=0)
+def _records(judge: Judge, shared: Shared, batch: PyTree) -> Records:
+    """The records of tasks, whose leaves are `[tasks, K + 1, ...]`."""
 
-    Their leaves are `[tasks, K + 1, ...]`.
-    """
+    def records(shared: Shared, batch: PyTree) -> Records:
+        return jax.vmap(partial(_record, judge, shared))(batch)
 
-    def scores(shared: Shared, batch: PyTree) -> tuple[PyTree, PyTree]:
-        return jax.vmap(partial(_score, learner, of_task, shared))(batch)
-
-    return map_over_tasks(scores, devices=jax.local_device_count())(shared, batch)
+    return map_over_tasks(records, devices=jax.local_device_count())(shared, batch)
 
 
-def _score(
-    learner: Learner, of_task: Callable, shared: Shared, task: PyTree
-) -> tuple[PyTree, PyTree]:
+def _record(judge: Judge, shared: Shared, task: PyTree) -> Records:
     """Of one task: its number and, where tasks are read, what was read."""
-    meta, episodes, key, rows, inductive = shared
+    meta, episodes, key, more = shared
     index, given = task
     one = Fetched(jax.tree.map(lambda x: x[None], given))
     batch = swapped(episodes, Fetched, lambda _: one)(jax.random.fold_in(key, index), 1)
-    support, query = jax.tree.map(lambda x: x[0], batch)
-    if (present := unpadded(query.targets)[1]) is not None:
-        # Evenly spaced over those that are there.
-        rows = jnp.argsort(~present)[rows * jnp.sum(present) // len(present)]
-
-    def alone(adapted: PyTree, x: PyTree) -> PyTree:
-        inputs = jax.tree.map(
-            lambda s, q: jnp.concatenate([s, q[None]]), support.inputs, x
-        )
-        return jax.tree.map(lambda y: y[-1], learner.predict(adapted, inputs))
-
-    def one_by_one(adapted: PyTree) -> PyTree:
-        inputs, targets = jax.tree.map(lambda x: x[rows], query)
-        return of_task(jax.vmap(alone, (None, 0))(adapted, inputs), targets)
-
-    def both(adapted: PyTree) -> tuple[PyTree, PyTree]:
-        together = of_task(learner.predict(adapted, query.inputs), query.targets)
-        like = jax.eval_shape(one_by_one, adapted)
-        # Not of the program: one that leaves them out is the same, compiled once.
-        apart = jax.lax.cond(inductive, one_by_one, partial(_zeros, like), adapted)
-        return together, apart
-
-    return jax.lax.map(both, learner.trajectory(meta, support))
-
-
-def _zeros(like: PyTree, _: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    return judge(meta, jax.tree.map(lambda x: x[0], batch), more)

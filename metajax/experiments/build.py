@@ -107,7 +107,7 @@ def build_setting(config: Config, task: Task) -> Setting:
     return Setting(
         in_precision(build_model(config, task), config.precision),
         losses[config.loss],
-        {task.metric.name: task.metric},
+        task.metric.logged(),
         task.input_shape,
         task.support,
         config.model.norm,

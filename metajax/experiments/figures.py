@@ -13,6 +13,7 @@ from metajax.data.sampling import task_sampler
 from metajax.data.single import once, one_task
 from metajax.experiments.families import SinusoidData
 from metajax.experiments.tasks import Task
+from metajax.metrics import Metric
 from metajax.study.plots import save
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
 from metajax.types import Array, Batch, Episode, Learner, PyTree
@@ -26,31 +27,37 @@ CURVE_POINTS = 200
 
 
 def learning_curve(
-    rows: Sequence[Mapping[str, Any]], metric: str, directory: Path
+    rows: Sequence[Mapping[str, Any]], metric: Metric, directory: Path
 ) -> None:
     """Draws the metric against meta-steps, training and validation, with intervals."""
-    percent, named = metric == "accuracy", {metric, f"{metric}_interval"}
-    scale = 100.0 if percent else 1.0
+    named = metric.name, f"{metric.name}_interval"
+    marker = "." if metric.better(1.0, 0.0) else None
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for split, colour in (("train", BLUE), ("validation", RED)):
-        chosen = [r for r in rows if r.get("split") == split and named <= {*r}]
+        chosen = [r for r in rows if r.get("split") == split and {*named} <= {*r}]
         steps = np.array([row["step"] for row in chosen])
         mean, half = (
-            scale * np.array([_number(row[name]) for row in chosen])
-            for name in (metric, f"{metric}_interval")
+            np.array([_number(row[name]) for row in chosen]) for name in named
         )
-        axes.plot(
-            steps, mean, color=colour, label=split, marker="." if percent else None
-        )
+        axes.plot(steps, mean, color=colour, label=split, marker=marker)
         axes.fill_between(
             steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0
         )
-    axes.set_xlabel("meta-steps")
-    axes.set_ylabel("query accuracy (%)" if percent else f"query {metric}")
-    axes.set_yscale("linear" if percent else "log")
+    _label(axes, metric)
     axes.grid(alpha=0.3)
     axes.legend(title="95 % interval shaded")
     _save(figure, directory / "learning_curve.png")
+
+
+def _label(axes: Axes, metric: Metric) -> None:
+    """Names both axes; a metric that falls, as losses do, may span orders."""
+    unit = f" ({metric.unit})" if metric.unit else ""
+    axes.set_xlabel("meta-steps")
+    axes.set_ylabel(f"query {metric.name}{unit}")
+    if not metric.better(1.0, 0.0):
+        axes.set_yscale("log")
+        return
+    axes.yaxis.set_major_formatter(lambda value, _: metric.format(value))
 
 
 def _number(value: Any) -> float:
@@ -155,10 +162,10 @@ def _draw_episode(
         for image, guess, ax in zip(queries[row], guesses[row], axes[row, 1:]):
             right = int(guess) == row
             _show(ax, image, f"→ {guess}", GREEN if right else RED, heavy=not right)
-    accuracy = 100 * np.mean(predicted == episode.query.targets)
+    share = 100 * np.mean(predicted == episode.query.targets)
     figure.suptitle(
         f"one support image a class (blue), and queries with their predictions: "
-        f"{accuracy:.0f} % right",
+        f"{share:.0f} % right",
         fontsize=9,
     )
     _save(figure, directory / "adaptation.png")

@@ -58,11 +58,11 @@ def pretrain(
         task.losses["mean"],
         optax.identity(),
         0,
-        metrics={task.metric.name: task.metric},
+        metrics=task.metric.logged(),
     )
     claim(directory, config)
     rows = JsonLines(directory / "metrics.jsonl")
-    bar = Progress(config.outer.steps, 1)
+    bar = Progress(config.outer.steps, 1, metrics=task.metric.logged())
     with only_writer(directory), bar as progress, Signals() as signals:
         lengthen(directory, config)
         keep_data(directory, task, ["train"])

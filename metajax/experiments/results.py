@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from metajax._files.writing import write_whole
-from metajax.evaluation.scores import Evaluation, Score, evaluate, report
+from metajax.evaluation.result import Evaluation, Score, report
+from metajax.evaluation.scores import evaluate
 from metajax.experiments import figures
 from metajax.experiments.config import Config
 from metajax.experiments.evaluating import Evaluating

@@ -56,6 +56,7 @@ from metajax.experiments.results import (
     unfinished_of,
 )
 from metajax.experiments.tasks import Places, Split, Task
+from metajax.metrics import Metric
 from metajax.ops import taking
 from metajax.reporting import (
     JsonLines,
@@ -68,7 +69,7 @@ from metajax.training.checkpoints import Checkpoints
 from metajax.training.loop import TrainState, fit, init_state
 from metajax.training.processes import alike, from_first, in_turn, is_first
 from metajax.training.tuned import Tuner
-from metajax.types import Learner, LearnerSchedule, Loss, PyTree, Sampler
+from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 
 CONFIG = "config.json"
 FLAT = "constant"  # the schedule that is the same in a longer run
@@ -104,7 +105,7 @@ def train(
         state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
-            figures.learning_curve(rows, job.task.metric.name, directory)
+            figures.learning_curve(rows, job.task.metric, directory)
         meta, step = averaged(state), int(state.step)
         run = Measured(directory, job.config, job.task, job.measured, meta, step)
         from_first(lambda: _measure(run, config.evaluation, stop=signals))
@@ -179,16 +180,16 @@ def _trained(
 ) -> TrainState:
     config, task, outer = job.config, job.task, job.config.outer
     rows = JsonLines(directory / "metrics.jsonl")
-    bar, board = Progress(outer.steps, outer.tasks), TensorBoard(directory / "events")
+    bar = Progress(outer.steps, outer.tasks, metrics=task.metric.logged())
+    board = TensorBoard(directory / "events")
     with board as events, bar as progress:
         # Of several processes all validate, so that none waits, and one writes.
         writers = (rows, events, progress) if is_first() else ()
-        best = Best(directory, task.metric.name)
+        best = Best(directory, task.metric)
         validation = Validation(
             job.measured,
             task.episodes("validation", config.evaluation.queries),
             task.metric,
-            task.metric.name,
             inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events) if is_first() else (),
@@ -307,8 +308,7 @@ class Validation:
 
     learner: Learner
     episodes: Sampler
-    metric: Loss
-    metric_name: str
+    metric: Metric
     inductive_queries: int
     every: int
     sinks: Sequence[Sink]
@@ -333,7 +333,7 @@ class Validation:
             inductive_queries=self.inductive_queries,
             inductive=False,
         ).transductive
-        name = self.metric_name
+        name = self.metric.name
         row = {
             "step": step,
             "split": "validation",

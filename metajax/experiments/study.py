@@ -26,6 +26,7 @@ from metajax.experiments.record import examples
 from metajax.experiments.run import restored
 from metajax.experiments.tasks import Places, Task
 from metajax.gradients import reverse
+from metajax.metrics import Metric, as_metric
 from metajax.study import remarks
 from metajax.study.plots import plot
 from metajax.study.plots.style import rendered
@@ -58,6 +59,12 @@ class Studied(NamedTuple):
     def loss(self) -> Loss:
         """What its inner loop descends."""
         return self.task.losses[self.config.loss]
+
+    @property
+    def metric(self) -> Metric:
+        """What judges one of its tasks: the loss, where its metric pools tasks."""
+        metric = self.task.metric
+        return metric if metric.is_mean else as_metric(self.loss)
 
     def learner(self, steps: int | None = None, **settings: Any) -> Learner:
         """Its learner, of `steps` inner steps, as it was trained by default."""
@@ -107,7 +114,7 @@ class Studied(NamedTuple):
 
 def _trajectories(run: Studied) -> Any:
     return study.trajectories(
-        run.learner(run.steps), run.meta, run.episodes, run.loss, run.task.metric
+        run.learner(run.steps), run.meta, run.episodes, run.loss, run.metric
     )
 
 
@@ -148,12 +155,12 @@ def _reuse(run: Studied) -> Any:
 
 def _contributions(run: Studied) -> Any:
     learner = run.learner(run.steps)
-    return study.contributions(learner, run.meta, run.episodes, run.task.metric)
+    return study.contributions(learner, run.meta, run.episodes, run.metric)
 
 
 def _freezing(run: Studied) -> Any:
     build = partial(run.by_gradient, steps=run.steps)
-    return study.freezing(build, run.meta, run.episodes, run.task.metric)
+    return study.freezing(build, run.meta, run.episodes, run.metric)
 
 
 def _landscape(run: Studied) -> Any:
@@ -172,7 +179,7 @@ def _heat_map(run: Studied) -> Any:
         lambda rate: run.at_rate(rate, run.steps),
         run.meta,
         run.episodes,
-        run.task.metric,
+        run.metric,
         rates=rates,
     )
 
@@ -192,8 +199,7 @@ def _explosion(run: Studied, found: study.Sensitivity) -> str:
 
 
 def _best_settings(run: Studied, found: study.HeatMap) -> str:
-    lower_is_better = run.task.metric.better(0.0, 1.0)
-    return remarks.best_settings(found, lower_is_better=lower_is_better)
+    return remarks.best_settings(found, run.metric.better)
 
 
 def _nothing(run: Studied, found: Any) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 from metajax.checks import check_count
 from metajax.data.sampling import Drawn, as_drawn
 from metajax.errors import InputError
-from metajax.evaluation.scores import Z95
 from metajax.losses import memberships
+from metajax.metrics import Z95
 from metajax.types import Array, Batch, Episode, Learner, PyTree
 
 FOLDS = 50  # times that one of each class is left out

@@ -15,7 +15,6 @@ from metajax.data.decoding import decode_classes
 from metajax.data.listing import list_images, warn_each
 from metajax.data.sampling import Drawn, InTwoParts, TaskSampler, task_sampler
 from metajax.errors import InputError
-from metajax.evaluation.scores import Z95
 from metajax.experiments.prepared import find_prepared
 from metajax.experiments.presets import CifarData, Config, FolderData, OmniglotData
 from metajax.experiments.record import examples
@@ -41,6 +40,7 @@ from metajax.labelling.labeller import (
     enough_to_build,
     look_of,
 )
+from metajax.metrics import Z95
 from metajax.types import Array, Batch, Episode, PyTree
 
 QUERIES, TOLD, FEWEST = 3, 600, 10  # validation: a class, in all, and tasks at least

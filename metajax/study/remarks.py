@@ -1,5 +1,8 @@
 """What stands out in a result, in words: nobody should have to find it in a figure."""
 
+from collections.abc import Callable
+from functools import reduce
+
 import numpy as np
 
 from metajax.study.curvature import Sensitivity, Spectrum
@@ -91,22 +94,24 @@ def explosion(found: Sensitivity) -> str:
     return " ".join(said)
 
 
-def best_settings(found: HeatMap, *, lower_is_better: bool) -> str:
-    """The best inner rate and number of steps of those tried.
+def best_settings(found: HeatMap, better: Callable[[float, float], bool]) -> str:
+    """The best inner rate and number of steps of those tried, by `Metric.better`.
 
     >>> from metajax.study.named import Named
+    >>> import operator
     >>> score = Named(np.array([[[0.2, 0.4], [0.2, 0.9]]]), ("task", "rate", "step"))
-    >>> best_settings(HeatMap(np.array([0.1, 0.2]), score), lower_is_better=False)
+    >>> best_settings(HeatMap(np.array([0.1, 0.2]), score), operator.gt)
     'The best mean score, 0.9, is at rate 0.2 and 1 step.'
     """
     mean = found.score.mean("task").values
     if not np.isfinite(mean).any():
         return ""
-    place = (np.nanargmin if lower_is_better else np.nanargmax)(mean)
-    row, steps = np.unravel_index(place, mean.shape)
+    tried = [(float(mean[at]), at) for at in np.ndindex(mean.shape)]
+    tried = [(score, at) for score, at in tried if not np.isnan(score)]
+    best, (row, steps) = reduce(lambda a, b: b if better(b[0], a[0]) else a, tried)
     return (
-        f"The best mean score, {mean[row, steps]:.3g}, is at rate "
-        f"{found.rates[row]:.3g} and {_count(int(steps))}."
+        f"The best mean score, {best:.3g}, is at rate "
+        f"{found.rates[row]:.3g} and {_count(steps)}."
     )
 
 

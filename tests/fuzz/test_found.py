@@ -119,7 +119,9 @@ def test_a_line_that_is_no_row(tmp_path, line, match):
 def test_rows_of_anything_are_drawn(tmp_path):
     odd = {"step": 1, "split": "train", "mse": "x", "mse_interval": None}
     good = odd | {"mse": 1.0, "mse_interval": 0.1}
-    learning_curve([{"step": 1}, odd, good, good | {"step": 2}], "mse", tmp_path)
+    learning_curve(
+        [{"step": 1}, odd, good, good | {"step": 2}], mj.metrics.mse, tmp_path
+    )
     assert (tmp_path / "learning_curve.png").exists()
 
 

@@ -1,5 +1,7 @@
 """What is said of a result, where it is worth a word, and silence where it is not."""
 
+import operator
+
 import numpy as np
 
 from metajax.study import remarks
@@ -58,7 +60,7 @@ def test_an_explosion_is_told_from_a_task_that_was_lost():
 def test_the_best_settings_pass_over_those_that_diverged():
     score = Named(np.array([[[3.0, 1.0], [3.0, np.nan]]]), ("task", "rate", "step"))
     found = HeatMap(np.array([0.1, 0.2]), score)
-    said = remarks.best_settings(found, lower_is_better=True)
+    said = remarks.best_settings(found, operator.lt)
     assert "1, is at rate 0.1 and 1 step." in said
-    said = remarks.best_settings(found, lower_is_better=False)
+    said = remarks.best_settings(found, operator.gt)
     assert "3, is at rate 0.1 and 0 steps." in said

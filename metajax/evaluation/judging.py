@@ -1,0 +1,154 @@
+"""How a task is judged, after each step of its adaptation."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.checks import check_count
+from metajax.evaluation.per_query import per_query
+from metajax.training.loop import check_task
+from metajax.types import Batch, Episode, Learner, PyTree, Sampler, unpadded
+
+Record = Callable[[Any, Any], PyTree]  # of a task, from its outputs and targets
+JudgeTask = Callable[[Learner, PyTree, Any], tuple[Any, Any]]
+Records = tuple[PyTree, PyTree]  # transductive and inductive, `[steps, ...]`
+
+
+QUERIES = "inductive_queries"  # of the protocol: 0 where none was predicted so
+
+
+class Asked(NamedTuple):
+    """Which tasks, and how they are measured."""
+
+    tasks: int
+    seed: int
+    inductive_queries: int | None
+    tasks_per_call: int
+    inductive: bool = True
+
+
+class Judge(Protocol):
+    """What an evaluation asks of a task. It is hashable: an argument of compilation."""
+
+    def prepare(
+        self, meta: PyTree, sampler: Sampler, asked: Asked
+    ) -> tuple[PyTree, Mapping[str, Any]]:
+        """Checks a task; the arrays that judging takes, and facts for the protocol."""
+        ...
+
+    def __call__(self, meta: PyTree, task: Any, more: PyTree) -> Records:
+        """The records of one task after each step."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeJudge:
+    """Judges the queries of an episode: as one batch, and each independently.
+
+    Attributes:
+      learner: the learner.
+      record: `record(outputs, targets)`, of a metric.
+    """
+
+    learner: Learner
+    record: Record
+
+    def prepare(
+        self, meta: PyTree, sampler: Sampler, asked: Asked
+    ) -> tuple[PyTree, Mapping[str, Any]]:
+        """The queries that are predicted independently too, and whether they are."""
+        sample = check_task(self._adapted_record, meta, sampler, 1)
+        rows = _spaced(_examples(sample.query), asked.inductive_queries)
+        facts = {
+            "support_examples": _examples(sample.support),
+            "query_examples": _examples(sample.query),
+            QUERIES: len(rows) if asked.inductive else 0,
+        }
+        return (rows, np.bool(asked.inductive)), facts
+
+    def __call__(self, meta: PyTree, task: Episode, more: PyTree) -> Records:
+        """The records of one episode after each step."""
+        (rows, inductive), (support, query) = more, task
+        if (present := unpadded(query.targets)[1]) is not None:
+            # Evenly spaced over those that are present.
+            rows = jnp.argsort(~present)[rows * jnp.sum(present) // len(present)]
+        alone = per_query(self.learner)
+
+        def independently(adapted: PyTree) -> PyTree:
+            inputs, targets = jax.tree.map(lambda x: x[rows], query)
+            taught = {"adapted": adapted, "support": support.inputs}
+            return self.record(alone.predict(taught, inputs), targets)
+
+        def both(adapted: PyTree) -> Records:
+            outputs = self.learner.predict(adapted, query.inputs)
+            together = self.record(outputs, query.targets)
+            like = jax.eval_shape(independently, adapted)
+            # A flag, not two programs: with and without, it is compiled once.
+            apart = jax.lax.cond(
+                inductive, independently, partial(_zeros, like), adapted
+            )
+            return together, apart
+
+        return jax.lax.map(both, self.learner.trajectory(meta, support))
+
+    def _adapted_record(self, meta: PyTree, episode: Episode) -> PyTree:
+        support, query = episode
+        adapted = self.learner.adapt(meta, support)
+        return self.record(self.learner.predict(adapted, query.inputs), query.targets)
+
+
+@dataclass(frozen=True)
+class TaskJudge:
+    """Judges a task of any kind that has a `support`, by a function.
+
+    Attributes:
+      learner: the learner.
+      record: `record(outputs, targets)`, of a metric.
+      judge: `judge(learner, adapted, task) -> (outputs, targets)`.
+    """
+
+    learner: Learner
+    record: Record
+    judge: JudgeTask
+
+    def prepare(
+        self, meta: PyTree, sampler: Sampler, asked: Asked
+    ) -> tuple[PyTree, Mapping[str, Any]]:
+        """It needs nothing more."""
+        return (), {QUERIES: 0}
+
+    def __call__(self, meta: PyTree, task: Any, more: PyTree) -> Records:
+        """The records of one task after each step; there is no other mode."""
+
+        def one(adapted: PyTree) -> PyTree:
+            return self.record(*self.judge(self.learner, adapted, task))
+
+        records = jax.lax.map(one, self.learner.trajectory(meta, task.support))
+        return records, jax.tree.map(jnp.zeros_like, records)
+
+
+def judge_of(learner: Learner, record: Record, judge: JudgeTask | None) -> Judge:
+    """Of episodes; or by a function, of any other kind of task."""
+    if judge is None:
+        return EpisodeJudge(learner, record)
+    return TaskJudge(learner, record, judge)
+
+
+def _spaced(queries: int, count: int | None) -> np.ndarray:
+    """So many of the queries, evenly spaced; all of them for None."""
+    count = queries if count is None else count
+    check_count("inductive_queries", count, least=1)
+    return np.linspace(0, queries, min(count, queries), endpoint=False).astype(int)
+
+
+def _examples(batch: Batch) -> int:
+    return jax.tree.leaves(batch.inputs)[0].shape[1]
+
+
+def _zeros(like: PyTree, _: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)

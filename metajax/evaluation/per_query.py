@@ -1,0 +1,61 @@
+"""Predicting each query independently of the others."""
+
+import jax
+import jax.numpy as jnp
+
+from metajax.types import Batch, Learner, PyTree
+
+
+def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
+    """A learner that predicts each query independently of the others.
+
+      predict({φ, X}, x_i) = learner.predict(φ, [X, x_i])[-1],   X the support inputs
+
+    Networks that mix the examples of a batch, by batch norm or attention, predict a
+    query otherwise when there are other queries. Of those that mix none, or settle on
+    the support set, predictions are the same without this, and cheaper: each query here
+    costs a pass over the support set.
+
+    Args:
+      learner: the learner. Its loss stays as it is.
+      at_a_time: how many queries are predicted side by side; all by default.
+
+    Returns:
+      A `Learner`; what it adapts to is `{"adapted": φ, "support": X}`.
+
+    >>> import metajax as mj
+    >>> learner = mj.prototypical(mj.conv4(2, 4).parts[0], ways=2)
+    >>> images = jax.random.normal(jax.random.key(0), (5, 28, 28, 1))
+    >>> alone, meta = per_query(learner), learner.init(jax.random.key(1))
+    >>> taught = alone.adapt(meta, Batch(images[:2], jnp.array([0, 1])))
+    >>> one, more = (alone.predict(taught, images[2:n]) for n in (3, 5))
+    >>> bool(jnp.allclose(one, more[:1]))
+    True
+
+    Source: Nichol et al., "On First-Order Meta-Learning Algorithms", 2018, section 6.1.
+    """
+
+    def adapt(meta: PyTree, support: Batch) -> dict[str, PyTree]:
+        return {"adapted": learner.adapt(meta, support), "support": support.inputs}
+
+    def trajectory(meta: PyTree, support: Batch) -> dict[str, PyTree]:
+        path = learner.trajectory(meta, support)
+        steps = len(jax.tree.leaves(path)[0])
+        inputs = jax.tree.map(
+            lambda x: jnp.broadcast_to(x[None], (steps, *x.shape)), support.inputs
+        )
+        return {"adapted": path, "support": inputs}
+
+    def predict(taught: dict[str, PyTree], queries: PyTree) -> PyTree:
+        def one(query: PyTree) -> PyTree:
+            inputs = jax.tree.map(
+                lambda s, q: jnp.concatenate([s, q[None]]), taught["support"], query
+            )
+            outputs = learner.predict(taught["adapted"], inputs)
+            return jax.tree.map(lambda y: y[-1], outputs)
+
+        if at_a_time is None:
+            return jax.vmap(one)(queries)
+        return jax.lax.map(one, queries, batch_size=at_a_time)
+
+    return learner._replace(adapt=adapt, trajectory=trajectory, predict=predict)

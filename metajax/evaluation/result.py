@@ -1,0 +1,71 @@
+"""The result of an evaluation, and how it reads."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metajax.evaluation.judging import QUERIES
+from metajax.metrics import Metric
+
+
+class Score(NamedTuple):
+    """A metric after 0, 1, ..., K adaptation steps.
+
+    Attributes:
+      mean: its value, `float64[K + 1]`; of most metrics, a mean over tasks.
+      interval: half the width of the 95 % confidence interval of that value.
+    """
+
+    mean: np.ndarray
+    interval: np.ndarray
+
+
+class Evaluation(NamedTuple):
+    """The scores of `evaluate`, and how they were measured.
+
+    Attributes:
+      transductive: the queries of an episode predicted as one batch, so that batch norm
+        shares their statistics; or what `judge` says.
+      inductive: each query predicted independently of the others (`per_query`); NaN
+        where it was not asked for.
+      protocol: what was measured: metric, tasks, steps, seed, numbers of examples, and
+        whatever the caller added (split, ways, shots).
+      metric: what it was measured by.
+    """
+
+    transductive: Score
+    inductive: Score
+    protocol: Mapping[str, Any]
+    metric: Metric
+
+
+def report(evaluation: Evaluation) -> str:
+    """An evaluation as a plain table, its protocol below.
+
+    Args:
+      evaluation: from `evaluate`.
+
+    Returns:
+      Lines of text, with values as the metric formats them. Inductive scores are left
+      out where the protocol says that no query was predicted so.
+
+    >>> from metajax.metrics import accuracy
+    >>> score = Score(np.array([0.2, 0.95]), np.array([0.001, 0.002]))
+    >>> facts = {"metric": accuracy.name, "tasks": 1000}
+    >>> print(report(Evaluation(score, score, facts, accuracy)))
+    steps        transductive           inductive
+        0      20.00 ±  0.10       20.00 ±  0.10
+        1      95.00 ±  0.20       95.00 ±  0.20
+    metric accuracy (%), tasks 1000
+    """
+    metric, facts = evaluation.metric, dict(evaluation.protocol)
+    modes = ["transductive", "inductive"][: 1 + (facts.get(QUERIES) != 0)]
+    lines = ["steps" + "".join(f"{mode:>20}" for mode in modes)]
+    scores = [getattr(evaluation, mode) for mode in modes]
+    for step in range(len(scores[0].mean)):
+        pairs = [(score.mean[step], score.interval[step]) for score in scores]
+        cells = [f"{metric.format(a):>11} ± {metric.format(b):>5}" for a, b in pairs]
+        lines.append(f"{step:>5}" + " ".join(cells))
+    facts["metric"] += f" ({metric.unit})" if metric.unit else ""
+    return "\n".join([*lines, ", ".join(f"{k} {v}" for k, v in facts.items())])
