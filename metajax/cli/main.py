@@ -280,24 +280,23 @@ class Label:
 
     def __call__(self) -> None:
         """Labels."""
-        from metajax.labelling.folder import Targets, label
+        from metajax.experiments.label_outputs import LabelFiles
 
-        files = self.images, self.out, self.html, self.save, self.export
-        targets = Targets(*files, self.source)
-        found = targets.check()
+        paths = self.images, self.out, self.html, self.save, self.export
+        files = LabelFiles(*paths, self.source)
+        images = files.check()
         kept = self.programs.kept(prepared_in(Places(data_dir=self.data_dir)))
-        with targets.stdout_apart(), kept:
-            labeller = self._taught()
+        with files.stdout_apart(), kept:
+            labeller = self._labeller()
             print(*labeller.expected, sep="\n")
-            label(labeller, targets, found)
+            files.write(labeller, images)
 
-    def _taught(self) -> Any:
-        from metajax.labelling.saved import load
-        from metajax.labelling.teaching import teach
+    def _labeller(self) -> Any:
+        from metajax.experiments.labelled import load_labeller, teach_run
 
         places = Places(self.archives, self.data_dir, self.run_images)
         if self.source is None and self.run and self.support:
-            return teach(self.run, self.support, places, kept=self.checkpoint)
+            return teach_run(self.run, self.support, places, kept=self.checkpoint)
         if self.source is None:
             raise InputError(
                 "expected a run's directory and --support DIR, or --from FILE"
@@ -307,7 +306,7 @@ class Label:
                 "--from FILE holds the run and its classes; leave out the run, its "
                 "data and --support"
             )
-        return load(self.source)
+        return load_labeller(self.source)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class SinusoidData:
 class ImageData:
     """Tasks of images, of any kind."""
 
+    inverted = False  # whether dark pixels of a file are bright ones of an input
+
     ways: int = 5
     """Classes a task."""
     shots: int = 1
@@ -75,11 +77,14 @@ class ImageData:
 class GlyphsData(ImageData):
     """Procedural characters, drawn as they are asked for."""
 
+    inverted = True
+
 
 @dataclass(frozen=True)
 class OmniglotData(ImageData):
     """Omniglot, Vinyals' split."""
 
+    inverted = True
     rotations: Literal[1, 4] = 4
     """4 counts each character turned by 0, 90, 180 and 270 degrees as four classes."""
 

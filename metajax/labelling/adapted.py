@@ -1,7 +1,6 @@
-"""What a learner learnt from a support set, as a file."""
+"""A pytree of arrays and a description of it, as a file that is checked when read."""
 
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -12,27 +11,27 @@ import jax
 import numpy as np
 
 from metajax._files.archives import read_member
+from metajax._files.arrays import read_array, stored_dtype, write_arrays
 from metajax._files.fingerprint import described, digest
-from metajax._files.writing import write_whole
 from metajax.errors import InputError
 from metajax.types import PyTree
 
 SCHEMA = 1
 ABOUT = "about.json"
-MOST = 2**26  # bytes of what it is
+MOST = 2**26  # bytes of the description
+KINDS = {"about": dict, "arrays": list, "sha256": str}
 
 
 def write_adapted(path: Path, about: Mapping[str, Any], arrays: PyTree) -> None:
-    """Saves arrays and what they are, wholly or not at all.
+    """Saves arrays and their description, whole or not at all.
 
     The file is an `.npz` of the arrays, `0.npy`, `1.npy`, ..., with one member more,
-    `about.json`, of the schema's version, the arrays' paths, dtypes and shapes, and a
-    SHA-256 of everything. Arrays of a dtype that numpy lacks, such as bfloat16, are in
-    it as unsigned integers of their bits.
+    `about.json`: the version of the format, the description, the arrays' paths, dtypes
+    and shapes, and a SHA-256 of everything.
 
     Args:
       path: the file.
-      about: what they are: plain values, as JSON has them.
+      about: the description, of plain values as in JSON.
       arrays: a pytree.
 
     Raises:
@@ -46,30 +45,24 @@ def write_adapted(path: Path, about: Mapping[str, Any], arrays: PyTree) -> None:
     (['cat', 'dog'], {'w': array([1., 1.])})
     """
     arrays = jax.tree.map(np.asarray, arrays)
-    whole = {"schema": SCHEMA, "about": dict(about), "arrays": described(arrays)}
-    whole["sha256"] = _checksum(whole, arrays)
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(ABOUT, json.dumps(whole))
-        for i, leaf in enumerate(jax.tree.leaves(arrays)):
-            member = io.BytesIO()
-            held = leaf.view(_held(leaf.dtype))
-            np.lib.format.write_array(member, held, allow_pickle=False)
-            archive.writestr(f"{i}.npy", member.getvalue())
-    write_whole(path, file.getvalue())
+    header = {"schema": SCHEMA, "about": dict(about), "arrays": described(arrays)}
+    header["sha256"] = _checksum(header, arrays)
+    numbered = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(arrays))}
+    write_arrays(path, numbered, {ABOUT: json.dumps(header)})
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What the arrays of a file are.
+    """Reads the description in a file.
 
     Raises:
-      InputError: if it is no such file, is damaged, or is of another version.
+      InputError: if it is not a file of `write_adapted`, is damaged, or is of another
+        version.
     """
-    return _whole(path)["about"]
+    return _read_header(path)["about"]
 
 
 def read_arrays(path: Path, like: PyTree) -> PyTree:
-    """The arrays of a file.
+    """Reads the arrays of a file.
 
     Args:
       path: the file.
@@ -79,11 +72,11 @@ def read_arrays(path: Path, like: PyTree) -> PyTree:
       A pytree of numpy's arrays.
 
     Raises:
-      InputError: see `read_about`; and if the arrays are others, or not those saved.
+      InputError: see `read_about`; and if the arrays are not as expected.
     """
-    whole = _whole(path)
-    if (found := whole["arrays"]) != (expected := described(like)):
-        differing = [line for line in expected if line not in found] or [found]
+    header, expected = _read_header(path), described(like)
+    if (present := header["arrays"]) != expected:
+        differing = [line for line in expected if line not in present] or [present]
         raise InputError(
             f"{path} holds other arrays than its description asks for (expected "
             f"{differing[0]}); save it again"
@@ -91,24 +84,25 @@ def read_arrays(path: Path, like: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(like)
     try:
         with zipfile.ZipFile(path) as archive:
-            read = [_array(archive, f"{i}.npy", leaf) for i, leaf in enumerate(leaves)]
+            read = [_read_leaf(archive, str(i), x) for i, x in enumerate(leaves)]
         arrays = jax.tree.unflatten(structure, read)
-        if whole.pop("sha256") != _checksum(whole, arrays):
+        if header.pop("sha256") != _checksum(header, arrays):
             raise ValueError("its checksum is another")
     except Exception as error:  # of a damaged file zipfile and numpy raise anything
         raise _damaged(path, error) from error
     return arrays
 
 
-def _whole(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"expected a saved learner at {path}, which is not a file")
     try:
         with zipfile.ZipFile(path) as archive:
-            whole = json.loads(read_member(archive, ABOUT, most=MOST))
-        schema = whole["schema"]
-        if schema == SCHEMA:
-            _check(whole)
+            header = json.loads(read_member(archive, ABOUT, most=MOST))
+        schema = header["schema"]
+        for name, kind in KINDS.items():
+            if schema == SCHEMA and not isinstance(header[name], kind):
+                raise ValueError(f"its {name} is not a {kind.__name__}")
     except Exception as error:  # of a damaged file zipfile and json raise anything
         raise _damaged(path, error) from error
     if schema != SCHEMA:
@@ -116,33 +110,20 @@ def _whole(path: Path) -> dict[str, Any]:
             f"{path} was saved in form {schema!r}, and this version of metajax reads "
             f"form {SCHEMA}; save it again"
         )
-    return whole
+    return header
 
 
-def _check(whole: Mapping[str, Any]) -> None:
-    kinds = {"about": dict, "arrays": list, "sha256": str}
-    for name, kind in kinds.items():
-        if not isinstance(whole[name], kind):
-            raise ValueError(f"{name} is no {kind.__name__}")
-
-
-def _array(archive: zipfile.ZipFile, name: str, like: Any) -> np.ndarray:
+def _read_leaf(archive: zipfile.ZipFile, name: str, like: Any) -> np.ndarray:
     most = like.size * like.dtype.itemsize + 2**12  # and the header
-    file = io.BytesIO(read_member(archive, name, most=most))
-    array = np.lib.format.read_array(file, allow_pickle=False)
-    if (array.dtype, array.shape) != (_held(like.dtype), like.shape):
+    array = read_array(archive, name, most=most)
+    if (array.dtype, array.shape) != (stored_dtype(like.dtype), like.shape):
         raise ValueError(f"{name} is {array.dtype}{list(array.shape)}")
     return array.view(like.dtype)
 
 
-def _held(dtype: np.dtype) -> np.dtype:
-    """A dtype as it is in the file: numpy's format has no name for JAX's own."""
-    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
-
-
-def _checksum(whole: Mapping[str, Any], arrays: PyTree) -> str:
-    told = json.dumps(whole, sort_keys=True) + digest(arrays)
-    return hashlib.sha256(told.encode()).hexdigest()
+def _checksum(header: Mapping[str, Any], arrays: PyTree) -> str:
+    text = json.dumps(header, sort_keys=True) + digest(arrays)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

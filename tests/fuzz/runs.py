@@ -21,11 +21,10 @@ from metajax.cli.main import main
 from metajax.evaluation.unfinished import Unfinished
 from metajax.experiments import run
 from metajax.experiments.backbone import read_body, write_body
+from metajax.experiments.labelled import image_learner, load_labeller
 from metajax.experiments.presets import PRESETS, Config, Conv4Model
-from metajax.experiments.tasks import Places, build_task
-from metajax.labelling import saved as label_files
+from metajax.labelling import Labeller, save
 from metajax.labelling.adapted import ABOUT, write_adapted
-from metajax.labelling.labeller import Labeller, build_alone, look_of
 from metajax.reporting import JsonLines, read_rows
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.loop import TrainState
@@ -406,13 +405,12 @@ def _labeller() -> Labeller:
     config = replace(
         PRESETS["glyphs"], learner="prototypical", model=Conv4Model(filters=2)
     )
-    task = build_task(config.data, Places())
-    alone = build_alone(config, task, 3)
+    source = image_learner(config)
+    learner = source.build(3, None)
     support = Batch(np.ones((4, 28, 28, 1), "f4"), np.array([0, 1, 2, 2], np.int32))
-    taught = alone.adapt(alone.learner.init(jax.random.key(0)), support)
-    look, expected = look_of(config, task), ("expect 90 %",)
-    classes = "a", "b", "c"
-    return Labeller(config, classes, 4, alone, look, taught, 1.5, expected, None)
+    adapted = learner.adapt(learner.learner.init(jax.random.key(0)), support)
+    classes, expected = ("a", "b", "c"), ("expect 90 %",)
+    return Labeller(source, classes, 4, learner, adapted, 1.5, expected)
 
 
 @functools.cache
@@ -420,7 +418,7 @@ def _taught() -> tuple[bytes, dict]:
     """The learner as a file, and what the file says that it is."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapted.npz"
-        label_files.save(_labeller(), path)
+        save(_labeller(), path)
         with zipfile.ZipFile(path) as archive:
             return path.read_bytes(), json.loads(archive.read(ABOUT))
 
@@ -458,7 +456,7 @@ OTHERS = (
 def learners(draw) -> bytes | None:
     """The learner's file, harmed, or saved again with something else in it."""
     content, told = _taught()
-    about, taught = told["about"], jax.tree.map(np.asarray, _labeller().taught)
+    about, taught = told["about"], jax.tree.map(np.asarray, _labeller().adapted)
     kind = draw(st.sampled_from(["bytes", "bytes", "told", "about", "config", "array"]))
     if kind == "bytes":
         return draw(hostile.harms())(content)
@@ -488,10 +486,10 @@ def saved(folder: Path, content: bytes | None) -> str:
     """A saved learner labels, or is refused."""
     path = folder / "adapted.npz"
     path.mkdir() if content is None else path.write_bytes(content)
-    found, labeller = attempt(lambda: label_files.load(path))
+    found, labeller = attempt(lambda: load_labeller(path))
     if found == TAKEN:
-        images = jax.ShapeDtypeStruct((2, *labeller.look.shape), np.uint8)
-        shares = jax.eval_shape(labeller.shares, images)
+        images = jax.ShapeDtypeStruct((2, *labeller.source.format.shape), np.uint8)
+        shares = jax.eval_shape(labeller.probabilities, images)
         assert shares.shape == (2, len(labeller.classes)) and shares.dtype == np.float32
     assert hostile.snapshot(folder) == {str(path): content}
     return found
