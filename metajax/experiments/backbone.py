@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metajax._files.arrays import read_array, write_arrays
+from metajax._files.arrays import read_named, write_named
 from metajax._files.writing import write_whole
 from metajax.errors import InputError
 from metajax.types import Model, Params, PyTree
@@ -17,7 +17,7 @@ FILE = "backbone.npz"
 
 def write_body(path: Path, body: Params) -> None:
     """Saves parameters by their paths in the tree, whole or not at all."""
-    write_arrays(path, jax.tree.map(np.asarray, _by_name(body)))
+    write_named(path, jax.tree.map(np.asarray, _by_name(body)))
 
 
 def keep_body(path: Path, directory: Path) -> None:
@@ -80,7 +80,7 @@ def _read_named(
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         arrays = {  # of a larger model too, to name it in the error
-            name: read_array(archive, name, most=64 * like.size + 2**20)
+            name: read_named(archive, name, most=64 * like.size + 2**20)
             for name, like in expected.items()
             if f"{name}.npy" in names
         }

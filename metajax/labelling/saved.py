@@ -12,10 +12,10 @@ import jax.export
 import jax.numpy as jnp
 
 import metajax
+from metajax._files.arrays import read_about, read_arrays, write_arrays
 from metajax._files.writing import write_whole
 from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.labelling.adapted import read_about, read_arrays, write_adapted
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import ImageLearner
 from metajax.types import Array, Batch, Params, PyTree
@@ -24,7 +24,7 @@ PLATFORMS = "cpu", "cuda"
 
 
 def save(labeller: Labeller, path: Path) -> None:
-    """Writes a labeller to a file, see `metajax.labelling.adapted`.
+    """Writes a labeller to a file, see `write_arrays`.
 
     Raises:
       OSError: if it cannot be written.
@@ -39,7 +39,7 @@ def save(labeller: Labeller, path: Path) -> None:
         "bits": labeller.bits,
     }
     arrays = {"taught": labeller.adapted, "backbone": labeller.source.pretrained}
-    write_adapted(path, about, arrays)
+    write_arrays(path, about, arrays)
 
 
 def load(path: Path, rebuild: Callable[[Mapping[str, Any]], ImageLearner]) -> Labeller:

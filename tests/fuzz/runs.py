@@ -16,6 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import metajax as mj
+from metajax._files.arrays import ABOUT, write_arrays
 from metajax.checks import check_count
 from metajax.cli.main import main
 from metajax.evaluation.unfinished import Unfinished
@@ -24,7 +25,6 @@ from metajax.experiments.backbone import read_body, write_body
 from metajax.experiments.labelled import image_learner, load_labeller
 from metajax.experiments.presets import PRESETS, Config, Conv4Model
 from metajax.labelling import Labeller, save
-from metajax.labelling.adapted import ABOUT, write_adapted
 from metajax.reporting import JsonLines, read_rows
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.loop import TrainState
@@ -427,7 +427,7 @@ def _resaved(about, arrays) -> bytes:
     """A file whose checksum is right, whatever is in it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapted.npz"
-        write_adapted(path, about, arrays)
+        write_arrays(path, about, arrays)
         return path.read_bytes()
 
 

@@ -26,9 +26,8 @@ from metajax.labelling import (
     share_interval,
     temperature,
 )
-from metajax.labelling.adapted import read_about, read_arrays, write_adapted
 from metajax.labelling.calibration import COLDEST, HOTTEST, WEIGHT
-from tests.helpers import KEY, cut, image_episode, write_image
+from tests.helpers import KEY, image_episode, write_image
 
 SHOTS = 3, 1, 2
 
@@ -265,70 +264,6 @@ def test_no_more_than_a_few_batches_are_read(tmp_path, monkeypatch):
     assert warnings.filters == filters  # what computes meanwhile has its own
     assert len(begun) <= 5 + 5 * unlabelled.AHEAD
     parts.close()
-
-
-TREE = {"a": np.arange(3.0), "b": (np.ones((2, 2), np.float32), None)}
-
-
-def test_saved_arrays_come_back(tmp_path):
-    path = tmp_path / "a.npz"
-    write_adapted(path, {"classes": ["é", "b"]}, TREE)
-    assert read_about(path) == {"classes": ["é", "b"]}
-    found = read_arrays(path, TREE)
-    assert jax.tree.structure(found) == jax.tree.structure(TREE)
-    jax.tree.map(np.testing.assert_array_equal, found, TREE)
-    with np.load(path, allow_pickle=False) as file:
-        np.testing.assert_array_equal(file["0"], TREE["a"])
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn])
-def test_saved_arrays_of_a_dtype_of_jax_come_back(tmp_path, dtype):
-    path, tree = (
-        tmp_path / "a.npz",
-        {"a": jnp.arange(3, dtype=dtype) / 7, "b": dtype(2)},
-    )
-    write_adapted(path, {}, tree)
-    found = read_arrays(path, jax.eval_shape(lambda: tree))
-    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, tree))
-    assert found["a"].dtype == dtype and found["b"].shape == ()
-
-
-def test_a_damaged_file_is_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    write_adapted(path, {"classes": ["é", "b"]}, TREE)
-    whole = path.read_bytes()
-    for i in range(0, len(whole), 3):
-        broken = bytearray(whole)
-        broken[i] ^= 0x10
-        path.write_bytes(broken)
-        try:
-            found = read_arrays(path, TREE)
-        except InputError as error:
-            assert str(path) in str(error) and "save it again" in str(error)
-        else:  # a date, say
-            jax.tree.map(np.testing.assert_array_equal, found, TREE)
-    path.write_bytes(whole)
-    cut(path)
-    with pytest.raises(InputError, match="is not a saved learner, or is damaged"):
-        read_about(path)
-    with pytest.raises(InputError, match="expected a saved learner"):
-        read_about(tmp_path)
-
-
-def test_other_arrays_are_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    write_adapted(path, {}, TREE)
-    with pytest.raises(InputError, match=r"expected \['a'\] float64\[4\]"):
-        read_arrays(path, TREE | {"a": np.zeros(4)})
-
-
-def test_another_form_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "a.npz"
-    monkeypatch.setattr("metajax.labelling.adapted.SCHEMA", 2)
-    write_adapted(path, {}, TREE)
-    monkeypatch.undo()
-    with pytest.raises(InputError, match="was saved in form 2, and .* reads form 1"):
-        read_about(path)
 
 
 def test_temperatures_have_bounds():
