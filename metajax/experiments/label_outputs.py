@@ -120,10 +120,9 @@ class LabelFiles:
 
     def _check_asked(self) -> None:
         if (self.images is None) != (self.out is None):
-            given, wanted = (
-                ("--images", "--out") if self.images else ("--out", "--images")
-            )
-            raise InputError(f"{given} needs {wanted}: pictures in, their labels out")
+            flag = "--out" if self.images else "--images"
+            other = "--images" if self.images else "--out"
+            raise InputError(f"{other} needs {flag}: pictures in, their labels out")
         if self.html is not None and self.out is None:
             raise InputError(
                 "--html needs --images and --out: it shows what they label"

@@ -1,4 +1,4 @@
-"""Data sets that are prepared once: where they are."""
+"""Where the data sets are that are prepared once."""
 
 from pathlib import Path
 
@@ -11,17 +11,14 @@ BUILDERS = {"omniglot": omniglot, "cifar100": cifar100}
 
 
 def find_prepared(name: str, data_dir: Path | None) -> Path:
-    """Where the data of a name are prepared.
+    """The folder of a prepared data set.
 
     Args:
-      name: of `BUILDERS`.
-      data_dir: the folder of prepared data; TFDS's own by default.
-
-    Returns:
-      Their folder.
+      name: of the data set, in `BUILDERS`.
+      data_dir: the folder of all prepared data; TFDS's own by default.
 
     Raises:
-      InputError: if they are not, or a package is missing.
+      InputError: if the data set is not prepared, or a package is missing.
     """
     builder = make_builder(name, BUILDERS[name], archives=None, data_dir=data_dir)
     if not builder.is_prepared():

@@ -29,7 +29,7 @@ class Label(NamedTuple):
 
 
 class FolderLabels:
-    """The labels of the images of a folder, made as they are iterated over.
+    """The labels of the images of a folder, made anew each time they are iterated over.
 
     An image that cannot be read has no label, and is listed in `unreadable`.
 
@@ -60,13 +60,17 @@ class FolderLabels:
         if files is None:
             files, lines = list_loose(self.folder)
             warn_each(lines)
-        self.files = files
+        self.files, self._shown = files, shown
+        self._clear()
+
+    def _clear(self) -> None:
         self.counts: Counter[str] = Counter()
         self.unreadable: list[Unreadable] = []
-        self.gallery = Gallery(shown)
+        self.gallery = Gallery(self._shown)
 
     def __iter__(self) -> Iterator[Label]:
         """The labels, in the order of the files."""
+        self._clear()
         form = self.labeller.source.format
         batches = decode_ahead(
             self.folder,

@@ -372,7 +372,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        (["--out", "{}/no/a.csv"], "--out is in {}/no, which is no folder"),
+        (["--out", "{}/no/a.csv"], "--out is in {}/no, which is not a folder"),
         (["--out", "{}"], "--out must be a file, and {} is a folder"),
         (["--out", "{}/a", "--html", "{}/a"], "--out and --html must be different"),
         (
