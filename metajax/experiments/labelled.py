@@ -16,7 +16,13 @@ from metajax.experiments.backbone import read_body
 from metajax.experiments.build import build_learner, build_model
 from metajax.experiments.choices import LEARNERS
 from metajax.experiments.prepared import find_prepared
-from metajax.experiments.presets import CifarData, Config, FolderData, OmniglotData
+from metajax.experiments.presets import (
+    CifarData,
+    Config,
+    FolderData,
+    ImageData,
+    OmniglotData,
+)
 from metajax.experiments.record import examples
 from metajax.experiments.results import Kept
 from metajax.experiments.run import check_config, configured, restored
@@ -75,7 +81,8 @@ def load_labeller(path: Path) -> Labeller:
     Raises:
       InputError: see `metajax.labelling.load`.
     """
-    return labelling.load(path, _rebuild)
+    with naming("--from"):
+        return labelling.load(path, _rebuild)
 
 
 @contextmanager
@@ -128,14 +135,14 @@ def format_of(config: Config, task: Task) -> ImageFormat:
     Raises:
       InputError: if the run's data are not images, or its network takes none.
     """
-    if len(task.input_shape) != 3 or not hasattr(config.model, "norm"):
+    if not isinstance(config.data, ImageData) or not hasattr(config.model, "norm"):
         raise InputError(
             f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
             "takes no pictures; train one of images, such as metajax train glyphs"
         )
     height, width, channels = task.input_shape
-    inverted = getattr(config.data, "inverted", False)
-    return ImageFormat((height, width), "L" if channels == 1 else "RGB", inverted)
+    mode = "L" if channels == 1 else "RGB"
+    return ImageFormat((height, width), mode, config.data.inverted)
 
 
 def places_to_build(config: Config) -> Places:
