@@ -69,7 +69,8 @@ def keep_data(
     if task.source is None:
         return
     known, seen = _recorded(directory), _trained_on(body)
-    present = {split: task.source.contents(split) for split in splits}
+    contents = task.source.contents
+    present: dict[Split, Contents] = {split: contents(split) for split in splits}
     _check_unchanged(directory, task.source, known, present)
     for one, other in combinations(present, 2):
         _warn_of_shared((other, present[other]), (one, present[one]))
