@@ -5,7 +5,7 @@
 Of a run of Omniglot: each task is a few characters of one alphabet of the test split,
 of so many labelled drawings, and ten others of each character to label. The
 temperature of the confidences comes from nowhere (1), the labelled drawings alone, the
-run's validation tasks alone, or both, as `labelling.classes.temperature` has it.
+run's validation tasks alone, or both, as `metajax.labelling.temperature` has it.
 """
 
 from collections import defaultdict
@@ -17,21 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from scipy.special import softmax
 
 from metajax import data
-from metajax.errors import InputError
+from metajax.experiments.labelled import build_per_query, run_validation_tasks
 from metajax.experiments.run import restored
 from metajax.experiments.tasks import Places
-from metajax.labelling.classes import (
-    Told,
+from metajax.labelling import (
+    Predictions,
     calibration_error,
     leave_one_out,
-    softmax,
-    tell_episodes,
+    predict_tasks,
     temperature,
 )
-from metajax.labelling.labeller import build_alone
-from metajax.labelling.teaching import held_out, mixed
+from metajax.labelling.predictions import shuffled
 from metajax.types import Array, Batch
 
 QUERIES = 10  # a character
@@ -66,36 +65,36 @@ def main(arguments: Arguments) -> None:
     for name, shots in SHOTS.items():
         if len(shots) > task.outputs and not any_ways:
             continue
-        alone = build_alone(config, task, len(shots))
-        held = held_out(config, places, shots)
-        if held.episodes is None:
-            raise InputError(held.why)
-        others = tell_episodes(alone, meta, held.episodes)
+        learner = build_per_query(config, task, len(shots))
+        tasks = run_validation_tasks(config, places, shots)
+        others = predict_tasks(learner, meta, tasks)
         found, own = defaultdict(list), []
         for seed in range(arguments.folders):
             support, inputs, labels = _drawn(store, shots, seed)
-            told = leave_one_out(alone, meta, support)
-            taught = alone.adapt(meta, support)
-            logits = np.asarray(alone.logits(taught, inputs), float)
-            own.append(told.right())
-            for source, at in _temperatures(told, others).items():
-                found[source].append(Told(logits / at, labels))
-        _print(name, found, np.concatenate(own), others.right())
+            left_out = leave_one_out(learner, meta, support)
+            adapted = learner.adapt(meta, support)
+            logits = np.asarray(learner.logits(adapted, inputs), float)
+            own.append(left_out.correct())
+            for source, at in _temperatures(left_out, others).items():
+                found[source].append(Predictions(logits / at, labels))
+        _print(name, found, np.concatenate(own), others.correct())
 
 
 def _print(
     name: str,
-    found: Mapping[str, Sequence[Told]],
+    found: Mapping[str, Sequence[Predictions]],
     left_out: np.ndarray,
     held: np.ndarray,
 ) -> None:
-    right = np.concatenate([part.right() for part in found["1"]])
+    right = np.concatenate([part.correct() for part in found["1"]])
     shares = {"right": right, "left out": left_out, "validation": held}
     text = (f"{what} {_percent(each)}" for what, each in shares.items())
     print(f"\n{name}: {', '.join(text)}")
     for source, parts in found.items():
-        whole = Told(*(np.concatenate(side) for side in zip(*parts)))
-        chances = softmax(whole.logits)[np.arange(len(whole.labels)), whole.labels]
+        whole = Predictions(*(np.concatenate(side) for side in zip(*parts)))
+        chances = softmax(whole.logits, axis=1)[
+            np.arange(len(whole.labels)), whole.labels
+        ]
         print(
             f"  {source:11} negative log-likelihood {-np.log(chances).mean():.3f}"
             f", calibration error {100 * calibration_error(whole):.1f} %",
@@ -107,7 +106,7 @@ def _percent(right: np.ndarray) -> str:
     return f"{100 * right.mean():.1f} %" if len(right) else "none"
 
 
-def _temperatures(own: Told, others: Told) -> dict[str, float]:
+def _temperatures(own: Predictions, others: Predictions) -> dict[str, float]:
     found = {"1": 1.0, "validation": temperature(others)}
     if len(own.labels):
         found |= {"left out": temperature(own), "both": temperature(own, others)}
@@ -130,7 +129,7 @@ def _drawn(
         support.append(images[:count])
         query.append(images[count : count + QUERIES])
     labels = np.repeat(np.arange(len(shots), dtype=np.int32), shots)
-    order = mixed(len(labels))
+    order = shuffled(len(labels))
     return (
         Batch(_inputs(support)[order], jnp.asarray(labels[order])),
         _inputs(query),

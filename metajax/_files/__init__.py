@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, archives, hashes, pages."""
+"""Private: files written whole, arrays, archives, hashes, locks and pages."""

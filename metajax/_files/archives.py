@@ -1,4 +1,4 @@
-"""Archives that somebody else made."""
+"""Reading archives that somebody else made, without trusting their sizes."""
 
 import gzip
 import io
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # unpacked a piece at a time
-ROOM = 2**24  # bytes of a tar archive beside the files that are asked for
+ROOM = 2**24  # bytes of a tar archive besides the files that are asked for
 PIECE = 2**16
 
 
 def read_member(archive: zipfile.ZipFile, name: str, *, most: int) -> bytes:
-    """The bytes of a member, never more than `most` of them in memory.
+    """Reads a member of a zip archive, with at most `most` bytes of it in memory.
 
     Raises:
-      OSError: if there are more, or they are packed otherwise than is usual.
+      OSError: if it has more bytes, or is packed by an unusual method.
     """
     info = archive.getinfo(name)
     if info.compress_type not in METHODS:
@@ -24,52 +24,53 @@ def read_member(archive: zipfile.ZipFile, name: str, *, most: int) -> bytes:
     if info.file_size > most:
         raise OSError(f"{name} has {info.file_size} bytes, expected at most {most}")
     with archive.open(info) as member:
-        return member.read(most)  # and no more, whatever it says of its size
+        return member.read(most)  # and no more, whatever size it claims
 
 
 def read_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """The bytes of some files of a .tar.gz, each of the size it must have.
+    """Reads some files of a .tar.gz, whose sizes are known.
 
-    Nothing is written. The archive is read to its end, for its checksum, but no further
-    than such files and a little more can reach.
+    Nothing is written. The archive is read to its end, for its checksum, but at most as
+    far as files of these sizes, and 16 MiB more, can reach.
 
     Args:
       path: the archive.
       sizes: the size of each file, by its name in the archive.
 
     Returns:
-      The bytes of each.
+      The bytes of each file, by its name.
 
     Raises:
-      OSError: if one is missing, twice there, no plain file or of another size, or the
-        archive unpacks to much more; gzip and tarfile raise others if it is damaged.
+      OSError: if a file is missing, is there twice, is not a plain file or has another
+        size, or the archive unpacks to more; gzip and tarfile raise other errors if it
+        is damaged.
     """
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with gzip.open(path) as packed:
         stream = _Bounded(packed, sum(sizes.values()) + ROOM)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 if (name := member.name) not in sizes:
                     continue
-                if name in found:
+                if name in contents:
                     raise OSError(f"{name} is in it twice")
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is None or member.issparse():
-                    raise OSError(f"{name} is no plain file")
+                    raise OSError(f"{name} is not a plain file")
                 if member.size != sizes[name]:
                     raise OSError(
                         f"{name} has {member.size} bytes, expected {sizes[name]}"
                     )
-                found[name] = content.read()
+                contents[name] = content.read()
         while stream.read(PIECE):
             pass
-    if missing := sorted(sizes.keys() - found):
+    if missing := sorted(sizes.keys() - contents):
         raise OSError(f"it has no {' or '.join(missing)}")
-    return found
+    return contents
 
 
 class _Bounded(io.BufferedIOBase):
-    """A stream from which no more than so many bytes are read."""
+    """A stream that refuses to be read past a number of bytes."""
 
     def __init__(self, file: gzip.GzipFile, most: int):
         self.file, self.left = file, most

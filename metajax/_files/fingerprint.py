@@ -1,4 +1,4 @@
-"""What tells one pytree of arrays from another."""
+"""Descriptions and hashes of pytrees of arrays, to tell them apart."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from metajax.types import PyTree
 
 
 def described(tree: PyTree) -> list[str]:
-    """Path, dtype and shape of every array.
+    """The path, dtype and shape of every array of a pytree.
 
     >>> described({"w": np.zeros((2, 3))})
     ["['w'] float64[2, 3]"]
@@ -20,10 +20,10 @@ def described(tree: PyTree) -> list[str]:
 
 
 def digest(tree: PyTree) -> str:
-    """SHA-256 of the bytes of its arrays, in order."""
-    found = hashlib.sha256()
+    """The SHA-256 of the bytes of the arrays of a pytree, in order."""
+    hashed = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
+        hashed.update(np.ascontiguousarray(leaf).tobytes())
+    return hashed.hexdigest()

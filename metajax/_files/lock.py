@@ -1,4 +1,4 @@
-"""One writer a run directory."""
+"""A lock, so that a run directory has at most one writer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ NAME = ".lock"
 
 @contextmanager
 def only_writer(directory: Path) -> Iterator[None]:
-    """Holds a directory; the system lets go of it however the process ends.
+    """Locks a directory; the system unlocks it however the process ends.
 
     Raises:
-      InputError: if another process holds it.
+      InputError: if another process has locked it.
     """
     lock = FileLock(directory / NAME)
     try:

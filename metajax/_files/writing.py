@@ -1,4 +1,4 @@
-"""Files that are written wholly or not at all, and never take another's place."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 import errno
@@ -14,30 +14,30 @@ from metajax.errors import InputError
 
 Block = str | bytes | memoryview
 
-OUTPUTS = (1, 2)  # the process's own, open already
+OUTPUTS = (1, 2)  # standard output and standard error
 WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-TEMPORARY = ".metajax-*.tmp"  # what a kill leaves; short, as the name may be long
+TEMPORARY = ".metajax-*.tmp"  # a file that a kill leaves; names must stay short
 
 
 def write_whole(path: Path, content: Block) -> None:
-    """Writes a file wholly or not at all; see `write_blocks`."""
+    """Writes a file whole or not at all; see `write_blocks`."""
     write_blocks(path, [content])
 
 
 def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
-    """The same of blocks, one after the other, which may be made as they are asked for.
+    """Writes a file of blocks, which may be made lazily, whole or not at all.
 
-    Of several that write to one path at a time, each writes it whole. A link stays, and
-    what it leads to is written; a file that is there leaves its permissions to the one
-    that takes its place. A pipe, a terminal or another stream is written to directly.
+    Of several processes that write to one path, each writes a whole file. A link is
+    kept and its target written. The file gets the permissions of the one that it
+    replaces. A pipe, a terminal or another stream is written to directly.
 
     Args:
       path: of the file.
-      blocks: its contents.
+      blocks: its contents, in order.
 
     Raises:
-      InputError: if the path is of nothing that can be written: a folder, a socket, a
-        disk, or links in a circle.
+      InputError: if the path is that of a folder, a socket or a disk, or a link that
+        leads back to itself.
       OSError: if it cannot be written, or is read-only.
     """
     place = writable_place(path)
@@ -50,7 +50,7 @@ def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
 
 
 def writable_place(path: Path) -> Path | None:
-    """The ordinary file that is replaced or made by writing to a path, past its links.
+    """The ordinary file that writing to a path replaces or makes, links followed.
 
     Args:
       path: of a file that is to be written.
@@ -78,12 +78,12 @@ def check_writable(name: str, path: Path) -> None:
     """Refuses, before anything is computed, a path that cannot be written.
 
     Args:
-      name: what the path is of, for the message.
+      name: of the path, for the message: a flag, for instance.
       path: of a file that is to be written.
 
     Raises:
-      InputError: if it is a folder, or is in none, or in one that cannot be written to,
-        or is read-only; and see `write_blocks`.
+      InputError: if the path is a folder or read-only, or its folder does not exist or
+        is read-only; and see `write_blocks`.
     """
     if (there := _status(path)) is not None and stat.S_ISDIR(there.st_mode):
         raise InputError(f"{name} must be a file, and {path} is a folder")
@@ -95,40 +95,40 @@ def check_writable(name: str, path: Path) -> None:
         )
     folder = path.parent if place is None else place.parent
     if not folder.is_dir():
-        raise InputError(f"{name} is in {folder}, which is no folder; make it first")
+        raise InputError(f"{name} is in {folder}, which is not a folder; make it first")
     if not os.access(path if place is None else folder, os.W_OK):
         where = path if place is None else folder
-        raise InputError(f"{name} is in {where}, where nothing may be written")
+        raise InputError(f"{name} is in {where}, which you may not write to")
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether to write to a path is to write to the process's standard output."""
+    """Whether writing to a path writes to the process's standard output."""
     there = _status(path)
     return there is not None and _own_output(there) == OUTPUTS[0]
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Of what a path leads to; None if that is not there."""
+    """The status of the file that a path leads to; None if there is no such file."""
     try:
         return path.stat()
     except FileNotFoundError:
         return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise InputError(f"{path} is too long a name; choose another") from error
+            raise InputError(f"the name {path} is too long; choose another") from error
         if error.errno != errno.ELOOP:
             raise
         raise InputError(f"{path} is a link that leads back to itself") from error
 
 
 def _is_read_only(path: Path) -> bool:
-    """Whether nobody may write to a file: root is not asked, and can be mistaken."""
+    """Whether nobody may write to a file, although root could."""
     there = _status(path)
     return there is not None and not there.st_mode & WRITABLE
 
 
 def _own_output(there: os.stat_result) -> int | None:
-    """Which of the process's outputs a file is, if it is one."""
+    """Which of the process's outputs a file is; None if it is neither."""
     for number in OUTPUTS:
         with contextlib.suppress(OSError):  # it may be closed
             if os.path.samestat(os.fstat(number), there):
@@ -151,7 +151,7 @@ def _stream(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _replacing(place: Path) -> Iterator[BinaryIO]:
-    """A file beside a place, that takes it at the end if nothing went wrong."""
+    """A file beside a path that replaces the file there, if nothing goes wrong."""
     beside = place.with_name(TEMPORARY.replace("*", uuid.uuid4().hex))
     try:
         with beside.open("xb") as file:

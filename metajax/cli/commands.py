@@ -137,32 +137,33 @@ class Study:
 
 @dataclass(frozen=True)
 class Label:
-    """Label a folder of pictures by a few that are labelled, with a trained run.
+    """Label a folder of pictures from a few labelled ones, with a trained run.
 
-    The pictures may be of any size; they are seen as the run's were. Those of runs of
-    Omniglot and of glyphs are taken as dark ink on white paper, in grey.
+    Pictures may have any size; they are resized as the run's were. Runs of Omniglot and
+    of glyphs read them in grey, as dark ink on white paper.
     """
 
     run: tyro.conf.Positional[Path | None] = None
-    """The run's directory; none with --from."""
+    """The run's directory; leave it out with --from."""
     support: Path | None = None
-    """Folder of labelled pictures: CLASS/*, of two classes or more, and any number of
-    pictures of each."""
+    """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
+    pictures each."""
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
     out: Path | None = None
-    """Where the labels go, as CSV: file, label, confidence, runner-up and its
-    confidence. Pictures that cannot be read are listed beside it."""
+    """CSV file to write: file, label, confidence, runner-up and its confidence.
+    Pictures that cannot be read are listed in a file beside it."""
     html: Path | None = None
-    """A page of the pictures by label, the least sure first."""
+    """HTML page to write: the pictures by label, the least confident first."""
     save: Path | None = None
-    """A file for what was learnt, for --from."""
+    """File to save the taught learner in, for --from."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Such a file, in place of a run and --support."""
+    """File of --save to label with, instead of a run and --support."""
     export: Path | None = None
-    """A file for it as a program of StableHLO, which runs without metajax."""
+    """File to export the taught learner to: a StableHLO program that runs without
+    metajax."""
     checkpoint: Literal["last", "best"] = "last"
-    """The run's newest, or that of the best validation."""
+    """Which checkpoint of the run: the newest, or that of the best validation."""
     archives: Path | None = None
     """For a run of Omniglot: folder of images_background.zip and images_evaluation.zip,
     to estimate accuracy on the run's validation classes too."""
@@ -176,24 +177,23 @@ class Label:
 
     def __call__(self) -> None:
         """Labels."""
-        from metajax.labelling.folder import Targets, label
+        from metajax.experiments.label_outputs import LabelFiles
 
-        files = self.images, self.out, self.html, self.save, self.export
-        targets = Targets(*files, self.source)
-        found = targets.check()
+        paths = self.images, self.out, self.html, self.save, self.export
+        files = LabelFiles(*paths, self.source)
+        images = files.check()
         kept = self.programs.kept(Places(data_dir=self.data_dir).prepared)
-        with targets.stdout_apart(), kept:
-            labeller = self._taught()
+        with files.stdout_apart(), kept:
+            labeller = self._labeller()
             print(*labeller.expected, sep="\n")
-            label(labeller, targets, found)
+            files.write(labeller, images)
 
-    def _taught(self) -> Any:
-        from metajax.labelling.saved import load
-        from metajax.labelling.teaching import teach
+    def _labeller(self) -> Any:
+        from metajax.experiments.labelled import load_labeller, teach_run
 
         places = Places(self.archives, self.data_dir, self.run_images)
         if self.source is None and self.run and self.support:
-            return teach(self.run, self.support, places, kept=self.checkpoint)
+            return teach_run(self.run, self.support, places, kept=self.checkpoint)
         if self.source is None:
             raise InputError(
                 "expected a run's directory and --support DIR, or --from FILE"
@@ -203,7 +203,7 @@ class Label:
                 "--from FILE holds the run and its classes; leave out the run, its "
                 "data and --support"
             )
-        return load(self.source)
+        return load_labeller(self.source)
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _whole(folder: Path) -> Listing:
         named = [table.relative_to(folder).as_posix() for table in tables] + splits
         raise InputError(
             f"{folder} is split ({', '.join(named)}): pass one of them, such as "
-            f"{folder / named[0]}; or, in Python, its name as the split"
+            f"{folder / named[0]}"
         )
     # No classes by folder, so a table that is there must say them.
     others = _beside(folder)

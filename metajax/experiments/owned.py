@@ -1,4 +1,4 @@
-"""Which files are a run's own, that nothing but the run may write."""
+"""The files that belong to a run, and that nothing but the run may write."""
 
 import os
 from fnmatch import fnmatchcase
@@ -8,7 +8,7 @@ from metajax._files import lock
 from metajax.experiments import backbone, record, results
 
 CONFIG = "config.json"
-# As `metajax.experiments.run` lists them; what lies below one of these is a run's too.
+# As `metajax.experiments.run` lists them; files below one of these are a run's too.
 OWN = (
     CONFIG,
     record.FILE,
@@ -29,13 +29,13 @@ OWN = (
 
 
 def run_of(path: Path) -> Path | None:
-    """The directory of the run to which a file belongs, or would if it were there.
+    """The directory of the run that a file belongs to.
 
     Args:
-      path: of the file.
+      path: of the file, which need not exist.
 
     Returns:
-      The directory, which holds a `config.json`; None if it is no run's.
+      The directory, which holds a `config.json`; None if the file is not a run's.
     """
     place = Path(os.path.realpath(path))
     for folder in place.parents:

@@ -1,4 +1,4 @@
-"""Which data a run is of: `data.json`, the hash of every file of its splits."""
+"""The record of a run's data, `data.json`: the hash of every file of its splits."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from metajax.errors import InputError
 from metajax.experiments.tasks import Source, Split, Task
 
 FILE = "data.json"
-SHOWN, DIGITS = 20, 8  # of a folder's name and of a digest, in the name of a file
+SHOWN, DIGITS = 20, 8  # characters of a folder and of a digest, in a file's name
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -22,10 +22,10 @@ class Examples(NamedTuple):
     """The examples of a split that a run is measured on.
 
     Attributes:
-      folder: where they are, as text; None where they are computed.
-      digest: of their names and contents; likewise.
-      why: why they are not known to be the run's own; empty if they are.
-      foreign: whether they are known not to be.
+      folder: where they are, as text; None if they are computed.
+      digest: of their names and contents; None if they are computed.
+      why: why they may not be the run's own; empty if they are its own.
+      foreign: whether they are known not to be its own.
     """
 
     folder: str | None = None
@@ -35,14 +35,14 @@ class Examples(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """What names data that are not the run's own in the name of a file."""
+        """The part of a file's name for data other than the run's own; else empty."""
         if not self.why:
             return ""
         return f"-{Path(self.folder or '').name[:SHOWN]}-{(self.digest or '')[:DIGITS]}"
 
     @property
     def facts(self) -> dict[str, str | None]:
-        """For a protocol."""
+        """The folder and the digest, by their names in a protocol."""
         return {"data_folder": self.folder, "data_digest": self.digest}
 
 
@@ -53,39 +53,30 @@ def keep_data(
     *,
     body: Path | None = None,
 ) -> None:
-    """Records the data of a run that begins, or sees that they are still the same.
+    """Records the data of a new run, or checks that those of a run have not changed.
 
-    What splits have in common, or what a body was trained on, is warned of.
+    It warns of files that splits share, also with the training data of a body.
 
     Args:
       directory: the run's.
       task: of its data.
-      splits: those that it takes.
-      body: the directory, or file, of a pre-trained body that it begins with.
+      splits: that the run takes.
+      body: the directory, or file, of a pre-trained body that the run begins with.
 
     Raises:
-      InputError: if they are not, or the record is damaged.
+      InputError: if the data have changed, or the record is damaged.
     """
     if task.source is None:
         return
     known, seen = _recorded(directory), _trained_on(body)
-    found = {split: task.source.contents(split) for split in splits}
-    changes = {
-        split: differences(known[split], found[split])
-        for split in found
-        if split in known
-    }
-    if any(changes.values()):
-        told = "; ".join(f"{split}: {what}" for split, what in changes.items() if what)
-        raise InputError(
-            f"{directory} is a run of other data than {_text(task.source)} ({told}); "
-            "give it the files that it began with, or choose another --run-dir"
-        )
-    for one, other in combinations(found, 2):
-        _warn_of_shared((other, found[other]), (one, found[one]))
-    for split in sorted(found.keys() - {"train"}):
-        _warn_of_shared((split, found[split]), ("the body's training data", seen))
-    if found.keys() <= known.keys():
+    contents = task.source.contents
+    present: dict[Split, Contents] = {split: contents(split) for split in splits}
+    _check_unchanged(directory, task.source, known, present)
+    for one, other in combinations(present, 2):
+        _warn_of_shared((other, present[other]), (one, present[one]))
+    for split in sorted(present.keys() - {"train"}):
+        _warn_of_shared((split, present[split]), ("the body's training data", seen))
+    if present.keys() <= known.keys():
         return
     if not known and (directory / "checkpoints").exists():
         print(
@@ -93,17 +84,36 @@ def keep_data(
             f"trained on {_text(task.source)} as it is now",
             file=sys.stderr,
         )
-    record = {"folder": _text(task.source), "splits": {**known, **found}}
+    record = {"folder": _text(task.source), "splits": {**known, **present}}
     write_whole(directory / FILE, json.dumps(record) + "\n")
+
+
+def _check_unchanged(
+    directory: Path,
+    source: Source,
+    known: Mapping[Split, Contents],
+    present: Mapping[Split, Contents],
+) -> None:
+    changes = [
+        f"{split}: {change}"
+        for split in present
+        if split in known and (change := differences(known[split], present[split]))
+    ]
+    if changes:
+        raise InputError(
+            f"{directory} is a run of other data than {_text(source)} "
+            f"({'; '.join(changes)}); give it the files that it began with, or choose "
+            "another --run-dir"
+        )
 
 
 def examples(directory: Path, task: Task, split: Split) -> Examples:
     """The examples of a split, and whether they are the run's own.
 
-    Those that are not, and are also among its training data, are warned of.
+    It warns of examples that are not the run's own and are among its training data.
 
     Raises:
-      InputError: if they cannot be read, or the run's record is damaged.
+      InputError: if the examples cannot be read, or the run's record is damaged.
     """
     if task.source is None:
         return Examples()
@@ -133,7 +143,7 @@ def _warn_of_shared(ours: tuple[str, Contents], theirs: tuple[str, Contents]) ->
 
 
 def _recorded(directory: Path) -> dict[Split, Contents]:
-    """The contents of the splits of a run; none of one that has no record."""
+    """The contents of the splits of a run; empty if the run has no record."""
     path = directory / FILE
     if not path.exists():
         return {}
@@ -157,5 +167,5 @@ def _is_contents(plain: object) -> bool:
 
 
 def _text(source: Source) -> str:
-    """A folder's whole path, of which UTF-8 is made."""
+    """The whole path of a source's folder, as text that UTF-8 can encode."""
     return os.fsencode(source.folder.resolve()).decode(errors="backslashreplace")

@@ -1,9 +1,7 @@
-"""`metajax label`: labels for a folder of pictures, from a few that are labelled."""
+"""Labels the images of a folder: row by row, as a table and as a page."""
 
 import csv
 import io
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,48 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax._files.writing import write_blocks, write_whole
 from metajax.data._survey import survey
-from metajax.data.listing import Loose, warn_each
+from metajax.data.listing import list_loose, warn_each
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
-from metajax.labelling.labeller import (
-    Labeller,
-    check_finite,
-)
-from metajax.labelling.outputs import Targets, refused_of
-from metajax.labelling.page import Shown, label_page
-from metajax.labelling.saved import export, save
+from metajax.labelling.labeller import Labeller, check_finite
+from metajax.labelling.page import Gallery, label_page
 
-BATCH = 64  # pictures at a time
-SECONDS = 10.0  # between two lines of progress
+BATCH = 64  # images at a time
 
 
-def label(labeller: Labeller, targets: Targets, found: Loose) -> None:
-    """Writes what was asked for.
-
-    Args:
-      labeller: what labels.
-      targets: what is to be written.
-      found: the pictures, as `targets.check` lists them.
-    """
-    if targets.save is not None:
-        save(labeller, targets.save)
-        print(f"saved to {targets.save}")
-    if targets.export is not None:
-        print(export(labeller, targets.export))
-    if targets.images is not None and targets.out is not None:
-        warn_each(found.lines)
-        print(f"labelling {len(found.names)} pictures", file=sys.stderr)
-        labels = Labels(labeller, targets.images, Shown() if targets.html else None)
-        write_blocks(targets.out, labels.lines(found.names))
-        labels.say()
-        print(f"{labels.counts.total()} labels written to {targets.out}")
-        labels.write_refused(refused_of(targets.out))
-        labels.write_page(targets.html)
-
-
-class Row(NamedTuple):
-    """What is said of a picture."""
+class Label(NamedTuple):
+    """The two most probable classes of an image."""
 
     file: str
     label: str
@@ -60,130 +27,118 @@ class Row(NamedTuple):
     runner_up: str
     runner_up_confidence: float
 
-    def line(self) -> bytes:
-        """As CSV."""
-        shares = (f"{self.confidence:.4f}", f"{self.runner_up_confidence:.4f}")
-        return _line((self.file, self.label, shares[0], self.runner_up, shares[1]))
 
+class FolderLabels:
+    """The labels of the images of a folder, made anew each time they are iterated over.
 
-class Labels:
-    """The labels of a folder as they are made: counted, and shown if asked for.
+    An image that cannot be read has no label, and is listed in `unreadable`.
 
     Args:
-      labeller: what labels.
-      folder: of the pictures.
-      shown: takes them, for the page.
+      labeller: the labeller.
+      folder: of the images, at any depth.
+      files: their paths below the folder; all images by default.
+      shown: the number of images that the page shows, the least confident ones.
+
+    Attributes:
+      counts: the number of images of each label, so far.
+      unreadable: the files that could not be read, and why, so far.
+      gallery: the images for the page.
+
+    Raises:
+      InputError: if the folder is not there or has no images.
     """
 
-    def __init__(self, labeller: Labeller, folder: Path, shown: Shown | None):
+    def __init__(
+        self,
+        labeller: Labeller,
+        folder: str | Path,
+        files: Sequence[str] | None = None,
+        *,
+        shown: int = 0,
+    ):
+        self.labeller, self.folder = labeller, Path(folder)
+        if files is None:
+            files, lines = list_loose(self.folder)
+            warn_each(lines)
+        self.files, self._shown = files, shown
+        self._clear()
+
+    def _clear(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._refused: list[Unreadable] = []
-        self._labeller, self._folder, self._shown = labeller, folder, shown
+        self.unreadable: list[Unreadable] = []
+        self.gallery = Gallery(self._shown)
 
-    def lines(self, files: Sequence[str]) -> Iterator[bytes]:
-        """The table, a batch of lines at a time."""
-        look = self._labeller.look
-        bits = _bits(self._labeller.bits, self._folder, files)
+    def __iter__(self) -> Iterator[Label]:
+        """The labels, in the order of the files."""
+        self._clear()
+        form = self.labeller.source.format
         batches = decode_ahead(
-            self._folder,
-            files,
-            look.size,
-            look.mode,
+            self.folder,
+            self.files,
+            form.size,
+            form.mode,
             batch=BATCH,
-            refuse=self._refused.append,
-            bits=bits,
+            refuse=self.unreadable.append,
+            bits=_common_bits(self.labeller.bits, self.folder, self.files),
         )
-        yield _line(Row._fields)
-        for batch in _reported(batches, len(files)):
-            rows = _told(self._labeller, batch)
-            self.counts.update(row.label for row in rows)
-            if self._shown is not None:
-                for row, image in zip(rows, batch.images):
-                    self._shown.offer(row, image)
-            yield b"".join(row.line() for row in rows)
+        for batch in batches:
+            for label, image in zip(_label(self.labeller, batch), batch.images):
+                self.counts[label.label] += 1
+                self.gallery.add(label, image)
+                yield label
 
-    def say(self) -> None:
-        """Prints how many have each label."""
-        for name in self._labeller.classes:
-            print(f"{self.counts[name]:>8} {name}")
+    def table(self) -> Iterator[bytes]:
+        """The labels as lines of CSV, in UTF-8."""
+        yield csv_line(Label._fields)
+        for label in self:
+            shares = (f"{label.confidence:.4f}", f"{label.runner_up_confidence:.4f}")
+            row = (label.file, label.label, shares[0], label.runner_up, shares[1])
+            yield csv_line(row)
 
-    def write_refused(self, path: Path | None) -> None:
-        """Writes what could not be read; of nothing, no file, nor an earlier one.
-
-        Args:
-          path: of the list; None to warn of each in its place.
-        """
-        if path is None:
-            warn_each(f"{file} {reason}" for file, reason in self._refused)
-            return
-        rows = [_line(Unreadable._fields), *map(_line, self._refused)]
-        if self._refused:
-            write_blocks(path, rows)
-            print(f"{len(self._refused)} could not be read: listed in {path}")
-        elif path.is_symlink() and path.exists():
-            write_blocks(path, rows)
-        elif path.is_file():
-            path.unlink()
-
-    def write_page(self, path: Path | None) -> None:
-        """Writes the page, if there is to be one."""
-        if path is None or self._shown is None:
-            return
-        labeller, count = self._labeller, self.counts.total()
+    def page(self) -> str:
+        """The labels that were made, as a page of HTML with the images in it."""
+        labeller, count = self.labeller, self.counts.total()
         facts = {
-            "pictures": f"{count} of {self._folder}",
-            "could not be read": len(self._refused),
-            "learner": labeller.config.learner,
+            "pictures": f"{count} of {self.folder}",
+            "could not be read": len(self.unreadable),
+            "learner": labeller.source.name,
             "taught by": (
                 f"{labeller.support} pictures of {len(labeller.classes)} classes"
             ),
             "expect": labeller.expected,
         }
         counts = {name: self.counts[name] for name in labeller.classes}
-        text = label_page(self._shown, counts, facts, self._refused)
-        write_whole(path, text.encode(errors="backslashreplace"))
-        print(f"shown in {path}{self._shown.cut(count)}")
+        return label_page(self.gallery, counts, facts, self.unreadable)
 
 
-def _line(values: Iterable[str]) -> bytes:
-    """A row of CSV; what of a name is no text is written as its code."""
+def csv_line(values: Iterable[str]) -> bytes:
+    """A row of CSV; parts of a name that are not text are written as their codes."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode(errors="backslashreplace")
 
 
-def _bits(taught: int | None, folder: Path, files: Sequence[str]) -> int | None:
-    """The bits that pictures of 16 use, of which those that taught used some."""
+def _common_bits(taught: int | None, folder: Path, files: Sequence[str]) -> int | None:
+    """The depth at which images of 16 bits a pixel are read, at least that taught."""
     bits, lines = survey(folder, [folder / file for file in files], taught)
     warn_each(lines)
     if taught is not None and bits is not None and bits > taught:
         warn_each(
             [
                 f"pictures of {folder} use {bits} bits, and the labelled ones were "
-                f"read as of {taught}, so brighter; label brighter ones too"
+                f"read as {taught}-bit, so they look brighter; label brighter ones too"
             ]
         )
     return bits
 
 
-def _told(labeller: Labeller, batch: Decoded) -> list[Row]:
-    """The rows of a batch."""
-    shares = np.asarray(labeller.shares(batch.images))[: len(batch.files)]
+def _label(labeller: Labeller, batch: Decoded) -> list[Label]:
+    """The labels of a batch, whose images may be padded."""
+    shares = np.asarray(labeller.probabilities(batch.images))[: len(batch.files)]
     check_finite(shares)
     first, second = np.argsort(-shares, axis=1, kind="stable")[:, :2].T
     names = labeller.classes
     return [
-        Row(file, names[a], float(p[a]), names[b], float(p[b]))
+        Label(file, names[a], float(p[a]), names[b], float(p[b]))
         for file, p, a, b in zip(batch.files, shares, first, second)
     ]
-
-
-def _reported(batches: Iterable[Decoded], count: int) -> Iterator[Decoded]:
-    """The batches, with a line now and then of how many are done."""
-    done, said = 0, time.monotonic()
-    for batch in batches:
-        yield batch
-        done += len(batch.files)
-        if time.monotonic() - said > SECONDS:
-            said = time.monotonic()
-            print(f"{done} of {count}", file=sys.stderr)

@@ -1,8 +1,7 @@
-"""A run's learner taught the classes of a folder, and what to expect of it."""
+"""Teaches a learner the classes of a folder, and says what accuracy to expect."""
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,280 +12,176 @@ import numpy as np
 from metajax.data._survey import survey
 from metajax.data.decoding import decode_classes
 from metajax.data.listing import list_images, warn_each
-from metajax.data.sampling import Drawn, InTwoParts, TaskSampler, task_sampler
-from metajax.errors import InputError
-from metajax.experiments.prepared import find_prepared
-from metajax.experiments.presets import CifarData, Config, FolderData, OmniglotData
-from metajax.experiments.record import examples
-from metajax.experiments.results import Kept
-from metajax.experiments.run import configured, restored
-from metajax.experiments.tasks import Places, build_task
-from metajax.labelling.classes import (
-    Alone,
-    Told,
+from metajax.labelling.calibration import share_interval, temperature
+from metajax.labelling.labeller import Labeller, check_finite
+from metajax.labelling.learner import ImageLearner, PerQueryLearner
+from metajax.labelling.predictions import (
+    SHOTS,
+    Predictions,
+    ValidationTasks,
     leave_one_out,
-    share_interval,
-    tell_episodes,
-    temperature,
-)
-from metajax.labelling.labeller import (
-    Labeller,
-    Look,
-    backbone_of,
-    bare_task,
-    build_alone,
-    check_finite,
-    check_ways,
-    enough_to_build,
-    look_of,
+    predict_tasks,
+    shuffled,
 )
 from metajax.metrics import Z95
-from metajax.types import Array, Batch, Episode, PyTree
+from metajax.types import Batch, PyTree
 
-QUERIES, TOLD, FEWEST = 3, 600, 10  # validation: a class, in all, and tasks at least
-SHOTS = 50  # of a validation class, at most: more cost more, and tell little more
+
+class LabelledImages(NamedTuple):
+    """Images whose classes are known.
+
+    Attributes:
+      classes: the names of the classes.
+      images: `uint8[n, height, width, channels]`.
+      labels: `int[n]`, indices of `classes`.
+      bits: the depth that images of 16 bits a pixel were read at; None without any.
+    """
+
+    classes: tuple[str, ...]
+    images: np.ndarray
+    labels: np.ndarray
+    bits: int | None = None
+
+    @property
+    def shots(self) -> list[int]:
+        """The number of images of each class."""
+        return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+
+def read_labelled(folder: str | Path, learner: ImageLearner) -> LabelledImages:
+    """Reads the labelled images of a folder, or of a table of files and classes.
+
+    Args:
+      folder: of `CLASS/*`, see `metajax.data.image_folder`; or a table.
+      learner: that is to be taught, whose format the images get.
+
+    Returns:
+      `LabelledImages`, class by class.
+
+    Raises:
+      InputError: if there is no such folder, an image cannot be read, or the learner
+        cannot tell so many classes apart.
+    """
+    listing = list_images(Path(folder), None)
+    warn_each(listing.lines)
+    names = tuple(listing.classes)
+    learner.check_classes(names)
+    bits, lines = survey(listing.folder, listing.files)
+    warn_each(lines)
+    form, files = learner.format, list(listing.classes.values())
+    padded = decode_classes(files, form.size, form.mode, bits)
+    counts = [len(each) for each in files]
+    images = np.concatenate([each[:n] for each, n in zip(padded, counts)])
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return LabelledImages(names, images, labels, bits)
 
 
 def teach(
-    directory: Path, support: Path, places: Places, *, kept: Kept = "last"
+    learner: ImageLearner,
+    meta: PyTree,
+    support: LabelledImages | str | Path,
+    *,
+    validation: ValidationTasks | None = None,
 ) -> Labeller:
-    """A run's learner, taught the classes of a folder.
+    """Teaches a learner the classes of labelled images, and calibrates it.
 
     Args:
-      directory: the run's.
-      support: a folder of pictures a class.
-      places: of the run's data, to measure on their validation classes.
-      kept: which checkpoint.
+      learner: the learner.
+      meta: its meta-parameters.
+      support: the labelled images, or their folder, see `read_labelled`.
+      validation: tasks of other classes, to calibrate on and to measure.
 
     Returns:
-      A `Labeller`, calibrated.
+      A `Labeller`; its `expected` is what accuracy to expect, in sentences.
 
     Raises:
-      InputError: if there is no such run, or it is of no pictures, or the folder has
-        too few classes, too many for the learner, or a picture that cannot be read.
+      InputError: see `read_labelled`; and if the learner's outputs are not finite.
     """
-    config = configured(directory)
-    look = look_of(config, bare_task(config))
-    listing = list_images(support, None)
-    classes = listing.classes
-    warn_each(listing.lines)
-    check_ways(config, classes, support)
-    config, task, meta, _ = restored(directory, enough_to_build(config), kept)
-    print(_counted(classes))
-    bits, lines = survey(listing.folder, listing.files)
-    warn_each(lines)
-    batch = _read_support(classes, look, bits)
-    backbone = backbone_of(config, task)
-    alone = build_alone(config, task, len(classes), backbone)
-    held = own_held_out(directory, config, places, list(map(len, classes.values())))
-    degree, expected = calibrated(alone, meta, batch, tuple(classes), held)
-    taught = jax.jit(alone.adapt)(meta, batch)
+    if not isinstance(support, LabelledImages):
+        support = read_labelled(support, learner)
+    learner.check_classes(support.classes)
+    if learner.format.inverted and np.mean(support.images) < 128:
+        warnings.warn(
+            "the labelled pictures are mostly dark, and this learner was trained on "
+            "dark ink on white paper; if theirs is bright ink, invert them",
+            stacklevel=2,
+        )
+    order = shuffled(len(support.labels))
+    inputs = learner.format.to_inputs(jnp.asarray(support.images[order]))
+    batch = Batch(inputs, jnp.asarray(support.labels[order]))
+    per_query = learner.build(len(support.classes), learner.pretrained)
+    degree, expected = _calibrate(per_query, meta, batch, support.classes, validation)
+    adapted = jax.jit(per_query.adapt)(meta, batch)
+    count = len(support.labels)
     return Labeller(
-        config,
-        tuple(classes),
-        len(batch.targets),
-        alone,
-        look,
-        taught,
+        learner,
+        support.classes,
+        count,
+        per_query,
+        adapted,
         degree,
         expected,
-        backbone,
-        bits,
+        support.bits,
     )
 
 
-def _counted(classes: Mapping[str, Sequence[Path]]) -> str:
-    shots = [len(files) for files in classes.values()]
-    each = (
-        str(min(shots)) if min(shots) == max(shots) else f"{min(shots)} to {max(shots)}"
-    )
-    return f"{sum(shots)} labelled pictures of {len(classes)} classes, {each} of each"
-
-
-def _read_support(
-    classes: Mapping[str, Sequence[Path]], look: Look, bits: int | None
-) -> Batch:
-    images = decode_classes(list(classes.values()), look.size, look.mode, bits)
-    counts = [len(files) for files in classes.values()]
-    taken = np.concatenate([part[:n] for part, n in zip(images, counts)])
-    if look.ink and np.mean(taken) < 128:
-        print(
-            "warning: these pictures are mostly dark, and this run knows dark ink on "
-            "white paper; if theirs is bright ink, invert them",
-            file=sys.stderr,
-        )
-    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    order = mixed(len(labels))
-    return Batch(look.inputs(jnp.asarray(taken[order])), jnp.asarray(labels[order]))
-
-
-def mixed(count: int) -> np.ndarray:
-    """An order that is not that of the classes, for learners that read in order.
-
-    Args:
-      count: of examples.
-
-    Returns:
-      The same permutation of so many, whenever it is asked for.
-    """
-    return np.random.default_rng(0).permutation(count)
-
-
-class Held(NamedTuple):
-    """Tasks of the run's validation classes, of the same ways and shots; or why not."""
-
-    episodes: Drawn | None = None
-    tasks: int = 0
-    why: str = ""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Chosen(InTwoParts):
-    """The episodes of another sampler, of some of their support examples.
-
-    Attributes:
-      episodes: the other.
-      rows: which support examples of each episode, in which order.
-    """
-
-    episodes: TaskSampler
-    rows: Array
-
-    def draw(self, key: Array, tasks: int) -> PyTree:
-        """As the other has it."""
-        return self.episodes.draw(key, tasks)
-
-    def make(self, drawn: PyTree) -> Episode:
-        """The episodes."""
-        episodes = self.episodes.make(drawn)
-        support = jax.tree.map(lambda x: x[:, self.rows], episodes.support)
-        return episodes._replace(support=support)
-
-
-def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
-    """Tasks like the one of a folder, of the run's validation classes.
-
-    Of a class of many shots they have fewer.
-
-    Args:
-      config: of the run.
-      places: of its data.
-      shots: of each class of the folder.
-
-    Returns:
-      The tasks; or why there are none, where the data are not at hand or too few.
-    """
-    shots = [min(n, SHOTS) for n in shots]
-    ways, most = len(shots), max(shots)
-    data = replace(
-        config.data, ways=ways, shots=most, train_ways=None, train_shots=None
-    )
-    try:
-        _check_at_hand(config, places)
-        sampler = build_task(data, places).episodes("validation", QUERIES)
-    except InputError as error:
-        return Held(why=str(error))
-    tasks = max(FEWEST, -(-TOLD // (QUERIES * ways)))
-    rows = np.concatenate([k * most + np.arange(n) for k, n in enumerate(shots)])
-    chosen = Chosen(task_sampler(sampler), jnp.asarray(rows[mixed(len(rows))]))
-    return Held(Drawn(chosen.draw(jax.random.key(config.seed), tasks), chosen), tasks)
-
-
-def own_held_out(
-    directory: Path, config: Config, places: Places, shots: Sequence[int]
-) -> Held:
-    """The same, unless the data that are given are not those of the run."""
-    held = held_out(config, places, shots)
-    if held.episodes is None:
-        return held
-    data = examples(directory, build_task(config.data, places), "validation")
-    if data.foreign:
-        return Held(why=data.why)
-    if data.why:
-        print(
-            f"warning: {data.why}; {data.folder} is taken to be its own",
-            file=sys.stderr,
-        )
-    return held
-
-
-def _check_at_hand(config: Config, places: Places) -> None:
-    """Checks that a run's own data can be read without preparing any.
-
-    Raises:
-      InputError: if they cannot.
-    """
-    if isinstance(config.data, FolderData) and places.images is None:
-        raise InputError("they are a folder of yours: give it by --run-images DIR")
-    name = {OmniglotData: "omniglot", CifarData: "cifar100"}.get(type(config.data))
-    if name is not None and places.archives is None:
-        find_prepared(name, places.data_dir)
-
-
-def calibrated(
-    alone: Alone, meta: PyTree, support: Batch, classes: Sequence[str], held: Held
+def _calibrate(
+    learner: PerQueryLearner,
+    meta: PyTree,
+    support: Batch,
+    classes: Sequence[str],
+    validation: ValidationTasks | None,
 ) -> tuple[float, tuple[str, ...]]:
-    """The temperature of a learner's confidences, and what to expect, in words.
-
-    Args:
-      alone: the learner.
-      meta: its meta-parameters.
-      support: the labelled pictures.
-      classes: their names.
-      held: tasks of the run's validation classes.
-
-    Returns:
-      The temperature, see `metajax.labelling.classes.temperature`, and lines of text.
-    """
-    own = leave_one_out(alone, meta, support)
+    """The temperature, and what accuracy to expect."""
+    own, others = leave_one_out(learner, meta, support), None
     check_finite(own.logits)
-    lines = [_own_words(own, support, classes)]
-    if held.episodes is None:
-        lines.append(f"the run's validation classes are not used ({held.why})")
-        others = None
-    else:
-        others = tell_episodes(alone, meta, held.episodes)
+    shots = np.bincount(np.asarray(support.targets))
+    lines = [describe_own(own, shots, classes)]
+    if validation is not None:
+        others = predict_tasks(learner, meta, validation)
         check_finite(others.logits)
-        most = int(np.max(np.bincount(support.targets)))
-        lines.append(_others_words(others, held.tasks, most))
+        lines.append(_describe_others(others, validation.tasks, max(shots)))
     if not len(own.labels) and others is None:
-        lines.append("so confidences are as the learner has them, not calibrated")
-        return 1.0, tuple(lines)
+        return 1.0, (*lines, "confidences are the learner's own, not calibrated")
     return temperature(own, others), tuple(lines)
 
 
-def _own_words(own: Told, support: Batch, classes: Sequence[str]) -> str:
-    counts = np.bincount(np.asarray(support.targets))
-    single = [name for name, n in zip(classes, counts) if n == 1]
+def describe_own(own: Predictions, shots: np.ndarray, classes: Sequence[str]) -> str:
+    """The leave-one-out accuracy, in a sentence.
+
+    Args:
+      own: the predictions of `leave_one_out`.
+      shots: the number of labelled images of each class.
+      classes: their names.
+    """
     if not len(own.labels):
         return "no labelled picture can be left out: each is the only one of its class"
-    right, count = int(np.sum(own.right())), len(own.labels)
-    low, high = (100 * end for end in share_interval(right, count))
-    guessed = 100 / len(classes)
+    correct, count = int(np.sum(own.correct())), len(own.labels)
+    low, high = (100 * end for end in share_interval(correct, count))
+    chance = 100 / len(classes)
     verdict = (
-        "expect about as much, or more where that leaves few"
-        if low > guessed
-        else f"that may be no better than guessing ({guessed:.1f} %); label more of "
-        "each, or train the run for longer"
+        "expect similar accuracy, or higher if few examples remained"
+        if low > chance
+        else f"that may be no better than guessing ({chance:.1f} %); label more "
+        "pictures of each class, or train for longer"
     )
-    said = (
-        f"of {count} labelled pictures, left out one of each class at a time, "
-        f"{100 * right / count:.1f} % were told right (95 % interval {low:.0f} to "
-        f"{high:.0f}): {verdict}"
+    sentence = (
+        f"leave-one-out accuracy on {count} labelled pictures: "
+        f"{100 * correct / count:.1f} % (95 % interval {low:.0f} to {high:.0f}); "
+        f"{verdict}"
     )
-    if not single:
-        return said
-    few = "one class has" if len(single) == 1 else f"{len(single)} classes have"
-    return f"{said}; {few} one picture, which cannot be left out"
+    if not (single := np.sum(shots == 1)):
+        return sentence
+    few = "one class has" if single == 1 else f"{single} classes have"
+    return f"{sentence}; {few} one picture, which cannot be left out"
 
 
-def _others_words(others: Told, tasks: int, most: int) -> str:
-    each = others.right().reshape(tasks, -1).mean(axis=1)
+def _describe_others(others: Predictions, tasks: int, most: int) -> str:
+    each = others.correct().reshape(tasks, -1).mean(axis=1)
     half = Z95 * each.std(ddof=1) / np.sqrt(tasks)
     shots = f"at most {SHOTS} shots" if most > SHOTS else "shots"
     return (
-        f"of {len(others.labels)} pictures of the run's validation classes, in {tasks} "
-        f"tasks of as many ways and {shots}, {100 * each.mean():.1f} ± "
-        f"{100 * half:.1f} % were told right"
+        f"accuracy on validation classes: {100 * each.mean():.1f} ± {100 * half:.1f} % "
+        f"on {len(others.labels)} pictures of {tasks} tasks of the same ways and "
+        f"{shots}"
     )

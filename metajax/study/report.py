@@ -6,21 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax._files.webpage import contents, escaped, table, webpage
+from metajax._files.webpage import render
 from metajax.reporting import finite
 from metajax.study.named import Named
-
-STYLE = """
-body { max-width: 62rem; padding: 1rem; }
-h1 { font-size: 1.5rem; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 0.3rem; }
-figure { margin: 0.6rem 0; overflow-x: auto; }
-figure img { max-width: 100%; height: auto; }
-p.missing { color: #555; font-style: italic; }
-p.remark { border-left: 4px solid #d55e00; padding: 0.2rem 0.8rem; }
-@media (max-width: 40rem) { body { padding: 0.6rem; font-size: 15px; }
-  figure img { min-width: 34rem; } }
-"""
 
 
 class Section(NamedTuple):
@@ -60,9 +48,15 @@ def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> s
     >>> "A &lt;run&gt;" in text, "http" in text.replace("http-equiv", "")
     (True, False)
     """
-    links = contents((section.title, section.name) for section in sections)
-    head = f"<h1>{escaped(title)}</h1>{table(facts)}{links}"
-    return webpage(title, STYLE, [head, *map(_shown, sections)])
+    links = [(section.title, section.name) for section in sections]
+    return render(
+        "study/report.html",
+        title=title,
+        facts=facts,
+        links=links,
+        sections=sections,
+        b64encode=b64encode,
+    )
 
 
 def numbers(sections: Sequence[Section]) -> dict[str, Any]:
@@ -72,22 +66,6 @@ def numbers(sections: Sequence[Section]) -> dict[str, Any]:
         for section in sections
         if section.found is not None
     }
-
-
-def _shown(section: Section) -> str:
-    name, title = escaped(section.name), escaped(section.title)
-    lines = [f'<section id="{name}"><h2>{title}</h2>']
-    lines.append(f"<p>{escaped(section.reading)}</p>")
-    if section.found is None:
-        reason = escaped(section.missing)
-        lines.append(f'<p class="missing">Not here: {reason}.</p>')
-    else:
-        if section.remark:
-            lines.append(f'<p class="remark">{escaped(section.remark)}</p>')
-        image = b64encode(section.figure).decode()
-        source = f"data:image/svg+xml;base64,{image}"
-        lines.append(f'<figure><img src="{source}" alt="{title}"></figure>')
-    return "".join([*lines, "</section>"])
 
 
 def _fields(found: Any) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,6 @@ from benchmarks import (
 from benchmarks.rivals import RIVALS
 from metajax.data import ImageStore
 from metajax.errors import InputError
-from metajax.labelling.teaching import Held
 from metajax.ops.estimate import equations
 from tests.helpers import relative
 
@@ -242,7 +241,11 @@ def test_labels_without_validation_classes_say_why(tmp_path, monkeypatch):
 
     monkeypatch.setattr(labelling, "restored", lambda *_: (Run, Run, None, 0))
     monkeypatch.setattr(labelling.data, "omniglot", lambda *_, **__: None)
-    monkeypatch.setattr(labelling, "build_alone", lambda *_: None)
-    monkeypatch.setattr(labelling, "held_out", lambda *_: Held(why="too few"))
+    monkeypatch.setattr(labelling, "build_per_query", lambda *_: None)
+
+    def refuse(*_):
+        raise InputError("too few")
+
+    monkeypatch.setattr(labelling, "run_validation_tasks", refuse)
     with pytest.raises(InputError, match="too few"):
         labelling.main(labelling.Arguments(tmp_path))

@@ -175,7 +175,7 @@ HARMS = {
         lambda path, files: write_tar(path, [*files.items(), *files.items()]),
         "train.bin is in it twice",
     ),
-    "a link": (link, "train.bin is no plain file"),
+    "a link": (link, "train.bin is not a plain file"),
     "elsewhere": (
         lambda path, files: write_tar(path, {f"../{n}": c for n, c in files.items()}),
         "it has no",

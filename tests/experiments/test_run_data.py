@@ -12,12 +12,12 @@ from metajax.data import omniglot_builder
 from metajax.errors import InputError
 from metajax.experiments import run
 from metajax.experiments.families import FolderData, OmniglotData
+from metajax.experiments.labelled import bare_task, own_validation_tasks
 from metajax.experiments.owned import run_of
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.record import FILE, examples, keep_data
 from metajax.experiments.tasks import Places
-from metajax.labelling import teaching
-from metajax.labelling.labeller import bare_task
+from metajax.labelling import predictions
 from tests.helpers import SMALL, small_parts, write_archives, write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed")
@@ -261,22 +261,23 @@ def test_a_body_that_was_trained_on_test_classes_is_warned_of(tmp_path, capsys):
 
 
 def test_labels_are_calibrated_by_the_runs_own_data(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(teaching, "TOLD", 6)
+    monkeypatch.setattr(predictions, "PREDICTIONS", 6)
     directory, images = tmp_path / "run", fill(tmp_path / "images")
     directory.mkdir()
     config = replace(PRESETS["miniimagenet-5w1s"], data=FolderData(ways=3, size=8))
     places = Places(images=images, data_dir=tmp_path / "data")
 
-    def held(where):
-        return teaching.own_held_out(directory, config, where, [1, 1])
+    def tasks(where):
+        return own_validation_tasks(directory, config, where, [1, 1]).tasks
 
-    assert held(places).episodes is not None
+    assert tasks(places) == 10
     assert "is taken to be its own" in capsys.readouterr().err
     keep_data(directory, config.data.build(places))
-    assert held(places).episodes is not None
+    assert tasks(places) == 10
     assert "warning" not in capsys.readouterr().err
-    other = held(replace(places, images=fill(tmp_path / "other", seed=1)))
-    assert other.episodes is None and "is not the data of" in other.why
+    other = replace(places, images=fill(tmp_path / "other", seed=1))
+    with pytest.raises(InputError, match="is not the data of"):
+        tasks(other)
 
 
 def test_prepared_data_of_other_archives(tmp_path, monkeypatch):

@@ -131,7 +131,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_a_link_into_no_folder_is_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "no" / "file")
-    with pytest.raises(InputError, match="--out is in .*/no, which is no folder"):
+    with pytest.raises(InputError, match="--out is in .*/no, which is not a folder"):
         check_writable("--out", tmp_path / "link")
 
 
@@ -162,7 +162,7 @@ def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path):
     write_whole(path, "two")
     assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]
     for write in (check_writable, lambda _, path: write_whole(path, "x")):
-        with pytest.raises(InputError, match="too long a name; choose another"):
+        with pytest.raises(InputError, match="is too long; choose another"):
             write("--out", longer)
 
 

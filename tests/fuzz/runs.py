@@ -15,17 +15,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 import metajax as mj
+from metajax._files.arrays import ABOUT, write_arrays
 from metajax.checks import check_count
 from metajax.cli.main import main
 from metajax.evaluation.unfinished import Unfinished
 from metajax.experiments import run
 from metajax.experiments.backbone import read_body, write_body
 from metajax.experiments.config import Config, changed
+from metajax.experiments.labelled import image_learner, load_labeller
 from metajax.experiments.presets import PRESETS
-from metajax.experiments.tasks import Places
-from metajax.labelling import saved as label_files
-from metajax.labelling.adapted import ABOUT, write_adapted
-from metajax.labelling.labeller import Labeller, build_alone, look_of
+from metajax.labelling import Labeller, save
 from metajax.reporting import JsonLines, read_rows
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.loop import TrainState
@@ -404,14 +403,12 @@ def backbone(folder: Path, content: bytes) -> str:
 def _labeller() -> Labeller:
     """A learner of a few numbers, taught three classes."""
     changes = {"learner": "prototypical", "model": {"filters": 2}}
-    config = changed(PRESETS["glyphs"], changes)
-    task = config.data.build(Places())
-    alone = build_alone(config, task, 3)
+    source = image_learner(changed(PRESETS["glyphs"], changes))
+    learner = source.build(3, None)
     support = Batch(np.ones((4, 28, 28, 1), "f4"), np.array([0, 1, 2, 2], np.int32))
-    taught = alone.adapt(alone.learner.init(jax.random.key(0)), support)
-    look, expected = look_of(config, task), ("expect 90 %",)
-    classes = "a", "b", "c"
-    return Labeller(config, classes, 4, alone, look, taught, 1.5, expected, None)
+    adapted = learner.adapt(learner.learner.init(jax.random.key(0)), support)
+    classes, expected = ("a", "b", "c"), ("expect 90 %",)
+    return Labeller(source, classes, 4, learner, adapted, 1.5, expected)
 
 
 @functools.cache
@@ -419,7 +416,7 @@ def _taught() -> tuple[bytes, dict]:
     """The learner as a file, and what the file says that it is."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapted.npz"
-        label_files.save(_labeller(), path)
+        save(_labeller(), path)
         with zipfile.ZipFile(path) as archive:
             return path.read_bytes(), json.loads(archive.read(ABOUT))
 
@@ -428,7 +425,7 @@ def _resaved(about, arrays) -> bytes:
     """A file whose checksum is right, whatever is in it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapted.npz"
-        write_adapted(path, about, arrays)
+        write_arrays(path, about, arrays)
         return path.read_bytes()
 
 
@@ -457,7 +454,7 @@ OTHERS = (
 def learners(draw) -> bytes | None:
     """The learner's file, harmed, or saved again with something else in it."""
     content, told = _taught()
-    about, taught = told["about"], jax.tree.map(np.asarray, _labeller().taught)
+    about, taught = told["about"], jax.tree.map(np.asarray, _labeller().adapted)
     kind = draw(st.sampled_from(["bytes", "bytes", "told", "about", "config", "array"]))
     if kind == "bytes":
         return draw(hostile.harms())(content)
@@ -487,10 +484,10 @@ def saved(folder: Path, content: bytes | None) -> str:
     """A saved learner labels, or is refused."""
     path = folder / "adapted.npz"
     path.mkdir() if content is None else path.write_bytes(content)
-    found, labeller = attempt(lambda: label_files.load(path))
+    found, labeller = attempt(lambda: load_labeller(path))
     if found == TAKEN:
-        images = jax.ShapeDtypeStruct((2, *labeller.look.shape), np.uint8)
-        shares = jax.eval_shape(labeller.shares, images)
+        images = jax.ShapeDtypeStruct((2, *labeller.source.format.shape), np.uint8)
+        shares = jax.eval_shape(labeller.probabilities, images)
         assert shares.shape == (2, len(labeller.classes)) and shares.dtype == np.float32
     assert hostile.snapshot(folder) == {str(path): content}
     return found

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from metajax.experiments.choices import LEARNERS
 from PIL import Image
 
 from metajax._files.fingerprint import described
@@ -25,30 +24,40 @@ from metajax.cli.main import console, main
 from metajax.data import omniglot_builder
 from metajax.data.decoding import decode
 from metajax.errors import InputError
+from metajax.experiments import labelled as maker
 from metajax.experiments import run
 from metajax.experiments.backbone import write_body
-from metajax.experiments.build import build_learner, build_optimizer
-from metajax.experiments.presets import (
-    PRESETS,
-    Conv4Model,
-    Evaluating,
-    FolderData,
-    Inner,
-)
-from metajax.experiments.tasks import Places, build_task
-from metajax.labelling import folder as command
-from metajax.labelling import labeller, teaching
-from metajax.labelling import saved as label_files
-from metajax.labelling.classes import Told
-from metajax.labelling.labeller import (
-    backbone_of,
+from metajax.experiments.build import build_learner
+from metajax.experiments.config import with_learner
+from metajax.experiments.evaluating import EvaluatingSteps
+from metajax.experiments.families import FolderData
+from metajax.experiments.label_outputs import LabelFiles
+from metajax.experiments.labelled import (
     bare_task,
     body_of,
-    build_alone,
-    has_backbone,
-    look_of,
+    build_per_query,
+    format_of,
+    image_learner,
+    load_labeller,
+    run_validation_tasks,
 )
-from metajax.labelling.page import LISTED, Shown, label_page
+from metajax.experiments.learners import LEARNERS
+from metajax.experiments.learners.loops import Maml
+from metajax.experiments.networks import Conv4Model
+from metajax.experiments.presets import PRESETS
+from metajax.experiments.tasks import Places
+from metajax.labelling import (
+    ImageFormat,
+    Label,
+    Labeller,
+    Predictions,
+    labeller,
+    predictions,
+    save,
+    saved,
+    teaching,
+)
+from metajax.labelling.page import LISTED, Gallery, label_page
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.loop import init_state
 from metajax.types import Batch
@@ -66,7 +75,7 @@ SHOTS = {"bar": 3, "dot": 1, "pole": 2}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(run, "VALIDATION_TASKS", 2)
-    monkeypatch.setattr(teaching, "TOLD", 9)
+    monkeypatch.setattr(predictions, "PREDICTIONS", 9)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +93,9 @@ def prototypical(tmp_path_factory):
 def begun(directory, config, places=None):
     """A run that has only begun."""
     run.claim(directory, config)
-    task = build_task(config.data, places or Places())
+    task = config.data.build(places or Places())
     learner = build_learner(config, task, steps=1)
-    state = init_state(learner, build_optimizer(config), KEY)
+    state = init_state(learner, config.outer.build(), KEY)
     Checkpoints(directory / "checkpoints").save(state)
     return directory
 
@@ -111,9 +120,11 @@ def draw(kind, number):
 
 
 def noise(seed):
-    """A picture unlike any other."""
-    bits = np.random.default_rng(seed).integers(0, 2, (7, 7), np.uint8)
-    return Image.fromarray(np.kron(255 * bits, np.ones((8, 8), np.uint8)))
+    """A picture unlike any other, mostly white."""
+    bits = np.random.default_rng(seed).integers(0, 3, (7, 7), np.uint8) > 0
+    return Image.fromarray(
+        np.kron(255 * bits.astype(np.uint8), np.ones((8, 8), np.uint8))
+    )
 
 
 def save_as(path, picture):
@@ -161,7 +172,7 @@ def labelled(prototypical, folders, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labelled")
     flags = ["--html", folder / "page.html", "--save", folder / "adapted.npz"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teaching, "TOLD", 9)
+        patch.setattr(predictions, "PREDICTIONS", 9)
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             assert label(prototypical, folders, folder / "labels.csv", *flags) == 0
     return folder
@@ -169,7 +180,7 @@ def labelled(prototypical, folders, tmp_path_factory):
 
 def test_every_picture_has_its_label(labelled, folders):
     rows = rows_of(labelled / "labels.csv")
-    assert list(rows[0]) == list(command.Row._fields)
+    assert list(rows[0]) == list(Label._fields)
     images = folders / "images"
     names = sorted(p.relative_to(images).as_posix() for p in images.rglob("*.png"))
     assert [row["file"] for row in rows] == names and len(names) == 70
@@ -187,40 +198,37 @@ def test_what_to_expect_is_said(prototypical, folders, tmp_path, capsys):
     assert label(prototypical, folders, tmp_path / "labels.csv") == 0
     said = capsys.readouterr().out
     assert "6 labelled pictures of 3 classes, 1 to 3 of each" in said
-    assert re.search(r"of 5 labelled pictures, left out .* [\d.]+ % were told", said)
+    assert re.search(r"leave-one-out accuracy on 5 labelled pictures: [\d.]+ %", said)
     assert "one class has one picture, which cannot be left out" in said
-    assert re.search("of 90 pictures of the run's validation classes, in 10 tas", said)
+    assert re.search(r"validation classes: .* % on 90 pictures of 10 tasks", said)
     assert "70 labels written to" in said
 
 
 @pytest.mark.parametrize(
     "right, said",
-    [(2, "no better than guessing (50.0 %)"), (9, "expect about as much")],
+    [(2, "no better than guessing (50.0 %)"), (9, "expect similar accuracy")],
 )
 def test_what_may_be_guessing_is_said(right, said):
     """Of ten pictures of two classes, so many told right."""
     labels = np.arange(10) % 2
     told = np.where(np.arange(10) < right, labels, 1 - labels)
-    found = teaching._own_words(
-        Told(np.eye(2)[told], labels), Batch(labels, labels), ("a", "b")
-    )
-    assert f"{10 * right}.0 % were told right" in found and said in found
+    own = Predictions(np.eye(2)[told], labels)
+    sentence = teaching.describe_own(own, np.array([5, 5]), ("a", "b"))
+    assert f"pictures: {10 * right}.0 % (95" in sentence and said in sentence
 
 
 def test_validation_tasks_are_those_of_the_sampler(monkeypatch):
     """Of as many shots a class, and no more than a few of a class of many."""
     config = PRESETS["glyphs"]
-    monkeypatch.setattr(teaching, "SHOTS", 4)
-    held = teaching.held_out(config, Places(), [2, 9, 1])
+    monkeypatch.setattr(predictions, "SHOTS", 4)
+    tasks = run_validation_tasks(config, Places(), [2, 9, 1])
     data = replace(config.data, ways=3, shots=4)
-    drawn = build_task(data, Places()).episodes("validation", teaching.QUERIES)
-    expected = drawn(jax.random.key(config.seed), held.tasks)
-    rows = np.array([0, 1, 4, 5, 6, 7, 8])[teaching.mixed(7)]
-    found = held.episodes.sampler.make(held.episodes.tasks)
-    for ours, theirs in zip(found.support, expected.support):
-        np.testing.assert_array_equal(ours, theirs[:, rows])
-    for ours, theirs in zip(found.query, expected.query):
-        np.testing.assert_array_equal(ours, theirs)
+    drawn = data.build(Places()).episodes("validation", predictions.QUERIES)
+    assert tasks.seed == config.seed
+    rows = np.array([0, 1, 4, 5, 6, 7, 8])[predictions.shuffled(7)]
+    np.testing.assert_array_equal(tasks.rows, rows)
+    ours, theirs = (sampler(KEY, 2) for sampler in (tasks.sampler, drawn))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_labels_do_not_depend_on_the_other_pictures(
@@ -342,7 +350,10 @@ def test_one_class(prototypical, folders, tmp_path, capsys):
     shutil.copytree(folders / "support" / "bar", tmp_path / "support" / "bar")
     shutil.copytree(folders / "images", tmp_path / "images")
     assert label(prototypical, tmp_path, tmp_path / "labels.csv") == 1
-    assert "pictures of one class, bar, and a label needs two" in error(capsys)
+    assert (
+        "--support: expected at least 2 classes to choose from, got 1 (bar)"
+        in error(capsys)
+    )
 
 
 def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
@@ -350,7 +361,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
         save_as(tmp_path / "support" / f"class{i}" / "a.png", noise(i))
     save_as(tmp_path / "images" / "a.png", noise(2))
     assert label(maml, tmp_path, tmp_path / "labels.csv") == 1
-    assert "has 6 classes, and this run's maml has outputs for 5" in error(capsys)
+    assert "--support: got 6 classes, and this maml has outputs for 5" in error(capsys)
     assert label(prototypical, tmp_path, tmp_path / "labels.csv") == 0
     (row,) = rows_of(tmp_path / "labels.csv")
     assert row["label"] == "class2"
@@ -360,7 +371,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        (["--out", "{}/no/a.csv"], "--out is in {}/no, which is no folder"),
+        (["--out", "{}/no/a.csv"], "--out is in {}/no, which is not a folder"),
         (["--out", "{}"], "--out must be a file, and {} is a folder"),
         (["--out", "{}/a", "--html", "{}/a"], "--out and --html must be different"),
         (
@@ -376,7 +387,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
 def test_a_mistake_is_told_before_anything_is_computed(
     prototypical, folders, tmp_path, capsys, monkeypatch, flags, said
 ):
-    monkeypatch.setattr(teaching, "restored", lambda *_: pytest.fail("it computed"))
+    monkeypatch.setattr(maker, "restored", lambda *_: pytest.fail("it computed"))
     given = ["--support", str(folders / "support"), "--images", str(folders / "images")]
     own = [flag.format(tmp_path) for flag in flags]
     assert main(["label", str(prototypical), *given, *own]) == 1
@@ -389,8 +400,8 @@ def test_an_export_spares_what_was_saved(tmp_path):
     save, program = tmp_path / "m.json", tmp_path / "m"
     said = "--save and the classes of --export must be different files"
     with pytest.raises(InputError, match=said):
-        command.Targets(save=save, export=program).check()
-    command.Targets(save=tmp_path / "m.npz", export=program).check()
+        LabelFiles(save=save, export=program).check()
+    LabelFiles(save=tmp_path / "m.npz", export=program).check()
 
 
 def test_what_label_is_not_for(tmp_path, folders, capsys):
@@ -409,7 +420,7 @@ def test_labels_that_break_off_leave_the_old_ones(
 ):
     out = tmp_path / "labels.csv"
     out.write_text("old")
-    told, calls = labeller._shares, []
+    told, calls = labeller._probabilities, []
 
     def breaks(*args):
         calls.append(args)
@@ -417,7 +428,7 @@ def test_labels_that_break_off_leave_the_old_ones(
             raise KeyboardInterrupt
         return told(*args)
 
-    monkeypatch.setattr(labeller, "_shares", breaks)
+    monkeypatch.setattr(labeller, "_probabilities", breaks)
     arguments = ["--images", str(folders / "images"), "--out", str(out)]
     assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 130
     assert len(calls) == 2 and out.read_text() == "old"
@@ -425,13 +436,13 @@ def test_labels_that_break_off_leave_the_old_ones(
 
 
 def test_a_learner_that_diverged(maml, folders, tmp_path, capsys, monkeypatch):
-    meta = teaching.restored
+    meta = maker.restored
 
     def diverged(*args):
         config, task, found, step = meta(*args)
         return config, task, jax.tree.map(lambda x: x * jnp.nan, found), step
 
-    monkeypatch.setattr(teaching, "restored", diverged)
+    monkeypatch.setattr(maker, "restored", diverged)
     assert label(maml, folders, tmp_path / "labels.csv") == 1
     assert "the learner's outputs are not finite" in error(capsys)
     assert not any(tmp_path.iterdir())
@@ -442,7 +453,7 @@ def test_what_was_saved_labels_alike(labelled, folders, tmp_path, capsys):
     arguments = ["--images", str(folders / "images"), "--out", str(out)]
     assert main(["label", "--from", str(saved), *arguments]) == 0
     assert out.read_text() == (labelled / "labels.csv").read_text()
-    assert "were told right" in capsys.readouterr().out
+    assert "leave-one-out accuracy on" in capsys.readouterr().out
     with ZipFile(saved) as archive:
         about = json.loads(archive.read("about.json"))
     assert about["about"]["classes"] == sorted(SHOTS) and about["schema"] == 1
@@ -498,9 +509,9 @@ def test_the_exported_program_runs_alone(labelled, folders, tmp_path):
 
 
 def test_names_that_the_terminal_cannot_show(labelled, folders, tmp_path, monkeypatch):
-    learner = label_files.load(labelled / "adapted.npz")
+    learner = load_labeller(labelled / "adapted.npz")
     odd = learner._replace(classes=("caf\udce9", "\u5b57", "pole"))
-    label_files.save(odd, tmp_path / "odd.npz")
+    save(odd, tmp_path / "odd.npz")
     images, out = folders / "images", tmp_path / "labels.csv"
     arguments = ["--from", tmp_path / "odd.npz", "--images", images, "--out", out]
     monkeypatch.setattr(sys, "argv", ["metajax", "label", *map(str, arguments)])
@@ -519,7 +530,7 @@ def test_data_that_are_not_at_hand(
     folders, tmp_path, capsys, caplog, monkeypatch, missing
 ):
     config = replace(PRESETS["omniglot-5w1s-small"], model=Conv4Model(filters=4))
-    directory = begun(tmp_path / "run", replace(config, learner="prototypical"))
+    directory = begun(tmp_path / "run", with_learner(config, "prototypical"))
     why = "are not used (not prepared: metajax data prepare omniglot"
     if missing:
         why = "omniglot needs tensorflow_datasets, which is not installed: pip"
@@ -564,16 +575,14 @@ def test_the_page_shows_every_picture(labelled):
 
 
 def test_a_page_of_too_many_shows_the_least_sure():
-    shown = Shown(most=3)
-    row = partial(
-        command.Row, label="<b>cat</b>", runner_up="d&g", runner_up_confidence=0
-    )
+    gallery = Gallery(most=3)
+    row = partial(Label, label="<b>cat</b>", runner_up="d&g", runner_up_confidence=0)
     for i in range(7):
         image = np.full((200, 100, 3), i, np.uint8)
-        shown.offer(row(file=f"<b>{i}", confidence=((3 * i) % 7) / 10 + 0.2), image)
+        gallery.add(row(file=f"<b>{i}", confidence=((3 * i) % 7) / 10 + 0.2), image)
     refused = [(f"<b>{i}.png", "<b>") for i in range(LISTED + 1)]
     counts = {"<b>cat</b>": 7, "<b>sure": 0}
-    page = Page(label_page(shown, counts, {"from": ("<b>", "two")}, refused))
+    page = Page(label_page(gallery, counts, {"from": ("<b>", "two")}, refused))
     assert "the 3 least sure of 7" in page.said and "<b>cat</b>: 7, 3 sh" in page.said
     assert "<b>sure 0" in page.said and "<b>two" in page.said
     assert f"read: {LISTED + 1}, {LISTED} shown" in page.said
@@ -586,14 +595,14 @@ def test_pictures_are_seen_as_omniglot_was(tmp_path):
         archive.writestr("a.png", drawing(8))
     (tmp_path / "a.png").write_bytes(drawing(8))
     config = PRESETS["omniglot-5w1s"]
-    look = look_of(config, bare_task(config))
-    seen = look.inputs(jnp.asarray(decode(tmp_path / "a.png", look.size, look.mode)))
+    form = format_of(config, bare_task(config))
+    seen = form.to_inputs(jnp.asarray(decode(tmp_path / "a.png", form.size, form.mode)))
     with ZipFile(tmp_path / "a.zip") as archive:
         built = omniglot_builder._decode(archive, "a.png")
     np.testing.assert_allclose(seen, built / 255.0, rtol=1e-6)
     config = PRESETS["miniimagenet-5w1s-small"]
-    colour = look_of(config, bare_task(config))
-    assert colour == ((42, 42), "RGB", False)
+    colour = format_of(config, bare_task(config))
+    assert colour == ImageFormat((42, 42), "RGB", False)
 
 
 def test_a_run_of_a_folder_of_colours(tmp_path, capsys):
@@ -608,18 +617,21 @@ def test_a_run_of_a_folder_of_colours(tmp_path, capsys):
         PRESETS["miniimagenet-5w1s-small"],
         data=FolderData(size=16),
         model=Conv4Model(filters=4, norm="task"),
-        learner="prototypical",
         loss="mean",
     )
+    config = with_learner(config, "prototypical")
     places = Places(images=tmp_path / "own")
     directory = begun(tmp_path / "run", config, places)
     assert label(directory, tmp_path, tmp_path / "labels.csv") == 0
-    assert "not used (they are a folder of yours: give it by" in capsys.readouterr().out
+    assert (
+        "not used (they are in a folder of images of yours: give it by"
+        in capsys.readouterr().out
+    )
     rows = rows_of(tmp_path / "labels.csv")
     assert [row["label"] for row in rows] == ["blue", "green", "red"]
     own = ["--run-images", str(tmp_path / "own"), "--data-dir", str(tmp_path / "kept")]
     assert label(directory, tmp_path, tmp_path / "labels.csv", *own) == 0
-    assert "pictures of the run's validation classes, in 10" in capsys.readouterr().out
+    assert "pictures of 10 tasks of the same ways" in capsys.readouterr().out
 
 
 def test_odd_support_is_warned_of(prototypical, folders, tmp_path, capsys):
@@ -630,72 +642,71 @@ def test_odd_support_is_warned_of(prototypical, folders, tmp_path, capsys):
     (tmp_path / "support" / "star").mkdir()
     with pytest.warns(UserWarning) as warned:
         assert main(["label", str(prototypical), *saved]) == 0
-    said = capsys.readouterr().err
-    assert "mostly dark, and this run knows dark ink on white" in said
+    dark = "mostly dark, and this learner was trained on dark ink"
     empty = f"no pictures in star of {tmp_path / 'support'}, so no class"
-    assert [str(each.message) for each in warned] == [empty]
+    assert str(warned[0].message) == empty and dark in str(warned[1].message)
+    assert len(warned) == 2
 
 
-BESIDE = [name for name, choice in LEARNERS.items() if choice.beside]
+BESIDE = [name for name, kind in LEARNERS.items() if kind.beside_support]
 SMALLEST = replace(
     PRESETS["glyphs"],
     model=Conv4Model(filters=4),
-    inner=Inner(rate=0.1),
-    evaluation=Evaluating(steps=1),
+    inner=Maml(rate=0.1),
+    evaluation=EvaluatingSteps(steps=1),
 )
 
 
 def taught_by(learner, count=6):
-    """Any learner of three classes, untrained, and what it was taught; abstractly."""
-    config = replace(SMALLEST, learner=learner)
-    task, key = build_task(config.data, Places()), KEY
-    body = body_of(config, task).init(key) if has_backbone(config) else None
-    alone = build_alone(config, task, 3, body)
+    """Any learner of three classes, untrained, and its support set."""
+    config = with_learner(SMALLEST, learner)
+    task, key, body = bare_task(config), KEY, None
+    if LEARNERS[learner].pretrained:
+        body = body_of(config, task).init(key)
+    per_query = build_per_query(config, task, 3, body)
     inputs = jax.random.uniform(key, (count, 28, 28, 1))
     support = Batch(inputs, jnp.arange(count) % 3)
-    return config, task, alone, body, support
+    return config, per_query, body, support
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_any_learner_is_rebuilt_from_a_file(learner):
-    config, task, alone, body, support = taught_by(learner)
-    meta = jax.eval_shape(alone.learner.init, KEY)
-    taught = jax.eval_shape(alone.adapt, meta, support)
-    look = look_of(config, task)
-    like = jax.eval_shape(
-        partial(label_files._like, config, task, look, len(support.targets), 3)
-    )
-    assert described(like) == described({"taught": taught, "backbone": body})
+    config, per_query, body, support = taught_by(learner)
+    meta = jax.eval_shape(per_query.learner.init, KEY)
+    adapted = jax.eval_shape(per_query.adapt, meta, support)
+    source = maker._rebuild(json.loads(json.dumps(config.as_dict())))
+    arrays = partial(saved._saved_arrays, source, 3, len(support.targets))
+    like = jax.eval_shape(arrays, source.pretrained)
+    assert described(like) == described({"taught": adapted, "backbone": body})
 
 
 @pytest.mark.parametrize("learner", ["maml++", "siamese", "relation", *BESIDE])
-def test_any_learner_tells_each_alone(learner):
-    _, _, alone, _, support = taught_by(learner)
+def test_any_learner_predicts_each_query_by_itself(learner):
+    _, per_query, _, support = taught_by(learner)
     x = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
 
     @jax.jit
-    def told(x):
-        taught = alone.adapt(alone.learner.init(KEY), support)
-        return alone.logits(taught, x)
+    def predict(x):
+        adapted = per_query.adapt(per_query.learner.init(KEY), support)
+        return per_query.logits(adapted, x)
 
-    first, second = told(x), told(x.at[1].set(0.0))
+    first, second = predict(x), predict(x.at[1].set(0.0))
     assert first.shape == (2, 3) and not np.allclose(first[1], second[1])
     np.testing.assert_allclose(first[0], second[0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_backbone_is_saved_with_what_was_taught(tmp_path):
-    config, task, alone, body, support = taught_by("mtl")
-    write_body(given := tmp_path / "backbone.npz", body)
-    config = replace(config, inner=replace(config.inner, backbone=str(given)))
-    assert relative(backbone_of(config, task), body) == 0
-    taught = jax.jit(alone.adapt)(alone.learner.init(KEY), support)
-    look = look_of(config, task)
-    learner = labeller.Labeller(
-        config, ("a", "b", "c"), 6, alone, look, taught, 1.0, (), body
-    )
-    label_files.save(learner, tmp_path / "first.npz")
-    given.unlink()
+    config, per_query, body, support = taught_by("mtl")
+    write_body(file := tmp_path / "backbone.npz", body)
+    config = replace(config, inner=replace(config.inner, backbone=str(file)))
+    source = image_learner(config)
+    assert relative(source.pretrained, body) == 0
+    adapted = jax.jit(per_query.adapt)(per_query.learner.init(KEY), support)
+    learner = Labeller(source, ("a", "b", "c"), 6, per_query, adapted, 1.0, ())
+    save(learner, tmp_path / "first.npz")
+    file.unlink()
     images = np.zeros((2, 28, 28, 1), np.uint8)
-    label_files.save(label_files.load(tmp_path / "first.npz"), tmp_path / "saved.npz")
-    again = label_files.load(tmp_path / "saved.npz")
-    np.testing.assert_allclose(again.shares(images), learner.shares(images), rtol=1e-5)
+    save(load_labeller(tmp_path / "first.npz"), tmp_path / "saved.npz")
+    again = load_labeller(tmp_path / "saved.npz")
+    ours, theirs = (x.probabilities(images) for x in (again, learner))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)

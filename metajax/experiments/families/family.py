@@ -62,13 +62,13 @@ class Family:
     Attributes:
       origin: its name, and where its data come from, for `metajax data list`.
       places: the fields of `Places` that it takes.
-      bright_ink: whether what is dark in a picture is bright to a learner.
+      inverted: whether dark pixels of a picture are bright ones of an input.
       dataset: the data set that it needs, if that is prepared once.
     """
 
     origin: ClassVar[tuple[str, str]]
     places: ClassVar[tuple[str, ...]] = ()
-    bright_ink: ClassVar[bool] = False
+    inverted: ClassVar[bool] = False
     dataset: ClassVar[Prepared | None] = None
 
     def build(self, places: Places) -> Task:

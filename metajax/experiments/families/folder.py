@@ -65,4 +65,6 @@ class FolderData(ImageData):
     def check_at_hand(self, places: Places) -> None:
         """Checks that the folder is given."""
         if places.images is None:
-            raise InputError("they are a folder of yours: give it by --run-images DIR")
+            raise InputError(
+                "they are in a folder of images of yours: give it by --run-images DIR"
+            )

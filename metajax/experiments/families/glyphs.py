@@ -13,7 +13,7 @@ class GlyphsData(ImageData):
     """Procedural characters, drawn on demand."""
 
     origin = "glyphs", "drawn on demand"
-    bright_ink = True
+    inverted = True
     image_shape = (28, 28, 1)  # pyright: ignore (a property elsewhere)
 
     def build(self, places: Places) -> Task:

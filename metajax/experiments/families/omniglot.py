@@ -15,7 +15,7 @@ class OmniglotData(ImageData):
 
     origin = "Omniglot", "prepared once: metajax data prepare omniglot [--archives DIR]"
     places = "archives", "data_dir", "stream"
-    bright_ink = True
+    inverted = True
     dataset = Prepared("omniglot", "characters", prepare_omniglot, builder_class)
     image_shape = (28, 28, 1)  # pyright: ignore (a property elsewhere)
     rotations: Literal[1, 4] = 4

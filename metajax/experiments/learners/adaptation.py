@@ -42,6 +42,7 @@ class Adaptation:
       makes_head: whether it makes its own head, in place of the network's.
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
       in_order: whether it reads the support set in its order.
+      pretrained: whether it is built on a pre-trained body.
       beside_support: whether a query alone needs the support set beside it, as its
         network cannot settle on that.
     """
@@ -58,6 +59,7 @@ class Adaptation:
     rate_is_learnt: ClassVar[bool] = False
     in_order: ClassVar[bool] = False
     beside_support: ClassVar[bool] = False
+    pretrained: ClassVar[bool] = False
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner; `changes` are arguments of its factory."""
@@ -71,6 +73,6 @@ class Adaptation:
         """The same with another number of inner steps, if it has an inner loop."""
         return self
 
-    def with_backbone(self, path: str) -> Self:
+    def with_backbone(self, path: str | None) -> Self:
         """The same on the pre-trained body of a file, if it is built on one."""
         return self

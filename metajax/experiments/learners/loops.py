@@ -191,6 +191,7 @@ class Mtl(Exact, InnerLoop):
 
     name = "mtl"
     beside_support = True
+    pretrained = True
     backbone: str | None = None
     """MTL: directory of metajax pretrain, or the file of a body."""
     factory = staticmethod(learners.mtl)
@@ -203,7 +204,7 @@ class Mtl(Exact, InnerLoop):
             changes = changes | {"backbone": read_body(path, body)}
         return super().build(setting, **changes)
 
-    def with_backbone(self, path: str) -> Self:
+    def with_backbone(self, path: str | None) -> Self:
         """The same on the body of another file."""
         return replace(self, backbone=path)
 

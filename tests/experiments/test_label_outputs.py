@@ -12,10 +12,15 @@ from PIL import Image
 from metajax.cli.main import _warn
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
-from metajax.labelling import folder as label
-from metajax.labelling import outputs as _outputs
-from metajax.labelling.folder import Labels
-from metajax.labelling.outputs import Targets, refused_of
+from metajax.experiments import label_outputs
+from metajax.experiments.label_outputs import (
+    LIST,
+    LabelFiles,
+    unreadable_list,
+    write_unreadable,
+)
+from metajax.labelling import FolderLabels
+from metajax.labelling.folder import _common_bits
 from tests.helpers import write_image
 
 
@@ -25,9 +30,9 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def refused(**targets):
+def refused(**files):
     with pytest.raises(InputError) as caught:
-        Targets(**targets).check()
+        LabelFiles(**files).check()
     return str(caught.value)
 
 
@@ -35,7 +40,7 @@ def test_links_and_pipes_will_do(tmp_path, images):
     (tmp_path / "link").symlink_to("real.csv")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
-        found = Targets(images, tmp_path / name, html=tmp_path / "a.html").check()
+        found = LabelFiles(images, tmp_path / name, html=tmp_path / "a.html").check()
         assert found.names == ["1.png"]
 
 
@@ -60,8 +65,8 @@ def test_pictures_are_spared(tmp_path, images, name):
     (tmp_path / "link").symlink_to("images/1.png")
     (tmp_path / "hidden.csv").write_bytes((images / "1.png").read_bytes())
     for flag in ("out", "save"):
-        targets = {"images": images, "out": tmp_path / "o", flag: tmp_path / name}
-        said = refused(**targets)
+        files = {"images": images, "out": tmp_path / "o", flag: tmp_path / name}
+        said = refused(**files)
         assert f"--{flag} would be written over" in said and "a picture" in said
 
 
@@ -70,7 +75,7 @@ def test_tables_of_labels_are_spared(tmp_path, images):
     table.write_text("label, filename\nx,1.png\n")
     assert "a table of labelled pictures" in refused(images=images, out=table)
     table.write_text("file,label,confidence,runner_up,runner_up_confidence\n")
-    Targets(images, table).check()  # an earlier result
+    LabelFiles(images, table).check()  # an earlier result
 
 
 def test_what_is_labelled_from_is_spared(tmp_path, images):
@@ -118,78 +123,71 @@ def test_names_that_follow_from_others_spare_a_run(images, run):
 
 
 def test_labels_go_beside_a_run_again_and_again(images, run):
-    targets = Targets(images, run / "labels.csv", run / "page.html", run / "best.npz")
+    files = LabelFiles(images, run / "labels.csv", run / "page.html", run / "best.npz")
     for _ in range(2):
-        targets.check()
-        for path in (targets.out, targets.html, targets.save):
+        files.check()
+        for path in (files.out, files.html, files.save):
             assert path is not None
             path.write_text("labels")
     (run / "labels").mkdir()
-    Targets(images, run / "labels" / "data.csv").check()
+    LabelFiles(images, run / "labels" / "data.csv").check()
     (run / "config.json").unlink()
-    Targets(images, run / "data.json").check()  # of no run
+    LabelFiles(images, run / "data.json").check()  # of no run
 
 
 def test_the_list_beside_the_labels_takes_no_file_of_others(tmp_path, images):
     out, beside = tmp_path / "a.csv", tmp_path / "a.unreadable.csv"
-    assert refused_of(out) == beside
+    assert unreadable_list(out) == beside
     beside.write_text("mine\n")
-    assert f"{_outputs.LIST} would be written over" in refused(images=images, out=out)
+    assert f"{LIST} would be written over" in refused(images=images, out=out)
     beside.write_text("file,reason\nx.png,it is empty\n")
-    Targets(images, out).check()
-
-
-def written_by(refused):
-    labels = Labels(SimpleNamespace(), None, None)  # pyright: ignore
-    labels._refused += refused
-    return labels
+    LabelFiles(images, out).check()
 
 
 def test_an_earlier_list_goes_and_a_link_stays(tmp_path, capsys):
     path = tmp_path / "a.unreadable.csv"
-    written_by([Unreadable("x.png", "it is empty")]).write_refused(path)
+    write_unreadable(path, [Unreadable("x.png", "it is empty")])
     assert path.read_text() == "file,reason\nx.png,it is empty\n"
     assert "1 could not be read: listed in" in capsys.readouterr().out
-    written_by([]).write_refused(path)
+    write_unreadable(path, [])
     assert not path.exists()
     path.symlink_to("real")
-    written_by([]).write_refused(path)
+    write_unreadable(path, [])
     assert path.is_symlink() and not path.exists()
     (tmp_path / "real").write_text("file,reason\nx.png,it is empty\n")
-    written_by([]).write_refused(path)
+    write_unreadable(path, [])
     assert path.is_symlink() and path.read_text() == "file,reason\n"
     assert capsys.readouterr().out == ""
 
 
 def test_beside_a_pipe_there_is_no_list(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert refused_of(tmp_path / "pipe") is None
-    labels = written_by([Unreadable("x.png", "it is empty")])
+    assert unreadable_list(tmp_path / "pipe") is None
     with pytest.warns(UserWarning, match="x.png it is empty"):
-        labels.write_refused(None)
+        write_unreadable(None, [Unreadable("x.png", "it is empty")])
     assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_labels_through_a_pipe(tmp_path, images, monkeypatch):
-    """The whole of `label`, but for the learner."""
+    """The whole of `write`, but for the learner."""
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(Labels, "lines", lambda self, files: iter([b"file\n", b"1\n"]))
+    monkeypatch.setattr(FolderLabels, "table", lambda _: iter([b"file\n", b"1\n"]))
     said = []
     reader = threading.Thread(
         target=lambda: said.append((tmp_path / "pipe").read_text())
     )
     reader.start()
-    targets = Targets(images, tmp_path / "pipe")
-    label.label(SimpleNamespace(classes=()), targets, targets.check())  # pyright: ignore
+    files = LabelFiles(images, tmp_path / "pipe")
+    files.write(SimpleNamespace(classes=()), files.check())  # pyright: ignore
     reader.join(10)
     assert said == ["file\n1\n"] and (tmp_path / "pipe").is_fifo()
 
 
 def test_what_is_said_makes_way_for_what_is_written(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(_outputs, "is_stdout", lambda path: path.name == "out")
-    with Targets(images, tmp_path / "out").stdout_apart():
+    monkeypatch.setattr(label_outputs, "is_stdout", lambda path: path.name == "out")
+    with LabelFiles(images, tmp_path / "out").stdout_apart():
         assert sys.stdout is sys.stderr
-    with Targets(images, tmp_path / "other").stdout_apart():
+    with LabelFiles(images, tmp_path / "other").stdout_apart():
         assert sys.stdout is not sys.stderr
 
 
@@ -198,13 +196,13 @@ def test_pictures_are_read_at_the_depth_of_those_that_taught(tmp_path):
     for name, scale in {"dim": 1, "bright": 4}.items():
         Image.fromarray(values * scale).save(tmp_path / f"{name}.png")
     with pytest.warns(UserWarning, match="1 16-bit image is read as 12-bit"):
-        assert label._bits(12, tmp_path, ["dim.png"]) == 12
+        assert _common_bits(12, tmp_path, ["dim.png"]) == 12
     with pytest.warns(UserWarning) as said:
-        assert label._bits(10, tmp_path, ["dim.png", "bright.png"]) == 12
-    assert "use 12 bits, and the labelled ones were read as of 10" in str(
+        assert _common_bits(10, tmp_path, ["dim.png", "bright.png"]) == 12
+    assert "use 12 bits, and the labelled ones were read as 10-bit" in str(
         said[1].message
     )
-    assert label._bits(None, tmp_path, []) is None
+    assert _common_bits(None, tmp_path, []) is None
 
 
 def test_a_warning_is_one_line(capsys):

@@ -1,4 +1,4 @@
-"""Labels for what has none: against loops, closed forms and a grid."""
+"""Predictions and their calibration: against loops, closed forms and a grid."""
 
 import warnings
 from functools import partial
@@ -8,26 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import softmax
 
 import metajax as mj
 from metajax.data.decoding import decode
-from metajax.data.sampling import Drawn, OfKeys, task_sampler
+from metajax.data.sampling import OfKeys
 from metajax.data.unlabelled import decode_ahead
 from metajax.errors import InputError
-from metajax.labelling.adapted import read_about, read_arrays, write_adapted
-from metajax.labelling.classes import (
-    WEIGHT,
-    Alone,
-    Told,
+from metajax.labelling import (
+    PerQueryLearner,
+    Predictions,
+    ValidationTasks,
     balanced_cross_entropy,
     calibration_error,
     leave_one_out,
+    predict_tasks,
     share_interval,
-    softmax,
-    tell_episodes,
     temperature,
 )
-from tests.helpers import KEY, cut, image_episode, write_image
+from metajax.labelling.calibration import COLDEST, HOTTEST, WEIGHT
+from tests.helpers import KEY, image_episode, write_image
 
 SHOTS = 3, 1, 2
 
@@ -48,14 +48,14 @@ def prototypes(norm="support"):
 def test_queries_do_not_see_each_other(norm, beside):
     support, query = uneven()
     learner = prototypes(norm)
-    alone = Alone(learner, 3, beside)
-    taught = alone.adapt(meta := learner.init(KEY), support)
-    together = alone.logits(taught, query.inputs)
+    per_query = PerQueryLearner(learner, 3, beside)
+    taught = per_query.adapt(meta := learner.init(KEY), support)
+    together = per_query.logits(taught, query.inputs)
     for i, x in enumerate(query.inputs):
         inputs = jnp.concatenate([support.inputs, x[None]]) if beside else x[None]
         apart = learner.predict(learner.adapt(meta, support), inputs)[-1]
         np.testing.assert_allclose(together[i], apart, rtol=1e-5, atol=1e-5)
-    backwards = alone.logits(taught, query.inputs[::-1])[::-1]
+    backwards = per_query.logits(taught, query.inputs[::-1])[::-1]
     np.testing.assert_allclose(together, backwards, rtol=1e-5, atol=1e-5)
 
 
@@ -63,9 +63,9 @@ def test_one_of_each_class_is_left_out():
     support, _ = uneven()
     learner = prototypes()
     meta = learner.init(KEY)
-    told = leave_one_out(Alone(learner, 3), meta, support)
+    result = leave_one_out(PerQueryLearner(learner, 3), meta, support)
     # Class 1 has one example; of 0 and 2 the first ones go, then the second ones; then
-    # the third of 0 goes with the first of 2, which was told already.
+    # the third of 0 goes with the first of 2, which was result already.
     logits, labels = [], []
     for out, counted in (((1, 2), (1, 2)), ((3, 4), (3, 4)), ((5, 2), (5,))):
         rest = np.array([i for i in range(6) if i not in out])
@@ -73,35 +73,40 @@ def test_one_of_each_class_is_left_out():
         for i in counted:
             logits.append(learner.predict(adapted, support.inputs[i][None])[0])
             labels.append(int(support.targets[i]))
-    assert told.labels.tolist() == labels == [0, 2, 0, 2, 0]
-    np.testing.assert_allclose(told.logits, logits, rtol=1e-5, atol=1e-5)
-    first = leave_one_out(Alone(learner, 3), meta, support, most=1)
-    np.testing.assert_array_equal(first.logits, told.logits[:2])
+    assert result.labels.tolist() == labels == [0, 2, 0, 2, 0]
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-5, atol=1e-5)
+    first = leave_one_out(PerQueryLearner(learner, 3), meta, support, most=1)
+    np.testing.assert_array_equal(first.logits, result.logits[:2])
 
 
 def test_nothing_to_leave_out():
     episode = image_episode(KEY, ways=3, shots=1)
-    told = leave_one_out(
-        Alone(learner := prototypes(), 3), learner.init(KEY), episode[0]
+    result = leave_one_out(
+        PerQueryLearner(learner := prototypes(), 3), learner.init(KEY), episode[0]
     )
-    assert told.logits.shape == (0, 3) and not len(told.labels)
+    assert result.logits.shape == (0, 3) and not len(result.labels)
     with pytest.raises(InputError, match="a temperature needs examples"):
-        temperature(told)
+        temperature(result)
     with pytest.raises(InputError, match="a temperature needs at least 2 classes"):
-        temperature(Told(np.ones((3, 1)), np.zeros(3, int)))
+        temperature(Predictions(np.ones((3, 1)), np.zeros(3, int)))
 
 
 def test_episodes_are_told_as_tasks_are():
     learner = prototypes()
-    alone, meta = Alone(learner, 3), learner.init(KEY)
+    per_query, meta = PerQueryLearner(learner, 3), learner.init(KEY)
     episodes = [image_episode(key) for key in jax.random.split(KEY, 2)]
-    told = tell_episodes(alone, meta, jax.tree.map(lambda *x: jnp.stack(x), *episodes))
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *episodes)
+    result = predict_tasks(
+        per_query, meta, ValidationTasks(lambda key, tasks: stacked, 2)
+    )
     each = [
         learner.predict(learner.adapt(meta, e.support), e.query.inputs)
         for e in episodes
     ]
-    np.testing.assert_allclose(told.logits, np.concatenate(each), rtol=1e-4, atol=1e-4)
-    assert told.labels.tolist() == [0, 0, 1, 1, 2, 2] * 2
+    np.testing.assert_allclose(
+        result.logits, np.concatenate(each), rtol=1e-4, atol=1e-4
+    )
+    assert result.labels.tolist() == [0, 0, 1, 1, 2, 2] * 2
 
 
 def test_episodes_that_are_drawn_are_made_one_at_a_time():
@@ -114,51 +119,58 @@ def test_episodes_that_are_drawn_are_made_one_at_a_time():
             made.append(len(drawn))
             return super().make(drawn)
 
-    learner, sampler = prototypes(), task_sampler(Sampler())
-    alone, meta = Alone(learner, 3), learner.init(KEY)
-    told = tell_episodes(alone, meta, Drawn(sampler.draw(KEY, 4), sampler))
+    learner, sampler = prototypes(), Sampler()
+    per_query, meta = PerQueryLearner(learner, 3), learner.init(KEY)
+    result = predict_tasks(per_query, meta, ValidationTasks(sampler, 4))
     assert set(made) == {1}
-    whole = tell_episodes(alone, meta, sampler(KEY, 4))
-    np.testing.assert_allclose(told.logits, whole.logits, rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(told.labels, whole.labels)
+    stacked = sampler(jax.random.key(0), 4)
+    whole = predict_tasks(
+        per_query, meta, ValidationTasks(lambda key, tasks: stacked, 4)
+    )
+    np.testing.assert_allclose(result.logits, whole.logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(result.labels, whole.labels)
 
 
-def random_told(seed, count, scale=4.0, classes=3):
+def random_predictions(seed, count, scale=4.0, classes=3):
     """Logits whose true temperature is `scale`."""
     draw = np.random.default_rng(seed)
     z = draw.normal(size=(count, classes))
-    labels = [draw.choice(classes, p=p) for p in softmax(z)]
-    return Told(scale * z, np.array(labels))
+    labels = [draw.choice(classes, p=p) for p in softmax(z, axis=1)]
+    return Predictions(scale * z, np.array(labels))
 
 
-def loss(told, at):
+def loss(result, at):
     return -np.sum(
-        np.log(softmax(told.logits / at)[np.arange(len(told.labels)), told.labels])
+        np.log(
+            softmax(result.logits / at, axis=1)[
+                np.arange(len(result.labels)), result.labels
+            ]
+        )
     )
 
 
 def test_the_temperature_is_the_likeliest():
-    own, held = random_told(0, 40), random_told(1, 200, scale=2.0)
+    own, held = random_predictions(0, 40), random_predictions(1, 200, scale=2.0)
     grid = np.exp(np.linspace(-3, 4, 4001))
     both = [loss(own, t) + WEIGHT / 200 * loss(held, t) for t in grid]
-    found = temperature(own, held)
-    np.testing.assert_allclose(found, grid[np.argmin(both)], rtol=2e-3)
-    assert temperature(held) < found < temperature(own)
+    both_at = temperature(own, held)
+    np.testing.assert_allclose(both_at, grid[np.argmin(both)], rtol=2e-3)
+    assert temperature(held) < both_at < temperature(own)
 
 
 def test_the_temperature_is_found_again():
-    assert abs(temperature(random_told(2, 20_000)) - 4.0) < 0.1
+    assert abs(temperature(random_predictions(2, 20_000)) - 4.0) < 0.1
 
 
 def test_a_few_right_answers_are_no_certainty():
-    sure = Told(9.0 * np.eye(3), np.arange(3))
-    confidence = softmax(sure.logits / temperature(sure)).max(1)
+    confident = Predictions(9.0 * np.eye(3), np.arange(3))
+    confidence = softmax(confident.logits / temperature(confident), axis=1).max(1)
     np.testing.assert_allclose(confidence, 4 / 5, rtol=1e-6)  # (n + 1)/(n + 2)
 
 
 def test_what_is_not_finite_has_no_temperature():
     with pytest.raises(InputError, match="finite logits"):
-        temperature(Told(np.array([[np.nan, 0.0]]), np.array([0])))
+        temperature(Predictions(np.array([[np.nan, 0.0]]), np.array([0])))
 
 
 def test_the_interval_of_a_share():
@@ -171,10 +183,10 @@ def test_the_interval_of_a_share():
 
 def test_the_calibration_error_by_hand():
     shares = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
-    told = Told(np.log(shares), np.array([0, 1, 0, 0]))
+    result = Predictions(np.log(shares), np.array([0, 1, 0, 0]))
     # Two at 0.9, half right; two at 0.6, half right.
     np.testing.assert_allclose(
-        calibration_error(told, bins=10), (2 * 0.4 + 2 * 0.1) / 4, rtol=1e-6
+        calibration_error(result, bins=10), (2 * 0.4 + 2 * 0.1) / 4, rtol=1e-6
     )
 
 
@@ -207,7 +219,9 @@ def test_fewer_classes_than_outputs():
     bias = other["head"]["bias"]
     other["head"]["bias"] = bias.at[3:].set(7.0)
     found = [
-        (alone := Alone(learner, 3)).logits(alone.adapt(m, support), query.inputs)
+        (per_query := PerQueryLearner(learner, 3)).logits(
+            per_query.adapt(m, support), query.inputs
+        )
         for m in (meta, other)
     ]
     assert found[0].shape == (6, 3)
@@ -252,65 +266,9 @@ def test_no_more_than_a_few_batches_are_read(tmp_path, monkeypatch):
     parts.close()
 
 
-TREE = {"a": np.arange(3.0), "b": (np.ones((2, 2), np.float32), None)}
-
-
-def test_saved_arrays_come_back(tmp_path):
-    path = tmp_path / "a.npz"
-    write_adapted(path, {"classes": ["é", "b"]}, TREE)
-    assert read_about(path) == {"classes": ["é", "b"]}
-    found = read_arrays(path, TREE)
-    assert jax.tree.structure(found) == jax.tree.structure(TREE)
-    jax.tree.map(np.testing.assert_array_equal, found, TREE)
-    with np.load(path, allow_pickle=False) as file:
-        np.testing.assert_array_equal(file["0"], TREE["a"])
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn])
-def test_saved_arrays_of_a_dtype_of_jax_come_back(tmp_path, dtype):
-    path, tree = (
-        tmp_path / "a.npz",
-        {"a": jnp.arange(3, dtype=dtype) / 7, "b": dtype(2)},
-    )
-    write_adapted(path, {}, tree)
-    found = read_arrays(path, jax.eval_shape(lambda: tree))
-    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, tree))
-    assert found["a"].dtype == dtype and found["b"].shape == ()
-
-
-def test_a_damaged_file_is_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    write_adapted(path, {"classes": ["é", "b"]}, TREE)
-    whole = path.read_bytes()
-    for i in range(0, len(whole), 3):
-        broken = bytearray(whole)
-        broken[i] ^= 0x10
-        path.write_bytes(broken)
-        try:
-            found = read_arrays(path, TREE)
-        except InputError as error:
-            assert str(path) in str(error) and "save it again" in str(error)
-        else:  # a date, say
-            jax.tree.map(np.testing.assert_array_equal, found, TREE)
-    path.write_bytes(whole)
-    cut(path)
-    with pytest.raises(InputError, match="is not a saved learner, or is damaged"):
-        read_about(path)
-    with pytest.raises(InputError, match="expected a saved learner"):
-        read_about(tmp_path)
-
-
-def test_other_arrays_are_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    write_adapted(path, {}, TREE)
-    with pytest.raises(InputError, match=r"expected \['a'\] float64\[4\]"):
-        read_arrays(path, TREE | {"a": np.zeros(4)})
-
-
-def test_another_form_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "a.npz"
-    monkeypatch.setattr("metajax.labelling.adapted.SCHEMA", 2)
-    write_adapted(path, {}, TREE)
-    monkeypatch.undo()
-    with pytest.raises(InputError, match="was saved in form 2, and .* reads form 1"):
-        read_about(path)
+def test_temperatures_have_bounds():
+    wrong = Predictions(np.eye(3), np.array([1, 2, 0]))
+    assert temperature(wrong) == HOTTEST
+    nothing = Predictions(np.zeros((0, 3)), np.zeros(0, int))
+    nearly_equal = Predictions(1e-6 * np.eye(3), np.arange(3))
+    assert temperature(nothing, nearly_equal) == COLDEST

@@ -1,0 +1,143 @@
+"""A learner of images: what labelling has to know of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.data.decoding import Mode
+from metajax.errors import InputError
+from metajax.losses import memberships
+from metajax.types import Array, Batch, Learner, Params, PyTree
+
+TOGETHER = 8  # queries at a time, each with a support set beside it
+
+
+class ImageFormat(NamedTuple):
+    """How an image file becomes an input of a learner.
+
+    Attributes:
+      size: (height, width) in pixels.
+      mode: "RGB", or "L" for grey.
+      inverted: whether the learner sees dark pixels as bright ones, as learners of
+        drawings see ink.
+
+    >>> ImageFormat((28, 28), "L", True).to_inputs(jnp.full((1, 1), 255, jnp.uint8))
+    Array([[0.]], dtype=float32)
+    """
+
+    size: tuple[int, int]
+    mode: Mode = "RGB"
+    inverted: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of an image."""
+        return *self.size, len(self.mode)
+
+    def to_inputs(self, images: Array) -> Array:
+        """Inputs `float32[...]` in [0, 1] from the pixels of files, `uint8[...]`."""
+        pixels = 255 - images if self.inverted else images
+        return pixels.astype(jnp.float32) / 255.0
+
+
+class PerQueryLearner(NamedTuple):
+    """A learner that predicts each query as if there were no other queries.
+
+    A network that settles its statistics on the support set, or has none, does so by
+    itself. Any other is given each query beside the support set, which costs a pass
+    over the support set for each query.
+
+    Attributes:
+      learner: the learner.
+      classes: the number of classes; further outputs of the learner are ignored.
+      with_support: whether a query needs the support set beside it.
+    """
+
+    learner: Learner
+    classes: int
+    with_support: bool = False
+
+    def adapt(self, meta: PyTree, support: Batch) -> PyTree:
+        """The adapted learner, and the support inputs if queries need them."""
+        kept = {"support": support.inputs} if self.with_support else {}
+        return {"adapted": self.learner.adapt(meta, support), **kept}
+
+    def logits(self, adapted: PyTree, queries: Array) -> Array:
+        """`float[n, classes]` for queries `[n, ...]`, each predicted by itself."""
+        state = adapted["adapted"]
+        if not self.with_support:
+            return self.learner.predict(state, queries)[:, : self.classes]
+
+        def predict_one(query: Array) -> Array:
+            inputs = jnp.concatenate([adapted["support"], query[None]])
+            return self.learner.predict(state, inputs)[-1, : self.classes]
+
+        return jax.lax.map(predict_one, queries, batch_size=TOGETHER)
+
+
+class ImageLearner(NamedTuple):
+    """A learner of images for any number of classes, and how it sees images.
+
+    Attributes:
+      build: `build(classes, pretrained) -> PerQueryLearner`.
+      format: how an image becomes an input.
+      name: of the algorithm, for messages.
+      most_classes: the number of outputs; None if there may be any number of classes.
+      facts: plain values from which `metajax.labelling.load` builds the learner again.
+      pretrained: parameters that the learner is built on and does not learn, or None.
+    """
+
+    build: Callable[[int, Params | None], PerQueryLearner]
+    format: ImageFormat
+    name: str = "learner"
+    most_classes: int | None = None
+    facts: Mapping[str, Any] = {}
+    pretrained: Params | None = None
+
+    def check_classes(self, names: tuple[str, ...]) -> None:
+        """Checks that the learner can tell the classes apart.
+
+        Raises:
+          InputError: if they are fewer than two, or more than its outputs.
+        """
+        if len(names) < 2:
+            raise InputError(
+                f"expected at least 2 classes to choose from, got {len(names)} "
+                f"({', '.join(names)}); add images of another class"
+            )
+        if self.most_classes is not None and len(names) > self.most_classes:
+            raise InputError(
+                f"got {len(names)} classes, and this {self.name} has outputs for "
+                f"{self.most_classes}; give fewer, or train a learner of any number of "
+                "classes, such as prototypical"
+            )
+
+
+def balanced_cross_entropy(outputs: Array, targets: Array, *, classes: int) -> Array:
+    """The mean over classes of the mean cross-entropy of each class's examples.
+
+      L = -1/K Σ_k 1/n_k Σ_{i: y_i = k} log softmax(z_i)[k],  K classes with n_k > 0
+
+    It equals `cross_entropy` if all classes have equally many examples. If they do not,
+    an inner loop of `cross_entropy` mainly learns which class is the largest.
+
+    Args:
+      outputs: logits z, `float[n, outputs]`; outputs after the first `classes` are left
+        out of the softmax.
+      targets: labels y, `int[n]`.
+      classes: the number of classes.
+
+    Returns:
+      The loss, a scalar in nats; NaN if a label is out of range.
+
+    >>> z, y = jnp.array([[2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), jnp.array([0, 1, 1])
+    >>> print(f"{balanced_cross_entropy(z, y, classes=2):.4f}")
+    0.4100
+    """
+    members = memberships(targets, classes, outputs.dtype)
+    counts = jnp.sum(members, axis=0)
+    present = jnp.sum(counts > 0).astype(outputs.dtype)
+    weights = members / jnp.maximum(counts, jnp.ones_like(counts))[None]
+    return -jnp.sum(weights * jax.nn.log_softmax(outputs[:, :classes])) / present
