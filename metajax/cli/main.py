@@ -19,13 +19,20 @@ import metajax
 from metajax.checks import check_count, check_seed
 from metajax.cli.machine import Machine, a_device_for_each_core, end_now, several
 from metajax.cli.programs import Programs
-from metajax.errors import InputError, NonFiniteError
+from metajax.errors import InputError, NonFiniteError, naming
 from metajax.experiments.interrupt import Stopped
 from metajax.experiments.presets import DESCRIPTIONS, PRESETS, Config, Evaluating
 from metajax.experiments.tasks import Places, Split, prepared_in
 
 RUNS = Path("runs")
 TAKES_PRESET = ("train", "pretrain", "plan")
+# What errors call arguments of metajax.data, whichever the command.
+FLAGS = {
+    "archives": "--archives",
+    "data_dir": "--data-dir",
+    "columns": "--columns",
+    "columns_example": "--columns file=NAME,label=NAME",
+}
 INTERRUPTED = 130  # the status of a process that SIGINT ended, as shells have it
 
 
@@ -157,7 +164,11 @@ class Evaluate:
 
         names = Evaluating.__dataclass_fields__
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
-        with self.programs.kept(prepared_in(self.places)):
+        flags = {
+            "queries": "--queries",
+            "min_per_class": "--data.drop-small-classes of metajax train",
+        }
+        with self.programs.kept(prepared_in(self.places)), naming(flags):
             evaluate_run(
                 self.run, changes, self.split, self.places, kept=self.checkpoint
             )
@@ -381,7 +392,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         _check_idle(argv, command)
-        command()
+        with naming(FLAGS):
+            command()
     except (InputError, NonFiniteError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

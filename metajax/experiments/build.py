@@ -7,7 +7,7 @@ from typing import Any
 import optax
 
 from metajax import learners
-from metajax.errors import InputError
+from metajax.errors import InputError, naming
 from metajax.experiments.choices import LEARNERS, Terms
 from metajax.experiments.presets import (
     Config,
@@ -17,7 +17,7 @@ from metajax.experiments.presets import (
     MLPModel,
     ResNet12Model,
 )
-from metajax.experiments.tasks import Places, Split, Task, build_task
+from metajax.experiments.tasks import Places, Split, Task, build_task, flags_of
 from metajax.gradients import first_order
 from metajax.inner import mini_batches, whole
 from metajax.models import conv4, in_precision, mlp, resnet12
@@ -88,7 +88,8 @@ def task_of(config: Config, places: Places) -> Task:
     prepare = LEARNERS[config.learner].episodes
 
     def episodes(split: Split, queries: int) -> Sampler:
-        return prepare(task.episodes(split, queries))
+        with naming(flags_of(config.data, split)):
+            return prepare(task.episodes(split, queries))
 
     return task._replace(episodes=episodes)
 

@@ -91,6 +91,9 @@ class FolderData(ImageData):
     queries: int = 15
     size: int = 84
     """Height and width that images are resized to, in pixels."""
+    drop_small_classes: bool = False
+    """Leave out classes with fewer images than an episode takes of each, shots and
+    queries; how many is said."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from metajax import data
 from metajax.data.contents import Contents, hash_bytes, hash_files, hash_store
-from metajax.data.listing import list_images
-from metajax.errors import InputError
+from metajax.data.listing import list_images, parse_columns
+from metajax.errors import InputError, naming
 from metajax.experiments.presets import (
     CifarData,
     Config,
@@ -45,8 +45,12 @@ class Places:
     """Folder of prepared data; TFDS's own by default."""
     images: Path | None = None
     """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
-    val.csv and test.csv (columns filename, label) with the files in images/. They are
-    decoded once, and kept so beside the prepared data."""
+    val.csv and test.csv (columns filename, label) with the files in images/; or
+    train_data.hdf5 likewise, as torchmeta writes it. They are decoded once, and kept so
+    beside the prepared data."""
+    columns: str | None = None
+    """Columns of the tables of --images, file=NAME,label=NAME, where they have other
+    names."""
     stream: bool = False
     """Leave images on the disk and read those that are drawn, for data that the device
     cannot hold; the episodes are the same. `pretrain` takes all of them."""
@@ -155,38 +159,50 @@ def _(family: CifarData, places: Places) -> Task:
 
 def _of_archives(
     load: Callable[..., data.ImageStore], places: Places
-) -> tuple[Callable[[Split], data.ImageStore], Source]:
+) -> tuple[Callable[[Split, int], data.ImageStore], Source]:
     """A split's images, of data that are prepared from archives, and their source."""
     load = partial(load, archives=places.archives, data_dir=places.data_dir)
 
     def contents(split: Split) -> Contents:
         return hash_store(load(split, mapped=True))
 
-    return partial(load, mapped=places.stream), Source(prepared_in(places), contents)
+    def store(split: Split, needed: int) -> data.ImageStore:
+        del needed  # all classes have equally many
+        return load(split, mapped=places.stream)
+
+    return store, Source(prepared_in(places), contents)
 
 
 @build_task.register
 def _(family: FolderData, places: Places) -> Task:
-    _take(places, "a folder of images", "images", "data_dir", "stream")
+    _take(places, "a folder of images", "images", "columns", "data_dir", "stream")
     folder, size = places.images, (family.size, family.size)
     if folder is None:
         raise InputError(
             "these data are a folder of yours: expected --images DIR, the folder that "
             "holds train/CLASS/*, or train.csv and images/"
         )
+    columns = parse_columns(places.columns)
 
-    def store(split: Split) -> data.ImageStore:
+    def store(split: Split, needed: int) -> data.ImageStore:
         print(f"reading the {split} images of {folder}", file=sys.stderr)
-        cache = prepared_in(places) / "metajax_images"
-        mapped = places.stream
-        return data.image_folder(folder, size, split=split, cache=cache, mapped=mapped)
+        return data.image_folder(
+            folder,
+            size,
+            split=split,
+            columns=columns,
+            min_per_class=needed if family.drop_small_classes else 1,
+            cache=prepared_in(places) / "metajax_images",
+            mapped=places.stream,
+        )
 
     def contents(split: Split) -> Contents:
         whole = folder.resolve()
         place = hash_bytes(os.fsencode(whole))
         kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
         hashes = prepared_in(places) / "metajax_hashes" / kept
-        return hash_files(folder, list_images(folder, split).classes, kept=hashes)
+        classes = list_images(folder, split, columns).classes
+        return hash_files(folder, classes, kept=hashes)
 
     source, stream = Source(folder, contents), places.stream
     return _stored(family, store, (*size, 3), 1, source=source, stream=stream)
@@ -194,7 +210,7 @@ def _(family: FolderData, places: Places) -> Task:
 
 def _stored(
     family: ImageData,
-    store: Callable[[Split], data.ImageStore],
+    store: Callable[[Split, int], data.ImageStore],
     image_shape: tuple[int, ...],
     rotations: int,
     *,
@@ -206,10 +222,13 @@ def _stored(
 
     def episodes(split: Split, queries: int) -> Sampler:
         ways, shots = _ways(family, split), _shots(family, split)
-        return sampler(store(split), ways, shots, queries, rotations=rotations)
+        images = store(split, shots + queries)
+        return sampler(images, ways, shots, queries, rotations=rotations)
 
     def joint(examples: int) -> data.JointBatches:
-        return data.joint_batches(store("train"), examples, rotations=rotations)
+        with naming(flags_of(family, "train")):
+            images = store("train", _shots(family, "train") + family.queries)
+        return data.joint_batches(images, examples, rotations=rotations)
 
     task = _classification(episodes, family, image_shape)
     return task._replace(joint=joint, source=source)
@@ -289,6 +308,25 @@ def build_training_episodes(config: Config, task: Task) -> Sampler:
     ways, shots = task.train_outputs, _shots(family, "train")
     ranges = (fewest[0] or ways, ways), (fewest[1] or shots, shots)
     return data.varied(episodes, *ranges)
+
+
+def flags_of(family: Any, split: Split) -> dict[str, str]:
+    """What errors call the arguments of `metajax.data` that a configuration sets."""
+    train = split == "train"
+    ways = "train-ways" if train and getattr(family, "train_ways", None) else "ways"
+    shots = "train-shots" if train and family.train_shots else "shots"
+    queries = "--data.queries" if train else "--evaluation.queries"
+    return {
+        "ways": f"--data.{ways}",
+        "shots": f"--data.{shots}",
+        "queries": queries,
+        "images_per_class": f"--data.{shots} or {queries}",
+        "min_per_class": "--data.drop-small-classes",
+        "size": "--data.size",
+        "height": "--data.size",
+        "width": "--data.size",
+        "store": f"the {split} data",
+    }
 
 
 def _ways(family: ImageData, split: Split) -> int:

@@ -35,10 +35,10 @@ def test_tables_that_people_have(tmp_path, form, encoding):
     assert is_table(table)
 
 
-@pytest.mark.parametrize("text", ["filename,label,Label\n", "file,label\n", "", "\0"])
+@pytest.mark.parametrize("text", ["photos,label\n", "filename,breed\n", "", "\0"])
 def test_what_is_no_table(tmp_path, text):
     write_image(tmp_path / "0.png", 1)
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(mj.InputError, match="must have the columns|not a table"):
         list_images(tmp_path / "a.csv", None)
-    assert is_table(tmp_path / "a.csv") == text.startswith("filename")
+    assert not is_table(tmp_path / "a.csv")

@@ -11,7 +11,8 @@ pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
 from metajax.data import Records, downloads, omniglot, omniglot_builder
-from metajax.data.omniglot import prepare_omniglot, vinyals_split
+from metajax.data._omniglot_split import vinyals_split
+from metajax.data.omniglot import prepare_omniglot
 from tests.helpers import ARCHIVES, SMALL, small_parts, write_archives
 
 real = pytest.mark.skipif(
