@@ -166,6 +166,7 @@ class Evaluate:
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
         flags = {
             "queries": "--queries",
+            "images_per_class": "--queries",
             "min_per_class": "--data.drop-small-classes of metajax train",
         }
         with self.programs.kept(prepared_in(self.places)), naming(flags):

@@ -109,30 +109,35 @@ def choose(
     Raises:
       InputError: if no column fits, or several do.
     """
-    places = match(names, columns)
-    written = ", ".join(names) or "none"
-    for role, found in places.items():
-        if columns is not None and role in columns and not found:
-            raise InputError(
-                f"{table} has no column {columns[role]!r} for {WORDS[role]}; its "
-                f"columns are {written}: change {argument('columns')}"
-            )
-    missing = [role for role in ("file", "label") if not places[role]]
-    if missing:
+    places, written = match(names, columns), ", ".join(names) or "none"
+    for role in places:
+        _check_one(table, role, [names[i] for i in places[role]])
+    missing: list[Role] = [role for role in places if not places[role]]
+    if wrong := [role for role in missing if role in (columns or {})]:
+        raise InputError(
+            f"{table} has no such column for {WORDS[wrong[0]]} as {columns} names; its "
+            f"columns are {written}: change {argument('columns')}"
+        )
+    if {"file", "label"} & set(missing):
         raise InputError(
             f"{table} must have the columns filename and label, or others that mean "
-            f"the same; it has none for {' and '.join(WORDS[x] for x in missing)}, got "
+            f"the same; it has none for {_words(missing)}, got "
             f"{written}: rename its columns, or say which they are by {_example()}"
         )
-    for role, found in places.items():
-        if len(found) > 1:
-            several = " and ".join(names[i] for i in found)
-            raise InputError(
-                f"{table} can be read in several ways, as its columns {several} may "
-                f"all be those of {WORDS[role]}; rename all but one, or say which it "
-                f"is by {_example()}"
-            )
     return {role: found[0] for role, found in places.items() if found}
+
+
+def _words(roles: Sequence[Role]) -> str:
+    return " and ".join(WORDS[role] for role in roles if role != "split")
+
+
+def _check_one(table: Path, role: Role, names: Sequence[str]) -> None:
+    if len(names) > 1:
+        raise InputError(
+            f"{table} can be read in several ways, as its columns "
+            f"{' and '.join(names)} may all be those of {WORDS[role]}; rename all but "
+            f"one, or say which it is by {_example()}"
+        )
 
 
 def _example() -> str:

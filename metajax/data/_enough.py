@@ -82,7 +82,7 @@ def check_enough(shape: Shape, counts: np.ndarray, names: Sequence[str]) -> None
     if ways > len(counts) * rotations:
         raise InputError(
             f"{argument('ways')} must be at most the number of classes, "
-            f"{len(counts) * rotations} in {store}, got {ways}"
+            f"{len(counts) * rotations} in {argument('stored', store)}, got {ways}"
         )
     needed = shots + queries
     order = np.argsort(counts, kind="stable")

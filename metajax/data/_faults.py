@@ -27,19 +27,19 @@ def gather_faults(faults: Iterable[Fault], folder: Path) -> FilesError:
     return FilesError(_message(faults, folder), faults)
 
 
-def write_faults(error: FilesError, folder: Path, to: Path) -> FilesError:
+def write_faults(error: FilesError, folder: Path, to: Path | None) -> FilesError:
     """Writes a long list of faults to a file, and shortens the message.
 
     Args:
       error: of the faults.
       folder: as in `gather_faults`.
       to: a CSV file, of the columns `file` and `reason`; written only if there are more
-        faults than a message shows.
+        faults than a message shows. None for no file.
 
     Returns:
       The error, whose message names the file and the first faults if it was written.
     """
-    if len(error.faults) <= SHOWN:
+    if to is None or len(error.faults) <= SHOWN:
         return error
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -57,13 +57,16 @@ def _message(faults: Sequence[Fault], folder: Path, listed: Path | None = None) 
         place, reason, mend = faults[0]
         return f"{place} {reason}; {mend}"
     shown = faults if listed is None else faults[:SHOWN]
-    said = "; ".join(f"{_below(folder, x.place)} {x.reason}" for x in shown)
-    more = "" if listed is None else f"; and more, all listed in {listed}"
-    mends = ", or ".join(dict.fromkeys(fault.mend for fault in faults))
-    return (
-        f"{len(faults)} files or lines of tables in {folder} cannot be used: {said}"
-        f"{more}; for each, {mends}"
-    )
+    by_reason: dict[str, list[str]] = {}
+    for place, reason, _ in shown:
+        by_reason.setdefault(reason, []).append(_below(folder, place))
+    said = "; ".join(f"{', '.join(x)} {reason}" for reason, x in by_reason.items())
+    rest = len(faults) - len(shown)
+    more = f"; and {rest} more, all listed in {listed}" if rest else ""
+    mends = "; ".join(dict.fromkeys(fault.mend for fault in faults))
+    lines = {fault.place.startswith("line ") for fault in faults}
+    what = " or ".join(("files", "lines of tables")[line] for line in sorted(lines))
+    return f"{len(faults)} {what} in {folder} cannot be used: {said}{more}; {mends}"
 
 
 def _below(folder: Path, place: str) -> str:

@@ -83,11 +83,11 @@ def list_hdf5(file: Path) -> ArrayListing:
       InputError: if h5py is not installed, or the file has another form.
     """
     with _opened(file) as group:
+        wrong = [name for name in sorted(group) if not _is_images(group, name)]
+        if wrong or not len(group):
+            held = f"{wrong[0]} is no array of images" if wrong else "no classes"
+            raise InputError(f"{file} is not in torchmeta's form ({held}); {HDF5}")
         lengths = {name: len(group[name]) for name in sorted(group)}
-        wrong = [name for name in lengths if not _is_images(group, name)]
-    if wrong or not lengths:
-        held = f"{wrong[0]} is no array of images" if wrong else "it holds no classes"
-        raise InputError(f"{file} is not in torchmeta's form ({held}); {HDF5}")
     lines = _check_labels(file, list(lengths))
     return ArrayListing(
         file.parent, {name: [file] for name in lengths}, lines, lengths=lengths

@@ -173,7 +173,7 @@ class _Reading(NamedTuple):
         try:
             images = self._images(listing, split, pixels)
         except FilesError as error:
-            raise self._with_others(error, listing.folder, split, pixels) from error
+            raise self._with_others(error, split, pixels) from error
         if seen is not None and before is None:
             write_survey(seen, look)
         return images, lines
@@ -195,15 +195,18 @@ class _Reading(NamedTuple):
             return listing.decode(pixels)
         return (map_kept if self.mapped else read_kept)(kept, listing, pixels)
 
+    @property
+    def _folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
     def _kept(self, end: str) -> Path | None:
         """A file of the cache, which is called by the folder."""
         if self.cache is None:
             return None
-        folder = self.path if self.path.is_dir() else self.path.parent
-        return self.cache / f"{folder.resolve().name[:SHOWN]}-{end}"
+        return self.cache / f"{self._folder.resolve().name[:SHOWN]}-{end}"
 
     def _with_others(
-        self, error: FilesError, folder: Path, split: Split | None, pixels: Pixels
+        self, error: FilesError, split: Split | None, pixels: Pixels
     ) -> FilesError:
         """The error of a split, and of the other splits, whose good images are kept."""
         faults = list(error.faults)
@@ -220,6 +223,5 @@ class _Reading(NamedTuple):
                 faults += more.faults
             except InputError:  # which reading that split says
                 pass
-        listed = self._kept("unreadable.csv")
-        whole = gather_faults(faults, folder)
-        return whole if listed is None else write_faults(whole, folder, listed)
+        whole = gather_faults(faults, self._folder)
+        return write_faults(whole, self._folder, self._kept("unreadable.csv"))

@@ -316,6 +316,8 @@ def flags_of(family: Any, split: Split) -> dict[str, str]:
     ways = "train-ways" if train and getattr(family, "train_ways", None) else "ways"
     shots = "train-shots" if train and family.train_shots else "shots"
     queries = "--data.queries" if train else "--evaluation.queries"
+    drop = getattr(family, "drop_small_classes", False)
+    left_out = ", small classes left out" if drop else ""
     return {
         "ways": f"--data.{ways}",
         "shots": f"--data.{shots}",
@@ -326,6 +328,7 @@ def flags_of(family: Any, split: Split) -> dict[str, str]:
         "height": "--data.size",
         "width": "--data.size",
         "store": f"the {split} data",
+        "stored": f"the {split} data{left_out}",
     }
 
 
