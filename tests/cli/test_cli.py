@@ -648,7 +648,7 @@ def test_evaluate_what_is_no_run(tmp_path, capsys):
     "changes, message",
     [
         (["--data.ways", "9"], "--data.ways must be at most the number of classes"),
-        (["--data.shots", "6"], "--data.shots + --data.queries must be at most the"),
+        (["--data.shots", "6"], "--data.shots + --evaluation.queries must be at most"),
         (["--archives", "nowhere"], "no images_background.zip in nowhere"),
     ],
 )
