@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from metajax.errors import InputError
+from metajax.errors import InputError, argument
 from metajax.types import Batch, Episode, Model
 
 
@@ -25,10 +25,11 @@ def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> 
         number = None
     if number is None or number < least:
         raise InputError(
-            f"{name} must be a whole number of at least {least}, got {value!r}"
+            f"{argument(name)} must be a whole number of at least {least}, got "
+            f"{value!r}"
         )
     if number > most:
-        raise InputError(f"{name} must be at most {most}, got {value!r}")
+        raise InputError(f"{argument(name)} must be at most {most}, got {value!r}")
     return number
 
 
@@ -43,7 +44,7 @@ def check_positive(name: str, value: Any) -> float:
     except TypeError:
         good = False
     if not good:
-        raise InputError(f"{name} must be a positive number, got {value!r}")
+        raise InputError(f"{argument(name)} must be a positive number, got {value!r}")
     return value
 
 
@@ -59,7 +60,9 @@ def check_share(name: str, value: Any, *, whole: bool = False) -> float:
         good = False
     if not good:
         most = "at most" if whole else "below"
-        raise InputError(f"{name} must be at least 0 and {most} 1, got {value!r}")
+        raise InputError(
+            f"{argument(name)} must be at least 0 and {most} 1, got {value!r}"
+        )
     return value
 
 
@@ -71,7 +74,7 @@ def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
     """
     if value not in options:
         names = ", ".join(f'"{option}"' for option in options)
-        raise InputError(f"{name} must be one of {names}, got {value!r}")
+        raise InputError(f"{argument(name)} must be one of {names}, got {value!r}")
 
 
 def check_seed(name: str, value: Any) -> int:

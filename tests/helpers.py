@@ -15,7 +15,8 @@ import optax
 from PIL import Image
 
 import metajax as mj
-from metajax.data import cifar, omniglot_builder
+from metajax.data import omniglot_builder
+from metajax.data._cifar_classes import CLASSES, PAIRS
 from metajax.types import Batch, Episode
 
 KEY = jax.random.key(0)
@@ -181,8 +182,8 @@ def write_archives(folder: Path, characters=SMALL, drawings=20) -> Path:
 
 def cifar_files(images):
     """Files of CIFAR-100's binary form, `images` of each class in each, shuffled."""
-    alphabetical = sorted(name for _, name in cifar.PAIRS)
-    groups, of = list(cifar.CLASSES), {name: group for group, name in cifar.PAIRS}
+    alphabetical = sorted(name for _, name in PAIRS)
+    groups, of = list(CLASSES), {name: group for group, name in PAIRS}
     random, files = np.random.default_rng(0), {}
     for name, count in images.items():
         records = random.integers(0, 256, (100 * count, 3074), np.uint8)

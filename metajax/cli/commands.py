@@ -8,7 +8,7 @@ import tyro
 
 from metajax.checks import check_count, check_seed
 from metajax.cli.programs import Programs
-from metajax.errors import InputError
+from metajax.errors import InputError, naming
 from metajax.experiments.families import FAMILIES, PREPARED, Family
 from metajax.experiments.tasks import Places, Split
 
@@ -50,7 +50,14 @@ class Evaluate:
 
         names = "tasks", "steps", "queries", "inductive_queries", "seed"
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
-        with self.programs.kept(self.places.prepared):
+        flags = {
+            "ways": "--ways",
+            "shots": "--shots",
+            "queries": "--queries",
+            "images_per_class": "--shots or --queries",
+            "min_per_class": "--data.drop-small-classes of metajax train",
+        }
+        with self.programs.kept(self.places.prepared), naming(flags):
             evaluate_run(
                 self.run,
                 changes,

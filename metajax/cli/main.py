@@ -18,9 +18,16 @@ import metajax
 from metajax.cli import commands, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
 from metajax.cli.starting import Unknown
-from metajax.errors import InputError, NonFiniteError
+from metajax.errors import InputError, NonFiniteError, naming
 from metajax.experiments.interrupt import Stopped
 
+# What errors call arguments of metajax.data, whichever the command.
+FLAGS = {
+    "archives": "--archives",
+    "data_dir": "--data-dir",
+    "columns": "--columns",
+    "columns_example": "--columns file=NAME,label=NAME",
+}
 INTERRUPTED = 130  # the status of a process that SIGINT ended, as shells have it
 CLOSED = 141  # likewise of SIGPIPE
 SUMMARIES = {
@@ -56,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"metajax {metajax.__version__}")
         return 0
     try:
-        _parse(argv)()
+        command = _parse(argv)
+        with naming(FLAGS):
+            command()
     except Unknown as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

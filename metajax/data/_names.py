@@ -6,6 +6,13 @@ from pathlib import Path
 
 Classes = dict[str, list[Path]]
 
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+ALL_SPLITS = [name for names in SPLIT_NAMES.values() for name in names]
+
 SHOWN = 5  # of a list, in a message
 UNSEEN = "\u200b\u200c\u200d\u2060\ufeff"  # of no width
 

@@ -1,119 +1,204 @@
-"""Tables of images in Ravi and Larochelle's form: a file name and a label a line."""
+"""Tables of images: a file and a label a row, in the forms that people have."""
 
-import codecs
-import csv
-import itertools
 import os
+import re
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
-from metajax.data._names import Classes, clean
-from metajax.errors import InputError
+from metajax.data._columns import Columns, Role, match
+from metajax.data._names import ALL_SPLITS, Classes, clean, counted, some
+from metajax.data._rows import Row, Rows, header_of, read_rows
+from metajax.data._tree import SUFFIXES
+from metajax.errors import Fault, InputError
 
-COLUMNS = ("filename", "label")
-TABLE = ".csv"
-SYNONYMS = {"file_name": "filename", "category": "label"}  # of Hugging Face, Meta-Album
-SEPARATORS = ",;\t"
+# Where Label Studio keeps files, and the digits that it puts before their names.
+UPLOADS = re.compile(r"^(?:https?://[^/]+)?/data/(?:upload/(?:\d+/)?|local-files/\?d=)")
+DIGITS = re.compile(r"^[0-9a-f]{8}-")
+OWN = "confidence"  # a column of the tables that `metajax label` writes
 
 
-def read_table(table: Path, roots: list[Path]) -> Classes:
-    """The files of each label, as it is written.
+class Place(NamedTuple):
+    """Where the files of a table are.
+
+    Attributes:
+      folder: that they are in, at any depth.
+      roots: folders that their paths may be relative to, in the order of trying.
+      starts: how paths of files in the folder may begin.
+    """
+
+    folder: Path
+    roots: Sequence[str]
+    starts: Sequence[str]
+
+
+class Named(NamedTuple):
+    """What a table names.
+
+    Attributes:
+      classes: the files of each label, as it is written.
+      faults: the rows that cannot be used.
+      lines: what a person should know, a line each.
+    """
+
+    classes: Classes
+    faults: tuple[Fault, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+def place_of(folder: Path, roots: Sequence[Path]) -> Place:
+    """The place of the files of tables, see `Place`."""
+    starts = dict.fromkeys([os.path.abspath(folder), os.path.realpath(folder)])
+    return Place(
+        folder,
+        [os.path.abspath(root) for root in roots],
+        [os.path.join(start, "") for start in starts],
+    )
+
+
+def read_table(
+    table: Path,
+    place: Place,
+    columns: Columns | None = None,
+    splits: Sequence[str] | None = None,
+) -> Named:
+    """The files of each label.
 
     Args:
-      table: a CSV file.
-      roots: the folders that its files may be in.
+      table: a CSV file, or one of JSON lines.
+      place: where its files are.
+      columns: see `metajax.data._columns.choose`.
+      splits: the names of a split, in small letters; the others' rows are passed over.
+
+    Returns:
+      What it names.
 
     Raises:
-      InputError: if a line has a mistake, or names a file that is not there.
+      InputError: if it is no table of files and labels, or names none.
     """
-    classes: Classes = {}
-    seen: set[Path] = set()
-    for line, filename, label in _rows(table):
-        path = _locate(filename, roots)
-        if path is None:
-            raise InputError(
-                f"line {line} of {table} names {filename}, which is not in {roots[0]}: "
-                "put it there, or delete the line"
-            )
-        if path in seen:
-            raise InputError(
-                f"line {line} of {table} names {filename} again; delete the line"
-            )
-        seen.add(path)
-        classes.setdefault(label, []).append(path)
-    if not classes:
+    read = read_rows(table, columns)
+    rows = read.rows if splits is None else _of_split(table, read, splits)
+    if not rows:
         raise InputError(f"{table} names no images; expected a line for each")
-    return classes
+    classes, faults = _located(table, rows, place)
+    return Named(classes, faults, tuple(_lines(table, read, splits)))
+
+
+def _lines(table: Path, read: Rows, splits: Sequence[str] | None) -> Iterator[str]:
+    """What of the column of splits is not read."""
+    if (column := read.columns.get("split")) is None:
+        return
+    if splits is None:
+        yield f"the column {column} of {table} is not read: the rows of all splits are"
+        return
+    others = [x for x in map(_split_of, read.rows) if x not in ALL_SPLITS]
+    if others:
+        yield (
+            f"{counted(len(others), 'row')} of no split in {table}, and not read: "
+            f"{column} says {some(sorted(set(others)))}"
+        )
+
+
+def _split_of(row: Row) -> str:
+    return clean(row.split).casefold()
+
+
+def has_splits(table: Path, columns: Columns | None) -> bool:
+    """Whether a table has a column that says the split of each row."""
+    return _has(table, columns, "file", "label", "split")
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table of images, with or without mistakes."""
-    try:
-        with _opened(path) as reader:
-            return set(COLUMNS) <= set(_columns(reader))
-    except (OSError, UnicodeError, csv.Error):
-        return False
+    """Whether a file is a table of labelled images, and not one of `metajax label`."""
+    return _has(path, None, "file", "label") and OWN not in header_of(path, None)
 
 
-@contextmanager
-def _opened(table: Path) -> Iterator[csv.DictReader]:
-    """A reader of a table, of the encoding and the separator that its start shows."""
-    with table.open("rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    encoding = "utf-16" if wide else "utf-8-sig"
-    with table.open(newline="", encoding=encoding) as file:
-        first = file.readline()
-        separator = max(SEPARATORS, key=first.count)
-        file.seek(0)
-        yield csv.DictReader(file, skipinitialspace=True, delimiter=separator)
+def _has(path: Path, columns: Columns | None, *roles: Role) -> bool:
+    places = match(header_of(path, columns), columns)
+    return all(places[role] for role in roles)
 
 
-def _columns(reader: csv.DictReader) -> list[str]:
-    names = [clean(name).casefold() for name in reader.fieldnames or ()]
-    return [SYNONYMS.get(name, name) for name in names]
-
-
-def _locate(filename: str, roots: list[Path]) -> Path | None:
-    """The file of a name, in whichever Unicode form and of the first root it is in."""
-    names = [filename, stripped := filename.strip()]
-    names += [unicodedata.normalize(form, stripped) for form in ("NFC", "NFD")]
-    names.append(stripped.replace("\\", "/"))  # as Windows has it
-    if any(".." in Path(name).parts for name in names):
-        return None
-    pairs = itertools.product(names, roots)
-    places = (place for name, root in pairs for place in _inside(name, root))
-    return next(filter(os.path.isfile, places), None)
-
-
-def _inside(name: str, root: Path) -> Iterator[Path]:
-    """The place of a name in a folder, unless it is a whole path to another."""
-    if not (path := Path(name)).is_absolute():
-        yield root / path
-    elif path.is_relative_to(root.absolute()):
-        yield root / path.relative_to(root.absolute())
-
-
-def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
-    try:
-        with _opened(table) as reader:
-            columns = _columns(reader)
-            if any(columns.count(name) != 1 for name in COLUMNS):
-                raise InputError(
-                    f"{table} must have the columns {','.join(COLUMNS)}, got "
-                    f"{','.join(columns) or 'none'}; rename its columns"
-                )
-            reader.fieldnames = columns
-            for row in reader:
-                filename, label = (row[name] or "" for name in COLUMNS)
-                if not clean(filename) or not clean(label):
-                    raise InputError(
-                        f"line {reader.line_num} of {table} must have a filename and a "
-                        "label; fill it in, or delete it"
-                    )
-                yield reader.line_num, filename, label
-    except (UnicodeError, csv.Error) as error:
+def _of_split(table: Path, read: Rows, splits: Sequence[str]) -> list[Row]:
+    rows = [row for row in read.rows if _split_of(row) in splits]
+    if not rows:
         raise InputError(
-            f"{table} is not a table of UTF-8 text ({error}); save it as one"
-        ) from error
+            f"no row of {table} is of the {splits[0]} split: its column "
+            f"{read.columns['split']} should say {' or '.join(splits)}, and says "
+            f"{some(sorted(set(map(_split_of, read.rows))))}"
+        )
+    return rows
+
+
+def _located(
+    table: Path, rows: Sequence[Row], place: Place
+) -> tuple[Classes, tuple[Fault, ...]]:
+    """The files of rows by label, and the rows that cannot be used."""
+    classes: Classes = {}
+    faults: list[Fault] = []
+    seen: set[Path] = set()
+    for line, name, label, _ in rows:
+        paths = _locate(name, table, place) if clean(name) else []
+        if reason := _mistake(name, label, paths, seen, place):
+            faults.append(Fault(f"line {line} of {table}", *reason))
+            continue
+        seen.add(paths[0])
+        classes.setdefault(label, []).append(paths[0])
+    return classes, tuple(faults)
+
+
+def _mistake(
+    name: str, label: str, paths: Sequence[Path], seen: set[Path], place: Place
+) -> tuple[str, str] | None:
+    """What is wrong with a row, and the mend."""
+    if not clean(name) or not clean(label):
+        return "must have a filename and a label", "fill it in, or delete it"
+    if not paths:
+        mend = "put the file there, or delete the line"
+        if Path(name).is_absolute() or "\\" in name or ":" in name:
+            mend += ", or make its path relative to that folder"
+        return f"names {name}, which is not in {place.folder}", mend
+    if len(paths) > 1:
+        several = " and ".join(path.name for path in paths)
+        return f"names {name}, which may be {several}", "write the whole name"
+    if paths[0] in seen:
+        return f"names {name} again", "delete the line"
+    return None
+
+
+def _locate(name: str, table: Path, place: Place) -> list[Path]:
+    """The files that a name may mean: one, as a rule."""
+    for each in _spellings(name):
+        if path := next(filter(os.path.isfile, _inside(each, table, place)), None):
+            return [Path(path)]
+    if Path(name.strip()).suffix.lower() in SUFFIXES:
+        return []
+    ends = [end for suffix in SUFFIXES for end in (suffix, suffix.upper())]
+    paths = (path for end in ends for path in _inside(name.strip() + end, table, place))
+    return [Path(path) for path in dict.fromkeys(paths) if os.path.isfile(path)]
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A path as it is written, and as it may be on this disk."""
+    yield name
+    yield (stripped := name.strip())
+    yield from (unicodedata.normalize(form, stripped) for form in ("NFC", "NFD"))
+    yield stripped.replace("\\", "/")  # as Windows has it
+    if UPLOADS.match(stripped):
+        yield (upload := unquote(UPLOADS.sub("", stripped)))
+        folder, _, file = upload.rpartition("/")
+        yield os.path.join(folder, DIGITS.sub("", file))
+
+
+def _inside(name: str, table: Path, place: Place) -> Iterator[str]:
+    """The places of a name that are in the folder of the files."""
+    if "\0" in name:
+        return
+    up = ".." in name.split("/")
+    for root in [str(table.parent)] if up else place.roots:
+        path = os.path.abspath(os.path.join(root, name))
+        for start in place.starts:
+            if path.startswith(start):
+                yield os.path.join(place.folder, path[len(start) :])
+                break

@@ -10,7 +10,7 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.units import Size
 
 from metajax._files.archives import read_tar
-from metajax.data.cifar import CLASSES, PAIRS
+from metajax.data._cifar_classes import CLASSES, PAIRS
 from metajax.data.downloads import ArchiveBuilder, download
 from metajax.errors import InputError
 

@@ -4,19 +4,34 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metajax.data._depth import read_wide
-from metajax.errors import InputError
+from metajax.data._faults import gather_faults
+from metajax.errors import Fault, FilesError, InputError
 
 Mode = Literal["RGB", "L"]
 
 # What a suffix promises is not trusted; these formats run no program of others.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 UNBOUNDED = ("I", "F")  # modes whose numbers may mean any brightness
+
+
+class Pixels(NamedTuple):
+    """What images are decoded to.
+
+    Attributes:
+      size: (height, width) in pixels.
+      mode: "RGB" or "L".
+      bits: see `decode`.
+    """
+
+    size: tuple[int, int]
+    mode: Mode
+    bits: int | None = None
 
 
 def decode_classes(
@@ -38,18 +53,25 @@ def decode_classes(
       zeros.
 
     Raises:
-      InputError: if a file cannot be read, or all together do not fit in memory.
+      FilesError: if files cannot be read; it lists all of them.
+      InputError: if all images together do not fit in memory.
     """
-    images = _room((len(classes), max(map(len, classes)), *size, len(mode)))
+    images = make_room((len(classes), max(map(len, classes)), *size, len(mode)))
     places = [(i, j) for i, files in enumerate(classes) for j in range(len(files))]
 
-    def fill(place: tuple[int, int]) -> None:
+    def fill(place: tuple[int, int]) -> tuple[Fault, ...]:
         i, j = place
-        images[i, j] = decode(classes[i][j], size, mode, bits)
+        try:
+            images[i, j] = decode(classes[i][j], size, mode, bits)
+        except FilesError as error:
+            return error.faults
+        return ()
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for _ in threads.map(fill, places):  # raises what a thread did
-            pass
+        faults = [fault for each in threads.map(fill, places) for fault in each]
+    if faults:
+        files = [path for each in classes for path in each]
+        raise gather_faults(faults, Path(os.path.commonpath(files)))
     return images
 
 
@@ -68,36 +90,59 @@ def decode(
       `uint8[height, width, channels]`.
 
     Raises:
-      InputError: if it cannot be read, or has too many pixels.
+      FilesError: if it cannot be read, or has too many pixels.
     """
-    height, width = size
     try:
         if not path.is_file():  # to read a pipe is to wait
             raise OSError("it is not a file")
         if not path.stat().st_size:
             raise OSError("it is empty")
         # Not by its name: Pillow then maps the file, and garbles a TIFF that it turns.
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            check_pixels(image)
-            wide = read_wide(file, image)
-            upright = (
-                ImageOps.exif_transpose(image)
-                if wide is None
-                else wide.narrow(wide.range.bits(bits))
-            )
-            flat = _flat(upright, mode)
+        with path.open("rb") as file:
+            return decode_file(file, size, mode, bits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{path} has too many pixels ({error}); delete it, or make it smaller"
-        ) from error
+        reason, mend = f"has too many pixels ({error})", "delete it, or make it smaller"
+        raise gather_faults([Fault(str(path), reason, mend)], path.parent) from error
     except Exception as error:  # a damaged file makes Pillow raise almost anything
         unknown = isinstance(error, UnidentifiedImageError)  # its words are of a stream
         why = f"it is none of {', '.join(FORMATS)}" if unknown else error
-        raise InputError(
-            f"{path} cannot be read as an image ({why}); delete it or mend it"
-        ) from error
-    flat = flat.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(flat).reshape(height, width, len(mode))
+        reason = f"cannot be read as an image ({why})"
+        fault = Fault(str(path), reason, "delete it or mend it")
+        raise gather_faults([fault], path.parent) from error
+
+
+def decode_file(
+    file: IO[bytes], size: tuple[int, int], mode: Mode, bits: int | None = None
+) -> np.ndarray:
+    """Decodes one image of an open file; see `decode`.
+
+    Raises:
+      Exception: almost any, of a damaged file.
+    """
+    with Image.open(file, formats=FORMATS) as image:
+        check_pixels(image)
+        wide = read_wide(file, image)
+        upright = (
+            ImageOps.exif_transpose(image)
+            if wide is None
+            else wide.narrow(wide.range.bits(bits))
+        )
+        return resize(_flat(upright, mode), size)
+
+
+def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image with Lanczos' filter, whatever its proportions.
+
+    Args:
+      image: of mode "RGB" or "L".
+      size: (height, width) of the result in pixels.
+
+    Returns:
+      `uint8[height, width, channels]`.
+    """
+    height, width = size
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image).reshape(height, width, len(image.getbands()))
 
 
 def check_pixels(image: Image.Image) -> None:
@@ -114,7 +159,11 @@ def check_pixels(image: Image.Image) -> None:
 
 
 def _flat(image: Image.Image, mode: Mode) -> Image.Image:
-    """The image in a mode of 8 bits that has no transparency."""
+    """The image in a mode of 8 bits, on white where it is transparent.
+
+    Raises:
+      ValueError: if its numbers may mean any brightness.
+    """
     if image.mode in UNBOUNDED:
         raise ValueError(
             "its pixels are 32-bit numbers of no known range; save it in 8 or 16 bits"
@@ -125,7 +174,12 @@ def _flat(image: Image.Image, mode: Mode) -> Image.Image:
     return image.convert(mode)
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
+def make_room(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros to decode images into, `uint8[classes, per_class, ...]`.
+
+    Raises:
+      InputError: if they do not fit in memory.
+    """
     try:
         return np.zeros(shape, np.uint8)
     except (MemoryError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from metajax.errors import InputError
+from metajax.errors import InputError, argument
 
 NETWORK_TIMEOUT = 10.0  # seconds; TFDS itself retries for minutes
 
@@ -54,8 +54,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def by_hand(files: Iterable[str]) -> str:
     """What to do without a network."""
     return (
-        f"put {' and '.join(files)} in a folder and pass archives=DIR (--archives "
-        "DIR), or data_dir=DIR (--data-dir DIR) of the data prepared before"
+        f"put {' and '.join(files)} in a folder and pass it as {argument('archives')}, "
+        f"or pass the folder of data prepared before as {argument('data_dir')}"
     )
 
 

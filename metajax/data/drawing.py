@@ -5,8 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.checks import check_count
-from metajax.errors import InputError
 from metajax.types import Array
 
 ROTATIONS = (1, 4)
@@ -80,34 +78,6 @@ def draw_batch(key: Array, tasks: int, counts: Array, shape: Shape) -> Shown:
     """Draws what each of `tasks` episodes shows, with a leading task axis."""
     keys = jax.random.split(key, tasks)
     return jax.vmap(draw, (0, None, None))(keys, counts, shape)
-
-
-def check_shape(shape: Shape, classes: int, fewest: int, name: str) -> None:
-    """Checks that a store of so many classes has enough for an episode.
-
-    Args:
-      shape: the shape of the episode.
-      classes: how many classes the store has.
-      fewest: how many images the smallest of them has.
-      name: its name.
-
-    Raises:
-      InputError: if there are fewer classes than `ways`, or fewer images than
-        `shots + queries`.
-    """
-    ways, shots, queries, rotations, _ = shape
-    for what, value in dict(ways=ways, shots=shots, queries=queries).items():
-        check_count(what, value, least=1)
-    if ways > classes * rotations:
-        raise InputError(
-            f"ways must be at most the number of classes, {classes * rotations}, "
-            f"got {ways}"
-        )
-    if shots + queries > fewest:
-        raise InputError(
-            f"shots + queries must be at most the images a class, {fewest} (of "
-            f"{name}), got {shots} + {queries} = {shots + queries}"
-        )
 
 
 def _sample(key: Array, allowed: Array, n: int) -> Array:

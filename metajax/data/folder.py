@@ -1,37 +1,74 @@
-"""A user's folder of images as an image store."""
+"""A user's folder of images as an image store.
 
-import contextlib
-import hashlib
-import itertools
-import json
-import os
-from collections.abc import Iterable
-from io import BytesIO
+A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at any
+depth; or a table says the class of each file. Names that begin with a dot, or that
+systems leave behind, are passed over. Class names that differ only in white space at
+their ends or in Unicode form are one class. A warning names what else is not read, or
+may not be meant: files of other suffixes, folders and tables that make no class, images
+of no class or under two labels, folders of masks.
+
+| `split` | what is read |
+|---|---|
+| None | `path/CLASS/*` |
+| None, and `path` is a table, or a folder with one and no classes | the table |
+| "train", "validation", "test" | `path/SPLIT/CLASS/*` |
+| the same, if there is no such folder | `path/SPLIT.csv`, `path/split/SPLIT.csv` |
+| the same, without those tables | `path/SPLIT_data.hdf5`, as torchmeta writes it |
+| the same, if `path` holds one table with a column `split` | its rows of that split |
+
+A split may also be a folder of images with a table in it, as Hugging Face has it.
+Splits may be called `val`, `valid`, `training` and `testing`, in any case. The splits
+of few-shot learning share no classes: see that yours do not.
+
+A table is a file of comma, semicolon, tab or bar separated values (`.csv`, `.tsv`) or
+of JSON lines (`.jsonl`), in UTF-8 or UTF-16. It has a column of files (`filename`,
+`file_name`, `image`, `path` ...) and one of labels (`label`, `class`, `category`,
+`choice` ...), in any case; `columns` names them if they are called otherwise, or if
+several might be meant. Paths are looked for in `images/` beside the table first, then
+in the folder itself; they may be absolute, have backslashes, lack their suffix, or be
+those that Label Studio gives its uploads.
+
+Images are turned upright as their EXIF data say, laid on white where they are
+transparent, and resized, whatever their proportions, with Lanczos' filter. The first
+image of a file is read. Images of 16 bits use as many of them as their header says.
+Those whose header does not say have one depth, of all splits: the fewest of 8, 10, 12,
+14 or 16 bits that hold their largest number; a warning says so where that is not 16. So
+pass a split by its name: `path / "train"` is a folder of its own, whose depth may be
+another.
+"""
+
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
-from metajax._files.writing import write_blocks, write_whole
 from metajax.checks import check_count
-from metajax.data._depth import BITS
-from metajax.data._names import Classes
-from metajax.data._survey import Survey, survey
-from metajax.data.contents import stamp_of
-from metajax.data.decoding import Mode, decode_classes
+from metajax.data._columns import Columns, check_columns
+from metajax.data._faults import gather_faults, write_faults
+from metajax.data._kept import (
+    Files,
+    key_of,
+    key_of_listing,
+    map_kept,
+    read_kept,
+    read_survey,
+    write_survey,
+)
+from metajax.data._survey import survey
+from metajax.data.decoding import Mode, Pixels
 from metajax.data.images import ImageStore
 from metajax.data.listing import (
     Listing,
     Split,
-    list_images,
-    list_splits,
+    find_images,
+    list_others,
     warn_each,
 )
-from metajax.errors import InputError
+from metajax.errors import FilesError, InputError, argument
 
 LARGEST_SIDE = 9459  # pixels; its square is within what Pillow reads of an image
 SHOWN = 40  # characters of a folder's name, in its cache's
-CACHE_FORM = 4  # to be raised when a file would decode otherwise
 
 
 def image_folder(
@@ -39,45 +76,20 @@ def image_folder(
     size: tuple[int, int] = (84, 84),
     *,
     split: Split | None = None,
+    columns: Columns | None = None,
+    min_per_class: int = 1,
     color: bool = True,
     cache: str | Path | None = None,
     mapped: bool = False,
 ) -> ImageStore:
-    """The images of a folder of yours, for `image_episodes` or `stream_episodes`.
-
-    A class is a folder that directly holds images (PNG, JPEG, BMP, GIF, WebP, TIFF), at
-    any depth. What begins with a dot, or is left by a system, is passed over. Names
-    that differ only in white space at their ends or in Unicode form are of one class. A
-    warning names what else is not read, or may not be meant: files of other suffixes,
-    folders and tables that make no class, images of no class or under two labels,
-    folders of masks.
-
-    | `split` | what is read |
-    |---|---|
-    | None | `path/CLASS/*` |
-    | None, and `path` is a table, or a folder with one and no classes | the table |
-    | "train", "validation", "test" | `path/SPLIT/CLASS/*` |
-    | the same, if there is no such folder | `path/SPLIT.csv`, `path/split/SPLIT.csv` |
-
-    A table is a CSV file with columns `filename` and `label` (Ravi and Larochelle's
-    form); its files are in `images/` in the folder, or in the folder itself. Splits may
-    be called `val`, `valid`, `training` and `testing`, in any case. The splits of
-    few-shot learning share no classes: see that yours do not. These are the forms in
-    which miniImageNet, tieredImageNet and CUB are passed on as image files; other
-    files, such as pickles, are not read.
-
-    Images are turned upright as their EXIF data say, laid on white where they are
-    transparent, and resized to `size`, whatever their proportions, with Lanczos'
-    filter. Of several images in a file the first is read. Images of 16 bits use as many
-    of them as their header says. Those whose header says nothing have one depth, of all
-    splits: the fewest of 8, 10, 12, 14 or 16 bits that hold their largest number. A
-    warning says so where that is not 16. So pass a split by its name: `path / "train"`
-    is a folder of its own, whose depth may be another.
+    """The images of a folder of yours; see `metajax.data.folder` for its layouts.
 
     Args:
       path: the folder, or a table.
       size: (height, width) of the result in pixels.
       split: which part of the folder.
+      columns: the names of a table's columns, as {"file": "photo", "label": "breed"}.
+      min_per_class: classes of fewer images are left out, and a warning counts them.
       color: three channels; one, grey, if False.
       cache: a folder in which to keep the decoded images. They are decoded again when a
         file's name, size or time of change is another.
@@ -88,9 +100,9 @@ def image_folder(
       An `ImageStore`, classes and files sorted by name; uneven classes are padded.
 
     Raises:
-      InputError: if there are no images, no such split, a table with a mistake, an
-        image that cannot be read or has more than 89 million pixels, a side of more
-        than 9,459, no room, or no folder to map them from.
+      FilesError: if files cannot be read, or lines of a table not be used; it lists
+        those of all splits.
+      InputError: if there are no images, no such split, no room, or no `cache` to map.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -103,146 +115,113 @@ def image_folder(
     ((2, 2, 84, 84, 3), [2, 1], ('cats', 'dogs'))
 
     Source: Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR
-    2017, for the form of the tables.
+    2017, for tables.
     """
+    size, kept = _check(size, split, min_per_class), _check_cache(cache, mapped)
+    reading = _Reading(Path(path), check_columns(columns), kept, mapped)
+    listing = reading.list(split, min_per_class)
+    warn_each(listing.lines)
+    images, lines = reading.decode(listing, split, size, "RGB" if color else "L")
+    warn_each(lines)
+    counts = np.array(listing.counts, np.int32)
+    return ImageStore(images, counts, tuple(listing.classes))
+
+
+def _check(size: tuple[int, int], split: Split | None, least: int) -> tuple[int, int]:
+    """Returns the size, if it, the split and the least images a class will do."""
     if not hasattr(size, "__len__") or len(size) != 2:
-        raise InputError(f"size must be (height, width), got {size!r}")
+        raise InputError(f"{argument('size')} must be (height, width), got {size!r}")
     height = check_count("height", size[0], least=1, most=LARGEST_SIDE)
     width = check_count("width", size[1], least=1, most=LARGEST_SIDE)
     if split not in (None, *get_args(Split)):
         raise InputError(
             f"split must be None or one of {', '.join(get_args(Split))}, got {split!r}"
         )
+    check_count("min_per_class", least, least=1)
+    return height, width
+
+
+def _check_cache(cache: str | Path | None, mapped: bool) -> Path | None:
     if mapped and cache is None:
         raise InputError("mapped=True needs cache=DIR, a folder to keep the images in")
-    path, size = Path(path), (height, width)
-    mode: Mode = "RGB" if color else "L"
-    listing = list_images(path, split)
-    warn_each(listing.lines)
-    classes, whole = listing.classes, _whole(path, split, listing)
-    if cache is None:
-        bits, lines = survey(*whole)
-        images = decode_classes(list(classes.values()), size, mode, bits)
-    else:
-        name = (path if path.is_dir() else path.parent).resolve().name[:SHOWN]
-        seen = Path(cache) / f"{name}-{_key(whole)}.json"
-        before = _read_survey(seen)
-        bits, lines = found = before or survey(*whole)
-        settings = _Settings(size, mode, bits)
-        kept = Path(cache) / f"{name}-{split or 'all'}-{_key_of(listing, settings)}.npy"
-        images = (_mapped if mapped else _cached)(kept, classes, settings)
-        if before is None:
-            _write_survey(seen, found)
-    warn_each(lines)
-    counts = np.array([len(files) for files in classes.values()], np.int32)
-    return ImageStore(images, counts, tuple(classes))
+    return None if cache is None else Path(cache)
 
 
-class _Files(NamedTuple):
-    folder: Path
-    paths: list[Path]
+class _Reading(NamedTuple):
+    """From where images are read, and how they are kept."""
 
+    path: Path
+    columns: Columns | None
+    cache: Path | None
+    mapped: bool
 
-class _Settings(NamedTuple):
-    size: tuple[int, int]
-    mode: Mode
-    bits: int | None
+    def list(self, split: Split | None, least: int = 1) -> Listing:
+        listing = find_images(self.path, split, self.columns)
+        if listing.faults:  # which are raised once the files are decoded
+            return replace(listing, lines=())
+        return listing.without_small(least)
 
+    def decode(
+        self, listing: Listing, split: Split | None, size: tuple[int, int], mode: Mode
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The images of a split, and what a person should know of them."""
+        whole = self._whole(listing, split)
+        seen = self._kept(f"{key_of(whole)}.json")
+        before = read_survey(seen)
+        bits, lines = look = before or survey(*whole)
+        pixels = Pixels(size, mode, bits)
+        try:
+            images = self._images(listing, split, pixels)
+        except FilesError as error:
+            raise self._with_others(error, split, pixels) from error
+        if seen is not None and before is None:
+            write_survey(seen, look)
+        return images, lines
 
-def _whole(path: Path, split: Split | None, listing: Listing) -> _Files:
-    """The images whose depth is one: of all splits, if there are."""
-    if split is None:
-        return _Files(listing.folder, listing.files)
-    return _Files(path, sorted({*list_splits(path), *listing.files}))
+    def _whole(self, listing: Listing, split: Split | None) -> Files:
+        """The images whose depth is one: of all splits, if there are."""
+        if split is None:
+            return Files(listing.folder, listing.files)
+        others = list_others(self.path, split, self.columns)
+        return Files(self.path, sorted({*others, *listing.files}))
 
+    def _images(
+        self, listing: Listing, split: Split | None, pixels: Pixels
+    ) -> np.ndarray:
+        if listing.faults:
+            raise gather_faults(listing.faults_of(pixels), listing.folder)
+        kept = self._kept(f"{split or 'all'}-{key_of_listing(listing, pixels)}.npy")
+        if kept is None:
+            return listing.decode(pixels)
+        return (map_kept if self.mapped else read_kept)(kept, listing, pixels)
 
-def _cached(kept: Path, classes: Classes, settings: _Settings) -> np.ndarray:
-    """The images kept in a file, in memory; decoded into both if it has none."""
-    if (images := _read(kept, _shape(classes, settings))) is not None:
-        return np.array(images)
-    images = decode_classes(list(classes.values()), *settings)
-    _write(kept, images.shape, [images])
-    return images
+    @property
+    def _folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
 
+    def _kept(self, end: str) -> Path | None:
+        """A file of the cache, which is called by the folder."""
+        if self.cache is None:
+            return None
+        return self.cache / f"{self._folder.resolve().name[:SHOWN]}-{end}"
 
-def _mapped(kept: Path, classes: Classes, settings: _Settings) -> np.ndarray:
-    """The same, left in the file."""
-    shape = _shape(classes, settings)
-    if (images := _read(kept, shape)) is not None:
-        return images
-    blocks = (
-        np.pad(images, [(0, shape[1] - len(images)), (0, 0), (0, 0), (0, 0)])
-        for files in classes.values()
-        for images in decode_classes([files], *settings)
-    )
-    _write(kept, shape, blocks)
-    return np.lib.format.open_memmap(kept, mode="r")
-
-
-def _read_survey(seen: Path) -> Survey | None:
-    """What was seen of a folder before; None if nothing, or its file is damaged."""
-    try:
-        bits, lines = json.loads(seen.read_bytes())
-        if bits in (None, *BITS) and all(isinstance(line, str) for line in lines):
-            return Survey(bits, tuple(lines))
-    except (OSError, ValueError, TypeError, RecursionError):
-        pass
-    return None
-
-
-def _write_survey(seen: Path, found: Survey) -> None:
-    with contextlib.suppress(OSError):  # it only saves time
-        write_whole(seen, json.dumps(found))
-
-
-def _shape(classes: Classes, settings: _Settings) -> tuple[int, ...]:
-    most = max(map(len, classes.values()))
-    return len(classes), most, *settings.size, len(settings.mode)
-
-
-def _key_of(listing: Listing, settings: _Settings) -> str:
-    """A digest of what the decoded images depend on."""
-    counts = [(name, len(files)) for name, files in listing.classes.items()]
-    return _key(_Files(listing.folder, listing.files), settings, counts)
-
-
-def _key(files: _Files, *settings: Any) -> str:
-    """A digest of image files, as they are now, and of how they are read."""
-    folder = files.folder
-    seen = [(os.path.relpath(path, folder), *_stamp(path)) for path in files.paths]
-    told = json.dumps([CACHE_FORM, str(folder.resolve()), *settings, seen])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        return stamp_of(path)
-    except OSError:
-        return ()  # decoding says what is wrong with it
-
-
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The images kept in a file, mapped; None if there are not just bytes so shaped."""
-    try:
-        images = np.lib.format.open_memmap(path, mode="r")
-        whole = path.stat().st_size == images.offset + images.nbytes
-    except Exception:  # of a damaged file numpy may raise almost anything
-        return None
-    whole = whole and images.shape == shape and images.dtype == np.uint8
-    return images if whole else None
-
-
-def _write(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
-    """Writes bytes of a shape, in blocks, to a file: wholly or not at all."""
-    header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.uint8))
-    begin = BytesIO()
-    np.lib.format.write_array_header_1_0(begin, {**header, "shape": shape})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not by a memory map, which a full disk would end the process for.
-        rest = (np.ascontiguousarray(block).data for block in blocks)
-        write_blocks(path, itertools.chain([begin.getvalue()], rest))
-    except OSError as error:
-        raise InputError(
-            f"cannot keep the decoded images in {path} ({error}); choose another folder"
-        ) from error
+    def _with_others(
+        self, error: FilesError, split: Split | None, pixels: Pixels
+    ) -> FilesError:
+        """The error of a split, and of the other splits, whose good images are kept."""
+        faults = list(error.faults)
+        for other in get_args(Split) if split else ():
+            if other == split:
+                continue
+            try:
+                listing = self.list(other)
+                if self.cache is None:
+                    faults += listing.faults_of(pixels)
+                else:
+                    self._replace(mapped=True)._images(listing, other, pixels)
+            except FilesError as more:
+                faults += more.faults
+            except InputError:  # which reading that split says
+                pass
+        whole = gather_faults(faults, self._folder)
+        return write_faults(whole, self._folder, self._kept("unreadable.csv"))

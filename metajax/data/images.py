@@ -7,8 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.checks import check_count
-from metajax.data.drawing import ROTATIONS, Shape, check_shape, draw
+from metajax.data._enough import (
+    check_counts,
+    check_enough,
+    check_images,
+    check_rotations,
+)
+from metajax.data.drawing import Shape, draw
 from metajax.data.records import Records
 from metajax.data.sampling import OfKeys
 from metajax.errors import InputError
@@ -74,8 +79,9 @@ def image_episodes(
       A sampler.
 
     Raises:
-      InputError: if there are fewer classes than `ways`, or a class with fewer images
-        than `shots + queries`; the message says how many there are.
+      InputError: if there are fewer classes than `ways`, or classes of fewer images
+        than `shots + queries`, which `image_folder(min_per_class=...)` leaves out; the
+        message says how many there are.
 
     >>> store = ImageStore(
     ...     np.zeros((6, 20, 28, 28, 1), np.uint8), np.full(6, 20), tuple("abcdef")
@@ -108,10 +114,8 @@ def shape_of(
       InputError: see there.
     """
     check_store(store, rotations)
-    classes, per_class = store.images.shape[:2]
-    shape = Shape(ways, shots, queries, rotations, per_class)
-    smallest = int(np.argmin(store.counts))
-    check_shape(shape, classes, int(store.counts[smallest]), store.names[smallest])
+    shape = Shape(ways, shots, queries, rotations, store.images.shape[1])
+    check_enough(shape, np.asarray(store.counts), store.names)
     return shape
 
 
@@ -121,31 +125,11 @@ def check_store(store: ImageStore, rotations: int) -> None:
     Raises:
       InputError: if they are not as `ImageStore` has them, or cannot.
     """
-    if check_count("rotations", rotations, least=1) not in ROTATIONS:
-        raise InputError(f"rotations must be 1 or 4, got {rotations!r}")
-    images, counts, names = store
-    shape, counts = getattr(images, "shape", ()), np.asarray(counts)
-    if len(shape) != 5 or images.dtype != np.uint8 or 0 in shape:
-        kind = getattr(images, "dtype", type(images).__name__)
-        raise InputError(
-            "images must be uint8[classes, per_class, height, width, channels], none "
-            f"of them 0, got {kind}{list(shape)}"
-        )
-    classes, per_class, height, width, _ = shape
-    if counts.shape != (classes,) or len(names) != classes:
-        raise InputError(
-            f"counts and names must have one entry for each of {classes} classes, got "
-            f"{counts.shape} and {len(names)}"
-        )
-    if (
-        counts.dtype.kind not in "iu"
-        or not 1 <= counts.min() <= counts.max() <= per_class
-    ):
-        raise InputError(
-            f"counts must be at most the {per_class} images stored a class, and whole "
-            f"numbers of at least 1, got {counts.dtype} of {counts.min()} to "
-            f"{counts.max()}"
-        )
+    check_rotations(rotations)
+    check_images(store.images)
+    shape = store.images.shape
+    check_counts(np.asarray(store.counts), store.names, shape)
+    height, width = shape[2:4]
     if rotations > 1 and height != width:
         raise InputError(
             f"rotations need square images, got {height}x{width}; use rotations=1"

@@ -14,8 +14,8 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.units import Size
 
 from metajax._files.archives import read_member
+from metajax.data._omniglot_split import vinyals_split
 from metajax.data.downloads import ArchiveBuilder, download
-from metajax.data.omniglot import vinyals_split
 from metajax.errors import InputError
 
 SIZE, DRAWINGS, ORIGINAL_SIZE = 28, 20, 105

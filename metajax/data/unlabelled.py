@@ -13,7 +13,7 @@ import numpy as np
 
 from metajax.checks import check_count
 from metajax.data.decoding import Mode, decode
-from metajax.errors import InputError
+from metajax.errors import FilesError
 
 AHEAD = 4  # batches
 
@@ -49,7 +49,7 @@ def decode_ahead(
 ) -> Iterator[Decoded]:
     """Decodes files in threads, in order, in batches of one shape.
 
-    No more than a few batches are in memory. A file that cannot be read is told to
+    No more than a few batches are in memory. A file that cannot be read is passed to
     `refuse`, and the next one takes its place.
 
     Args:
@@ -80,10 +80,10 @@ def decode_ahead(
     check_count("batch", batch, least=1)
     read = partial(_read, folder, image_size=image_size, mode=mode, bits=bits)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = _in_order(threads, read, iter(files), AHEAD * batch)
+        results = _in_order(threads, read, iter(files), AHEAD * batch)
         names: list[str] = []
         images = _blank(batch, image_size, mode)
-        for name, image in found:
+        for name, image in results:
             if isinstance(image, Unreadable):
                 refuse(image)
                 continue
@@ -111,15 +111,15 @@ def _read(
     path = folder / file
     try:
         return file, decode(path, image_size, mode, bits)
-    except InputError as error:
-        reason = str(error).removeprefix(f"{path} ").partition("; ")[0]
+    except FilesError as error:
+        reason = error.faults[0].reason
         return file, Unreadable(file, reason.replace(str(path), file))
 
 
 def _in_order(
     threads: ThreadPoolExecutor, read: Callable, files: Iterator[str], ahead: int
 ) -> Iterator[tuple[str, np.ndarray | Unreadable]]:
-    """What `read` makes of each file, of which so many are begun and not asked for."""
+    """What `read` returns for each file, in order, with `ahead` files begun."""
     begun: deque[Future] = deque(threads.submit(read, f) for f in islice(files, ahead))
     try:
         while begun:

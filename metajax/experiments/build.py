@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from metajax import data
-from metajax.errors import InputError
+from metajax.errors import InputError, naming
 from metajax.experiments.augmenting import augment_episodes
 from metajax.experiments.config import Config
 from metajax.experiments.learners import Setting
@@ -21,11 +21,13 @@ def build_task(config: Config, places: Places) -> Task:
       InputError: see `Family.build`.
     """
     task = config.data.build(places)
-    if not config.inner.in_order:
-        return task
 
     def episodes(split: Split, queries: int) -> Sampler:
-        return data.augmented(task.episodes(split, queries), data.shuffle_support)
+        with naming(config.data.flags(split)):
+            drawn = task.episodes(split, queries)
+        if not config.inner.in_order:
+            return drawn
+        return data.augmented(drawn, data.shuffle_support)
 
     return task._replace(episodes=episodes)
 

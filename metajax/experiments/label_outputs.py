@@ -23,7 +23,7 @@ from metajax.data.decoding import FORMATS
 from metajax.data.listing import Loose, list_loose, warn_each
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
-from metajax.experiments.labelled import naming
+from metajax.experiments.labelled import blaming
 from metajax.experiments.owned import run_of
 from metajax.labelling import PLATFORMS, FolderLabels, Labeller, export, save
 from metajax.labelling.folder import csv_line
@@ -77,7 +77,7 @@ class LabelFiles:
                 self._check_replaceable(name, path)
         if self.images is None:
             return Loose([], ())
-        with naming("--images"):
+        with blaming("--images"):
             return list_loose(self.images)
 
     def write(self, labeller: Labeller, images: Loose) -> None:

@@ -54,7 +54,7 @@ def teach_run(
     """
     config = configured(directory)
     learner = image_learner(config)
-    with naming("--support"):
+    with blaming("--support"):
         images = read_labelled(support, learner)
     _, _, meta, _ = restored(directory, places_to_build(config), kept)
     print(_describe_shots(images.shots))
@@ -74,12 +74,12 @@ def load_labeller(path: Path) -> Labeller:
     Raises:
       InputError: see `metajax.labelling.load`.
     """
-    with naming("--from"):
+    with blaming("--from"):
         return labelling.load(path, _rebuild)
 
 
 @contextmanager
-def naming(flag: str) -> Iterator[None]:
+def blaming(flag: str) -> Iterator[None]:
     """Says in an error to which flag of the command it belongs."""
     try:
         yield

@@ -26,8 +26,12 @@ class Places:
     """Folder of prepared data; TFDS's own by default."""
     images: Path | None = None
     """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
-    val.csv and test.csv (columns filename, label) with the files in images/. They are
-    decoded once, and kept so beside the prepared data."""
+    val.csv and test.csv (columns filename, label) with the files in images/; or
+    train_data.hdf5 likewise, as torchmeta writes it. They are decoded once, and kept so
+    beside the prepared data."""
+    columns: str | None = None
+    """Columns of the tables of --images, file=NAME,label=NAME, where they have other
+    names."""
     stream: bool = False
     """Leave images on the disk and read those that are drawn, for data that the device
     cannot hold; the episodes are the same. `pretrain` takes all of them."""

@@ -741,8 +741,8 @@ def test_evaluate_what_is_no_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (["--data.ways", "9"], "ways must be at most the number of classes"),
-        (["--data.shots", "6"], "shots + queries must be at most the images a class"),
+        (["--data.ways", "9"], "--data.ways must be at most the number of classes"),
+        (["--data.shots", "6"], "--data.shots + --evaluation.queries must be at most"),
         (["--archives", "nowhere"], "no images_background.zip in nowhere"),
     ],
 )

@@ -15,13 +15,13 @@ import metajax as mj
 from metajax._files.archives import read_tar
 from metajax.data import (
     Records,
-    cifar,
     cifar_builder,
     cifar_fs,
     downloads,
     fc100,
     image_episodes,
 )
+from metajax.data._cifar_classes import PAIRS
 from tests.helpers import cifar_files, cut, flip, write_tar
 
 TRAIN, TEST = cifar_builder.IMAGES
@@ -47,7 +47,7 @@ def small(tmp_path, monkeypatch):
 
 def images_of(files, name):
     """The images of a class as a loop over the bytes finds them."""
-    label = sorted(each for _, each in cifar.PAIRS).index(name)
+    label = sorted(each for _, each in PAIRS).index(name)
     found = []
     for content in (files[TRAIN], files[TEST]):
         for at in range(0, len(content), 3074):
@@ -234,7 +234,7 @@ def test_no_network(tmp_path, monkeypatch):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
-    with pytest.raises(mj.InputError, match="no route to host.*--archives DIR"):
+    with pytest.raises(mj.InputError, match="no route to host.*as archives"):
         fc100(data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists(), "nothing is written"
 

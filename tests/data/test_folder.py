@@ -94,7 +94,7 @@ def test_one_table_for_the_whole(tmp_path, root):
     for path in (table, str(table), tmp_path):
         with pytest.warns(UserWarning, match="1 image is in .* and in no line of"):
             assert brightness(image_folder(path, SIZE)) == {"x": [10], "y": [40, 20]}
-    assert "leave split='test' out" in refused(table, SIZE, split="test")
+    assert "no column of it says the split" in refused(table, SIZE, split="test")
     assert f"no test split in {tmp_path}" in refused(tmp_path, SIZE, split="test")
 
 
@@ -341,7 +341,9 @@ def test_feeds_episodes(tmp_path):
 def test_no_folder(tmp_path):
     assert "which is not there" in refused(tmp_path / "nowhere")
     (tmp_path / "set.zip").write_text("")
-    assert "which is a file, not a folder; unpack it" in refused(tmp_path / "set.zip")
+    assert "is a file, not a folder: archives are not read; unpack" in refused(
+        tmp_path / "set.zip"
+    )
 
 
 def test_no_images(tmp_path):
@@ -378,13 +380,13 @@ def test_splits_are_not_mixed(tmp_path):
 @pytest.mark.parametrize(
     "table, message",
     [
-        (b"file,class\na.png,x\n", "the columns filename,label, got file,class"),
-        (b"", "must have the columns filename,label, got none"),
+        (b"photos,breed\na.png,x\n", "none for files and labels, got photos, breed"),
+        (b"", "must have the columns filename and label, .* got none"),
         (b"filename,label\n", "names no images"),
         (b"filename,label\na.png,x\n\nno.png,x\n", "line 4 of .* names no.png, which"),
         (b"filename,label\na.png,x\na.png,y\n", "line 3 of .* names a.png again"),
         (b"filename,label\na.png\n", "line 2 of .* must have a filename and a label"),
-        (b"filename,label\n\xff\xfe,x\n", "not a table of UTF-8 text"),
+        (b"filename,label\n\xff\xfe,x\n", "not a table of UTF-8 or UTF-16 text"),
         (b"filename,label\n../train.csv,x\n", "names ../train.csv, which is not in"),
         (b"filename,label\n/etc/hosts,x\n", "names /etc/hosts, which is not in"),
         (b"filename,label\n" + 999 * b"a" + b",x\n", "aaa, which is not in"),

@@ -11,7 +11,8 @@ pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
 from metajax.data import Records, downloads, omniglot, omniglot_builder
-from metajax.data.omniglot import prepare_omniglot, vinyals_split
+from metajax.data._omniglot_split import vinyals_split
+from metajax.data.omniglot import prepare_omniglot
 from tests.helpers import ARCHIVES, SMALL, small_parts, write_archives
 
 real = pytest.mark.skipif(
@@ -111,7 +112,7 @@ def test_no_network(tmp_path, monkeypatch, error):
         raise error("no route to host")
 
     monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
-    with pytest.raises(mj.InputError, match="no route to host.*--archives DIR"):
+    with pytest.raises(mj.InputError, match="no route to host.*as archives"):
         omniglot("test", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists(), "nothing is written"
 
@@ -147,7 +148,7 @@ def test_a_download_that_is_not_the_file():
             raise downloads.NonMatchingChecksumError("checksum mismatch")
 
     otherwise = downloads.by_hand(["a.zip"])
-    with pytest.raises(mj.InputError, match="checksum mismatch.*--archives DIR"):
+    with pytest.raises(mj.InputError, match="checksum mismatch.*as archives"):
         downloads.download(Downloads(), "Omniglot", {}, otherwise)
 
 

@@ -5,6 +5,7 @@ import csv
 import functools
 import gzip
 import io
+import json
 import os
 import stat
 import tarfile
@@ -199,7 +200,8 @@ def cifar(folder: Path, case) -> str:
 PNG = drawing(0)
 FILES = st.one_of(
     st.sampled_from(["a.png", "b.png", "a.png", "./a.png", "../secret.png", "HERE"]),
-    st.sampled_from(["images/a.png", "images/../images/a.png", '"a.png"']),
+    st.sampled_from(["images/a.png", "images/../images/a.png", '"a.png"', "a"]),
+    st.sampled_from(["/data/upload/1/a.png", "images\\b.png", "../set/images/a.png"]),
     hostile.TEXTS,
 )
 
@@ -211,6 +213,7 @@ def tables(draw) -> bytes:
         st.sampled_from(
             [["filename", "label"]] * 6
             + [["label", "x", "filename"], [], ["filename"], ["label"], ["Filename"]]
+            + [["image", "Class Name", "split"], ["path", "file", "label"]]
         )
     )
     row = st.tuples(FILES, st.sampled_from(["x", "y"])).map(list)
@@ -220,15 +223,31 @@ def tables(draw) -> bytes:
         text,
         lineterminator=draw(st.sampled_from(["\r\n", "\n", "\r"])),
         quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+        delimiter=draw(st.sampled_from(",,,;\t|")),
     )
     write.writerows([names, *rows, *draw(st.sampled_from([[], rows]))])
-    content = text.getvalue().encode(errors="surrogatepass")
-    content = draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + content
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"]))
+    content = text.getvalue().encode(encoding, errors="surrogatepass")
     return draw(hostile.harms())(content) if draw(st.booleans()) else content
 
 
 # A table of a split, of a folder, and alone.
-TABLES = ("train.csv", "train"), ("labels.csv", None), ("labels.csv", "labels.csv")
+TABLES = (
+    ("train.csv", "train"),
+    ("labels.csv", None),
+    ("labels.csv", "labels.csv"),
+    ("train.tsv", "train"),
+    ("train.jsonl", "train"),
+)
+
+
+@st.composite
+def json_lines(draw) -> bytes:
+    """The same as JSON lines, of objects and of other values."""
+    row = st.fixed_dictionaries({"file_name": FILES, "label": hostile.SCALARS})
+    rows = draw(st.lists(st.one_of(row, row, hostile.JSON), max_size=3))
+    content = "\n".join(map(json.dumps, rows)).encode()
+    return draw(hostile.harms())(content) if draw(st.booleans()) else content
 
 
 def unwarned(edge):
@@ -552,7 +571,9 @@ def labels(folder: Path, case) -> str:
 EDGES = {
     "Omniglot archives": Edge(ARCHIVES, omniglot, 40, 2_000),
     "CIFAR-100 archives": Edge(tars(), cifar, 30, 4_000, BOTH),
-    "tables": Edge(st.tuples(tables(), st.sampled_from(TABLES)), tabled, 60, 8_000),
+    "tables": Edge(
+        st.tuples(tables() | json_lines(), st.sampled_from(TABLES)), tabled, 60, 8_000
+    ),
     "folders": Edge(st.tuples(ENTRIES, SPLITS, st.booleans()), trees, 60, 5_000, BOTH),
     "images": Edge(IMAGES, images, 80, 9_000, BOTH),
     "kept images": Edge(KEPT, kept, 60, 3_000),

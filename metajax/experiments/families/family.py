@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from metajax import data
 from metajax.data.contents import Contents, hash_store
 from metajax.data.preparing import make_builder
-from metajax.errors import InputError
+from metajax.errors import InputError, naming
 from metajax.experiments.bounds import Count, Ways
 from metajax.experiments.tasks import LossName, Places, Source, Split, Task
 from metajax.losses import cross_entropy, cross_entropy_over_ways
@@ -102,6 +102,28 @@ class Family:
         if self.dataset is not None and places.archives is None:
             self.dataset.find(places.data_dir)
 
+    def flags(self, split: Split) -> dict[str, str]:
+        """What errors call the arguments of `metajax.data` that the options set."""
+        training = split == "train"
+        own = {
+            name: f"train-{name}"
+            if training and getattr(self, f"train_{name}", None)
+            else name
+            for name in ("ways", "shots")
+        }
+        queries = "--data.queries" if training else "--evaluation.queries"
+        return {
+            "ways": f"--data.{own['ways']}",
+            "shots": f"--data.{own['shots']}",
+            "queries": queries,
+            "images_per_class": f"--data.{own['shots']} or {queries}",
+            "size": "--data.size",
+            "height": "--data.size",
+            "width": "--data.size",
+            "store": f"the {split} data",
+            "stored": f"the {split} data",
+        }
+
     def number(self, name: str, split: Split) -> Any:
         """A number of the tasks of a split, such as "shots"; training may have another.
 
@@ -149,21 +171,32 @@ class ImageData(Family):
 
     def stored(
         self,
-        store: Callable[[Split], data.ImageStore],
+        store: Callable[[Split, int], data.ImageStore],
         source: Source,
         *,
         rotations: int = 1,
         stream: bool,
     ) -> Task:
-        """The task of images in stores, one a split."""
+        """The task of images in stores.
+
+        Args:
+          store: `store(split, needed)`, the images of a split, of which an episode
+            takes `needed` a class.
+          source: where they come from.
+          rotations: see `metajax.data.image_episodes`.
+          stream: whether they are read as they are drawn.
+        """
         sampler = data.stream_episodes if stream else data.image_episodes
 
         def episodes(split: Split, queries: int) -> Sampler:
             ways, shots = self.number("ways", split), self.number("shots", split)
-            return sampler(store(split), ways, shots, queries, rotations=rotations)
+            images = store(split, shots + queries)
+            return sampler(images, ways, shots, queries, rotations=rotations)
 
         def joint(examples: int) -> data.JointBatches:
-            return data.joint_batches(store("train"), examples, rotations=rotations)
+            with naming(self.flags("train")):
+                images = store("train", self.number("shots", "train") + self.queries)
+            return data.joint_batches(images, examples, rotations=rotations)
 
         task = self.classification(episodes)
         return task._replace(joint=joint, source=source)
@@ -181,8 +214,12 @@ class ImageData(Family):
         def contents(split: Split) -> Contents:
             return hash_store(load(split, mapped=True))
 
+        def store(split: Split, needed: int) -> data.ImageStore:
+            del needed  # all classes have equally many
+            return load(split, mapped=places.stream)
+
         return self.stored(
-            partial(load, mapped=places.stream),
+            store,
             Source(places.prepared, contents),
             rotations=rotations,
             stream=places.stream,

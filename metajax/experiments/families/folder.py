@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metajax import data
 from metajax.data.contents import Contents, hash_bytes, hash_files
-from metajax.data.listing import list_images
+from metajax.data.listing import list_images, parse_columns
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import ImageData
@@ -23,10 +23,13 @@ class FolderData(ImageData):
         "a folder of images",
         "your own: metajax train miniimagenet-5w1s --images DIR",
     )
-    places = "images", "data_dir", "stream"
+    places = "images", "columns", "data_dir", "stream"
     queries: Count = 15
     size: Count = 84
     """Height and width that images are resized to, in pixels."""
+    drop_small_classes: bool = False
+    """Leave out classes with fewer images than an episode takes of each (shots and
+    queries); how many were left out is printed."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -43,12 +46,16 @@ class FolderData(ImageData):
                 "that holds train/CLASS/*, or train.csv and images/"
             )
 
-        def store(split: Split) -> data.ImageStore:
+        columns = parse_columns(places.columns)
+
+        def store(split: Split, needed: int) -> data.ImageStore:
             print(f"reading the {split} images of {folder}", file=sys.stderr)
             return data.image_folder(
                 folder,
                 (self.size, self.size),
                 split=split,
+                columns=columns,
+                min_per_class=needed if self.drop_small_classes else 1,
                 cache=places.prepared / "metajax_images",
                 mapped=places.stream,
             )
@@ -58,9 +65,18 @@ class FolderData(ImageData):
             place = hash_bytes(os.fsencode(whole))
             kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
             hashes = places.prepared / "metajax_hashes" / kept
-            return hash_files(folder, list_images(folder, split).classes, kept=hashes)
+            classes = list_images(folder, split, columns).classes
+            return hash_files(folder, classes, kept=hashes)
 
         return self.stored(store, Source(folder, contents), stream=places.stream)
+
+    def flags(self, split: Split) -> dict[str, str]:
+        """With those of classes that are left out."""
+        left_out = ", small classes left out" if self.drop_small_classes else ""
+        return super().flags(split) | {
+            "min_per_class": "--data.drop-small-classes",
+            "stored": f"the {split} data{left_out}",
+        }
 
     def check_at_hand(self, places: Places) -> None:
         """Checks that the folder is given."""

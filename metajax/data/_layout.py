@@ -1,0 +1,319 @@
+"""Where a folder says which images are of a split: in folders, a table, or HDF5."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+from metajax.data._columns import Columns
+from metajax.data._hdf5 import DATA, find_hdf5, list_hdf5
+from metajax.data._listing import Listing
+from metajax.data._names import (
+    ALL_SPLITS,
+    SPLIT_NAMES,
+    Classes,
+    clean,
+    clean_path,
+    counted,
+    join_names,
+    some,
+)
+from metajax.data._report import copied, odd_folders, unread
+from metajax.data._rows import TABLES
+from metajax.data._table import Named, has_splits, place_of, read_table
+from metajax.data._tree import SUFFIXES, Tree, entries, walk
+from metajax.data._unreadable import describe
+from metajax.errors import InputError, argument
+
+Split = Literal["train", "validation", "test"]
+
+IMAGES = "images"  # the folder of a table's files
+SPLIT_TABLES = "split"  # the folder of the tables of splits
+
+
+class Source(Protocol):
+    """What says which images are of which class."""
+
+    def files(self) -> set[Path]:
+        """The image files, with no word on what is odd."""
+        ...
+
+    def listing(self) -> Listing:
+        """All of them by class, with what a person should know."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A class is a folder below the root that directly holds images.
+
+    Attributes:
+      tree: of the root.
+      ignored: tables that could say the classes too.
+      columns: of a table, which are refused here.
+      lines: what is not read beside the root.
+    """
+
+    tree: Tree
+    ignored: tuple[Path, ...] = ()
+    columns: Columns | None = None
+    lines: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> Classes:
+        """The files of each class, by its path."""
+        return {
+            folder.relative_to(self.tree.root).as_posix(): images
+            for folder, images in self.tree.images.items()
+            if folder != self.tree.root
+        }
+
+    def files(self) -> set[Path]:
+        """See `Source`."""
+        return {path for files in self.classes.values() for path in files}
+
+    def listing(self) -> Listing:
+        """See `Source`."""
+        tree, root, classes = self.tree, self.tree.root, self.classes
+        loose = len(tree.images.get(root, []))
+        if not classes:
+            raise InputError(
+                f"no folders of images in {root}: put the images of each class "
+                f"({', '.join(SUFFIXES)}) in a folder of its own; found "
+                + (f"{loose} images in no class" if loose else describe(root, tree))
+            )
+        _refuse(self.columns, root)
+        joined, lines = join_names(classes, clean_path)
+        if ignored := sorted({*self.ignored, *tables_in(root)}):
+            tables = some(os.path.relpath(path, root) for path in ignored)
+            lines.append(f"the classes of {root} are its folders; not read: {tables}")
+        if loose:
+            lines.append(f"{counted(loose, 'image')} in no folder of {root}: not read")
+        if empty := tree.named(tree.empty):
+            lines.append(f"no pictures in {some(empty)} of {root}, so no class")
+        lines += odd_folders(root, list(classes))
+        lines += unread(_without_tables(tree)) + copied(joined, root)
+        return Listing(root, joined, (*lines, *self.lines))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table names files and says their labels.
+
+    Attributes:
+      table: the file.
+      folder: that its files are in, or in its `images/`.
+      columns: of the table, as a person names them.
+      splits: the names of a split, if a column says the split of each row.
+      ignored: other tables of the same split.
+    """
+
+    table: Path
+    folder: Path
+    columns: Columns | None = None
+    splits: tuple[str, ...] | None = None
+    ignored: tuple[Path, ...] = ()
+
+    @property
+    def roots(self) -> list[Path]:
+        """The folders that paths in it may be relative to."""
+        return [x for x in (self.folder / IMAGES, self.folder) if x.is_dir()]
+
+    def files(self) -> set[Path]:
+        """See `Source`; none of a table that cannot be read."""
+        try:
+            classes = self._read().classes
+        except InputError:
+            return set()
+        return {path for files in classes.values() for path in files}
+
+    def listing(self) -> Listing:
+        """See `Source`."""
+        table, folder = self.table, self.folder
+        named = self._read()
+        classes, lines = join_names(named.classes, clean)
+        lines += named.lines
+        lines += [f"{other} is not read, but {table}" for other in self.ignored]
+        tree = walk(self.roots[0])
+        if tree.root == folder:
+            tree = _without_tables(tree)
+        if count := len(_images_of(tree) - self._named_anywhere()):
+            said = counted(count, "image")
+            lines.append(f"{said} in {tree.root} and in no line of {table}: not read")
+        lines += unread(tree) + copied(classes, tree.root)
+        return Listing(folder, classes, tuple(lines), table, named.faults)
+
+    def _read(self) -> Named:
+        place = place_of(self.folder, self.roots)
+        return read_table(self.table, place, self.columns, self.splits)
+
+    def _named_anywhere(self) -> set[Path]:
+        """The files that this table names, and those of other splits."""
+        tables = split_tables(self.folder, ALL_SPLITS)
+        beside = tables if self.table in tables else [self.table]
+        files: set[Path] = set()
+        for table in beside:
+            files |= replace(self, table=table, splits=None).files()
+        return files
+
+
+@dataclass(frozen=True)
+class Hdf5:
+    """A file of arrays, one a class; `columns` are refused here."""
+
+    file: Path
+    columns: Columns | None = None
+
+    def files(self) -> set[Path]:
+        """None: nothing in it is an image file."""
+        return set()
+
+    def listing(self) -> Listing:
+        """See `Source`."""
+        _refuse(self.columns, self.file)
+        return list_hdf5(self.file)
+
+
+class NoSplitError(InputError):
+    """A folder does not have a split, or has it several times."""
+
+
+def find_whole(folder: Path, columns: Columns | None) -> Source:
+    """What says the classes of a folder that is not split.
+
+    Raises:
+      InputError: if it is split, or has several tables.
+    """
+    tree = walk(folder)
+    folders = Folders(tree, columns=columns)
+    classes = folders.classes
+    nested = {name.split("/")[0] for name in classes if "/" in name}
+    splits = sorted(name for name in nested if name.casefold() in ALL_SPLITS)
+    files = split_tables(folder, ALL_SPLITS)
+    files += [x for n in ALL_SPLITS if (x := find_hdf5(folder, (n,))) is not None]
+    # One folder of that name may be a class; two are splits, not to be mixed.
+    if files or len(splits) > 1:
+        named = [file.relative_to(folder).as_posix() for file in files] + splits
+        raise InputError(
+            f"{folder} is split ({', '.join(named)}): pass one of them, such as "
+            f"{folder / named[0]}; or, in Python, its name as the split"
+        )
+    # No classes by folder, so a table that is there must say them.
+    tables = tables_in(folder)
+    if tables and classes.keys() <= {IMAGES}:
+        return Table(_only(tables, folder), folder, columns)
+    return folders
+
+
+def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
+    """What says the classes of a split: folders before tables before HDF5.
+
+    Raises:
+      NoSplitError: if nothing does, or several folders or tables do.
+    """
+    names = SPLIT_NAMES[split]
+    inner, tables = _inner(folder, names), split_tables(folder, names)
+    if len(inner) > 1:
+        named = " and ".join(path.name for path in inner)
+        raise NoSplitError(
+            f"{folder} has several {split} splits ({named}); rename or remove all but "
+            "one of them"
+        )
+    beside = tables_in(folder)
+    if inner:
+        others = [t for t in beside if t.stem.casefold() not in ALL_SPLITS]
+        return _find_inside(inner[0], (*tables, *others), folder, columns)
+    if tables:
+        return Table(tables[0], folder, columns, ignored=tuple(tables[1:]))
+    if file := find_hdf5(folder, names):
+        return Hdf5(file, columns)
+    if whole := [table for table in beside if has_splits(table, columns)]:
+        return Table(_only(whole, folder), folder, columns, names)
+    looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
+    raise NoSplitError(
+        f"no {split} split in {folder}: looked for {looked}, {names[-1]}{DATA}, or a "
+        f"table with a column split; found {describe(folder)}"
+    )
+
+
+def _find_inside(
+    inner: Path, ignored: tuple[Path, ...], folder: Path, columns: Columns | None
+) -> Source:
+    """What says the classes in the folder of a split: its folders, or a table in it."""
+    lines = tuple(_outside(folder))
+    source = Folders(walk(inner), ignored, columns, lines)
+    tables = tables_in(inner)
+    if tables and source.classes.keys() <= {IMAGES}:  # as Hugging Face has it
+        return Table(_only(tables, inner), inner, columns, ignored=ignored)
+    return source
+
+
+def split_tables(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The tables of splits, in a folder or in its `split/`, in the order of names."""
+    places = [*tables_in(folder), *tables_in(folder / SPLIT_TABLES)]
+    return [path for n in names for path in places if path.stem.casefold() == n]
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The tables directly in a folder, if there is one."""
+    if not folder.is_dir():
+        return []
+    return [
+        path
+        for path in entries(folder)
+        if path.suffix.lower() in TABLES and path.is_file()
+    ]
+
+
+def _refuse(columns: Columns | None, where: Path) -> None:
+    if columns is not None:
+        raise InputError(
+            f"{argument('columns')} is for a table, and {where} says the classes "
+            "without one; leave it out"
+        )
+
+
+def _only(tables: list[Path], folder: Path) -> Path:
+    if len(tables) > 1:
+        named = ", ".join(path.name for path in tables)
+        raise InputError(f"{folder} has several tables ({named}); pass one of them")
+    return tables[0]
+
+
+def _inner(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The folders of a split."""
+    return [
+        path
+        for path in entries(folder)
+        if path.is_dir() and path.name.casefold() in names
+    ]
+
+
+def _outside(folder: Path) -> list[str]:
+    """What holds images beside the folders of splits."""
+    others = [
+        path
+        for path in entries(folder)
+        if (
+            path.is_dir()
+            and path.name.casefold() not in ALL_SPLITS
+            and walk(path).images
+        )
+        or (path.is_file() and path.suffix.lower() in SUFFIXES)
+    ]
+    if not others:
+        return []
+    named = some(path.name for path in others)
+    return [f"images of {folder} in none of its splits are not read: {named}"]
+
+
+def _images_of(tree: Tree) -> set[Path]:
+    return {path for files in tree.images.values() for path in files}
+
+
+def _without_tables(tree: Tree) -> Tree:
+    """A tree without the tables directly in its root, of which more is said."""
+    suffixes = Counter(path.suffix.lower() for path in tables_in(tree.root))
+    return tree._replace(others=tree.others - suffixes)
