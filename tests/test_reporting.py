@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 
 
 def at(step):

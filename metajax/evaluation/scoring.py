@@ -3,24 +3,23 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.checks import check_count, check_seed
-from metajax.data.iterables import Fetched, Opened, leaves_of, opened, swapped
+from metajax.checks import check_count, check_episode, check_seed
+from metajax.data.checking import check_tasks, one_task
+from metajax.data.opening import for_program, open_iterable, opened
 from metajax.data.purity import uses_key
-from metajax.data.sampling import task_sampler
-from metajax.data.single import one_task
+from metajax.data.reading import TaskFetcher, task_of
+from metajax.data.sampling import StagedSampler
+from metajax.data.staging import staged
 from metajax.evaluation.unfinished import Unfinished
-from metajax.training.loop import check_task
 from metajax.training.parallel import map_over_tasks
 from metajax.types import Array, Batch, Episode, Learner, PyTree, Sampler, unpadded
-
-NOT_YET = Fetched(None)  # a task, which each call is given
 
 
 class Asked(NamedTuple):
@@ -37,7 +36,7 @@ class Shared(NamedTuple):
     """What all tasks of an evaluation have in common."""
 
     meta: PyTree
-    episodes: Sampler
+    episodes: StagedSampler
     key: Array
     chosen: np.ndarray | Array
     inductive: np.bool
@@ -47,9 +46,9 @@ class Prepared(NamedTuple):
     """An evaluation that is ready to run.
 
     Attributes:
-      run: `run(batch)`, what is asked for of the tasks of a call: `(transductive,
+      run: `run(numbers)`, what is asked for of the tasks of a call: `(transductive,
         inductive)`, whose leaves are `[tasks, K + 1, ...]`.
-      batches: the tasks of each call.
+      batches: the numbers of the tasks of each call.
       facts: of the protocol.
       arrays: the meta-parameters, and a task, sampled when it is asked for.
       is_read: whether tasks come from an iterable.
@@ -76,42 +75,46 @@ def prepared(
     check_seed("seed", seed)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
-    with opened(task_sampler(episodes)) as sampler:
-        sample = check_task(partial(_judged, learner, of_task), meta, sampler, 1)
+    with opened(staged(episodes)) as sampler:
+        sample = check_tasks(partial(_judged, learner, of_task), meta, sampler, 1)
         chosen = _chosen(sample, asked)
-        readers = leaves_of(sampler, Opened)
-        seeded = not readers or uses_key(sampler, 1)
-        given = readers[0].calls(tasks, size) if readers else repeat(None)
+        iterable = open_iterable(sampler)
+        seeded = iterable is None or uses_key(sampler, 1)
         calls = np.arange(-(-tasks // size) * size, dtype=np.uint32).reshape(-1, size)
-        batches = zip(calls, given)
-        first = next(batches)
-        sampler = swapped(sampler, Opened, lambda _: NOT_YET)
         key = jax.random.key(seed)
+        fetch = TaskFetcher(sampler, key, tasks)
+        if iterable is not None:
+            iterable.start()
+        sampler = for_program(sampler)
         shared = Shared(meta, sampler, key, chosen, np.bool(inductive))
-        shapes = _scores.eval_shape(learner, of_task, shared, first)
+        like = calls[0], fetch.like(calls[0])
+        shapes = _scores.eval_shape(learner, of_task, shared, like)
         support, query = map(_examples, sample)
+
+        def run(numbers: np.ndarray) -> tuple[PyTree, PyTree]:
+            return _scores(learner, of_task, shared, (numbers, fetch(numbers)))
+
         facts = {
             "tasks": tasks,
             **({"seed": seed} if seeded else {}),
-            **({"episodes": "in their order"} if readers else {}),
+            **({} if iterable is None else {"episodes": "in their order"}),
             "steps": jax.tree.leaves(shapes)[0].shape[1] - 1,
             "support_examples": support,
             "query_examples": query,
             "inductive_queries": len(chosen) if inductive else 0,
         }
-        run = partial(_scores, learner, of_task, shared)
-        batches = chain([first], batches)
         arrays = partial(_arrays, meta, sampler)
-        yield Prepared(run, batches, facts, arrays, bool(readers))
+        yield Prepared(run, iter(calls), facts, arrays, iterable is not None)
 
 
-def _arrays(meta: PyTree, episodes: Sampler) -> PyTree:
+def _arrays(meta: PyTree, episodes: StagedSampler) -> PyTree:
     return meta, one_task(episodes)
 
 
 def _judged(
     learner: Learner, of_task: Callable, meta: PyTree, episode: Episode
 ) -> PyTree:
+    check_episode(episode)
     support, query = episode
     outputs = learner.predict(learner.adapt(meta, support), query.inputs)
     return of_task(outputs, query.targets)
@@ -172,12 +175,9 @@ def _scores(
 def _score(
     learner: Learner, of_task: Callable, shared: Shared, task: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """Of one task: its number and, where tasks are read, what was read."""
+    """Of one task: its number, and what was fetched for it, if anything is."""
     meta, episodes, key, rows, inductive = shared
-    index, given = task
-    one = Fetched(jax.tree.map(lambda x: x[None], given))
-    batch = swapped(episodes, Fetched, lambda _: one)(jax.random.fold_in(key, index), 1)
-    support, query = jax.tree.map(lambda x: x[0], batch)
+    support, query = task_of(episodes, key, *task)
     if (present := unpadded(query.targets)[1]) is not None:
         # Evenly spaced over those that are there.
         rows = jnp.argsort(~present)[rows * jnp.sum(present) // len(present)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from metajax.experiments.tasks import MetricName
 from metajax.reporting import read_rows
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 
 SPLIT = "validation"
 BETTER = {"accuracy": operator.gt, "mse": operator.lt}

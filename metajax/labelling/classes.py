@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.checks import check_count
-from metajax.data.sampling import Drawn, as_drawn
+from metajax.data.staging import Drawn, to_drawn
 from metajax.errors import InputError
 from metajax.evaluation.scores import Z95
 from metajax.losses import memberships
@@ -139,12 +139,12 @@ def tell_episodes(alone: Alone, meta: PyTree, episodes: Episode | Drawn) -> Told
       alone: the learner.
       meta: its meta-parameters.
       episodes: with a leading axis of tasks; or
-        `metajax.data.sampling.Drawn`, of which no more than one is made at a time.
+        `metajax.data.staging.Drawn`, of which no more than one is made at a time.
 
     Returns:
       A `Told` of all queries of all tasks.
     """
-    logits, labels = map(np.asarray, _told(alone, meta, as_drawn(episodes)))
+    logits, labels = map(np.asarray, _told(alone, meta, to_drawn(episodes)))
     return Told(logits.reshape(labels.size, -1), labels.reshape(-1))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from metajax.data._survey import survey
 from metajax.data.decoding import decode_classes
 from metajax.data.listing import list_images, warn_each
-from metajax.data.sampling import Drawn, InTwoParts, TaskSampler, task_sampler
+from metajax.data.sampling import SamplerWrapper, StagedSampler
+from metajax.data.staging import Drawn, draw_and_fetch, staged
 from metajax.errors import InputError
 from metajax.evaluation.scores import Z95
 from metajax.experiments.prepared import find_prepared
@@ -142,7 +143,7 @@ class Held(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Chosen(InTwoParts):
+class Chosen(SamplerWrapper):
     """The episodes of another sampler, of some of their support examples.
 
     Attributes:
@@ -150,16 +151,16 @@ class Chosen(InTwoParts):
       rows: which support examples of each episode, in which order.
     """
 
-    episodes: TaskSampler
+    episodes: StagedSampler
     rows: Array
 
-    def draw(self, key: Array, tasks: int) -> PyTree:
-        """As the other has it."""
-        return self.episodes.draw(key, tasks)
+    def draw(self, key: Array, tasks: int) -> tuple[PyTree, tuple[()]]:
+        """Draws for the other sampler, and nothing of its own."""
+        return self.episodes.draw(key, tasks), ()
 
-    def make(self, drawn: PyTree) -> Episode:
-        """The episodes."""
-        episodes = self.episodes.make(drawn)
+    def make(self, fetched: tuple[PyTree, tuple[()]]) -> Episode:
+        """Makes the episodes of the other sampler, and takes the rows."""
+        episodes = self.episodes.make(fetched[0])
         support = jax.tree.map(lambda x: x[:, self.rows], episodes.support)
         return episodes._replace(support=support)
 
@@ -189,8 +190,8 @@ def held_out(config: Config, places: Places, shots: Sequence[int]) -> Held:
         return Held(why=str(error))
     tasks = max(FEWEST, -(-TOLD // (QUERIES * ways)))
     rows = np.concatenate([k * most + np.arange(n) for k, n in enumerate(shots)])
-    chosen = Chosen(task_sampler(sampler), jnp.asarray(rows[mixed(len(rows))]))
-    return Held(Drawn(chosen.draw(jax.random.key(config.seed), tasks), chosen), tasks)
+    chosen = Chosen(staged(sampler), jnp.asarray(rows[mixed(len(rows))]))
+    return Held(draw_and_fetch(chosen, jax.random.key(config.seed), tasks), tasks)
 
 
 def own_held_out(

@@ -10,7 +10,8 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metajax.checks import check_count
-from metajax.data.sampling import as_drawn
+from metajax.data.arrays import length
+from metajax.data.staging import to_drawn
 from metajax.ops.precision import wider
 from metajax.training.cutting import (
     Chunk,
@@ -20,7 +21,6 @@ from metajax.training.cutting import (
     cut,
     everywhere,
     here,
-    length,
     mapped_work,
     weighted_work,
 )
@@ -52,7 +52,7 @@ def mean_over_tasks(
         this process's.
 
     Returns:
-      `run(shared, batch) -> tree`, the means. Of a `metajax.data.sampling.Drawn`, each
+      `run(shared, batch) -> tree`, the means. Of a `metajax.data.staging.Drawn`, each
       device makes the tasks of a chunk when it comes to them.
 
     Raises:
@@ -64,7 +64,7 @@ def mean_over_tasks(
     function = jax.jit(function)  # so that it is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        tasks, sampler = as_drawn(batch)
+        tasks, sampler = to_drawn(batch)
         work = weighted_work(function, shared, batch)
         pool = everywhere(devices)
         plan = cut(length(tasks), work, tasks_per_chunk, pool)

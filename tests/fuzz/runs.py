@@ -28,7 +28,7 @@ from metajax.labelling.adapted import ABOUT, write_adapted
 from metajax.labelling.labeller import Labeller, build_alone, look_of
 from metajax.reporting import JsonLines, read_rows
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from metajax.types import Batch
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt

@@ -11,7 +11,8 @@ import pytest
 
 import metajax as mj
 from metajax.data.decoding import decode
-from metajax.data.sampling import Drawn, OfKeys, task_sampler
+from metajax.data.sampling import StagedSampler
+from metajax.data.staging import Drawn, staged
 from metajax.data.unlabelled import decode_ahead
 from metajax.errors import InputError
 from metajax.labelling.adapted import read_about, read_arrays, write_adapted
@@ -107,14 +108,14 @@ def test_episodes_are_told_as_tasks_are():
 def test_episodes_that_are_drawn_are_made_one_at_a_time():
     made = []
 
-    class Sampler(OfKeys):
+    class Sampler(StagedSampler):
         _episode = staticmethod(image_episode)
 
         def make(self, drawn):
             made.append(len(drawn))
             return super().make(drawn)
 
-    learner, sampler = prototypes(), task_sampler(Sampler())
+    learner, sampler = prototypes(), staged(Sampler())
     alone, meta = Alone(learner, 3), learner.init(KEY)
     told = tell_episodes(alone, meta, Drawn(sampler.draw(KEY, 4), sampler))
     assert set(made) == {1}
