@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 
 from metajax._pytrees.key_data import data_to_keys, keys_to_data
 from metajax.data.arrays import check_same_form, host_arrays, length
@@ -128,15 +129,16 @@ class StagedSampler:
 
     @cached_property
     def _one_fetched(self) -> PyTree:
-        try:
-            with jax.ensure_compile_time_eval():
-                drawn = self.draw(jax.random.key(0), 1)
-        except jax.errors.ConcretizationTypeError as error:
-            raise InputError(
-                f"{type(self).__name__} is an argument of a jitted function, and so "
-                "cannot fetch a task to learn its shapes; give it fetched_like(tasks)"
-            ) from error
-        return fetch_on_host(self, drawn)
+        # Inside a trace too, all of this has values; unless the sampler's arrays do not.
+        with jax.ensure_compile_time_eval():
+            drawn = self.draw(jax.random.key(0), 1)
+            if any(isinstance(x, Tracer) for x in jax.tree.leaves(drawn)):
+                raise InputError(
+                    f"{type(self).__name__} is an argument of a jitted function, and "
+                    "so cannot fetch a task to learn the shapes; give it "
+                    "fetched_like(tasks)"
+                )
+            return fetch_on_host(self, drawn)
 
 
 class SamplerWrapper(StagedSampler):
