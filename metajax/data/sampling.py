@@ -129,7 +129,7 @@ class StagedSampler:
 
     @cached_property
     def _one_fetched(self) -> PyTree:
-        # Inside a trace too, all of this has values; unless the sampler's arrays do not.
+        # Inside a trace this has values too, unless the sampler holds traced arrays.
         with jax.ensure_compile_time_eval():
             drawn = self.draw(jax.random.key(0), 1)
             if any(isinstance(x, Tracer) for x in jax.tree.leaves(drawn)):

@@ -11,8 +11,8 @@ from metajax.data.staging import Drawn, staged
 from metajax.errors import InputError
 from metajax.targets import Chip, Compiled, chip_of, compile_for
 from metajax.training.cutting import Chunk, Cut, check_chunk
-from metajax.training.dispatching import many_steps
 from metajax.training.feeding import feed
+from metajax.training.programs import many_steps
 from metajax.training.state import init_state
 from metajax.training.step import cut_of, train_step
 from metajax.types import Learner, LearnerSchedule, Sampler

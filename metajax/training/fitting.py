@@ -28,25 +28,25 @@ the first process alone (`jax.process_index() == 0`).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
 from metajax.checks import check_count, check_seed
-from metajax.data.opening import open_iterable, opened
+from metajax.data.opening import opened
 from metajax.data.sampling import StagedSampler
 from metajax.data.staging import staged
-from metajax.errors import InputError, NonFiniteError, StoppedError
+from metajax.errors import StoppedError
 from metajax.ops import Tuned, taking
-from metajax.training.background import in_background
 from metajax.training.cutting import Chunk
-from metajax.training.dispatching import HostMetrics, dispatches, kept_step, one_step
+from metajax.training.dispatching import dispatches
 from metajax.training.processes import FirstWrites, any_says
+from metajax.training.programs import kept_step, one_step
+from metajax.training.saving import Runs, Save, resumed, saved_on_error, saving
 from metajax.training.state import Checkpointer, Observer, TrainState, init_state
 from metajax.training.tuned import Tuner, forms_of, tuner_of
 from metajax.types import (
@@ -58,8 +58,6 @@ from metajax.types import (
 )
 
 SAVED_WITHIN = 600.0  # seconds, and a dispatch
-Save = Callable[[TrainState], None]
-Runs = Iterator[tuple[TrainState, HostMetrics]]
 
 
 def fit(
@@ -148,7 +146,7 @@ class _Fit(NamedTuple):
         init_key, data_key = jax.random.split(key)
         state = init_state(self.learner, self.optimizer, init_key)
         writer = None if checkpoints is None else FirstWrites(checkpoints)
-        state, position = _resumed(writer, state, self.steps)
+        state, position = resumed(writer, state, self.steps)
         done = int(state.step)
         with ExitStack() as stack:
             if done < self.steps:
@@ -162,7 +160,7 @@ class _Fit(NamedTuple):
             # A run that began with the table's forms keeps them.
             choose = None if done else self.choose_forms(sampler, state, init_key)
             stack.enter_context(taking(forms_of(writer, choose)))
-            save = stack.enter_context(_saving(writer, sampler))
+            save = stack.enter_context(saving(writer, sampler))
             return self.loop(state, runs, save)
 
     def dispatches(self, sampler: StagedSampler, state: TrainState, key: Array) -> Runs:
@@ -204,7 +202,7 @@ class _Fit(NamedTuple):
         """What goes on between the dispatches."""
         self.check_stop(state, save)
         saved = time.monotonic()
-        for state, metrics in _saved_on_error(runs, save):
+        for state, metrics in saved_on_error(runs, save):
             for observer in self.observers:
                 observer.record(state, metrics)
             # After the observers: what they did not see is done again on resuming.
@@ -225,55 +223,3 @@ class _Fit(NamedTuple):
             raise StoppedError(
                 f"stopped after {done} of {self.steps} meta-steps", state
             )
-
-
-def _saved_on_error(runs: Runs, save: Save) -> Runs:
-    """The dispatches; where data or numbers fail, the last good state is saved."""
-    state = None
-    while True:
-        try:
-            state, metrics = next(runs)
-        except StopIteration:
-            return
-        except NonFiniteError as error:
-            save(error.state)
-            raise
-        except (InputError, OSError):
-            if state is not None:  # before the first dispatch there is nothing new
-                save(state)
-            raise
-        yield state, metrics
-
-
-def _resumed(
-    checkpoints: FirstWrites | None, state: TrainState, steps: int
-) -> tuple[TrainState, str | None]:
-    """The state to begin from, and the position of its iterator, if it has one."""
-    restored = None if checkpoints is None else checkpoints.restore(state)
-    if checkpoints is None or not restored:
-        return state, None
-    if (done := int(restored.step)) > steps:
-        raise InputError(
-            f"the checkpoint is at step {done}, past the {steps} asked "
-            "for; ask for more steps or use another folder"
-        )
-    return restored, checkpoints.position(done)
-
-
-@contextmanager
-def _saving(checkpoints: FirstWrites | None, sampler: StagedSampler) -> Iterator[Save]:
-    """A function that saves while the next dispatch runs; the last is waited for."""
-    if checkpoints is None:
-        yield lambda state: None
-        return
-    iterable = open_iterable(sampler)
-
-    def write(saved: tuple[TrainState, str | None]) -> None:
-        checkpoints.save(*saved)
-
-    def position(state: TrainState) -> str | None:
-        return None if iterable is None else iterable.position(int(state.step))
-
-    with in_background(write) as save:
-        # A copy: the next dispatch takes the arrays.
-        yield lambda state: save((jax.tree.map(np.array, state), position(state)))

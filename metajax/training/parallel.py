@@ -41,15 +41,9 @@ def mean_over_tasks(
         weights are 1/B; where B tasks do not fill the chunks, some tasks come again
         with weight zero.
       tasks_per_chunk: at most so many tasks at a time, so that memory grows with the
-        chunk. None for all at once. "auto" takes as many as should stay in cache on a
-        CPU, and in half the memory elsewhere, by an estimate of what one task
-        allocates.
-      devices: at most so many devices share the tasks; fewer if there is too little
-        work to share. Of several processes (`jax.distributed`), all devices of all
-        processes, or one. Or the devices themselves: the work runs on the first of
-        them, on no other device. They may be absent ones (`metajax.targets`) that the
-        function is to be compiled for; of several processes, all devices or some of
-        this process's.
+        chunk; see `metajax.meta_gradient`.
+      devices: see `metajax.meta_gradient`; of several processes, all devices of all
+        processes, or some of this process's.
 
     Returns:
       `run(shared, batch) -> tree`, the means. Of a `metajax.data.staging.Drawn`, each

@@ -140,7 +140,7 @@ def train_step(
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
     >>> optimizer = optax.adam(1e-3)
     >>> step = jax.jit(train_step(learner, optimizer))
-    >>> state = init_state(learner, optimizer, jax.random.key(0))
+    >>> state = mj.init_state(learner, optimizer, jax.random.key(0))
     >>> state, metrics = step(state, mj.data.sinusoid()(jax.random.key(1), 4))
     >>> int(state.step), sorted(metrics)
     (1, ['gradient_norm', 'loss'])

@@ -11,7 +11,7 @@ import metajax as mj
 from metajax.ops import tune
 from metajax.training import dispatching, fitting
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.dispatching import many_steps
+from metajax.training.programs import many_steps
 from metajax.types import Batch, Episode
 from tests.helpers import (
     KEY,
