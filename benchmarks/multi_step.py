@@ -16,7 +16,7 @@ import tyro
 
 import metajax as mj
 from metajax.errors import NonFiniteError
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from metajax.types import Array
 
 STEPS, RATES = (5, 10, 20), (0.01, 0.02, 0.04)

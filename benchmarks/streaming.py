@@ -23,7 +23,7 @@ import tyro
 import metajax as mj
 from benchmarks.workloads import FAMILIES, OUTER_RATE, QUERIES, SHOTS, WAYS
 from metajax.training.feeding import WAITED
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from metajax.types import PyTree, Sampler
 
 

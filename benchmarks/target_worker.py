@@ -27,7 +27,7 @@ from benchmarks.workloads import (
     Workload,
     workload,
 )
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.targets import compile_for, devices
 from metajax.types import Learner, Model, Sampler
 
@@ -73,12 +73,14 @@ def our_model(work: Workload) -> Model:
 
 
 @dataclass(frozen=True)
-class Noise(OfKeys):
+class Noise(StagedSampler):
     """Episodes of noise, each of a key of its own, as `metajax.data` makes its own."""
 
     image: tuple[int, int, int]
 
-    def _episode(self, key: jax.Array) -> mj.Episode:
+    def make_task(self, key: jax.Array) -> mj.Episode:
+        """Makes an episode of a key."""
+
         def batch(key: jax.Array, examples: int) -> mj.Batch:
             inputs = jax.random.normal(key, (examples, *self.image))
             return mj.Batch(inputs, jnp.arange(examples, dtype=jnp.int32) % WAYS)

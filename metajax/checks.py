@@ -111,7 +111,8 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
     if (kinds := [type(part) for part in parts]) != [Episode, Batch, Batch]:
         raise InputError(
             "a sampler must return an Episode(support, query) of Batch(inputs, "
-            f"targets), got {', '.join(kind.__name__ for kind in kinds)}"
+            f"targets), got {', '.join(kind.__name__ for kind in kinds)}; an iterable "
+            "gives meta-batches of them (itertools.repeat(batch) gives one)"
         )
     for side, batch in episodes._asdict().items():
         shapes: list[tuple[int, ...]] = [
@@ -128,3 +129,16 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
                 f"{side} inputs and targets must agree on the number of examples (the "
                 f"second axis), got {shapes}"
             )
+
+
+def check_episode(episode: Episode) -> None:
+    """Checks the shapes of ONE episode, for a learner's loss of it.
+
+    Raises:
+      InputError: see `check_episodes`.
+    """
+
+    def with_task_axis(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *getattr(x, "shape", ())), bool)
+
+    check_episodes(jax.tree.map(with_task_axis, episode), 1)

@@ -13,7 +13,7 @@ from metajax._files.writing import write_whole
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.metrics import Z95, Metric, as_metric
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from metajax.types import Loss
 
 

@@ -147,8 +147,8 @@ class Sampler(Protocol):
 
     It is called inside `jit`. One that holds arrays should be a pytree (see
     `metajax.data.Images`), so that they are passed to the compiled step and are not
-    baked into it. One that has the two parts of a `metajax.data.sampling.TaskSampler`
-    makes each task on the device that trains on it.
+    baked into it. One that inherits `metajax.data.StagedSampler` makes each task on the
+    device that trains on it. Tasks of other learners may be other pytrees.
     """
 
     def __call__(self, key: Array, tasks: int, /) -> Episode:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import metajax as mj
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.training import cutting as _cutting
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.processes import any_says, in_turn, is_first
@@ -21,10 +21,10 @@ LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 2)
 OUTER = optax.sgd(0.01)
 
 
-class Waves(OfKeys):
+class Waves(StagedSampler):
     """Sine waves of float64, which each device makes for itself."""
 
-    def _episode(self, key):
+    def make_task(self, key):
         one = jax.tree.map(lambda x: x[0], mj.data.sinusoid(5, 5)(key, 1))
         return jax.tree.map(lambda x: x.astype(float), one)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import metajax as mj
 from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 
 
 def at(step):

@@ -1,6 +1,7 @@
 """Episodes: families of tasks, and image data sets on the device or streamed to it.
 
-Every sampler is a pytree called as `episodes(key, tasks) -> Episode`, inside `jit`.
+Every sampler is called as `episodes(key, tasks) -> Episode`, inside `jit`; see
+`metajax.data.StagedSampler` for its three stages and how to write one.
 """
 
 from metajax.data.augmentation import Augmented as Augmented
@@ -25,8 +26,12 @@ from metajax.data.mixing import metamix as metamix
 from metajax.data.mixing import mixup as mixup
 from metajax.data.omniglot import omniglot as omniglot
 from metajax.data.records import Records as Records
+from metajax.data.sampling import Fetching as Fetching
+from metajax.data.sampling import SamplerWrapper as SamplerWrapper
+from metajax.data.sampling import StagedSampler as StagedSampler
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid
+from metajax.data.staging import staged as staged
 from metajax.data.streaming import Stream as Stream
 from metajax.data.streaming import stream_episodes as stream_episodes
 from metajax.data.transforms import flip_classes as flip_classes

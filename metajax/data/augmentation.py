@@ -6,7 +6,8 @@ from typing import Protocol
 import jax
 
 from metajax._pytrees.keyed import check_unkeyed
-from metajax.data.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax.data.sampling import SamplerWrapper, StagedSampler
+from metajax.data.staging import staged
 from metajax.types import Array, Episode, PyTree, Sampler
 
 
@@ -20,10 +21,10 @@ class Transform(Protocol):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Augmented(InTwoParts):
+class Augmented(SamplerWrapper):
     """The sampler that `augmented` makes: `episodes(key, tasks) -> Episode`."""
 
-    episodes: TaskSampler
+    episodes: StagedSampler
     transforms: tuple[Transform, ...] = field(metadata={"static": True})
 
     def draw(self, key: Array, tasks: int) -> tuple[PyTree, Array]:
@@ -32,9 +33,9 @@ class Augmented(InTwoParts):
         keys = jax.random.split(change_key, tasks)
         return self.episodes.draw(draw_key, tasks), keys
 
-    def make(self, drawn: tuple[PyTree, Array]) -> Episode:
-        """The episodes, changed."""
-        tasks, keys = drawn
+    def make(self, fetched: tuple[PyTree, Array]) -> Episode:
+        """Makes the episodes of the other sampler, and changes them."""
+        tasks, keys = fetched
         return jax.vmap(self._change)(keys, self.episodes.make(tasks))
 
     def _change(self, key: Array, episode: Episode) -> Episode:
@@ -69,4 +70,4 @@ def augmented(episodes: Sampler, *transforms: Transform) -> Augmented:
     >>> episodes(jax.random.key(0), 2).support.inputs.shape
     (2, 5, 28, 28, 1)
     """
-    return Augmented(task_sampler(episodes), transforms)
+    return Augmented(staged(episodes), transforms)

@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax.checks import check_count, check_one_of
 from metajax.data.images import split_by_class
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.types import Array, Episode
 
 Split = Literal["train", "validation", "test"]
@@ -24,7 +24,7 @@ SOFTNESS = 0.012  # of its edge
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Glyphs(OfKeys):
+class Glyphs(StagedSampler):
     """The sampler that `glyphs` makes: `episodes(key, tasks) -> Episode`.
 
     Inputs are `float32[tasks, ways * n, size, size, 1]` in [0, 1], targets
@@ -37,7 +37,8 @@ class Glyphs(OfKeys):
     split: np.int32
     size: int = field(metadata={"static": True})
 
-    def _episode(self, key: Array) -> Episode:
+    def make_task(self, key: Array) -> Episode:
+        """Makes an episode of a key."""
         class_key, *drawing_keys = jax.random.split(key, self.ways + 1)
         # Consecutive numbers, so that the classes of an episode are distinct.
         block = jax.random.bits(class_key) // jnp.uint32(self.ways)

@@ -15,7 +15,7 @@ from metajax.data._enough import (
 )
 from metajax.data.drawing import Shape, draw
 from metajax.data.records import Records
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.errors import InputError
 from metajax.types import Array, Batch, Episode
 
@@ -37,7 +37,7 @@ class ImageStore(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Images(OfKeys):
+class Images(StagedSampler):
     """The sampler that `image_episodes` makes: `episodes(key, tasks) -> Episode`.
 
     Inputs are `float32[tasks, ways * n, height, width, channels]` in [0, 1], targets
@@ -53,7 +53,8 @@ class Images(OfKeys):
     counts: Array
     shape: Shape = field(metadata={"static": True})
 
-    def _episode(self, key: Array) -> Episode:
+    def make_task(self, key: Array) -> Episode:
+        """Makes an episode of a key."""
         drawn = draw(key, self.counts, self.shape)
         images = self.images[drawn.classes[:, None], drawn.images]
         return as_episode(images, drawn.turns, self.shape)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count
 from metajax.data.images import ImageStore, check_store, rotate
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.types import Array, Batch, Episode
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class JointBatches(OfKeys):
+class JointBatches(StagedSampler):
     """The sampler that `joint_batches` makes: `episodes(key, tasks) -> Episode`."""
 
     images: Array
@@ -26,7 +26,8 @@ class JointBatches(OfKeys):
         """How many there are, each rotation counted."""
         return self.images.shape[0] * self.rotations
 
-    def _episode(self, key: Array) -> Episode:
+    def make_task(self, key: Array) -> Episode:
+        """Makes an episode of a key."""
         class_key, image_key = jax.random.split(key)
         labels = jax.random.randint(class_key, (self.examples,), 0, self.classes)
         stored, turns = labels % len(self.images), labels // len(self.images)

@@ -5,25 +5,26 @@ from dataclasses import dataclass
 import jax
 
 from metajax._pytrees.keyed import OF_INPUTS, with_keys
-from metajax.data.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax.data.sampling import SamplerWrapper, StagedSampler
+from metajax.data.staging import staged
 from metajax.types import Array, Episode, PyTree, Sampler
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class WithKeys(InTwoParts):
+class WithKeys(SamplerWrapper):
     """The sampler that `keyed` makes: `episodes(key, tasks) -> Episode`."""
 
-    episodes: TaskSampler
+    episodes: StagedSampler
 
     def draw(self, key: Array, tasks: int) -> tuple[PyTree, Array]:
         """Draws tasks, and a key for each."""
         own = jax.random.split(jax.random.fold_in(key, OF_INPUTS), tasks)
         return self.episodes.draw(key, tasks), own
 
-    def make(self, drawn: tuple[PyTree, Array]) -> Episode:
-        """The episodes, with keys."""
-        tasks, keys = drawn
+    def make(self, fetched: tuple[PyTree, Array]) -> Episode:
+        """Makes the episodes of the other sampler, and gives their inputs keys."""
+        tasks, keys = fetched
         return jax.vmap(_keyed)(keys, self.episodes.make(tasks))
 
 
@@ -45,7 +46,7 @@ def keyed(episodes: Sampler) -> WithKeys:
     >>> episode.support.inputs.keys.shape, episode.query.inputs.keys.shape
     ((4, 5), (4, 10))
     """
-    return WithKeys(task_sampler(episodes))
+    return WithKeys(staged(episodes))
 
 
 def _keyed(key: Array, episode: Episode) -> Episode:

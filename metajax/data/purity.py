@@ -12,9 +12,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from metajax._autodiff.jaxprs import inputs_read
-from metajax.checks import check_episodes
-from metajax.data.iterables import Opened, leaves_of
-from metajax.data.sampling import InTwoParts, Whole
+from metajax.data.opening import open_iterable
+from metajax.data.sampling import innermost
 from metajax.errors import InputError
 from metajax.types import Array, Sampler
 
@@ -41,8 +40,7 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
     the same in all of them.
 
     Args:
-      episodes: the sampler, or one with an `Opened` iterable inside, which is fresh
-        each time.
+      episodes: the sampler; one with an open iterable inside may ignore its key.
       tasks: tasks a meta-batch.
 
     Raises:
@@ -50,12 +48,9 @@ def check_sampler(episodes: Sampler, tasks: int) -> None:
         one trace to the next, or what cannot be traced.
     """
     traced = _trace(episodes, tasks)
-    if leaves_of(episodes, Opened):
+    if open_iterable(episodes):
         return
-    inner: Any = episodes
-    while isinstance(inner, InTwoParts | Whole) and "episodes" in vars(inner):
-        inner = vars(inner)["episodes"]
-    used = any(inputs_read(traced.jaxpr))
+    used, inner = any(inputs_read(traced.jaxpr)), innermost(episodes)
     if not (used and (inner is episodes or uses_key(inner, tasks))):
         raise InputError(
             "a sampler must draw its episodes by its key, got one that does not use "
@@ -78,7 +73,12 @@ def uses_key(episodes: Sampler, tasks: int) -> bool:
 def _trace(episodes: Sampler, tasks: int) -> ClosedJaxpr:
     def sampled(key: Array) -> Any:
         batch = episodes(key, tasks)
-        check_episodes(batch, tasks)
+        shapes = [getattr(x, "shape", ()) for x in jax.tree.leaves(batch)]
+        if not shapes or any(shape[:1] != (tasks,) for shape in shapes):
+            raise InputError(
+                f"every leaf of a meta-batch must have shape [tasks, ...] with {tasks} "
+                f"tasks, got {type(batch).__name__} of shapes {shapes}"
+            )
         return jax.tree.map(jnp.asarray, batch)
 
     try:

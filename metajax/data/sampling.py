@@ -1,142 +1,199 @@
-"""Meta-batches that are made task by task, each on the device that needs it."""
+"""What a sampler is: tasks are drawn, fetched and made.
 
-import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+A sampler is called as `sampler(key, tasks)` and gives a meta-batch: any pytree of tasks
+with a leading axis of `tasks` on every leaf. It has three stages,
+
+  sampler(key, tasks) = make(fetch(draw(key, tasks)))
+
+`draw` and `make` are traced, `fetch` runs on the host. `metajax.fit` calls `fetch`
+ahead of the device, and each device makes its own tasks. A plain function of (key,
+tasks) is a sampler whose tasks are made where they are drawn.
+"""
+
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 
-from metajax.data.iterables import Iterated, iterated
+from metajax._pytrees.key_data import data_to_keys, keys_to_data
+from metajax.data.arrays import check_same_form, host_arrays, length
 from metajax.errors import InputError
-from metajax.types import Array, Episode, PyTree, Sampler
+from metajax.types import Array, PyTree
 
 
-class TaskSampler(Protocol):
-    """A sampler in two parts: `episodes(key, tasks) = make(draw(key, tasks))`.
-
-    `draw` is what sets the tasks of a meta-batch apart, such as a key for each: little,
-    and the same on every device. `make` makes any of them into episodes, so that each
-    device makes its own, and no more than it works on at a time.
-    """
-
-    def draw(self, key: Array, tasks: int) -> PyTree:
-        """What the tasks are made of, with a leading axis of `tasks` on every leaf."""
-        ...
-
-    def make(self, drawn: PyTree) -> Episode:
-        """The episodes of some of them."""
-        ...
-
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """All of them."""
-        ...
-
-
-class InTwoParts:
-    """A sampler of `draw` and `make`, which a sampler of yours may inherit."""
-
-    draw: Callable[[Array, int], PyTree]
-    make: Callable[[PyTree], Episode]
-
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """Samples `tasks` episodes."""
-        return self.make(self.draw(key, tasks))
-
-
-class OfKeys(InTwoParts):
-    """A sampler that makes each task of a key of its own, by its `_episode(key)`."""
-
-    _episode: Callable[[Array], Episode]
-
-    def draw(self, key: Array, tasks: int) -> Array:
-        """A key for each task."""
-        return jax.random.split(key, tasks)
-
-    def make(self, drawn: Array) -> Episode:
-        """The episodes of such keys."""
-        return jax.vmap(self._episode)(drawn)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Whole:
-    """Any sampler as a `TaskSampler`: all tasks are made where they are drawn."""
-
-    episodes: Any
-
-    def __call__(self, key: Array, tasks: int) -> Episode:
-        """What the sampler gives."""
-        return self.episodes(key, tasks)
-
-    draw = __call__
-
-    def make(self, drawn: Episode) -> Episode:
-        """They are made already."""
-        return drawn
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Parts(InTwoParts):
-    """A sampler in two parts that holds no arrays and is no pytree."""
-
-    episodes: TaskSampler = field(metadata={"static": True})
-
-    def draw(self, key: Array, tasks: int) -> PyTree:
-        """As the sampler has it."""
-        return self.episodes.draw(key, tasks)
-
-    def make(self, drawn: PyTree) -> Episode:
-        """As the sampler has it."""
-        return self.episodes.make(drawn)
-
-
-def task_sampler(episodes: Sampler | Iterable[Episode]) -> TaskSampler:
-    """A sampler in two parts that can be an argument of a jitted function.
-
-    What is no function is an iterable of meta-batches: `metajax.data.from_step`.
-
-    Raises:
-      InputError: if it is neither a sampler nor an iterable.
-
-    >>> import jax.numpy as jnp, metajax as mj
-    >>> episodes = task_sampler(mj.data.sinusoid())
-    >>> drawn = episodes.draw(jax.random.key(0), 3)
-    >>> parts = [episodes.make(drawn[:2]), episodes.make(drawn[2:])]
-    >>> joined = jnp.concatenate([part.query.inputs for part in parts])
-    >>> bool((joined == episodes(jax.random.key(0), 3).query.inputs).all())
-    True
-    """
-    if isinstance(episodes, Whole | Parts | Iterated):
-        return episodes
-    if inspect.isgeneratorfunction(episodes):
-        raise InputError(
-            "episodes must be a sampler, or an iterable of meta-batches, got a "
-            "generator function; call it, or give metajax.data.from_step(function)"
-        )
-    if not callable(episodes):
-        return iterated(episodes)
-    leaf = jax.tree.structure(episodes) == jax.tree.structure(0)
-    # One that samples otherwise than by its parts is taken at its word.
-    by_parts = isinstance(episodes, InTwoParts)
-    if by_parts and type(episodes).__call__ is InTwoParts.__call__:
-        return Parts(episodes) if leaf else episodes  # pyright: ignore (it has them)
-    return Whole(jax.tree_util.Partial(episodes) if leaf else episodes)
-
-
-class Drawn(NamedTuple):
-    """A meta-batch that is drawn and not made: it may stand for an `Episode`.
+class Fetching(NamedTuple):
+    """How a sampler's `fetch` may be called ahead of the device.
 
     Attributes:
-      tasks: of `sampler.draw`.
-      sampler: what makes episodes of them.
+      threads: how many calls may run at once. With 1, calls come in the order of the
+        meta-steps, from one thread.
+      workers: processes that call it; 0 for threads.
     """
 
-    tasks: PyTree
-    sampler: TaskSampler
+    threads: int = 1
+    workers: int = 0
 
 
-def as_drawn(batch: Any) -> Drawn:
-    """A meta-batch, of any pytree, as a `Drawn`."""
-    return batch if isinstance(batch, Drawn) else Drawn(batch, Whole(None))
+class StagedSampler:
+    """A sampler of three stages, for a sampler of yours to inherit.
+
+    Override `make_task`, for tasks that are made of a key each; or `draw` and `make`;
+    and `fetch`, if tasks need something of the host: files, a database, a simulator.
+    It may be registered as a pytree, which makes its arrays arguments of the compiled
+    program in place of constants.
+
+    >>> import numpy as np, metajax as mj
+    >>> class Waves(StagedSampler):
+    ...     def draw(self, key, tasks):
+    ...         return jax.random.uniform(key, (tasks, 1))
+    ...     def fetch(self, drawn):  # NumPy arrays, on the host
+    ...         x = np.linspace(-5, 5, 10, dtype=np.float32)
+    ...         return np.sin(x + drawn)
+    ...     def make_task(self, fetched):
+    ...         batch = mj.Batch(fetched[:5, None], fetched[5:, None])
+    ...         return mj.Episode(batch, batch)
+    >>> Waves()(jax.random.key(0), 4).query.inputs.shape
+    (4, 5, 1)
+    """
+
+    def draw(self, key: Array, tasks: int) -> PyTree:
+        """Draws what sets the tasks apart: by default a key for each.
+
+        Args:
+          key: a PRNG key.
+          tasks: how many.
+
+        Returns:
+          A pytree, small and the same on every device, with a leading axis of `tasks`.
+        """
+        return jax.random.split(key, tasks)
+
+    def fetch(self, drawn: PyTree, /) -> PyTree:
+        """Fetches on the host what tasks are made of: by default, what was drawn.
+
+        Args:
+          drawn: of `draw`, as NumPy arrays (keys stay keys), of any number of tasks.
+
+        Returns:
+          A pytree of arrays with the same leading axis. It must depend on `drawn`
+          alone, and have the same form for all tasks.
+        """
+        return drawn
+
+    def make(self, fetched: PyTree, /) -> PyTree:
+        """Makes tasks of what was fetched, some of them or all."""
+        return jax.vmap(self.make_task)(fetched)
+
+    def make_task(self, fetched: PyTree, /) -> PyTree:
+        """Makes ONE task of what was fetched for it."""
+        raise NotImplementedError(f"{type(self).__name__} needs make_task or make")
+
+    @property
+    def fetching(self) -> Fetching | None:
+        """How `fetch` may be called ahead; None if it is the identity."""
+        return None if type(self).fetch is StagedSampler.fetch else Fetching()
+
+    def fetched_like(self, tasks: int) -> PyTree:
+        """What `fetch` gives for so many tasks, abstract; by default fetches a task."""
+        if self.fetching is None:
+            return jax.eval_shape(lambda: self.draw(jax.random.key(0), tasks))
+
+        def like(x: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((tasks, *x.shape[1:]), x.dtype)
+
+        return jax.tree.map(like, self._one_fetched)
+
+    def traced_fetch(self, drawn: PyTree) -> PyTree:
+        """`fetch` inside a traced function: by a callback, as the program runs."""
+        if self.fetching is None:
+            return drawn
+        like = self.fetched_like(length(drawn))
+
+        def on_host(data: PyTree) -> PyTree:
+            fetched = fetch_on_host(self, data_to_keys(data))
+            check_same_form(fetched, like, f"fetch of {type(self).__name__}")
+            return keys_to_data(fetched)
+
+        data = jax.pure_callback(
+            on_host,
+            jax.eval_shape(keys_to_data, like),
+            keys_to_data(drawn),
+            vmap_method="sequential",
+        )
+        return data_to_keys(data)
+
+    def __call__(self, key: Array, tasks: int) -> PyTree:
+        """A meta-batch of `tasks` tasks."""
+        return self.make(self.traced_fetch(self.draw(key, tasks)))
+
+    @cached_property
+    def _one_fetched(self) -> PyTree:
+        # Inside a trace this has values too, unless the sampler holds traced arrays.
+        with jax.ensure_compile_time_eval():
+            drawn = self.draw(jax.random.key(0), 1)
+            if any(isinstance(x, Tracer) for x in jax.tree.leaves(drawn)):
+                raise InputError(
+                    f"{type(self).__name__} is an argument of a jitted function, and "
+                    "so cannot fetch a task to learn the shapes; give it "
+                    "fetched_like(tasks)"
+                )
+            return fetch_on_host(self, drawn)
+
+
+class SamplerWrapper(StagedSampler):
+    """A sampler that changes the tasks of another one, for a wrapper to inherit.
+
+    Override `draw`, which returns a pair: what the other one draws, and what the
+    wrapper draws of its own, which is not fetched; and `make`, which takes a pair too.
+
+    Attributes:
+      episodes: the other sampler; `staged` makes one of any.
+    """
+
+    episodes: StagedSampler
+
+    def fetch(self, drawn: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        """Fetches for the other sampler."""
+        return self.episodes.fetch(drawn[0]), drawn[1]
+
+    def traced_fetch(self, drawn: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        """Fetches for the other sampler."""
+        return self.episodes.traced_fetch(drawn[0]), drawn[1]
+
+    @property
+    def fetching(self) -> Fetching | None:
+        """As the other sampler has it."""
+        return self.episodes.fetching
+
+    def fetched_like(self, tasks: int) -> tuple[PyTree, PyTree]:
+        """What the other one fetches, and what the wrapper draws."""
+        _, own = jax.eval_shape(lambda: self.draw(jax.random.key(0), tasks))
+        return self.episodes.fetched_like(tasks), own
+
+
+def innermost(sampler: Any) -> Any:
+    """The sampler inside all wrappers of a sampler."""
+    while isinstance(sampler, StagedSampler) and "episodes" in vars(sampler):
+        sampler = vars(sampler)["episodes"]
+    return sampler
+
+
+def fetch_on_host(sampler: StagedSampler, drawn: PyTree) -> PyTree:
+    """`fetch` of NumPy arrays, and what it gives as NumPy arrays.
+
+    Raises:
+      InputError: if it gives anything else, or other than a row for each task.
+    """
+    if sampler.fetching is None:
+        return drawn
+    name = f"fetch of {type(innermost(sampler)).__name__}"
+    drawn = host_arrays(drawn, f"draw of {type(innermost(sampler)).__name__}")
+    fetched = host_arrays(sampler.fetch(drawn), name)
+    shapes, tasks = [x.shape for x in jax.tree.leaves(fetched)], length(drawn)
+    if not shapes or any(shape[:1] != (tasks,) for shape in shapes):
+        raise InputError(
+            f"the {name} must give arrays with a leading axis of the {tasks} tasks "
+            f"drawn, got {shapes}"
+        )
+    return fetched

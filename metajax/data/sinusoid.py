@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.types import Array, Batch, Episode
 
 AMPLITUDE = (0.1, 5.0)
@@ -16,7 +16,7 @@ DOMAIN = (-5.0, 5.0)
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Sinusoid(OfKeys):
+class Sinusoid(StagedSampler):
     """The sampler that `sinusoid` makes: `episodes(key, tasks) -> Episode`.
 
     Inputs and targets are `float32[tasks, n, 1]`.
@@ -25,7 +25,8 @@ class Sinusoid(OfKeys):
     shots: int = field(metadata={"static": True})
     queries: int = field(metadata={"static": True})
 
-    def _episode(self, key: Array) -> Episode:
+    def make_task(self, key: Array) -> Episode:
+        """Makes an episode of a key."""
         keys = jax.random.split(key, 3)
         amplitude = jax.random.uniform(
             keys[0], minval=AMPLITUDE[0], maxval=AMPLITUDE[1]

@@ -5,19 +5,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.checks import check_count
-from metajax.data.drawing import Shape, draw_batch
+from metajax.data.drawing import Shape, Shown, draw_batch
 from metajax.data.images import ImageStore, as_episode, shape_of
+from metajax.data.reading import host_device
 from metajax.data.records import Shelf
-from metajax.data.sampling import InTwoParts
-from metajax.errors import InputError
+from metajax.data.sampling import Fetching, StagedSampler
 from metajax.types import Array, Episode
+
+THREADS = 4  # that read at once
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Stream(InTwoParts):
+class Stream(StagedSampler):
     """The sampler that `stream_episodes` makes: `episodes(key, tasks) -> Episode`.
 
     Attributes:
@@ -34,62 +37,32 @@ class Stream(InTwoParts):
     image: tuple[int, ...] = field(metadata={"static": True})
     workers: int = field(metadata={"static": True})
 
-    def draw(self, key: Array, tasks: int) -> tuple[Array, Array]:
-        """Reads the images of `tasks` episodes, and says by how much each is turned."""
-        drawn = draw_batch(key, tasks, self.counts, self.shape)
-        # Integers go out and bytes come back: arguments so small that the runtime need
-        # not wait for a thread to copy them, which a program on a CPU may all hold.
-        images = jax.pure_callback(
-            self.shelf,
-            self.like(tasks).images,
-            drawn.classes,
-            drawn.images,
-            vmap_method="broadcast_all",
-        )
-        return images, drawn.turns
+    @property
+    def fetching(self) -> Fetching:
+        """By several threads at once, in this process or in others."""
+        return Fetching(THREADS, self.workers)
 
-    def make(self, drawn: tuple[Array, Array]) -> Episode:
-        """The episodes, as `metajax.data.Images` makes them."""
-        return _episodes(drawn, self.shape)
+    def draw(self, key: Array, tasks: int) -> Shown:
+        """Draws which images each of `tasks` episodes shows."""
+        return draw_batch(key, tasks, self.counts, self.shape)
 
-    def like(self, tasks: int) -> "Given":
+    def fetch(self, drawn: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the images of a `Shown`, and passes on its turns."""
+        return self.shelf(drawn.classes, drawn.images), drawn.turns
+
+    def make_task(self, fetched: tuple[Array, Array]) -> Episode:
+        """Makes an episode as `metajax.data.Images` does."""
+        images, turns = fetched
+        return as_episode(images, turns, self.shape)
+
+    def fetched_like(self, tasks: int) -> tuple[Any, Any]:
         """What is read for `tasks` episodes, abstract."""
         each = tasks, self.shape.ways
         images = (*each, self.shape.shots + self.shape.queries, *self.image)
-        return Given(
+        return (
             jax.ShapeDtypeStruct(images, jnp.uint8),
             jax.ShapeDtypeStruct(each, jnp.int32),
-            self.shape,
         )
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Given(InTwoParts):
-    """A meta-batch that was read, as a sampler: whatever the key, these episodes.
-
-    Attributes:
-      images: `uint8[tasks, ways, shots + queries, height, width, channels]`.
-      turns: `int32[tasks, ways]`.
-      shape: of an episode.
-    """
-
-    images: Any
-    turns: Any
-    shape: Shape = field(metadata={"static": True})
-
-    def draw(self, key: Array, tasks: int) -> tuple[Array, Array]:
-        """All of it."""
-        return self.images, self.turns
-
-    def make(self, drawn: tuple[Array, Array]) -> Episode:
-        """The episodes."""
-        return _episodes(drawn, self.shape)
-
-
-def _episodes(read: tuple[Array, Array], shape: Shape) -> Episode:
-    images, turns = read
-    return jax.vmap(as_episode, (0, 0, None))(images, turns, shape)
 
 
 def stream_episodes(
@@ -140,18 +113,3 @@ def stream_episodes(
     counts = jnp.asarray(store.counts, jnp.int32)
     image = tuple(store.images.shape[2:])
     return Stream(counts, Shelf(store.images), shape, image, workers)
-
-
-def host_device() -> Any:
-    """The CPU as a device of JAX.
-
-    Raises:
-      InputError: if JAX was told to leave it out.
-    """
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError as error:
-        raise InputError(
-            "streaming draws on the CPU, which JAX was told to leave out; name it too, "
-            "as in JAX_PLATFORMS=cuda,cpu"
-        ) from error

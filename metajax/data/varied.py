@@ -7,17 +7,18 @@ import jax.numpy as jnp
 
 from metajax._pytrees.keyed import check_unkeyed
 from metajax.checks import check_count
-from metajax.data.sampling import InTwoParts, TaskSampler, task_sampler
+from metajax.data.sampling import SamplerWrapper, StagedSampler
+from metajax.data.staging import staged
 from metajax.errors import InputError
 from metajax.types import Array, Batch, Episode, Padded, PyTree, Sampler
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class Varied(InTwoParts):
+class Varied(SamplerWrapper):
     """The sampler that `varied` makes: `episodes(key, tasks) -> Episode`."""
 
-    episodes: TaskSampler
+    episodes: StagedSampler
     ways: tuple[int, int] = field(metadata={"static": True})
     shots: tuple[int, int] = field(metadata={"static": True})
 
@@ -27,9 +28,9 @@ class Varied(InTwoParts):
         keys = jax.random.split(vary_key, tasks)
         return self.episodes.draw(draw_key, tasks), keys
 
-    def make(self, drawn: tuple[PyTree, Array]) -> Episode:
-        """Episodes whose inputs and targets are `Padded`."""
-        tasks, keys = drawn
+    def make(self, fetched: tuple[PyTree, Array]) -> Episode:
+        """Makes episodes whose inputs and targets are `Padded`."""
+        tasks, keys = fetched
         return jax.vmap(self._vary)(keys, self.episodes.make(tasks))
 
     def _vary(self, key: Array, episode: Episode) -> Episode:
@@ -86,34 +87,35 @@ def varied(episodes: Sampler, ways: tuple[int, int], shots: tuple[int, int]) -> 
     Source: Triantafillou et al., "Meta-Dataset", ICLR 2020, section 3, for tasks of
     many ways and uneven shots.
     """
-    for name, given in dict(ways=ways, shots=shots).items():
-        if not isinstance(given, tuple | list) or len(given) != 2:
-            raise InputError(f"{name} must be (fewest, most), got {given!r}")
-        for end, value in zip(("fewest", "most"), given):
-            check_count(f"the {end} {name}", value, least=1)
-        if not given[0] <= given[1]:
-            raise InputError(
-                f"the fewest {name} must be at most the most, got {given!r}"
-            )
-    sampler = task_sampler(episodes)
-    support, query = (
-        side.targets for side in jax.eval_shape(lambda: sampler(jax.random.key(0), 1))
-    )
-    if not (_labels(support) and _labels(query)):
+    _check_range("ways", ways)
+    _check_range("shots", shots)
+    sampler = staged(episodes)
+    batch = jax.eval_shape(sampler.make, sampler.fetched_like(1))
+    support, query = (side.targets for side in batch)
+    if not (_are_labels(support) and _are_labels(query)):
         raise InputError(
-            "episodes must have integer labels, which mixtures and regression have "
-            f"not, got {support.dtype} and {query.dtype}"
+            "episodes must have integer labels, which mixtures and regression lack, "
+            f"got {support.dtype} and {query.dtype}"
         )
-    expected, found = ways[1] * shots[1], support.shape[1]
-    if found != expected:
+    expected, count = ways[1] * shots[1], support.shape[1]
+    if count != expected:
         raise InputError(
-            f"the most ways times the most shots must be the episodes' {found} support "
-            f"examples, got {ways[1]} x {shots[1]} = {expected}"
+            f"the largest ways times the largest shots must be the {count} support "
+            f"examples of an episode, got {ways[1]} x {shots[1]} = {expected}"
         )
     return Varied(sampler, (ways[0], ways[1]), (shots[0], shots[1]))
 
 
-def _labels(targets: jax.ShapeDtypeStruct) -> bool:
+def _check_range(name: str, ends: tuple[int, int]) -> None:
+    if not isinstance(ends, tuple | list) or len(ends) != 2:
+        raise InputError(f"{name} must be (min, max), got {ends!r}")
+    for end, value in zip(("min", "max"), ends):
+        check_count(f"the {end} of {name}", value, least=1)
+    if ends[0] > ends[1]:
+        raise InputError(f"{name} must be (min, max) with min <= max, got {ends!r}")
+
+
+def _are_labels(targets: jax.ShapeDtypeStruct) -> bool:
     return len(targets.shape) == 2 and jnp.issubdtype(targets.dtype, jnp.integer)
 
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.checks import check_count
+from metajax.checks import check_count, check_episode
+from metajax.data.checking import check_tasks
+from metajax.data.sampling import StagedSampler
 from metajax.evaluation.per_query import per_query
-from metajax.training.loop import check_task
-from metajax.types import Batch, Episode, Learner, PyTree, Sampler, unpadded
+from metajax.types import Batch, Episode, Learner, PyTree, unpadded
 
 Record = Callable[[Any, Any], PyTree]  # of a task, from its outputs and targets
 JudgeTask = Callable[[Learner, PyTree, Any], tuple[Any, Any]]
@@ -36,7 +37,7 @@ class Judge(Protocol):
     """What an evaluation asks of a task. It is hashable: an argument of compilation."""
 
     def prepare(
-        self, meta: PyTree, sampler: Sampler, asked: Asked
+        self, meta: PyTree, sampler: StagedSampler, asked: Asked
     ) -> tuple[PyTree, Mapping[str, Any]]:
         """Checks a task; the arrays that judging takes, and facts for the protocol."""
         ...
@@ -59,10 +60,10 @@ class EpisodeJudge:
     record: Record
 
     def prepare(
-        self, meta: PyTree, sampler: Sampler, asked: Asked
+        self, meta: PyTree, sampler: StagedSampler, asked: Asked
     ) -> tuple[PyTree, Mapping[str, Any]]:
         """The queries that are predicted independently too, and whether they are."""
-        sample = check_task(self._adapted_record, meta, sampler, 1)
+        sample = check_tasks(self._adapted_record, meta, sampler, 1)
         rows = _spaced(_examples(sample.query), asked.inductive_queries)
         facts = {
             "support_examples": _examples(sample.support),
@@ -97,6 +98,7 @@ class EpisodeJudge:
         return jax.lax.map(both, self.learner.trajectory(meta, support))
 
     def _adapted_record(self, meta: PyTree, episode: Episode) -> PyTree:
+        check_episode(episode)
         support, query = episode
         adapted = self.learner.adapt(meta, support)
         return self.record(self.learner.predict(adapted, query.inputs), query.targets)
@@ -117,9 +119,15 @@ class TaskJudge:
     judge: JudgeTask
 
     def prepare(
-        self, meta: PyTree, sampler: Sampler, asked: Asked
+        self, meta: PyTree, sampler: StagedSampler, asked: Asked
     ) -> tuple[PyTree, Mapping[str, Any]]:
         """It needs nothing more."""
+
+        def adapted_record(meta: PyTree, task: Any) -> PyTree:
+            adapted = self.learner.adapt(meta, task.support)
+            return self.record(*self.judge(self.learner, adapted, task))
+
+        check_tasks(adapted_record, meta, sampler, 1)
         return (), {QUERIES: 0}
 
     def __call__(self, meta: PyTree, task: Any, more: PyTree) -> Records:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -11,23 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.checks import check_count, check_seed
-from metajax.data.iterables import Fetched, Opened, leaves_of, opened, swapped
+from metajax.data.checking import one_task
+from metajax.data.opening import for_program, open_iterable, opened
 from metajax.data.purity import uses_key
-from metajax.data.sampling import task_sampler
-from metajax.data.single import one_task
+from metajax.data.reading import TaskFetcher, task_of
+from metajax.data.sampling import StagedSampler
+from metajax.data.staging import staged
 from metajax.evaluation.judging import Asked, Judge, Records
 from metajax.evaluation.unfinished import Unfinished
 from metajax.training.parallel import map_over_tasks
 from metajax.types import Array, Episode, PyTree, Sampler
-
-NOT_YET = Fetched(None)  # a task, which each call is given
 
 
 class Shared(NamedTuple):
     """What all tasks of an evaluation have in common."""
 
     meta: PyTree
-    episodes: Sampler
+    episodes: StagedSampler
     key: Array
     more: PyTree
 
@@ -36,9 +36,9 @@ class Prepared(NamedTuple):
     """An evaluation that is ready to run.
 
     Attributes:
-      run: `run(batch)`, the records of the tasks of a call: `(transductive,
+      run: `run(numbers)`, the records of the tasks of a call: `(transductive,
         inductive)`, whose leaves are `[tasks, K + 1, ...]`.
-      batches: the tasks of each call.
+      batches: the numbers of the tasks of each call.
       facts: of the protocol.
       arrays: the meta-parameters, and a task, sampled when it is asked for.
       is_read: whether tasks come from an iterable.
@@ -63,31 +63,35 @@ def prepared(
     check_seed("seed", seed)
     # Training may have left it on several devices; here it belongs to none.
     meta = jax.tree.map(jnp.asarray, jax.device_get(meta))
-    with opened(task_sampler(episodes)) as sampler:
+    with opened(staged(episodes)) as sampler:
         more, facts = judge.prepare(meta, sampler, asked)
-        readers = leaves_of(sampler, Opened)
-        seeded = not readers or uses_key(sampler, 1)
-        given = readers[0].calls(tasks, size) if readers else repeat(None)
+        iterable = open_iterable(sampler)
+        seeded = iterable is None or uses_key(sampler, 1)
         calls = np.arange(-(-tasks // size) * size, dtype=np.uint32).reshape(-1, size)
-        batches = zip(calls, given)
-        first = next(batches)
-        sampler = swapped(sampler, Opened, lambda _: NOT_YET)
-        shared = Shared(meta, sampler, jax.random.key(seed), more)
-        like = _records.eval_shape(judge, shared, first)
+        key = jax.random.key(seed)
+        fetch = TaskFetcher(sampler, key, tasks)
+        if iterable is not None:
+            iterable.start()
+        sampler = for_program(sampler)
+        shared = Shared(meta, sampler, key, more)
+        one = calls[0], fetch.like(calls[0])
+        like = _records.eval_shape(judge, shared, one)
+
+        def run(numbers: np.ndarray) -> Records:
+            return _records(judge, shared, (numbers, fetch(numbers)))
+
         facts = {
             "tasks": tasks,
             **({"seed": seed} if seeded else {}),
-            **({"episodes": "in their order"} if readers else {}),
+            **({} if iterable is None else {"episodes": "in their order"}),
             "steps": jax.tree.leaves(like)[0].shape[1] - 1,
             **facts,
         }
-        run = partial(_records, judge, shared)
         arrays = partial(_arrays, meta, sampler)
-        batches = chain([first], batches)
-        yield Prepared(run, batches, facts, arrays, bool(readers), like)
+        yield Prepared(run, iter(calls), facts, arrays, iterable is not None, like)
 
 
-def _arrays(meta: PyTree, episodes: Sampler) -> PyTree:
+def _arrays(meta: PyTree, episodes: StagedSampler) -> PyTree:
     return meta, one_task(episodes)
 
 
@@ -127,9 +131,6 @@ def _records(judge: Judge, shared: Shared, batch: PyTree) -> Records:
 
 
 def _record(judge: Judge, shared: Shared, task: PyTree) -> Records:
-    """Of one task: its number and, where tasks are read, what was read."""
+    """Of one task: its number, and what was fetched for it, if anything is."""
     meta, episodes, key, more = shared
-    index, given = task
-    one = Fetched(jax.tree.map(lambda x: x[None], given))
-    batch = swapped(episodes, Fetched, lambda _: one)(jax.random.fold_in(key, index), 1)
-    return judge(meta, jax.tree.map(lambda x: x[0], batch), more)
+    return judge(meta, task_of(episodes, key, *task), more)

@@ -6,7 +6,7 @@ from pathlib import Path
 from metajax.metrics import Metric
 from metajax.reporting import read_rows
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 
 SPLIT = "validation"
 

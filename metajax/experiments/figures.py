@@ -9,8 +9,8 @@ import jax
 import matplotlib
 import numpy as np
 
-from metajax.data.sampling import task_sampler
-from metajax.data.single import once, one_task
+from metajax.data.checking import once, one_task
+from metajax.data.staging import staged
 from metajax.experiments.families import SinusoidData
 from metajax.experiments.tasks import Task
 from metajax.metrics import Metric
@@ -71,7 +71,7 @@ def adaptation(
 ) -> None:
     """Draws an episode of images with the predictions for at most `queries` a class."""
     # Of as many queries as are evaluated: that program is compiled.
-    whole = jax.device_get(one_task(task_sampler(task.episodes("test", queries))))
+    whole = jax.device_get(one_task(staged(task.episodes("test", queries))))
     episode = whole._replace(query=_first(whole.query, task.outputs))
 
     def predicted(meta: PyTree, episode: Episode) -> Array:

@@ -28,7 +28,7 @@ from metajax.models import in_precision
 from metajax.reporting import JsonLines, Progress
 from metajax.training.averaging import averaged
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import fit
+from metajax.training.fitting import fit
 
 EXAMPLES = 64  # a batch
 

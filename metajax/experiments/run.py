@@ -66,8 +66,9 @@ from metajax.reporting import (
 )
 from metajax.training.averaging import averaged
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import TrainState, fit, init_state
+from metajax.training.fitting import fit
 from metajax.training.processes import alike, from_first, in_turn, is_first
+from metajax.training.state import TrainState, init_state
 from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.checks import check_count
-from metajax.data.sampling import TaskSampler, task_sampler
+from metajax.data.sampling import StagedSampler
+from metajax.data.staging import draw_and_fetch
 from metajax.labelling.learner import PerQueryLearner
 from metajax.types import Array, Batch, PyTree, Sampler
 
@@ -164,10 +165,11 @@ def predict_tasks(
     Returns:
       `Predictions` for the queries of all tasks, task by task.
     """
-    sampler = task_sampler(tasks.sampler)
-    drawn = sampler.draw(jax.random.key(tasks.seed), tasks.tasks)
+    fetched, sampler = draw_and_fetch(
+        tasks.sampler, jax.random.key(tasks.seed), tasks.tasks
+    )
     logits, labels = map(
-        np.asarray, _predict_each(learner, meta, sampler, drawn, tasks.rows)
+        np.asarray, _predict_each(learner, meta, sampler, fetched, tasks.rows)
     )
     return Predictions(logits.reshape(labels.size, -1), labels.reshape(-1))
 
@@ -176,8 +178,8 @@ def predict_tasks(
 def _predict_each(
     learner: PerQueryLearner,
     meta: PyTree,
-    sampler: TaskSampler,
-    drawn: PyTree,
+    sampler: StagedSampler,
+    fetched: PyTree,
     rows: Array | None,
 ) -> tuple[Array, Array]:
     def predict_one(task: PyTree) -> tuple[Array, Array]:
@@ -188,4 +190,4 @@ def _predict_each(
         adapted = learner.adapt(meta, support)
         return learner.logits(adapted, query.inputs), query.targets
 
-    return jax.lax.map(predict_one, drawn)
+    return jax.lax.map(predict_one, fetched)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax._pytrees.constant import learnt
+from metajax.checks import check_episode
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.choice import Chosen, joined, scale_or_offset, where
@@ -120,6 +121,7 @@ def maml_plus_plus(
     measure = measured(model.forward, loss, metrics)
 
     def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
+        check_episode(episode)
         if step_weights is None:
             values = measure(adapt(meta, episode.support), episode.query)
             return values["loss"], values

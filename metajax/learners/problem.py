@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from metajax._pytrees.keyed import values_of
-from metajax.checks import check_count, check_model
+from metajax.checks import check_count, check_episode, check_model
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
 from metajax.learners.choice import Chosen, joined, split
@@ -173,6 +173,7 @@ def query_loss(
     measure = measured(predict, loss, metrics)
 
     def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
+        check_episode(episode)
         values = measure(adapt(meta, episode.support), episode.query)
         return values["loss"], values
 

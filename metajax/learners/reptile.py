@@ -8,6 +8,7 @@ import optax
 
 from metajax._pytrees.constant import learnt
 from metajax._pytrees.keyed import values_of
+from metajax.checks import check_episode
 from metajax.gradients import first_order
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, measured, of, settling, solver
@@ -75,6 +76,7 @@ def reptile(
     measure = measured(model.forward, loss, metrics)
 
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
+        check_episode(episode)
         still = jax.lax.stop_gradient((meta, episode.support))
         adapted = jax.lax.stop_gradient(descend(*still))
         values = measure(

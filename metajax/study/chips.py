@@ -7,12 +7,14 @@ import jax
 import optax
 
 from metajax.checks import check_count
-from metajax.data.sampling import Drawn, task_sampler
+from metajax.data.staging import Drawn, staged
 from metajax.errors import InputError
 from metajax.targets import Chip, Compiled, chip_of, compile_for
 from metajax.training.cutting import Chunk, Cut, check_chunk
 from metajax.training.feeding import feed
-from metajax.training.loop import cut_of, init_state, many_steps, train_step
+from metajax.training.programs import many_steps
+from metajax.training.state import init_state
+from metajax.training.step import cut_of, train_step
 from metajax.types import Learner, LearnerSchedule, Sampler
 
 GIB = 2**30
@@ -112,16 +114,15 @@ def compile_dispatch(
       The program of one meta-step, sampling and update included, and how it cuts the
       meta-batch.
     """
-    sampler, key = task_sampler(episodes), jax.random.key(0)
+    sampler, key = staged(episodes), jax.random.key(0)
     state = jax.eval_shape(lambda: init_state(learner, optimizer, key))
-    drawn = jax.eval_shape(lambda: sampler.draw(key, tasks))
-    batch = Drawn(drawn, sampler)
+    batch = Drawn(sampler.fetched_like(tasks), sampler)
     shape = cut_of(learner, state.meta, batch, tasks_per_chunk, devices)
     used = devices[: shape.devices]
     step = train_step(learner, optimizer, tasks_per_chunk=tasks_per_chunk, devices=used)
     fed = feed(sampler, key, tasks=tasks, most=1)
     run = many_steps(step, tasks=tasks, most=1)
-    return compile_for(used, run, state, fed.like, key, 1), shape
+    return compile_for(used, run, state, sampler, key, 1, fed.like), shape
 
 
 def plan_for(

@@ -16,7 +16,8 @@ from metajax._pytrees.constant import completed, learnt
 from metajax.checks import check_count
 from metajax.study.tasks import count_tasks
 from metajax.training.cutting import Chunk, check_chunk, cut, here, mapped_work
-from metajax.training.loop import Step, TrainState, init_state, train_step
+from metajax.training.state import TrainState, init_state
+from metajax.training.step import Step, train_step
 from metajax.types import Episode, Learner, LearnerSchedule, learner_at
 
 MEMINFO = Path("/proc/meminfo")

@@ -8,7 +8,7 @@ import optax
 
 from metajax._pytrees.constant import completed
 from metajax.checks import check_share
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from metajax.types import Array, Params, PyTree
 
 

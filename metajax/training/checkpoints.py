@@ -17,7 +17,7 @@ from metajax._files.writing import write_whole
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.ops import Tuned
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 
 SCHEMA = 2  # 1 had no record of its files
 RECORD = "files.json"  # the size and the hash of every other file of a checkpoint

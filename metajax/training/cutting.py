@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.checks import check_count
-from metajax.data.sampling import as_drawn
+from metajax.data.staging import to_drawn
 from metajax.errors import InputError
 from metajax.ops.estimate import allocated_bytes, live_bytes, tiled_bytes, whole_bytes
 from metajax.ops.forms import Backend
@@ -144,7 +144,7 @@ class Work(NamedTuple):
 
 def weighted_work(function: Callable, shared: PyTree, batch: PyTree) -> Work:
     """The work of `metajax.training.parallel.mean_over_tasks`."""
-    tasks, sampler = as_drawn(batch)
+    tasks, sampler = to_drawn(batch)
 
     def run(count: int) -> tuple[Any, ...]:
         episodes = jax.eval_shape(sampler.make, _first(tasks, count))
@@ -214,11 +214,6 @@ def task_bytes(work: Work, backend: Backend) -> int:
 def _budget(device: Any) -> int:
     """Bytes that the tasks of a chunk may take, not of a CPU."""
     return int(MEMORY_SHARE * usable_bytes(device))
-
-
-def length(tree: PyTree) -> int:
-    """Of the leading axis."""
-    return jax.tree.leaves(tree)[0].shape[0]
 
 
 def _first(batch: PyTree, count: int) -> PyTree:

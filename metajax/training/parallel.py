@@ -10,7 +10,8 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metajax.checks import check_count
-from metajax.data.sampling import as_drawn
+from metajax.data.arrays import length
+from metajax.data.staging import to_drawn
 from metajax.ops.precision import wider
 from metajax.training.cutting import (
     Chunk,
@@ -20,7 +21,6 @@ from metajax.training.cutting import (
     cut,
     everywhere,
     here,
-    length,
     mapped_work,
     weighted_work,
 )
@@ -41,18 +41,12 @@ def mean_over_tasks(
         weights are 1/B; where B tasks do not fill the chunks, some tasks come again
         with weight zero.
       tasks_per_chunk: at most so many tasks at a time, so that memory grows with the
-        chunk. None for all at once. "auto" takes as many as should stay in cache on a
-        CPU, and in half the memory elsewhere, by an estimate of what one task
-        allocates.
-      devices: at most so many devices share the tasks; fewer if there is too little
-        work to share. Of several processes (`jax.distributed`), all devices of all
-        processes, or one. Or the devices themselves: the work runs on the first of
-        them, on no other device. They may be absent ones (`metajax.targets`) that the
-        function is to be compiled for; of several processes, all devices or some of
-        this process's.
+        chunk; see `metajax.meta_gradient`.
+      devices: see `metajax.meta_gradient`; of several processes, all devices of all
+        processes, or some of this process's.
 
     Returns:
-      `run(shared, batch) -> tree`, the means. Of a `metajax.data.sampling.Drawn`, each
+      `run(shared, batch) -> tree`, the means. Of a `metajax.data.staging.Drawn`, each
       device makes the tasks of a chunk when it comes to them.
 
     Raises:
@@ -64,7 +58,7 @@ def mean_over_tasks(
     function = jax.jit(function)  # so that it is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        tasks, sampler = as_drawn(batch)
+        tasks, sampler = to_drawn(batch)
         work = weighted_work(function, shared, batch)
         pool = everywhere(devices)
         plan = cut(length(tasks), work, tasks_per_chunk, pool)

@@ -12,8 +12,8 @@ import pytest
 
 import metajax as mj
 from metajax.data import augmented, from_step, keyed, sinusoid, varied
-from metajax.data.iterables import opened
-from metajax.data.sampling import task_sampler
+from metajax.data.opening import opened
+from metajax.data.staging import staged
 from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode
 from tests.helpers import KEY, relative
@@ -327,7 +327,7 @@ BAD = {
         replaced(sine(0), {"y": sine(0).query.targets}),
         "for meta-step 7",
     ),
-    "a tuple": (tuple(sine(0)), "must be a meta-batch.*got tuple"),
+    "a tuple": (tuple(sine(0)), "of one form.*for meta-step 7"),
     "a task alone": (jax.tree.map(lambda x: x[0], sine(0)), r"float32\[5, 1\]"),
     "words": (replaced(sine(0), np.full((4, 5, 1), "cat")), "arrays of numbers"),
     "objects": (replaced(sine(0), np.full((4, 5, 1), None)), "arrays of numbers"),
@@ -370,10 +370,10 @@ def test_keys_come_from_the_sampler_and_not_from_the_iterable():
     [
         (3, "sampler.*or an iterable of meta-batches, got int"),
         (generator_function, "generator function; call it"),
-        (sine(0), "Episode must be a meta-batch.*got Batch.*itertools.repeat"),
+        (sine(0), "must return an Episode.*got Batch.*itertools.repeat"),
         ([], "list ended after 0 meta-steps"),
         ([sine(0, tasks=8)], "tasks=4 tasks, got 8"),
-        ({"train": sine(0)}, "dict must be a meta-batch.*got str"),
+        ({"train": sine(0)}, "dict must give arrays of numbers.*got str"),
         ([replaced(sine(0), np.full((4, 5, 1), 2**40))], "int64 numbers that int32"),
     ],
 )
@@ -447,9 +447,9 @@ def test_an_evaluation_of_an_iterable_is_that_of_its_tasks(each):
     for a, b in zip(found[0] + found[1], expected[0] + expected[1]):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     assert "seed" not in found.protocol and "in their order" in mj.report(found)
-    with pytest.raises(mj.InputError, match="ended after 13 of 14 tasks"):
+    with pytest.raises(mj.InputError, match="ended after 13 tasks; ask"):
         scored(as_items(13, each), tasks=14, tasks_per_call=5)
-    with pytest.raises(mj.InputError, match="ended after 13 of 14 tasks"):
+    with pytest.raises(mj.InputError, match="ended after 13 tasks; ask"):
         scored(list(as_items(13, each)), tasks=14, tasks_per_call=5)
 
 
@@ -461,7 +461,7 @@ def test_scores_of_an_iterable_are_not_kept_half_way(tmp_path):
 def test_several_processes_need_a_sampler(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(mj.InputError, match="feeds one process, got 2"):
-        with opened(task_sampler([sine(0)])):
+        with opened(staged([sine(0)])):
             pass
 
 

@@ -21,6 +21,7 @@ from metajax.data import (
     varied,
 )
 from metajax.data.purity import check_sampler
+from metajax.data.staging import staged
 from metajax.types import Batch, Episode
 from tests.helpers import KEY
 
@@ -120,7 +121,7 @@ IGNORE = {
 @pytest.mark.parametrize("episodes", IGNORE.values(), ids=list(IGNORE))
 def test_a_sampler_that_ignores_its_key_is_refused(episodes):
     with pytest.raises(mj.InputError, match="got one that does not use it") as caught:
-        check_sampler(mj.sampling.task_sampler(episodes), 4)
+        check_sampler(staged(episodes), 4)
     assert "\n" not in str(caught.value) and "iterable" in str(caught.value)
 
 
@@ -235,7 +236,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("episodes", ELSEWHERE.values(), ids=list(ELSEWHERE))
 def test_numbers_drawn_beside_the_key_are_refused(episodes, relaxed):
-    sampler = mj.sampling.task_sampler(episodes)
+    sampler = staged(episodes)
     with pytest.raises(mj.InputError, match="numbers drawn elsewhere") as caught:
         check_sampler(sampler, 4)
     assert "\n" not in str(caught.value)
@@ -341,4 +342,4 @@ USE = {
 
 @pytest.mark.parametrize("episodes", USE.values(), ids=list(USE))
 def test_a_sampler_that_draws_by_its_key_passes(episodes):
-    check_sampler(mj.sampling.task_sampler(episodes), 4)
+    check_sampler(staged(episodes), 4)

@@ -26,8 +26,9 @@ from metajax.data import (
     varied,
 )
 from metajax.data.records import Shelf
+from metajax.data.staging import staged
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.feeding import at, feed
+from metajax.training.feeding import feed
 from metajax.training.parallel import map_over_tasks
 from tests.helpers import KEY
 
@@ -132,13 +133,12 @@ def fed(episodes, steps=(2, 5, 7)):
     def end(done):
         return min((e for e in ends if e > done), default=steps[-1])
 
-    with found.samplers(start, end, None) as samplers:
-        _, sampler = next(samplers)
+    with found.dispatches(start, end, None) as batches:
+        _, fetched = next(batches)
         for step in range(start, steps[-1]):
             if step in ends:
-                _, sampler = next(samplers)
-            step = jnp.asarray(step)
-            yield at(sampler, step)(jax.random.fold_in(KEY, step), 3)
+                _, fetched = next(batches)
+            yield episodes.make(fetched.at(jnp.asarray(step)))
 
 
 @pytest.mark.parametrize("wrap", WRAPS)
@@ -162,30 +162,19 @@ def test_drawn_with_64_bits(float64, store):
         assert same(batch, resident(jax.random.fold_in(KEY, 2), 3))
 
 
-def test_a_sampler_that_asks_otherwise_reads_as_it_runs(store):
-    stream = stream_episodes(store, 3, 2, 1)
-
-    def twice(key, episode):
-        return episode
-
-    both = jax.tree_util.Partial(lambda a, b, key, n: b(key, n), stream, stream)
-    inside = jax.jit(lambda a, key, n: a(key, n), static_argnums=2)
-
-    def apart(a, key, n):
-        one = jax.vmap(lambda key: a(key, 1))(jax.random.split(key, n))
-        return jax.tree.map(lambda x: x[:, 0], one)
+def test_a_function_of_a_stream_reads_as_it_runs(store):
+    stream, resident = (
+        make(store, 3, 2, 1) for make in (stream_episodes, image_episodes)
+    )
 
     def counting(a, key, n):
         return a(jax.random.fold_in(key, len(a.counts)), n)
 
-    others = (jax.tree_util.Partial(ask, stream) for ask in (inside, apart))
-    hidden = jax.tree_util.Partial(lambda key, n: stream(key, n))
-    asks = jax.tree_util.Partial(counting, stream)
-    assert feed(asks, KEY, tasks=3, most=3).like is not asks
-    for episodes in (both, hidden, *others):
-        found = feed(episodes, KEY, tasks=3, most=3)
-        assert found.like is episodes
-    assert feed(augmented(stream, twice), KEY, tasks=3, most=3).like is not stream
+    asks = staged(jax.tree_util.Partial(counting, stream))
+    assert feed(asks, KEY, tasks=3, most=3).like is None
+    assert feed(augmented(stream, lambda k, e: e), KEY, tasks=3, most=3).like
+    ends = [fit(jax.tree_util.Partial(counting, x)) for x in (stream, resident)]
+    assert same(*ends)
 
 
 def test_large_meta_batches_take_fewer_steps_a_dispatch(store, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from metajax import metrics
 from metajax.experiments.best import Best, best_checkpoint
 from metajax.reporting import JsonLines
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("relaxed")
 

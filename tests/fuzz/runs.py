@@ -27,7 +27,7 @@ from metajax.experiments.presets import PRESETS
 from metajax.labelling import Labeller, save
 from metajax.reporting import JsonLines, read_rows
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from metajax.types import Batch
 from tests.fuzz import hostile
 from tests.fuzz.edge import BOTH, REFUSED, TAKEN, Edge, attempt

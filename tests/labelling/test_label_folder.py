@@ -59,7 +59,7 @@ from metajax.labelling import (
 )
 from metajax.labelling.page import LISTED, Gallery, label_page
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import init_state
+from metajax.training.state import init_state
 from metajax.types import Batch
 from tests.helpers import KEY, cut, drawing, relative, write_image
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 import metajax as mj
 from metajax.data.decoding import decode
-from metajax.data.sampling import OfKeys
+from metajax.data.sampling import StagedSampler
 from metajax.data.unlabelled import decode_ahead
 from metajax.errors import InputError
 from metajax.labelling import (
@@ -112,7 +112,7 @@ def test_episodes_are_told_as_tasks_are():
 def test_episodes_that_are_drawn_are_made_one_at_a_time():
     made = []
 
-    class Sampler(OfKeys):
+    class Sampler(StagedSampler):
         _episode = staticmethod(image_episode)
 
         def make(self, drawn):

@@ -9,13 +9,13 @@ import pytest
 
 import metajax as mj
 from metajax import targets
-from metajax.data.sampling import Drawn, task_sampler
+from metajax.data.staging import Drawn, staged
 from metajax.ops.estimate import live_bytes, tiled_bytes, whole_bytes
 from metajax.study.chips import compile_dispatch
 from metajax.targets import CHIPS, absent, chips
 from metajax.targets.cuda import MULTIPROCESSORS
 from metajax.training import cutting as _cutting
-from metajax.training.loop import cut_of
+from metajax.training.step import cut_of
 from tests.helpers import KEY
 
 STORE = mj.data.ImageStore(
@@ -133,7 +133,7 @@ def test_chunks_follow_the_estimate_of_a_task(name):
     learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
     meta = jax.eval_shape(lambda: learner.init(jax.random.key(0)))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(1), 10**9))
-    episodes = Drawn(keys, task_sampler(mj.data.sinusoid(3, 3)))
+    episodes = Drawn(keys, staged(mj.data.sinusoid(3, 3)))
     found = cut_of(learner, meta, episodes, "auto", [device])
     assert 1 < found.chunk < 10**9 and found.tasks == 10**9
     one = jax.eval_shape(lambda: mj.data.sinusoid(3, 3)(jax.random.key(1), 1))

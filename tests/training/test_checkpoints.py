@@ -10,7 +10,7 @@ import pytest
 
 import metajax as mj
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import TrainState
+from metajax.training.state import TrainState
 from tests.helpers import KEY, cut, flip, relative
 
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)

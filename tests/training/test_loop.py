@@ -9,9 +9,9 @@ import pytest
 
 import metajax as mj
 from metajax.ops import tune
-from metajax.training import loop as training
+from metajax.training import dispatching, fitting
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.loop import many_steps
+from metajax.training.programs import many_steps
 from metajax.types import Batch, Episode
 from tests.helpers import (
     KEY,
@@ -74,14 +74,14 @@ def test_the_number_of_steps_a_call_changes_nothing():
 def test_heavier_steps_make_shorter_calls(monkeypatch):
     settings = dict(steps=12, tasks=4, checkpoint_every=100)
     for budget, expected in ((1e12, [12]), (2.5e5, [5, 10, 12]), (1.0, range(1, 13))):
-        monkeypatch.setattr(training, "CPU_BYTES", budget)
+        monkeypatch.setattr(dispatching, "CPU_BYTES", budget)
         notes = Notes()
         mj.fit(LEARNER, ADAM, EPISODES, observers=[notes], **settings)
         assert notes.steps == list(expected)
 
 
 def test_saves_when_the_next_checkpoint_is_far(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVED_WITHIN", 0.0)
+    monkeypatch.setattr(fitting, "SAVED_WITHIN", 0.0)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     settings = SETTINGS | dict(checkpoint_every=100)
     mj.fit(LEARNER, ADAM, EPISODES, checkpoints=checkpoints, **settings)
@@ -286,9 +286,7 @@ def test_refuses_bad_input_before_compiling():
         mj.fit(LEARNER, ADAM, uneven, **SETTINGS)
     with pytest.raises(mj.InputError, match="must return an Episode"):
         mj.fit(LEARNER, ADAM, lambda key, tasks: EPISODES(key, tasks)[0], **SETTINGS)
-    with pytest.raises(
-        mj.InputError, match="leaf of the support batches must have shape"
-    ):
+    with pytest.raises(mj.InputError, match="leaf of a meta-batch must have shape"):
         mj.fit(LEARNER, ADAM, lambda key, tasks: EPISODES(key, tasks + 1), **SETTINGS)
     with pytest.raises(mj.InputError, match="tasks must be a whole number"):
         mj.fit(LEARNER, ADAM, EPISODES, **(SETTINGS | dict(tasks=0)))

@@ -12,8 +12,8 @@ import pytest
 import metajax as mj
 from metajax.training import cutting as _cutting
 from metajax.training import parallel
-from metajax.training.loop import many_steps
 from metajax.training.parallel import map_over_tasks
+from metajax.training.programs import many_steps
 from tests.helpers import KEY, compilations, image_episode, relative, small_conv
 
 LEARNER = mj.maml(
