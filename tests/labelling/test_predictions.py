@@ -113,7 +113,7 @@ def test_episodes_that_are_drawn_are_made_one_at_a_time():
     made = []
 
     class Sampler(StagedSampler):
-        _episode = staticmethod(image_episode)
+        make_task = staticmethod(image_episode)
 
         def make(self, drawn):
             made.append(len(drawn))
