@@ -7,11 +7,11 @@ import tyro
 
 from metajax.errors import InputError
 from metajax.experiments.plain import from_plain, object_at
-from metajax.models.blocks import Pooling
+from metajax.models.blocks import Halving
 from metajax.models.dense import Head
 from metajax.models.norms import NormName
 from metajax.models.precision import Precision
-from metajax.models.resnet12 import Pool
+from metajax.models.resnet12 import Readout
 
 LearnerName = Literal[
     "maml",
@@ -116,7 +116,7 @@ class Conv4Model:
 
     filters: int = 64
     """Features a block."""
-    pooling: Pooling = "stride"
+    pooling: Halving = "stride"
     """How a block halves its images."""
     head: Head = "zero"
     """Where the linear head starts."""
@@ -133,7 +133,7 @@ class ResNet12Model:
 
     widths: tuple[int, int, int, int] = (64, 160, 320, 640)
     """Features of each block."""
-    pool: Pool = "mean"
+    pool: Readout = "mean"
     """What the head takes of the last block's maps: their averages, or all of them."""
     head: Head = "zero"
     """Where the linear head starts."""
