@@ -39,7 +39,7 @@ def check_statics(
         parts, others = _parts(a), _parts(b)
         if not _alike(a, b) or parts.keys() != others.keys():
             raise InputError(
-                f"module{place} ({type(a).__name__}) depends on the key of build, and "
+                f"module{place} ({type(a).__name__}) differs for another key, and "
                 f"init draws arrays only; hold it as an attribute that is {mend} if it "
                 "is not learnt"
             )
