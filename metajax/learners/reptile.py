@@ -70,6 +70,7 @@ def reptile(
         return Problem(loss_fn, optimizer, meta, support)
 
     descent = solver(make_problem, steps, grad=first_order, view=view)
+    learner = gradient_learner(model, descent, loss, metrics)
     measure = query_metrics(model.forward, loss, metrics)
 
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
@@ -82,5 +83,4 @@ def reptile(
         # Adds nothing to the value, and θ - θ' to the gradient.
         return values["loss"] + half_square - jax.lax.stop_gradient(half_square), values
 
-    learner = gradient_learner(model, descent, loss, metrics)
     return learner._replace(loss=outer_loss)
