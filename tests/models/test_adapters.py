@@ -588,7 +588,7 @@ def test_norms_by_the_current_batch_are_taken(build, relaxed):
         (lambda: mj.from_nnx(AlwaysNoisy), "deterministic"),
         (lambda: mj.from_equinox(lambda key: StubbornKey()), "inference"),
         (lambda: mj.from_equinox(lambda key: HoldsKey(key)), "key_data"),
-        (lambda: mj.from_nnx(NNXHoldsKey), r"NNXHoldsKey\) draws of a PRNG key"),
+        (lambda: mj.from_nnx(NNXHoldsKey), r"NNXHoldsKey\) draws from a PRNG key"),
     ],
 )
 def test_what_cannot_be_predicted_with_is_refused(build, mend, relaxed):
