@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from metajax.experiments.bounds import Count, CountOrZero
 from metajax.models import conv4, mlp, resnet12
-from metajax.models.blocks import Pooling
+from metajax.models.blocks import Halving
 from metajax.models.dense import Head
 from metajax.models.norms import NormName
-from metajax.models.resnet12 import Pool
+from metajax.models.resnet12 import Readout
 from metajax.types import Model
 
 Shape = tuple[int, ...]
@@ -58,7 +58,7 @@ class Conv4Body(Network):
     images = True
     filters: Count = 64
     """Features of each block."""
-    pooling: Pooling = "stride"
+    pooling: Halving = "stride"
     """How a block halves its images."""
     norm: NormName = "transductive"
     """Which statistics batch norm takes: the current batch's, the support set's, or a
@@ -101,7 +101,7 @@ class ResNet12Body(Network):
     images = True
     widths: tuple[Count, Count, Count, Count] = (64, 160, 320, 640)
     """Features of each block."""
-    pool: Pool = "mean"
+    pool: Readout = "mean"
     """What the head takes of the last block's maps: their averages, or all of them."""
     norm: NormName = "transductive"
     """Which statistics batch norm takes; see conv4's."""

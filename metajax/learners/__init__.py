@@ -1,13 +1,11 @@
-"""Few-shot learning algorithms, one a file, each a factory of a `Learner`."""
+"""Few-shot learning algorithms, one a file, as functions that return a `Learner`."""
 
 from metajax.learners.anil import anil as anil
 from metajax.learners.boil import boil as boil
 from metajax.learners.cavia import cavia as cavia
-from metajax.learners.choice import everything as everything
-from metajax.learners.choice import nothing as nothing
-from metajax.learners.choice import scale_or_offset as scale_or_offset
 from metajax.learners.closed_form import HeadRule as HeadRule
 from metajax.learners.closed_form import closed_form as closed_form
+from metajax.learners.full_context import full_context as full_context
 from metajax.learners.imaml import imaml as imaml
 from metajax.learners.in_context import in_context as in_context
 from metajax.learners.inner_optimizer import InnerOptimizer as InnerOptimizer
@@ -23,11 +21,13 @@ from metajax.learners.maml import maml as maml
 from metajax.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights as multi_step_weights
 from metajax.learners.mann import mann as mann
-from metajax.learners.matching import full_context as full_context
 from metajax.learners.matching import matching as matching
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
 from metajax.learners.neural_process import neural_process as neural_process
+from metajax.learners.partition import everything as everything
+from metajax.learners.partition import nothing as nothing
+from metajax.learners.partition import scale_or_offset as scale_or_offset
 from metajax.learners.proto_maml import proto_maml as proto_maml
 from metajax.learners.prototypical import prototypical as prototypical
 from metajax.learners.recurrent import learned_optimizer as learned_optimizer

@@ -26,21 +26,21 @@ def boil(
       φ'_i = φ - α ∇_φ L_support(φ, ψ)   (`steps` times)
       min_{φ,ψ} Σ_i L_query(φ'_i, ψ)
 
-    The head must tell classes apart before the first step, so its start must not be
-    zero, as `conv4`'s is: give that one `head="glorot"`.
+    With a head of zeros, which is `conv4`'s default, the body's gradient is zero: take
+    another start there, such as `conv4(ways, head="glorot")`.
 
     Args:
       model: the network, of a body φ and a head ψ: `conv4`, `mlp`, or your own, made by
         `metajax.headed`.
-      loss: see `metajax.maml`.
-      optimizer: see `metajax.maml`.
-      steps: see `metajax.maml`.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      optimizer: the inner optimizer, with its learning rate α.
+      steps: the number of inner steps.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner`, as `metajax.maml` returns it.
+      A `Learner` whose meta-parameters are the model's.
 
     Raises:
       InputError: if the model does not know its parts, or `steps` is not a whole number
@@ -58,13 +58,13 @@ def boil(
         loss,
         optimizer,
         steps,
-        adapts=of_body,
+        adapts=is_of_body,
         grad=grad,
         view=view,
         metrics=metrics,
     )
 
 
-def of_body(path: str) -> bool:
-    """Whether an array is of the body, by its path."""
+def is_of_body(path: str) -> bool:
+    """True of the body's arrays, by their paths in a headed model's parameters."""
     return path.startswith("['body']")

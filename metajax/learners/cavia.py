@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 import optax
 
-from metajax._pytrees.keyed import Keyed, undrawn, values_of
-from metajax.checks import check_count
+from metajax._pytrees.keyed import Keyed, values_of
+from metajax.checks import check_count, check_model
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, solver
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
 from metajax.types import (
     Array,
     Batch,
@@ -20,6 +20,7 @@ from metajax.types import (
     Padded,
     Params,
     PyTree,
+    keep,
     unpadded,
 )
 
@@ -48,16 +49,16 @@ def cavia(
       min_θ Σ_i L_query(θ, φ_K)
 
     Args:
-      model: the network, of inputs that `join` made: with the default, of `context`
-        more features than the data have.
-      loss: see `metajax.maml`.
-      optimizer: see `metajax.maml`.
-      steps: see `metajax.maml`.
-      context: the number of context parameters.
+      model: the network, of inputs joined to a context: with the default `join`, of
+        `context` more features than the data have.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      optimizer: the inner optimizer, with its learning rate α.
+      steps: the number of inner steps K.
+      context: the number of context parameters φ.
       join: `join(inputs, φ) -> inputs of the model`.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are the model's; `adapt` returns `{"params": θ,
@@ -66,41 +67,51 @@ def cavia(
     Raises:
       InputError: if `context` is below 1, or `steps` below 0.
 
-    >>> import jax, metajax as mj
+    >>> import metajax as mj
     >>> learner = cavia(mj.mlp(inputs=1 + 5), mj.mse, optax.sgd(1.0), steps=1)
-    >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
-    >>> adapted = learner.adapt(learner.init(jax.random.key(1)), episode.support)
-    >>> adapted["context"].shape
-    (5,)
 
     Source: Zintgraf et al., "Fast Context Adaptation via Meta-Learning", ICML 2019.
     """
     check_count("context", context, least=1)
+    network = _in_context(model, join)
+    loss_fn = model_loss(network, loss)
 
-    value = of(model, loss)
+    def make_problem(meta: Params, support: Batch) -> Problem:
+        def context_loss(context: Array, batch: Batch) -> Array:
+            return loss_fn({"params": meta, "context": context}, batch)
+
+        def finish(context: Array, step: Array | int) -> PyTree:
+            adapted = {"params": meta, "context": context}
+            return network.settle(adapted, values_of(support.inputs))
+
+        start = jnp.zeros(context, jnp.result_type(unpadded(support.inputs)[0]))
+        return Problem(context_loss, optimizer, start, support, finish)
+
+    context_solver = solver(make_problem, steps, grad=grad, view=view)
+    # Settled by `finish`, where all steps share θ.
+    unsettled = network._replace(settle=keep)
+    return gradient_learner(unsettled, context_solver, loss, metrics)
+
+
+def _in_context(model: Model, join: Callable[[PyTree, Array], PyTree]) -> Model:
+    """The network of parameters and a context, `{"params": θ, "context": φ}`."""
+    check_model(model)
 
     def joined(inputs: PyTree, context: Array) -> PyTree:
         if isinstance(inputs, Padded | Keyed):
             return inputs._replace(values=joined(inputs.values, context))
         return join(inputs, context)
 
-    def forward(adapted: PyTree, inputs: PyTree) -> PyTree:
-        return model.forward(adapted["params"], joined(inputs, adapted["context"]))
+    def apply(params: PyTree, inputs: PyTree) -> PyTree:
+        return model.forward(params["params"], joined(inputs, params["context"]))
 
-    def predict(adapted: PyTree, inputs: PyTree) -> PyTree:
-        return forward(adapted, undrawn(inputs))
+    def inference(params: PyTree, inputs: PyTree) -> PyTree:
+        return model.predict(params["params"], joined(inputs, params["context"]))
 
-    def pose(meta: Params, support: Batch) -> Problem:
-        def finish(context: Array, step: Array | int) -> PyTree:
-            params = model.settle(meta, joined(values_of(support.inputs), context))
-            return {"params": params, "context": context}
+    def settle(params: PyTree, inputs: PyTree) -> PyTree:
+        examples = joined(inputs, params["context"])
+        return params | {"params": model.settle(params["params"], examples)}
 
-        def of_context(context: Array, batch: Batch) -> Array:
-            return value(meta, batch._replace(inputs=joined(batch.inputs, context)))
-
-        start = jnp.zeros(context, jnp.result_type(unpadded(support.inputs)[0]))
-        return Problem(of_context, optimizer, start, support, finish)
-
-    adapt, trajectory = solver(pose, steps, grad=grad, view=view)
-    outer = query_loss(adapt, forward, loss, metrics)
-    return Learner(model.init, adapt, predict, outer, trajectory)
+    return Model(
+        model.init, apply, settle=settle, inference=model.inference and inference
+    )

@@ -1,4 +1,4 @@
-"""Learners whose linear head is found from the support set in closed form."""
+"""Learners that solve for a linear head from the support set, in closed form."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,13 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_model
-from metajax.learners.at_once import (
-    Embedded,
-    at_once,
-    embedded,
-    rows,
-    settled,
-)
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.support import SupportFeatures, embed, rows, support_features
 from metajax.ops import linear
 from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of
@@ -20,16 +15,16 @@ from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class HeadRule(NamedTuple):
-    """How a linear head is made of a support set, by learnt settings.
+    """How a linear head is computed from a support set, with learnt settings.
 
     Attributes:
-      init: `init(dtype) -> settings`, where they start: any pytree.
+      init: `init(dtype) -> settings`, their start: any pytree.
       solve: `solve(settings, examples) -> head`, which is
         `{"kernel": float[d, ways], "bias": float[ways]}`.
     """
 
     init: Callable[[Any], PyTree]
-    solve: Callable[[PyTree, Embedded], Params]
+    solve: Callable[[PyTree, SupportFeatures], Params]
 
 
 def closed_form(
@@ -46,15 +41,15 @@ def closed_form(
       min_φ Σ_i L_query(φ, ψ_i)
 
     The gradient passes through the rule. `ways` shapes no meta-parameter: train with
-    many, test with few. A class that has no support example is never chosen.
+    many, test with few. A class without support examples is never predicted.
 
     Args:
       body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`, or
         any network of yours.
       ways: the number of classes.
       loss: `loss(outputs, targets) -> scalar` of the query set.
-      rule: how the head is found.
-      metrics: see `metajax.maml`.
+      rule: how the head is computed.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": φ, "rule": settings}`, and whose
@@ -71,8 +66,8 @@ def closed_form(
         return {"body": params, "rule": rule.init(dtype_of(params))}
 
     def adapt(meta: PyTree, support: Batch) -> Params:
-        params, features = settled(body, meta["body"], support)
-        examples = embedded(features, support.targets, ways)
+        params, features = embed(body, meta["body"], support)
+        examples = support_features(features, support.targets, ways)
         head = rule.solve(meta["rule"], examples)
         bias = jnp.where(examples.absent(), never(features.dtype), head["bias"])
         return {"body": params, "head": {**head, "bias": bias}}
@@ -81,4 +76,4 @@ def closed_form(
         features, head = body.forward(adapted["body"], inputs), adapted["head"]
         return linear(rows(features), head["kernel"]) + head["bias"][None]
 
-    return at_once(init, adapt, predict, loss, metrics)
+    return feed_forward_learner(init, adapt, predict, loss, metrics)

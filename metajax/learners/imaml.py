@@ -14,9 +14,12 @@ from metajax._pytrees.constant import completed, learnt
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.gradients import first_order
-from metajax.inner import View, whole
-from metajax.learners.problem import Problem, of, query_loss, settling, solver
+from metajax.inner import Adapt, LossFn, View, whole
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
 from metajax.types import Array, Batch, Learner, Loss, Model, Params
+
+MakeProblem = Callable[[Params, Batch], Problem]
+Solve = Callable[[Callable[[Params], Params], Params], Params]
 
 
 def imaml(
@@ -37,93 +40,116 @@ def imaml(
       φ* = argmin_φ L_support(φ) + λ/2 |φ - θ|²
       dφ*/dθ = (I + H/λ)⁻¹,   H = ∇² L_support(φ*)
 
-    The inner loop only has to come near φ*: its memory does not grow with its steps,
-    and its gradient is as wrong as it is far away. The inverse is never formed:
-    conjugate gradients solve for its product with the query loss's gradient, a
-    Hessian-vector product a step.
+    Its memory does not grow with the inner steps, which need only come near φ*; the
+    gradient's error grows with the distance from it. Conjugate gradients multiply the
+    query loss's gradient by the inverse, by one Hessian-vector product a step.
 
     Args:
-      model: the network.
-      loss: see `metajax.maml`.
+      model: the network; its parameters are the meta-parameters.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
       optimizer: the inner optimizer, of the regularised loss.
-      steps: its steps; the paper takes 16 on Omniglot.
+      steps: the number of inner steps; the paper takes 16 on Omniglot.
       strength: λ, above 0; 2.0 in the paper.
-      cg_steps: steps of conjugate gradients, at most; 5 in the paper.
-      tolerance: of their residual, relative, at which they stop earlier.
+      cg_steps: the most steps of conjugate gradients; 5 in the paper.
+      tolerance: the relative residual at which they stop earlier.
       damping: added to H, for one that is not positive with λ.
-      view: see `metajax.maml`; the gradient is of the whole support set.
-      metrics: see `metajax.maml`.
+      view: what each inner step sees of the support set; H is of all of it.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner`, as `metajax.maml` returns it.
+      A `Learner` whose meta-parameters are the model's.
 
     Raises:
-      InputError: if `strength` is not above 0, `damping` is below, or a number of steps
-        is out of range; from `adapt`, if the loss holds a derivative that is not JAX's
-        own, of which H need not be symmetric.
+      InputError: if a number is out of range; from `adapt`, if the loss holds a
+        derivative that is not JAX's own, of which H need not be symmetric.
 
     >>> import metajax as mj
     >>> learner = imaml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=16, strength=2.0)
 
     Source: Rajeswaran et al., "Meta-Learning with Implicit Gradients", NeurIPS 2019.
     """
+    _check(strength, cg_steps, damping)
+    loss_fn = model_loss(model, loss)
+
+    def make_problem(meta: Params, support: Batch) -> Problem:
+        return Problem(_proximal(loss_fn, strength, meta), optimizer, meta, support)
+
+    solve = partial(_solve, damping=damping, tolerance=tolerance, steps=cg_steps)
+    descent = solver(make_problem, steps, grad=first_order, view=view)
+    implicit = descent._replace(adapt=_implicit(descent.adapt, make_problem, solve))
+    return gradient_learner(model, implicit, loss, metrics)
+
+
+def _check(strength: float, cg_steps: int, damping: float) -> None:
     check_count("cg_steps", cg_steps, least=1)
     if not (0 < strength < float("inf") and 0 <= damping < float("inf")):
         raise InputError(
             "strength must be above 0 and damping at least 0, and finite, got "
             f"{strength!r} and {damping!r}"
         )
-    value = of(model, loss)
 
-    def pose(meta: Params, support: Batch) -> Problem:
-        def regularised(params: Params, batch: Batch) -> Array:
-            both = learnt(params), learnt(meta)
-            apart = jax.tree.map(lambda x, y: jnp.sum((x - y) ** 2), *both)
-            return value(params, batch) + strength / 2 * sum(jax.tree.leaves(apart))
 
-        return Problem(regularised, optimizer, meta, support)
+def _proximal(loss_fn: LossFn, strength: float, meta: Params) -> LossFn:
+    """L(φ) + λ/2 |φ - θ|²."""
 
-    descend, visited = solver(pose, steps, grad=first_order, view=view)
+    def loss(params: Params, batch: Batch) -> Array:
+        both = learnt(params), learnt(meta)
+        distances = jax.tree.map(lambda x, y: jnp.sum((x - y) ** 2), *both)
+        return loss_fn(params, batch) + strength / 2 * sum(jax.tree.leaves(distances))
 
-    def solve(hessian: Callable[[Params], Params], v: Params) -> Params:
-        def damped(x: Params) -> Params:
-            return jax.tree.map(lambda y, z: y + damping * z, hessian(x), x)
+    return loss
 
-        return cg(damped, v, tol=tolerance, maxiter=cg_steps)[0]
 
-    def implicit(meta: Params, support: Batch) -> Params:
+def _solve(
+    hessian: Callable[[Params], Params],
+    v: Params,
+    *,
+    damping: float,
+    tolerance: float,
+    steps: int,
+) -> Params:
+    """(H + damping)⁻¹ v, by conjugate gradients."""
+
+    def damped(x: Params) -> Params:
+        return jax.tree.map(lambda y, z: y + damping * z, hessian(x), x)
+
+    return cg(damped, v, tol=tolerance, maxiter=steps)[0]
+
+
+def _implicit(descend: Adapt, make_problem: MakeProblem, solve: Solve) -> Adapt:
+    """`descend` with the derivative that the minimum has."""
+
+    def adapt(meta: Params, support: Batch) -> Params:
         def loss(part: Params, meta: Params, support: Batch) -> Array:
-            return pose(meta, support).loss(completed(part, meta), support)
+            return make_problem(meta, support).loss(completed(part, meta), support)
 
         args = meta, support
         closed, inputs, unknown = traced_inputs(loss, learnt(meta), args)
         if unknown is not None:
             raise refusal("imaml", "metajax.maml", unknown)
-        found = jax.lax.stop_gradient(learnt(descend(*jax.lax.stop_gradient(args))))
-        return completed(_at_minimum((closed, solve), found, inputs), meta)
+        end = jax.lax.stop_gradient(learnt(descend(*jax.lax.stop_gradient(args))))
+        return completed(_at_minimum((closed, solve), end, inputs), meta)
 
-    adapt, trajectory = settling(model, implicit, visited)
-    outer = query_loss(adapt, model.forward, loss, metrics)
-    return Learner(model.init, adapt, model.predict, outer, trajectory)
+    return adapt
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _at_minimum(problem: tuple[Callable, Callable], found: Params, inputs: list):
-    """`found`, with the derivative that φ* has with respect to the loss's inputs."""
-    return found
+def _at_minimum(problem: tuple[Callable, Solve], minimum: Params, inputs: list):
+    """`minimum`, with the derivative of φ* with respect to the loss's inputs."""
+    return minimum
 
 
-def _forward(problem: tuple[Callable, Callable], found: Params, inputs: list):
-    return found, (found, inputs)
+def _forward(problem: tuple[Callable, Solve], minimum: Params, inputs: list):
+    return minimum, (minimum, inputs)
 
 
-def _backward(problem: tuple[Callable, Callable], residuals: tuple, cotangent: Params):
-    (loss, solve), (found, inputs) = problem, residuals
+def _backward(problem: tuple[Callable, Solve], residuals: tuple, cotangent: Params):
+    (loss, solve), (minimum, inputs) = problem, residuals
     slope = jax.grad(loss)  # which is zero at φ*
-    _, hessian = jax.linearize(lambda params: slope(params, inputs), found)
-    _, transpose = jax.vjp(partial(slope, found), inputs)
+    _, hessian = jax.linearize(lambda params: slope(params, inputs), minimum)
+    _, transpose = jax.vjp(partial(slope, minimum), inputs)
     back = jax.tree.map(jnp.negative, solve(hessian, cotangent))
-    return jax.tree.map(jnp.zeros_like, found), *transpose(back)
+    return jax.tree.map(jnp.zeros_like, minimum), *transpose(back)
 
 
 _at_minimum.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""In-context learning: a sequence model that reads the support set, and no gradient."""
+"""In-context learning: a sequence model reads the support set, without gradients."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from metajax._pytrees.keyed import keyed_as
 from metajax.checks import check_model
 from metajax.errors import InputError
-from metajax.learners.at_once import as_they_are, at_once, rows, settled
-from metajax.models.several import init_named
+from metajax.learners.feed_forward import feed_forward_learner, identity
+from metajax.learners.support import embed, rows
+from metajax.models.initialise import init_named
 from metajax.models.tokens import Tokens
 from metajax.types import (
     Array,
@@ -25,12 +26,12 @@ from metajax.types import (
 
 
 class Context(NamedTuple):
-    """What was learnt from a support set: itself.
+    """The parameters, and the support set as tokens.
 
     Attributes:
-      params: of the model.
+      params: the model's parameters.
       pairs: the support set as tokens, `float[shots, features + values + 1]`.
-      present: which of them are, `bool[shots]`; None for all.
+      present: `bool[shots]`, False for padding; None where there is none.
       body: the body's parameters.
     """
 
@@ -41,7 +42,7 @@ class Context(NamedTuple):
 
 
 def as_values(targets: Array) -> Array:
-    """The targets themselves, which are values, as features of a token.
+    """Targets that are values, unchanged, as features of a token.
 
     Raises:
       InputError: if they are labels.
@@ -62,73 +63,74 @@ def in_context(
     body: Model | None = None,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Learns to learn from the support set as it is read: no inner loop.
+    """A sequence model reads the support set and each query: no inner loop.
 
       ŷ = f_θ((x_1, y_1, 0), ..., (x_K, y_K, 0), (x, 0, 1))
       min_θ Σ_i L_query(f_θ of the support set of task i)
 
-    A token is an example, its target, and whether it is a query, whose target is zero.
-    Each query has a sequence of its own, so that queries do not see one another; to a
-    model without positions, as the default of `metajax.transformer`, the support set is
-    a set.
+    A token is an example, its target (zeros for a query), and whether it is a query.
+    Queries do not see one another: each has a sequence of its own.
 
     Args:
-      model: of sequences, from `[n, tokens, features]`, and `Tokens` where tasks are
-        padded, to the outputs `[n, ...]` for the last token: `metajax.transformer` of
-        as many features as an example and its encoded target have, and one more.
+      model: from sequences `[n, tokens, features]`, or `Tokens` of padded tasks, to
+        outputs `[n, ...]` for the last token: `metajax.transformer`, with the features
+        of an example, of its encoded target and one more.
       loss: `loss(outputs, targets) -> scalar` of the query set.
-      encode: `encode(targets) -> float[n, ...]`, targets as features: values as they
-        are by default; `functools.partial(jax.nn.one_hot, num_classes=5)` for labels.
-      body: an embedding of the examples, which are then tokens of as many features as
-        it has; none by default. Support examples are embedded once, not once a query.
-      metrics: see `metajax.maml`.
+      encode: `encode(targets) -> float[n, ...]`, the identity by default; for labels,
+        `functools.partial(jax.nn.one_hot, num_classes=ways)`.
+      body: an embedding of the examples, computed once for each; none by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are the model's, or with a body `{"body": ...,
       "model": ...}`, and whose `adapt` returns a `Context`.
 
     Raises:
-      InputError: if the model or the body is no `Model`, labels are not encoded, or
-        examples are not of floating point.
+      InputError: if the model or the body is no `Model`; from `adapt`, if examples or
+        encoded targets are not of floating point.
 
-    >>> import jax
     >>> import metajax as mj
     >>> learner = in_context(mj.transformer(1 + 1 + 1, 1, depth=1), mj.mse)
-    >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
-    >>> adapted = learner.adapt(learner.init(jax.random.key(1)), episode.support)
-    >>> adapted.pairs.shape, learner.predict(adapted, episode.query.inputs).shape
-    ((10, 3), (10, 1))
 
-    Source: Garg et al., "What Can Transformers Learn In-Context?", NeurIPS 2022; of
-    sequences of examples, Santoro et al., "Meta-Learning with Memory-Augmented Neural
-    Networks", ICML 2016.
+    Source: Garg et al., "What Can Transformers Learn In-Context?", NeurIPS 2022.
     """
-    check_model(model)
-    embedding = as_they_are() if body is None else body
-    check_model(embedding)
+    embedding = identity() if body is None else body
+    networks = {"body": embedding, "model": model}
+    for network in networks.values():
+        check_model(network)
 
     def adapt(meta: PyTree, support: Batch) -> Context:
-        before, network = ({}, meta) if body is None else (meta["body"], meta["model"])
-        params, x = settled(embedding, before, support)
-        y = _floats(encode(unpadded(support.targets)[0]))
-        pairs = jnp.concatenate([_floats(x), y.astype(x.dtype), _flag(x, 0)], axis=1)
-        return Context(network, pairs, unpadded(support.inputs)[1], params)
+        params = {"body": {}, "model": meta} if body is None else meta
+        body_params, x = embed(embedding, params["body"], support)
+        pairs = _tokens(x, encode(unpadded(support.targets)[0]), is_query=0)
+        return Context(params["model"], pairs, unpadded(support.inputs)[1], body_params)
 
     def predict(adapted: Context, inputs: PyTree) -> PyTree:
-        params, pairs, present, embedder = adapted
-        x = _floats(embedding.forward(embedder, inputs))
-        unknown = jnp.zeros((len(x), pairs.shape[1] - x.shape[1] - 1), x.dtype)
-        asked = jnp.concatenate([x, unknown, _flag(x, 1)], axis=1)
-        context = jnp.broadcast_to(pairs, (len(x), *pairs.shape))
-        tokens = jnp.concatenate([context, asked[:, None]], axis=1)
-        if present is not None:
-            present = jnp.broadcast_to(jnp.append(present, True), tokens.shape[:2])
-            tokens = Tokens(tokens, present)
-        return model.forward(params, keyed_as(inputs, tokens))
+        sequences = _sequences(adapted, embedding.forward(adapted.body, inputs))
+        return model.forward(adapted.params, keyed_as(inputs, sequences))
 
-    named = partial(init_named, {"body": embedding, "model": model})
-    init = model.init if body is None else named
-    return at_once(init, adapt, predict, loss, metrics)
+    init = model.init if body is None else partial(init_named, networks)
+    return feed_forward_learner(init, adapt, predict, loss, metrics)
+
+
+def _tokens(examples: Array, targets: Array, *, is_query: int) -> Array:
+    """(x_i, y_i, is_query), `float[n, features + values + 1]`."""
+    x, y = _floats(examples), _floats(targets)
+    flag = jnp.full((len(x), 1), is_query, x.dtype)
+    return jnp.concatenate([x, y.astype(x.dtype), flag], axis=1)
+
+
+def _sequences(context: Context, queries: Array) -> Array | Tokens:
+    """The support set and one query each, `[n, shots + 1, features + values + 1]`."""
+    x, pairs = _floats(queries), context.pairs
+    unknown = jnp.zeros((len(x), pairs.shape[1] - x.shape[1] - 1), x.dtype)
+    last = _tokens(x, unknown, is_query=1)
+    shared = jnp.broadcast_to(pairs, (len(x), *pairs.shape))
+    tokens = jnp.concatenate([shared, last[:, None]], axis=1)
+    if context.present is None:
+        return tokens
+    present = jnp.append(context.present, True)
+    return Tokens(tokens, jnp.broadcast_to(present, tokens.shape[:2]))
 
 
 def _floats(x: Array) -> Array:
@@ -139,8 +141,3 @@ def _floats(x: Array) -> Array:
             f"{x.dtype}; convert them, or encode labels"
         )
     return rows(x)
-
-
-def _flag(x: Array, value: int) -> Array:
-    """A feature that says which examples are queries."""
-    return jnp.full((len(x), 1), value, x.dtype)

@@ -1,4 +1,4 @@
-"""Inner optimizers that are meta-learned: their own parameters live in `meta`."""
+"""Meta-learned inner optimizers, whose own parameters are meta-parameters."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class InnerOptimizer(NamedTuple):
     """An optax optimizer with parameters to learn.
 
     Attributes:
-      init: `init(key, params) -> rule`, what is learnt: any pytree.
+      init: `init(key, params) -> rule`, the parameters to learn: any pytree.
       build: `build(rule) -> optimizer`.
     """
 
@@ -67,11 +67,11 @@ def parameter_rates(rate: float) -> InnerOptimizer:
 def step_rates(rate: float, steps: int) -> InnerOptimizer:
     """Gradient descent with a learnt rate for each array and step, u_k = -α_k g.
 
-    Steps after the last have the last one's rate.
+    Steps after the last of `steps` have its rate.
 
     Args:
       rate: where every rate starts.
-      steps: how many steps have rates of their own, at least 1.
+      steps: the number of steps with their own rates, at least 1.
 
     Returns:
       An `InnerOptimizer` whose rule has an α of shape `[steps]` for each array.
@@ -108,13 +108,13 @@ def curvature(rate: float) -> InnerOptimizer:
       u = -α G ×₁ M_f ×₂ M_i ×₃ M_o
 
     for a kernel G of window positions f, inputs i and outputs o; a matrix has the last
-    two, a vector the last one. The matrices start as identities.
+    two axes, a vector the last one. Each M starts as an identity.
 
     Args:
-      rate: α, which is not learnt.
+      rate: α, which is constant.
 
     Returns:
-      An `InnerOptimizer` whose rule has a list of matrices for each array.
+      An `InnerOptimizer` whose rule has a list of matrices M for each array.
 
     Raises:
       InputError: if `rate` is not finite.
@@ -144,7 +144,7 @@ def curvature(rate: float) -> InnerOptimizer:
 
 
 def check_inner(inner: InnerOptimizer) -> None:
-    """Checks that an inner optimizer is one of ours.
+    """Checks that `inner` is an `InnerOptimizer`.
 
     Raises:
       InputError: if it is something else, such as an optimizer of optax.
@@ -152,8 +152,8 @@ def check_inner(inner: InnerOptimizer) -> None:
     if not isinstance(inner, InnerOptimizer):
         raise InputError(
             f"inner must be a metajax.learners.InnerOptimizer, got "
-            f"{type(inner).__name__}; metajax.learners.fixed makes one of an optimizer "
-            "of optax"
+            f"{type(inner).__name__}; metajax.learners.fixed(optimizer) makes one from "
+            "an optimizer of optax"
         )
 
 

@@ -12,7 +12,7 @@ from metajax.learners.inner_optimizer import (
     check_inner,
     parameter_rates,
 )
-from metajax.learners.problem import Problem, of, query_loss, settling, solver
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
 from metajax.types import Array, Batch, GradTransform, Learner, Loss, Model, PyTree
 
 
@@ -26,18 +26,18 @@ def learned_maml(
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """MAML that learns its inner optimizer's own parameters beside the start.
+    """MAML that also learns the parameters of its inner optimizer.
 
       θ_{k+1} = θ_k + u_ω(∇L_support(θ_k)),    min_{θ,ω} Σ_i L_query(θ_K)
 
     Args:
       model: the network.
-      loss: see `metajax.maml`.
-      inner: the inner optimizer u and what of it is learnt, ω.
-      steps: inner steps K.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      inner: the inner optimizer u and its learnt parameters ω.
+      steps: the number of inner steps K.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"params": θ, "inner": ω}`.
@@ -53,19 +53,19 @@ def learned_maml(
     ['inner', 'params']
     """
     check_inner(inner)
-    value = of(model, loss)
+    loss_fn = model_loss(model, loss)
 
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
         params = model.init(params_key)
         return {"params": params, "inner": inner.init(inner_key, learnt(params))}
 
-    def pose(meta: PyTree, support: Batch) -> Problem:
-        return Problem(value, inner.build(meta["inner"]), meta["params"], support)
+    def make_problem(meta: PyTree, support: Batch) -> Problem:
+        return Problem(loss_fn, inner.build(meta["inner"]), meta["params"], support)
 
-    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.forward, loss, metrics)
-    return Learner(init, adapt, model.predict, outer, trajectory)
+    inner_solver = solver(make_problem, steps, grad=grad, view=view)
+    learner = gradient_learner(model, inner_solver, loss, metrics)
+    return learner._replace(init=init)
 
 
 def meta_sgd(
@@ -85,13 +85,12 @@ def meta_sgd(
 
     Args:
       model: the network.
-      loss: see `metajax.maml`.
-      rate: where every entry of α starts. (The paper draws one number from [0.005,
-        0.1].)
-      steps: inner steps; 1 in the paper.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      rate: where every entry of α starts; the paper draws it from [0.005, 0.1].
+      steps: the number of inner steps; 1 in the paper.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"params": θ, "inner": α}`.

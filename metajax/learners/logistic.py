@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_positive
-from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
+from metajax.learners.support import SupportFeatures
 from metajax.losses import cross_entropy
 from metajax.ops.positive import solve_positive
 from metajax.ops.precision import product
 from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
-LEAST = 1e-4  # of μ(1 - μ): an example that is certain keeps some weight
+LEAST = 1e-4  # the least μ(1 - μ), for examples of which μ is certain
 
 
 def lr_d2(
@@ -34,30 +34,27 @@ def lr_d2(
       μ = σ(K u),  s = μ(1 - μ),  z = K u + (y - μ) / s
       u ← (K + λ diag(s)⁻¹)⁻¹ z,      and then  w = Xᵀ u,  logit = α φ(x)·w
 
-    which is iteratively reweighted least squares for the loss with λ/2 |w|². λ and α
-    are learnt by their logarithms.
+    λ and α are learnt by their logarithms.
 
     Args:
-      body: the embedding φ, see `metajax.prototypical`.
-      ways: the number of classes, see there.
-      loss: see `metajax.maml`.
+      body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`.
+      ways: the number of classes; it shapes no meta-parameter.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
       strength: where λ starts.
-      steps: of Newton's method; the paper has 1 and 5.
-      metrics: see `metajax.maml`.
+      steps: the number of Newton steps; the paper has 1 and 5.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner`, as `metajax.learners.closed_form` returns it.
 
     Raises:
-      InputError: if the body is no `Model`, a number is not a whole one of at least 1,
-        or the strength is not a positive number.
+      InputError: if the body is no `Model`, or a number is out of range.
 
     >>> import metajax as mj
-    >>> body, _ = mj.conv4(5, filters=4).parts
-    >>> learner = lr_d2(body, ways=5)
+    >>> learner = lr_d2(mj.conv4(5).parts[0], ways=5)
 
     Source: Bertinetto et al., "Meta-learning with Differentiable Closed-form Solvers",
-    ICLR 2019, section 3.3.
+    ICLR 2019.
     """
     start = math.log(check_positive("strength", strength))
     check_count("steps", steps, least=1)
@@ -66,17 +63,17 @@ def lr_d2(
         settings = {"log_strength": start, "log_scale": 0.0}
         return {name: jnp.asarray(value, dtype) for name, value in settings.items()}
 
-    def solve(settings: PyTree, examples: Embedded) -> Params:
+    def solve(settings: PyTree, examples: SupportFeatures) -> Params:
         x, labels = examples.labelled(), examples.members
         gram, strength = product(x, x.T), jnp.exp(settings["log_strength"])
 
-        def of_class(y: Array) -> Array:
+        def coefficients(y: Array) -> Array:
             u = jnp.zeros_like(y)
             for _ in range(steps):
                 u = _newton(gram, y, strength, u)
             return u
 
-        weights = product(x.T, jax.vmap(of_class, 1, 1)(labels))
+        weights = product(x.T, jax.vmap(coefficients, 1, 1)(labels))
         bias = jnp.zeros_like(labels[0])
         return {"kernel": jnp.exp(settings["log_scale"]) * weights, "bias": bias}
 
@@ -86,7 +83,7 @@ def lr_d2(
 def _newton(gram: Array, y: Array, strength: Array, u: Array) -> Array:
     """One step for the coefficients u, `float[n]`, of one class."""
     logits = product(gram, u)
-    chance = jax.nn.sigmoid(logits)
-    spread = jnp.maximum(chance * (1 - chance), LEAST)
-    system = gram + jnp.diag(strength / spread)
-    return solve_positive(system, (logits + (y - chance) / spread)[:, None])[:, 0]
+    mean = jax.nn.sigmoid(logits)
+    variance = jnp.maximum(mean * (1 - mean), LEAST)
+    system = gram + jnp.diag(strength / variance)
+    return solve_positive(system, (logits + (y - mean) / variance)[:, None])[:, 0]

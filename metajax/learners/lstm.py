@@ -1,4 +1,4 @@
-"""A small LSTM, and what it is told of a gradient: the parts of learnt optimizers."""
+"""A small LSTM, and the preprocessing of gradients for learnt optimizers."""
 
 import math
 from typing import NamedTuple
@@ -66,12 +66,12 @@ def lstm_init(key: Array, inputs: int, hidden: int, *, dtype) -> PyTree:
 
 
 def lstm_start(rows: int, hidden: int, dtype) -> Memory:
-    """Nothing remembered."""
+    """The state before the first step, zeros."""
     return Memory(*jnp.zeros((2, rows, hidden), dtype))
 
 
 def lstm(weights: PyTree, x: Array, memory: Memory) -> Memory:
-    """One step of an LSTM, of every row by itself.
+    """One step of an LSTM, for each row by itself.
 
       (i, f, g, o) = [x, h] W + b
       c' = σ(f) ∘ c + σ(i) ∘ tanh(g),   h' = σ(o) ∘ tanh(c')
@@ -79,10 +79,10 @@ def lstm(weights: PyTree, x: Array, memory: Memory) -> Memory:
     Args:
       weights: from `lstm_init`.
       x: `float[rows, inputs]`.
-      memory: before the step.
+      memory: the state before the step.
 
     Returns:
-      The memory after it.
+      The state after it.
 
     Source: Hochreiter & Schmidhuber, "Long Short-Term Memory", 1997; Gers et al., 2000.
     """

@@ -1,6 +1,6 @@
-"""MAML++: each inner step with rates, batch norm and a loss of its own."""
+"""MAML++: each inner step has its own rates, batch norm and loss."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from metajax._pytrees.constant import learnt
 from metajax.checks import check_episode
 from metajax.gradients import exact
-from metajax.inner import View, whole
-from metajax.learners.choice import Chosen, joined, scale_or_offset, where
+from metajax.inner import LossFn, View, whole
 from metajax.learners.inner_optimizer import InnerOptimizer, check_inner
-from metajax.learners.problem import Problem, measured, of, settling, solver
+from metajax.learners.outer_loss import query_metrics
+from metajax.learners.partition import PathPredicate, combine, mask, scale_or_offset
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
 from metajax.types import (
     Array,
     Batch,
@@ -33,40 +34,35 @@ def maml_plus_plus(
     steps: int,
     *,
     step_weights: Array | None = None,
-    per_step: Chosen = scale_or_offset,
+    per_step: PathPredicate = scale_or_offset,
     grad: GradTransform = exact,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """MAML++, each part of it apart.
+    """MAML++: a learnt rate, batch norm and a loss for each inner step.
 
       θ_{k+1} = θ_k - α_k ∘ ∇L_support(θ_k, γ_k)
       min_{θ,γ,α} Σ_i Σ_k w_k L_query(θ_k, γ_k)
 
-    - α, a rate for each array and step: `inner=step_rates(0.1, steps)`;
-    - γ, batch norm's scale and offset for each number of steps taken, learnt outside
-      and left alone inside: `per_step`;
-    - w, the multi-step loss: `step_weights`, from `multi_step_weights`;
-    - first-order gradients at the start of training: `switch`;
-    - the outer rate's cosine: `optax.cosine_decay_schedule`.
-
-    With `fixed(optax.sgd(rate))`, `per_step=nothing` and no `step_weights` it is
-    `metajax.maml`. Batch norm's statistics are the current batch's in every step, as in
-    the authors' code, which keeps running ones a step and then does not use them.
+    `inner=step_rates(rate, steps)` learns α, a rate for each array and step. Its two
+    annealings are `switch`, from first-order gradients to exact ones, and
+    `optax.cosine_decay_schedule` of the outer rate. Batch norm's statistics are the
+    current batch's in every step, as in the authors' code. With `fixed(optimizer)`,
+    `per_step=nothing` and no `step_weights` it is `metajax.maml`.
 
     Args:
       model: the network.
-      loss: see `metajax.maml`.
-      inner: the inner optimizer and what of it is learnt.
-      steps: inner steps K.
-      step_weights: w_1, ..., w_K, `float[steps]`; the last step's loss alone by
-        default.
-      per_step: of which arrays each step has its own, by their path in the tree of
-        parameters as `jax.tree_util.keystr` writes it. Steps after the last take the
-        last one's.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      inner: the inner optimizer and its learnt parameters.
+      steps: the number of inner steps K.
+      step_weights: w_1, ..., w_K, `float[steps]`, as `multi_step_weights` returns them;
+        the last step's loss alone by default.
+      per_step: `per_step(path) -> bool`, which arrays, γ, differ with the number of
+        steps taken, 0 to K, and are learnt in the outer loop alone: batch norm's scale
+        and offset by default. Steps beyond K take the last ones.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"params": θ, "per_step": γ, "inner": α}`.
@@ -77,21 +73,29 @@ def maml_plus_plus(
 
     >>> import metajax as mj
     >>> inner = mj.learners.step_rates(0.1, steps=2)
-    >>> model = mj.conv4(5, 8, image_shape=(16, 16, 1))
-    >>> learner = maml_plus_plus(model, mj.cross_entropy, inner, steps=2)
-    >>> meta = learner.init(jax.random.key(0))
-    >>> meta["per_step"]["body"][0]["scale"].shape
-    (3, 8)
+    >>> learner = maml_plus_plus(mj.conv4(5), mj.cross_entropy, inner, steps=2)
 
     Source: Antoniou et al., "How to Train Your MAML", ICLR 2019.
     """
     check_inner(inner)
-    value = of(model, loss)
+    make_problem = _make_problem(model_loss(model, loss), inner)
+    step_solver = solver(make_problem, steps, grad=grad, view=_numbered(view))
+    learner = gradient_learner(model, step_solver, loss, metrics)
+    learner = learner._replace(init=_init(model, inner, steps, per_step))
+    if step_weights is None:
+        return learner
+    measure = query_metrics(model.forward, loss, metrics)
+    outer_loss = _multi_step_loss(learner.trajectory, measure, step_weights)
+    return learner._replace(loss=outer_loss)
 
+
+def _init(
+    model: Model, inner: InnerOptimizer, steps: int, per_step: PathPredicate
+) -> Callable[[Array], PyTree]:
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
         params = model.init(params_key)
-        own = where(per_step, params)
+        own = mask(per_step, params)
         shared = jax.tree.map(lambda x, o: None if o else x, params, own)
         stacked = jax.tree.map(
             lambda x, o: jnp.stack([x] * (steps + 1)) if o else None, params, own
@@ -99,40 +103,53 @@ def maml_plus_plus(
         rule = inner.init(inner_key, learnt(shared))
         return {"params": shared, "per_step": stacked, "inner": rule}
 
-    def pose(meta: PyTree, support: Batch) -> Problem:
+    return init
+
+
+def _make_problem(
+    loss_fn: LossFn, inner: InnerOptimizer
+) -> Callable[[PyTree, Batch], Problem]:
+    """`make_problem(meta, support)`, whose batch comes with the number of the step."""
+
+    def make_problem(meta: PyTree, support: Batch) -> Problem:
         def finish(params: Params, step: Array | int) -> Params:
             own = jax.tree.map(
                 lambda x: x[jnp.minimum(step, len(x) - 1)], meta["per_step"]
             )
-            return joined(params, own)
+            return combine(params, own)
 
-        def value_at(params: Params, seen: tuple[Batch, Array]) -> Array:
-            batch, step = seen
-            return value(finish(params, step), batch)
+        def loss(params: Params, numbered: tuple[Batch, Array]) -> Array:
+            batch, step = numbered
+            return loss_fn(finish(params, step), batch)
 
         optimizer = inner.build(meta["inner"])
-        return Problem(value_at, optimizer, meta["params"], support, finish)
+        return Problem(loss, optimizer, meta["params"], support, finish)
 
-    def numbered(batch: Batch, step: Array) -> tuple[Batch, Array]:
-        return view(batch, step), step
+    return make_problem
 
-    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=numbered))
 
-    measure = measured(model.forward, loss, metrics)
+def _numbered(view: View) -> View:
+    """A view with the number of the step."""
+    return lambda batch, step: (view(batch, step), step)
+
+
+def _multi_step_loss(
+    trajectory: Callable[[PyTree, Batch], Params],
+    measure: Callable[[Params, Batch], Metrics],
+    weights: Array,
+) -> Callable[[PyTree, Episode], tuple[Array, Metrics]]:
+    """Σ_k w_k L_query(θ_k, γ_k), and the metrics after the last step."""
 
     def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
         check_episode(episode)
-        if step_weights is None:
-            values = measure(adapt(meta, episode.support), episode.query)
-            return values["loss"], values
         visited = trajectory(meta, episode.support)
         after = jax.tree.map(lambda x: x[1:], visited)
-        each = jax.checkpoint(lambda adapted: measure(adapted, episode.query))
-        values = jax.lax.map(each, after)
+        at_step = jax.checkpoint(lambda adapted: measure(adapted, episode.query))
+        values = jax.lax.map(at_step, after)
         last = jax.tree.map(lambda x: x[-1], values)
-        return jnp.sum(step_weights * values["loss"]), last
+        return jnp.sum(weights * values["loss"]), last
 
-    return Learner(init, adapt, model.predict, outer_loss, trajectory)
+    return outer_loss
 
 
 def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:

@@ -41,25 +41,27 @@ def mtl(
       ψ'_i = ψ - α ∇_ψ L_support(Φ, ψ)   (`steps` times)
       min_{Φ,ψ} Σ_i L_query(Φ, ψ'_i)
 
-    The body is pre-trained as a classifier of all training classes at once: `maml` with
+    The body is pre-trained as a classifier of all training classes: `metajax.maml` with
     no inner steps, on `metajax.data.joint_batches`.
 
     Args:
-      model: the network, of a body and a head; see `metajax.anil`.
-      loss: see `metajax.maml`.
-      optimizer: see `metajax.maml`.
-      steps: see `metajax.maml`.
+      model: the network, of a body and a head: `conv4`, `mlp`, or your own, made by
+        `metajax.headed`.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      optimizer: the inner optimizer, with its learning rate α.
+      steps: the number of inner steps.
       backbone: the pre-trained parameters of the body.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": Φ, "head": ψ}`.
 
     Raises:
-      InputError: if there is no backbone, or it is of another body; if the model does
-        not know its parts, or `steps` is not a whole number of at least 0.
+      InputError: if there is no backbone, or its shapes are not those of the body; if
+        the model does not know its parts, or `steps` is not a whole number of at least
+        0.
 
     >>> import metajax as mj
     >>> model = mj.mlp()
@@ -81,21 +83,23 @@ def mtl(
 
 
 def scale_and_shift(body: Model, weights: Params) -> Model:
-    """`body` with frozen weights, of which each channel is scaled or shifted.
+    """`body` with frozen weights, whose kernels are scaled and whose biases shifted.
 
-      W' = W ∘ Φ_S1 for arrays of two axes or more, one factor for each pair of input
-      and output;  b' = b + Φ_S2 for vectors
+      W' = W ∘ Φ_S1,   one factor for each pair of an input and an output
+      b' = b + Φ_S2
+
+    A kernel is an array of two axes or more, and a bias a vector.
 
     Args:
       body: a network.
       weights: its parameters, which stay as they are.
 
     Returns:
-      A `Model` whose parameters are Φ: ones and zeros to start with.
+      A `Model` whose parameters are Φ, which starts at ones and zeros.
 
     Raises:
-      InputError: if `weights` are not of the body's structure and shapes, or the body
-        normalises by the support set's statistics.
+      InputError: if the structure or the shapes of `weights` are not the body's, or if
+        the body normalises by the support set's statistics.
 
     >>> from metajax.models import dense
     >>> body = dense(2, 3)
@@ -106,8 +110,8 @@ def scale_and_shift(body: Model, weights: Params) -> Model:
     _check_weights(body, weights)
     if body.settle is not keep:
         raise InputError(
-            "a scaled body must keep nothing of the support set: take a transductive "
-            "norm"
+            "a scaled body cannot keep the support set's statistics; build it with "
+            'norm="transductive"'
         )
 
     def init(key: Array) -> Params:
@@ -132,11 +136,12 @@ def scale_and_shift(body: Model, weights: Params) -> Model:
 
 
 def _start(w: Array) -> Array:
-    """One for each pair of input and output of a kernel; zero for each bias."""
+    """Ones, [inputs, outputs] of a kernel; zeros for a bias."""
     return jnp.ones(w.shape[-2:], w.dtype) if w.ndim > 1 else jnp.zeros_like(w)
 
 
 def _wide(p: Array, w: Array) -> Array:
+    """Factors of shape [inputs, outputs], with leading axes as a kernel has them."""
     return p.reshape((1,) * (w.ndim - 2) + p.shape)
 
 

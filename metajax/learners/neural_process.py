@@ -9,15 +9,9 @@ import jax.numpy as jnp
 from metajax._pytrees.keyed import keyed_as
 from metajax.checks import check_count, check_model
 from metajax.errors import InputError
-from metajax.learners.at_once import (
-    as_they_are,
-    at_once,
-    embedded,
-    means,
-    rows,
-    settled,
-)
-from metajax.models.several import init_named
+from metajax.learners.feed_forward import feed_forward_learner, identity
+from metajax.learners.support import class_means, embed, rows, support_features
+from metajax.models.initialise import init_named
 from metajax.types import (
     Array,
     Batch,
@@ -32,7 +26,7 @@ from metajax.types import (
 
 
 class Process(NamedTuple):
-    """What was learnt from a support set.
+    """The parameters, and the representation of a support set.
 
     Attributes:
       body: the body's parameters.
@@ -58,8 +52,8 @@ def neural_process(
 
       r = (1/K) Σ_i h([x_i, y_i]),   ŷ = g([x, r])
 
-    or, to classify, r = [r_1, ..., r_ways], where r_k is the mean of h(x_i) over the
-    support examples of class k. The support set is a set, and costs one pass.
+    To classify, r = [r_1, ..., r_ways], where r_k is the mean of h(x_i) over the
+    support examples of class k.
 
     Args:
       encoder: h, from `[n, features]` to `[n, d]`: of examples joined to their targets,
@@ -69,54 +63,56 @@ def neural_process(
         `metajax.gaussian`, g returns a mean and a scale for each target.
       ways: the number of classes; None if targets are values.
       body: an embedding of the examples, before they are flattened; none by default.
-      metrics: see `metajax.maml`; `metajax.of_mean(metajax.mse)` for `gaussian`.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": ..., "encoder": ..., "decoder":
-      ...}` and whose `adapt` returns r, in a `Process`.
+      ...}` and whose `adapt` returns a `Process`.
 
     Raises:
       InputError: if one of the networks is no `Model`, `ways` is not a whole number of
         at least 1, or labels come without `ways`.
 
-    >>> import jax
     >>> import metajax as mj
     >>> encoder, decoder = mj.mlp(1 + 1, (16,), 8), mj.mlp(1 + 8, (16,), 2)
     >>> learner = neural_process(encoder, decoder, mj.gaussian)
-    >>> episode = jax.tree.map(lambda x: x[0], mj.data.sinusoid()(jax.random.key(0), 1))
-    >>> adapted = learner.adapt(learner.init(jax.random.key(1)), episode.support)
-    >>> adapted.representation.shape, learner.predict(adapted, jnp.ones((3, 1))).shape
-    ((8,), (3, 2))
 
     Source: Garnelo et al., "Conditional Neural Processes", ICML 2018.
     """
-    embedding = as_they_are() if body is None else body
+    embedding = identity() if body is None else body
     networks = {"body": embedding, "encoder": encoder, "decoder": decoder}
-    for model in networks.values():
-        check_model(model)
-    if ways is not None:
-        check_count("ways", ways, least=1)
+    _check(networks, ways)
 
     def adapt(meta: PyTree, support: Batch) -> Process:
-        params, features = settled(embedding, meta["body"], support)
-        targets, present = unpadded(support.targets)
-        x = rows(features)
-        if ways is None:
-            examples, members = _pairs(x, targets), _all_of_one(x, present)
-        else:
-            examples, members = x, embedded(x, support.targets, ways).members
+        params, features = embed(embedding, meta["body"], support)
+        examples, members = _examples(rows(features), support.targets, ways)
         codes = encoder.forward(meta["encoder"], _like(support.inputs, examples))
-        # Of values, all are of one class.
-        return Process(params, meta["decoder"], means(rows(codes), members).ravel())
+        r = class_means(rows(codes), members).ravel()
+        return Process(params, meta["decoder"], r)
 
     def predict(adapted: Process, inputs: PyTree) -> PyTree:
         x = rows(embedding.forward(adapted.body, inputs))
         r = adapted.representation
-        r = jnp.broadcast_to(r, (len(x), len(r)))
-        joined = jnp.concatenate([x, r], 1)
+        joined = jnp.concatenate([x, jnp.broadcast_to(r, (len(x), len(r)))], 1)
         return decoder.forward(adapted.decoder, _like(inputs, joined))
 
-    return at_once(partial(init_named, networks), adapt, predict, loss, metrics)
+    init = partial(init_named, networks)
+    return feed_forward_learner(init, adapt, predict, loss, metrics)
+
+
+def _check(networks: Mapping[str, Model], ways: int | None) -> None:
+    for network in networks.values():
+        check_model(network)
+    if ways is not None:
+        check_count("ways", ways, least=1)
+
+
+def _examples(x: Array, targets: PyTree, ways: int | None) -> tuple[Array, Array]:
+    """What the encoder sees, and the classes to average over: one class for values."""
+    if ways is not None:
+        return x, support_features(x, targets, ways).members
+    values, present = unpadded(targets)
+    return _pairs(x, values), _all_of_one(x, present)
 
 
 def _pairs(x: Array, targets: Array) -> Array:
@@ -136,6 +132,6 @@ def _all_of_one(x: Array, present: Array | None) -> Array:
 
 
 def _like(inputs: PyTree, examples: Array) -> PyTree:
-    """Examples, `Padded` and `Keyed` if the inputs that they were made of are."""
+    """Examples, `Padded` and `Keyed` as the inputs they were computed from are."""
     present = unpadded(inputs)[1]
     return keyed_as(inputs, examples if present is None else Padded(examples, present))

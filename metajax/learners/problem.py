@@ -1,4 +1,4 @@
-"""What gradient-based learners share: an inner problem, and the learner it makes."""
+"""What gradient-based learners share: an inner problem, its solver, the learner."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import optax
 
 from metajax._pytrees.keyed import values_of
-from metajax.checks import check_count, check_episode, check_model
+from metajax.checks import check_count, check_model
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, inner_loop, inner_trajectory, whole
-from metajax.learners.choice import Chosen, joined, split
+from metajax.learners.outer_loss import query_loss
+from metajax.learners.partition import PathPredicate, combine, partition
 from metajax.losses import over_present
 from metajax.types import (
     Array,
     Batch,
-    Episode,
     GradTransform,
+    Learner,
     Loss,
-    Metrics,
     Model,
     Params,
     PyTree,
@@ -27,7 +27,7 @@ from metajax.types import (
 
 
 def unchanged(params: Params, step: Array | int) -> PyTree:
-    """The parameters, which are what was adapted."""
+    """The parameters, where they are all that a task adapts."""
     return params
 
 
@@ -37,9 +37,9 @@ class Problem(NamedTuple):
     Attributes:
       loss: `loss(params, batch) -> scalar`.
       optimizer: the inner optimizer.
-      params: where it starts; the rest of the meta-parameters stays as it is.
-      batch: what it sees.
-      finish: `finish(params, k) -> adapted`, after k steps.
+      params: the parameters to start from.
+      batch: the support set.
+      finish: `finish(params, k) -> adapted`, what the learner adapts to after k steps.
     """
 
     loss: LossFn
@@ -49,40 +49,62 @@ class Problem(NamedTuple):
     finish: Callable[[Params, Array | int], PyTree] = unchanged
 
 
-def of_part(problem: Problem, adapts: Chosen) -> Problem:
-    """The problem of some of the parameters; the others stay as they are.
+class Solver(NamedTuple):
+    """The inner loop of a learner, as functions of its meta-parameters.
+
+    Attributes:
+      adapt: `adapt(meta, support) -> adapted`, after the last step.
+      trajectory: `trajectory(meta, support) -> adapted` after each step, stacked.
+    """
+
+    adapt: Callable[[PyTree, Batch], PyTree]
+    trajectory: Callable[[PyTree, Batch], PyTree]
+
+
+def model_loss(model: Model, loss: Loss) -> LossFn:
+    """`loss` of a model's outputs, as a function of parameters and a batch."""
+    score = over_present(loss)
+
+    def loss_fn(params: Params, batch: Batch) -> Array:
+        return score(model.forward(params, batch.inputs), batch.targets)
+
+    return loss_fn
+
+
+def restricted(problem: Problem, adapts: PathPredicate) -> Problem:
+    """The problem of some of the parameters; the others are constants in it.
 
     Raises:
-      InputError: if `adapts` chooses none.
+      InputError: if `adapts` is true of no parameter.
     """
-    part, rest = split(adapts, problem.params)
+    part, rest = partition(adapts, problem.params)
 
     def loss(part: Params, batch: Batch) -> Array:
-        return problem.loss(joined(part, rest), batch)
+        return problem.loss(combine(part, rest), batch)
 
     def finish(part: Params, step: Array | int) -> PyTree:
-        return problem.finish(joined(part, rest), step)
+        return problem.finish(combine(part, rest), step)
 
     return problem._replace(loss=loss, params=part, finish=finish)
 
 
 def solver(
-    pose: Callable[[PyTree, Batch], Problem],
+    make_problem: Callable[[PyTree, Batch], Problem],
     steps: int,
     *,
     grad: GradTransform = exact,
     view: View = whole,
-) -> tuple[Callable[[PyTree, Batch], PyTree], Callable[[PyTree, Batch], PyTree]]:
-    """`adapt` and `trajectory` of a learner that solves `pose(meta, support)`.
+) -> Solver:
+    """The solver of `make_problem(meta, support)` by `steps` inner steps.
 
     Args:
-      pose: `pose(meta, support) -> Problem`.
-      steps: of the inner loop.
-      grad: how the inner gradient is differentiated.
-      view: see `metajax.inner_loop`.
+      make_problem: `make_problem(meta, support) -> Problem`, of one task.
+      steps: the number of inner steps.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
 
     Returns:
-      The two functions of (meta, support).
+      A `Solver`.
 
     Raises:
       InputError: if `steps` is not a whole number of at least 0.
@@ -90,91 +112,46 @@ def solver(
     check_count("steps", steps, least=0)
 
     def adapt(meta: PyTree, support: Batch) -> PyTree:
-        problem = pose(meta, support)
-        run = inner_loop(problem.loss, problem.optimizer, steps, grad=grad, view=view)
-        return problem.finish(run(problem.params, problem.batch), steps)
+        loss, optimizer, params, batch, finish = make_problem(meta, support)
+        run = inner_loop(loss, optimizer, steps, grad=grad, view=view)
+        return finish(run(params, batch), steps)
 
     def trajectory(meta: PyTree, support: Batch) -> PyTree:
-        problem = pose(meta, support)
-        run = inner_trajectory(
-            problem.loss, problem.optimizer, steps, grad=grad, view=view
-        )
-        found = run(problem.params, problem.batch)
-        return jax.vmap(problem.finish)(found, jnp.arange(steps + 1))
+        loss, optimizer, params, batch, finish = make_problem(meta, support)
+        run = inner_trajectory(loss, optimizer, steps, grad=grad, view=view)
+        return jax.vmap(finish)(run(params, batch), jnp.arange(steps + 1))
 
-    return adapt, trajectory
+    return Solver(adapt, trajectory)
 
 
-def settling(
-    model: Model,
-    adapt: Callable[[PyTree, Batch], Params],
-    trajectory: Callable[[PyTree, Batch], Params],
-) -> tuple[Callable[[PyTree, Batch], Params], Callable[[PyTree, Batch], Params]]:
-    """Both functions, then what the network keeps of the support set.
+def gradient_learner(
+    model: Model, solver: Solver, loss: Loss, metrics: Mapping[str, Loss] | None
+) -> Learner:
+    """The learner that adapts a network's parameters by `solver`.
+
+      min_θ Σ_i L_query(adapt(θ, support set of task i))
 
     Args:
-      model: the network.
-      adapt: of (meta, support) to all of its parameters.
-      trajectory: the same after each step, stacked.
+      model: the network, whose parameters `solver` returns.
+      solver: the inner loop.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      The two functions of (meta, support).
-    """
-
-    def settled(meta: PyTree, support: Batch) -> Params:
-        return model.settle(adapt(meta, support), values_of(support.inputs))
-
-    def all_settled(meta: PyTree, support: Batch) -> Params:
-        settle = jax.vmap(model.settle, (0, None))
-        return settle(trajectory(meta, support), values_of(support.inputs))
-
-    return settled, all_settled
-
-
-def of(model: Model, loss: Loss) -> LossFn:
-    """`loss` of a model's outputs, as a function of parameters and a batch.
+      A `Learner`. Its meta-parameters are the model's: replace `init` where they are
+      not.
 
     Raises:
       InputError: if the model is not a `Model`.
     """
     check_model(model)
 
-    score = over_present(loss)
+    def adapt(meta: PyTree, support: Batch) -> Params:
+        return model.settle(solver.adapt(meta, support), values_of(support.inputs))
 
-    def value(params: Params, batch: Batch) -> Array:
-        return score(model.forward(params, batch.inputs), batch.targets)
+    def trajectory(meta: PyTree, support: Batch) -> Params:
+        settle = jax.vmap(model.settle, (0, None))
+        return settle(solver.trajectory(meta, support), values_of(support.inputs))
 
-    return value
-
-
-def measured(
-    predict: Callable[[PyTree, PyTree], PyTree],
-    loss: Loss,
-    metrics: Mapping[str, Loss] | None,
-) -> Callable[[PyTree, Batch], Metrics]:
-    """The loss and the metrics by name, of what was adapted and a batch."""
-    named = {**(metrics or {}), "loss": loss}
-    measures = {name: over_present(measure) for name, measure in named.items()}
-
-    def values(adapted: PyTree, batch: Batch) -> Metrics:
-        outputs = predict(adapted, batch.inputs)
-        return {name: f(outputs, batch.targets) for name, f in measures.items()}
-
-    return values
-
-
-def query_loss(
-    adapt: Callable[[PyTree, Batch], PyTree],
-    predict: Callable[[PyTree, PyTree], PyTree],
-    loss: Loss,
-    metrics: Mapping[str, Loss] | None,
-) -> Callable[[PyTree, Episode], tuple[Array, Metrics]]:
-    """The outer loss L_query(adapt(meta, support)), with its metrics by name."""
-    measure = measured(predict, loss, metrics)
-
-    def outer_loss(meta: PyTree, episode: Episode) -> tuple[Array, Metrics]:
-        check_episode(episode)
-        values = measure(adapt(meta, episode.support), episode.query)
-        return values["loss"], values
-
-    return outer_loss
+    outer_loss = query_loss(adapt, model.forward, loss, metrics)
+    return Learner(model.init, adapt, model.predict, outer_loss, trajectory)

@@ -7,9 +7,9 @@ import optax
 
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.at_once import embedded, means
-from metajax.learners.problem import Problem, of, query_loss, settling, solver
-from metajax.learners.prototypical import nearest
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
+from metajax.learners.prototypical import prototype_head
+from metajax.learners.support import class_means, support_features
 from metajax.models.headed import parts
 from metajax.types import Batch, GradTransform, Learner, Loss, Model, Params
 
@@ -34,12 +34,12 @@ def proto_maml(
     Args:
       model: a classifier of a body φ and a `metajax.models.dense` head: `conv4`, or
         your own, made by `metajax.headed`. The head's own start is not used.
-      loss: see `metajax.maml`.
-      optimizer: see `metajax.maml`.
-      steps: see `metajax.maml`.
-      grad: see `metajax.maml`.
-      view: see `metajax.maml`.
-      metrics: see `metajax.maml`.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      optimizer: the inner optimizer, with its learning rate α.
+      steps: the number of inner steps.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each inner step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are the body's.
@@ -54,15 +54,15 @@ def proto_maml(
     Source: Triantafillou et al., "Meta-Dataset", ICLR 2020, section 4.
     """
     body, head = parts(model, "proto_maml")
-    value = of(model, loss)
+    loss_fn = model_loss(model, loss)
     ways = jax.eval_shape(head.init, jax.random.key(0))["bias"].shape[0]
 
-    def pose(meta: Params, support: Batch) -> Problem:
+    def make_problem(meta: Params, support: Batch) -> Problem:
         features = body.forward(meta, support.inputs)
-        examples = embedded(features, support.targets, ways)
-        head = nearest(means(examples.features, examples.members))
-        return Problem(value, optimizer, {"body": meta, "head": head}, support)
+        examples = support_features(features, support.targets, ways)
+        head = prototype_head(class_means(examples.features, examples.members))
+        return Problem(loss_fn, optimizer, {"body": meta, "head": head}, support)
 
-    adapt, trajectory = settling(model, *solver(pose, steps, grad=grad, view=view))
-    outer = query_loss(adapt, model.forward, loss, metrics)
-    return Learner(body.init, adapt, model.predict, outer, trajectory)
+    head_solver = solver(make_problem, steps, grad=grad, view=view)
+    learner = gradient_learner(model, head_solver, loss, metrics)
+    return learner._replace(init=body.init)

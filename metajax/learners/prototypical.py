@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count
-from metajax.learners.at_once import Embedded, means
 from metajax.learners.closed_form import HeadRule, closed_form
+from metajax.learners.support import SupportFeatures, class_means
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
 from metajax.ops.precision import product
@@ -29,24 +29,22 @@ def prototypical(
       c_k = mean of φ(x) over the support examples of class k
       p(y = k | x) = softmax_k(-|φ(x) - c_k|²)
 
-    As logits it returns 2 c_k·φ(x) - |c_k|², which differs by |φ(x)|², the same for
-    every class.
+    The outputs are 2 c_k·φ(x) - |c_k|², since |φ(x)|² is the same for every class.
 
-    Support examples without a label, whose target is a row of zeros, refine the
-    prototypes by soft k-means: z_j is their softmax at the current prototypes, and
+    Support examples without a label, whose targets are rows of zeros, refine the
+    prototypes by soft k-means, where z_j = p(y | x_j) with the current prototypes:
 
       c_k ← (Σ_labelled φ(x_i) y_ik + Σ_unlabelled φ(x_j) z_jk) / (Σ_i y_ik + Σ_j z_jk)
 
     Args:
       body: the embedding φ: `metajax.conv4(5).parts[0]`, or any network of yours.
-      ways: the number of classes. It shapes no meta-parameter: train with many (the
+      ways: the number of classes; it shapes no meta-parameter: train with many (the
         paper has 60), test with few.
-      loss: see `metajax.maml`.
-      refinements: steps of soft k-means; the paper has 1.
-      distractors: unlabelled examples may be of none of the classes: one more cluster,
-        at the origin, takes them, and its learnt scale r says how far it reaches. It
-        takes at least one refinement.
-      metrics: see `metajax.maml`.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
+      refinements: the number of steps of soft k-means; the paper has 1.
+      distractors: adds a cluster at the origin, of a learnt scale r, for unlabelled
+        examples of none of the classes; needs at least one refinement.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner`, as `metajax.learners.closed_form` returns it.
@@ -67,46 +65,46 @@ def prototypical(
 
 
 def prototypes(refinements: int = 0, *, distractors: bool = False) -> HeadRule:
-    """The rule of `prototypical`: see there.
+    """The rule of `prototypical`.
 
     Args:
-      refinements: steps of soft k-means.
-      distractors: whether a cluster of none of the classes takes part.
+      refinements: the number of steps of soft k-means.
+      distractors: whether there is a cluster for none of the classes.
 
     Returns:
-      A `HeadRule`; its one setting, with distractors, is log r, which starts at 0.
+      A `HeadRule`. With distractors its one setting is log r, which starts at 0.
     """
 
     def init(dtype: Any) -> PyTree:
         return {"log_scale": jnp.zeros((), dtype)} if distractors else {}
 
-    def solve(settings: PyTree, examples: Embedded) -> Params:
+    def solve(settings: PyTree, examples: SupportFeatures) -> Params:
         features, members, present = examples
-        centres = means(features, members)
-        free = present * (jnp.sum(members, 1) == 0).astype(present.dtype)
+        centres = class_means(features, members)
+        unlabelled = present * (jnp.sum(members, 1) == 0).astype(present.dtype)
         for _ in range(refinements):
-            shares = _shares(settings, examples, centres) * free[:, None]
-            centres = means(features, members + shares)
-        return nearest(centres)
+            shares = _shares(settings, examples, centres) * unlabelled[:, None]
+            centres = class_means(features, members + shares)
+        return prototype_head(centres)
 
     return HeadRule(init, solve)
 
 
-def _shares(settings: PyTree, examples: Embedded, centres: Array) -> Array:
-    """Of each example in each class, by their distances: `float[n, ways]`."""
-    head, features = nearest(centres), examples.features
+def _shares(settings: PyTree, examples: SupportFeatures, centres: Array) -> Array:
+    """p(y | x) of each example, `float[n, ways]`."""
+    head, features = prototype_head(centres), examples.features
     logits = product(features, head["kernel"]) + head["bias"][None]
     logits = jnp.where(examples.absent()[None], never(logits.dtype), logits)
     if not settings:
         return jax.nn.softmax(logits, 1)
     size, scale = jnp.sum(features**2, 1, keepdims=True), settings["log_scale"]
-    # A Gaussian of scale r at the origin; those of the classes have scale 1.
+    # The cluster at the origin is a Gaussian of scale r; a class's has scale 1.
     none = size * (1 - jnp.exp(-2 * scale)) - scale
     return jax.nn.softmax(jnp.concatenate([logits, none], 1), 1)[:, :-1]
 
 
-def nearest(centres: Array) -> Params:
-    """The linear head whose softmax is that of the distances to prototypes.
+def prototype_head(centres: Array) -> Params:
+    """The linear head of a prototypical network.
 
       W_k = 2 c_k,  b_k = -|c_k|²,  so that  W_k·φ + b_k = |φ|² - |φ - c_k|²
 
@@ -116,7 +114,7 @@ def nearest(centres: Array) -> Params:
     Returns:
       `{"kernel": float[d, ways], "bias": float[ways]}`.
 
-    >>> head = nearest(jnp.array([[2.0], [5.0]]))
+    >>> head = prototype_head(jnp.array([[2.0], [5.0]]))
     >>> head["kernel"].tolist(), head["bias"].tolist()
     ([[4.0, 10.0]], [-4.0, -25.0])
     """

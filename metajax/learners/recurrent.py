@@ -1,12 +1,12 @@
 """Inner optimizers that are recurrent networks, one coordinate at a time.
 
-Both share their weights over the coordinates of all arrays, and keep for each
-coordinate a state of its own: per inner step, an LSTM of h units keeps 2h numbers for
-every parameter.
+Both share their weights over the coordinates of all arrays. Each coordinate has its own
+state: an LSTM of h units stores 2h numbers for every parameter at each inner step.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,7 @@ from metajax.types import Array, Params, PyTree
 
 
 class Gated(NamedTuple):
-    """State of `meta_lstm`: the LSTM's, and the last gates f and i, `float[n, 1]`."""
+    """The state of `meta_lstm`: the LSTM's, and the last gates, `float[n, 1]`."""
 
     memory: Memory
     forget: Array
@@ -52,7 +52,7 @@ def meta_lstm(
 
     Args:
       rate: where i starts, up to W_I, between 0 and 1; b_I is its logit.
-      hidden: width of h.
+      hidden: the width of h.
       forget_bias: where b_F starts: f ≈ σ(b_F), 0.993 at the paper's 5.
 
     Returns:
@@ -69,22 +69,12 @@ def meta_lstm(
     Source: Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR
     2017.
     """
-    if not 0 < rate < 1:
-        raise InputError(
-            f"rate must be above 0 and below 1, as it is where a gate starts, got "
-            f"{rate!r}"
-        )
-    if not math.isfinite(forget_bias):
-        raise InputError(f"forget_bias must be a finite number, got {forget_bias!r}")
+    _check_gates(rate, forget_bias)
     check_count("hidden", hidden, least=1)
 
     def init(key: Array, params: Params) -> PyTree:
         keys, dtype = jax.random.split(key, 3), dtype_of(params)
-
-        def gate(key: Array, bias: float) -> PyTree:
-            weights = linear_init(key, (hidden + 2, 1), scale=0.01, dtype=dtype)
-            return weights | {"bias": jnp.full((1,), bias, dtype)}
-
+        gate = partial(_gate_init, hidden=hidden, dtype=dtype)
         return {
             "lstm": lstm_init(keys[0], 4, hidden, dtype=dtype),
             "forget": gate(keys[1], forget_bias),
@@ -92,39 +82,56 @@ def meta_lstm(
         }
 
     def start(x: Array) -> Gated:
-        return Gated(
-            lstm_start(x.size, hidden, x.dtype), *jnp.zeros((2, x.size, 1), x.dtype)
+        memory = lstm_start(x.size, hidden, x.dtype)
+        return Gated(memory, *jnp.zeros((2, x.size, 1), x.dtype))
+
+    return InnerOptimizer(init, _coordinatewise(start, _gated_step))
+
+
+def _check_gates(rate: float, forget_bias: float) -> None:
+    if not 0 < rate < 1:
+        raise InputError(
+            f"rate must be above 0 and below 1, as it is where a gate starts, got "
+            f"{rate!r}"
         )
+    if not math.isfinite(forget_bias):
+        raise InputError(f"forget_bias must be a finite number, got {forget_bias!r}")
 
-    def step(rule: PyTree, g: Array, x: Array, value: Array, state: Gated):
-        seen = jnp.concatenate(
-            [preprocess(g), jnp.broadcast_to(preprocess(value), (len(g), 2))], 1
-        )
-        memory = lstm(rule["lstm"], seen, state.memory)
 
-        def gate(weights: PyTree, last: Array) -> Array:
-            features = jnp.concatenate([memory.output, x[:, None], last], 1)
-            return jax.nn.sigmoid(linear(weights, features))
+def _gate_init(key: Array, bias: float, *, hidden: int, dtype: Any) -> PyTree:
+    weights = linear_init(key, (hidden + 2, 1), scale=0.01, dtype=dtype)
+    return weights | {"bias": jnp.full((1,), bias, dtype)}
 
-        f, i = gate(rule["forget"], state.forget), gate(rule["rate"], state.rate)
-        return (f[:, 0] - 1) * x - i[:, 0] * g, Gated(memory, f, i)
 
-    return InnerOptimizer(init, _coordinatewise(start, step))
+def _gated_step(
+    rule: PyTree, g: Array, x: Array, value: Array, state: Gated
+) -> tuple[Array, Gated]:
+    """θ_t - θ_{t-1} = (f_t - 1) ∘ θ_{t-1} - i_t ∘ ∇_t."""
+    gradients, losses = preprocess(g), preprocess(value)
+    inputs = [gradients, jnp.broadcast_to(losses, (len(g), 2))]
+    memory = lstm(rule["lstm"], jnp.concatenate(inputs, 1), state.memory)
+
+    def gate(weights: PyTree, last: Array) -> Array:
+        features = jnp.concatenate([memory.output, x[:, None], last], 1)
+        return jax.nn.sigmoid(linear(weights, features))
+
+    f, i = gate(rule["forget"], state.forget), gate(rule["rate"], state.rate)
+    return (f[:, 0] - 1) * x - i[:, 0] * g, Gated(memory, f, i)
 
 
 def learned_optimizer(
     hidden: int = 20, layers: int = 2, *, scale: float = 0.1
 ) -> InnerOptimizer:
-    """An LSTM that is told each coordinate's gradient and says its update.
+    """An LSTM that maps each coordinate's gradient to its update.
 
       u_t = scale (W h_t + b),   h_t = LSTM(∇_t, h_{t-1}),  ∇ as its logarithm and sign
 
     The paper holds ∇_t constant (`grad=metajax.first_order`).
 
     Args:
-      hidden: width of each layer.
-      layers: LSTMs on top of each other.
-      scale: of the updates.
+      hidden: the width of each layer.
+      layers: the number of LSTMs, one on another.
+      scale: the factor of the updates.
 
     Returns:
       An `InnerOptimizer`.
@@ -171,10 +178,10 @@ def learned_optimizer(
 def _coordinatewise(
     start: Callable[[Array], Any], step: Callable[..., tuple[Array, Any]]
 ) -> Callable[[PyTree], optax.GradientTransformationExtraArgs]:
-    """`build` of a rule that treats arrays as rows of coordinates.
+    """The `build` of an inner optimizer that treats each coordinate by itself.
 
     Args:
-      start: `start(array) -> state` of its coordinates.
+      start: `start(array) -> state` of the array's coordinates.
       step: `step(rule, gradient, parameters, value, state) -> (update, state)`, of
         arrays `float[n]` and the loss's value.
     """
@@ -186,14 +193,14 @@ def _coordinatewise(
         def update(
             updates: Params, state: PyTree, params: Params | None = None, **also: Any
         ):
-            told = rule, also["value_fn"](params)
+            shared = rule, also["value_fn"](params)
 
-            def one(g: Array, x: Array, own: Any) -> tuple[Array, Any]:
-                weights, value = jax.tree.map(lambda w: w.astype(g.dtype), told)
+            def update_array(g: Array, x: Array, own: Any) -> tuple[Array, Any]:
+                weights, value = jax.tree.map(lambda w: w.astype(g.dtype), shared)
                 u, own = step(weights, g.ravel(), x.ravel(), value, own)
                 return u.reshape(g.shape), own
 
-            pairs = jax.tree.map(one, updates, params, state)
+            pairs = jax.tree.map(update_array, updates, params, state)
             return tuple(
                 jax.tree.map(lambda _, pair: pair[i], updates, pairs)  # noqa: B023
                 for i in range(2)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from metajax._pytrees.keyed import keyed_as
 from metajax.checks import check_count, check_model
-from metajax.learners.at_once import at_once, embedded, means, of_pairs, settled
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.support import class_means, embed, pair_matrix, support_features
 from metajax.losses import score_mse
-from metajax.models.several import init_named
+from metajax.models.initialise import init_named
 from metajax.ops.masking import never
 from metajax.types import (
     Array,
@@ -26,13 +27,13 @@ from metajax.types import (
 
 
 class Compared(NamedTuple):
-    """What was learnt from a support set: its classes' mean features.
+    """The parameters, and the mean features of each class.
 
     Attributes:
       body: the body's parameters.
       comparator: the comparator's.
-      classes: `float[ways, ...]`, of the shape of the body's features.
-      shots: how many support examples each has, `float[ways]`.
+      classes: c, `float[ways, ...]`, each of the shape of the body's features.
+      shots: the number of support examples of each class, `float[ways]`.
     """
 
     body: Params
@@ -54,25 +55,21 @@ def relation(
       r_k(x) = σ(g([c_k, f(x)])),   c_k = mean of f over the support examples of class k
       min Σ (r_k(x) - [y = k])²
 
-    [·, ·] joins along the last axis, channels. The paper sums where this takes the
-    mean, so that classes may have uneven shots. Its outputs are the logits of r.
+    [·, ·] joins channels. The outputs are the logits of r. The paper's c_k is a sum; a
+    mean allows for uneven shots. A class without examples is never predicted.
 
     Args:
-      body: f, from inputs to maps of features, `[n, ..., channels]`:
-        `metajax.conv4(5, halvings=2).parts[0]`.
-      comparator: g, from joined maps `[n, ..., 2 channels]` to `[n, 1]`:
-        `metajax.models.comparator((7, 7, 128))`.
-      ways: the number of classes, see `metajax.prototypical`. One without a support
-        example is never chosen; in padded tasks it has no part in g's batch norm.
+      body: f, from inputs to maps of features, `[n, ..., channels]`.
+      comparator: g, from joined maps `[n, ..., 2 channels]` to `[n, 1]`.
+      ways: the number of classes; it shapes no meta-parameter.
       loss: `loss(outputs, targets) -> scalar` of the query set, of logits.
-      metrics: see `metajax.maml`.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": ..., "comparator": ...}`.
 
     Raises:
-      InputError: if body or comparator is no `Model`, or `ways` is not a whole number
-        of at least 1.
+      InputError: if a network is no `Model`, or `ways` is below 1.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4, halvings=2).parts
@@ -86,33 +83,33 @@ def relation(
     check_count("ways", ways, least=1)
 
     def adapt(meta: PyTree, support: Batch) -> Compared:
-        params, features = settled(body, meta["body"], support)
-        examples = embedded(features, support.targets, ways)
-        classes = means(examples.features, examples.members)
+        params, features = embed(body, meta["body"], support)
+        examples = support_features(features, support.targets, ways)
+        classes = class_means(examples.features, examples.members)
         classes = classes.reshape(ways, *features.shape[1:])
         shots = jnp.sum(examples.members, 0)
         pairs = _pairs(features, classes, unpadded(support.inputs)[1], shots == 0)
-        compares = comparator.settle(meta["comparator"], pairs)
-        return Compared(params, compares, classes, shots)
+        settled = comparator.settle(meta["comparator"], pairs)
+        return Compared(params, settled, classes, shots)
 
     def predict(adapted: Compared, inputs: PyTree) -> Array:
         features = body.forward(adapted.body, inputs)
         present, absent = unpadded(inputs)[1], adapted.shots == 0
         pairs = _pairs(features, adapted.classes, present, absent)
         logits = comparator.forward(adapted.comparator, keyed_as(inputs, pairs))
-        logits = of_pairs(logits, len(features), ways)
+        logits = pair_matrix(logits, len(features), ways)
         return jnp.where(absent[None], never(logits.dtype), logits)
 
     init = partial(init_named, {"body": body, "comparator": comparator})
-    return at_once(init, adapt, predict, loss, metrics)
+    return feed_forward_learner(init, adapt, predict, loss, metrics)
 
 
 def _pairs(
     queries: Array, classes: Array, present: Array | None, absent: Array
 ) -> PyTree:
-    """Every query with every class: `[m * ways, ..., 2 channels]`.
+    """Every query with every class, `[m * ways, ..., 2 channels]`.
 
-    `Padded` where the queries are, so that padding has no part in a comparator's norms.
+    They are `Padded` if the queries are: padding has no part in a comparator's norms.
     """
     shape = len(queries), *classes.shape
     each = jnp.broadcast_to(queries[:, None], shape)

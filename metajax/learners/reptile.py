@@ -11,7 +11,8 @@ from metajax._pytrees.keyed import values_of
 from metajax.checks import check_episode
 from metajax.gradients import first_order
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, measured, of, settling, solver
+from metajax.learners.outer_loss import query_metrics
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
 from metajax.types import (
     Array,
     Batch,
@@ -33,27 +34,26 @@ def reptile(
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Reptile: the outer gradient is the way back from the adapted parameters.
+    """Reptile: the outer gradient points back from the adapted parameters.
 
       g = (1/B) Σ_i (θ - θ'_i),   θ'_i = `steps` steps on the support set of task i
 
     With the outer optimizer `optax.sgd(ε)` it is the paper's θ ← θ + ε (θ' - θ). The
-    query set plays no part but in the metrics, so give it more shots in training than
-    in tests: the paper gives it 10 or 15 for a test of 1.
+    query set has no part in the gradient, so train with more shots than are tested: the
+    paper trains with 10 or 15 for a test of 1.
 
     Args:
-      model: the network.
-      loss: see `metajax.maml`.
+      model: the network; its parameters are the meta-parameters.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
       optimizer: the inner optimizer; the paper's is `metajax.adam(1e-3, b1=0.0)`.
-      steps: inner steps; more than 1, since of one step Reptile learns what joint
+      steps: the number of inner steps; of a single one, Reptile learns what joint
         training would.
-      view: what each step sees of the support set; the paper's is
-        `metajax.mini_batches(size)`.
-      metrics: see `metajax.maml`.
+      view: what each inner step sees of the support set, all of it by default; the
+        paper's is `metajax.mini_batches(size)`.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner`; the value of its loss is that on the query set after adaptation, its
-      gradient as above.
+      A `Learner` whose loss has the value of the query set's, and the gradient above.
 
     Raises:
       InputError: if `steps` is not a whole number of at least 0.
@@ -65,28 +65,24 @@ def reptile(
 
     Source: Nichol et al., "On First-Order Meta-Learning Algorithms", 2018.
     """
-    value = of(model, loss)
+    loss_fn = model_loss(model, loss)
 
-    def pose(meta: Params, support: Batch) -> Problem:
-        return Problem(value, optimizer, meta, support)
+    def make_problem(meta: Params, support: Batch) -> Problem:
+        return Problem(loss_fn, optimizer, meta, support)
 
-    descend, visited = solver(pose, steps, grad=first_order, view=view)
-    adapt, trajectory = settling(model, descend, visited)
-
-    measure = measured(model.forward, loss, metrics)
+    descent = solver(make_problem, steps, grad=first_order, view=view)
+    learner = gradient_learner(model, descent, loss, metrics)
+    measure = query_metrics(model.forward, loss, metrics)
 
     def outer_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
         check_episode(episode)
-        still = jax.lax.stop_gradient((meta, episode.support))
-        adapted = jax.lax.stop_gradient(descend(*still))
-        values = measure(
-            model.settle(adapted, values_of(episode.support.inputs)), episode.query
-        )
+        constants = jax.lax.stop_gradient((meta, episode.support))
+        adapted = jax.lax.stop_gradient(descent.adapt(*constants))
+        settled = model.settle(adapted, values_of(episode.support.inputs))
+        values = measure(settled, episode.query)
+        pairs = zip(*map(jax.tree.leaves, (learnt(meta), learnt(adapted))))
+        half_square = sum(jnp.sum((x - y) ** 2) / 2 for x, y in pairs)
         # Adds nothing to the value, and θ - θ' to the gradient.
-        half_square = sum(
-            jnp.sum((x - y) ** 2) / 2
-            for x, y in zip(*map(jax.tree.leaves, map(learnt, (meta, adapted))))
-        )
         return values["loss"] + half_square - jax.lax.stop_gradient(half_square), values
 
-    return Learner(model.init, adapt, model.predict, outer_loss, trajectory)
+    return learner._replace(loss=outer_loss)

@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from metajax.checks import check_positive
-from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
+from metajax.learners.support import SupportFeatures
 from metajax.losses import cross_entropy
 from metajax.ops.positive import solve_positive
 from metajax.ops.precision import product
@@ -27,16 +27,16 @@ def r2d2(
 
       W = argmin |X W - Y|² + λ|W|² = Xᵀ(X Xᵀ + λI)⁻¹ Y,   Ŷ = α φ(x) W + β
 
-    X holds the features of the support set in its rows, Y their labels, one-hot. λ, α
-    and β are learnt, the first two by their logarithms. MetaOptNet's ridge head is the
-    same, of λ = 50.
+    The rows of X are the features of the support set, and those of Y its labels,
+    one-hot. log λ, log α and β are learnt. MetaOptNet's ridge head is the same with
+    λ = 50.
 
     Args:
-      body: the embedding φ, see `metajax.prototypical`.
-      ways: the number of classes, see there.
-      loss: see `metajax.maml`.
+      body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`.
+      ways: the number of classes; it shapes no meta-parameter.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
       strength: where λ starts.
-      metrics: see `metajax.maml`.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner`, as `metajax.learners.closed_form` returns it.
@@ -62,7 +62,7 @@ def r2d2(
             "offset": jnp.zeros((), dtype),
         }
 
-    def solve(settings: PyTree, examples: Embedded) -> Params:
+    def solve(settings: PyTree, examples: SupportFeatures) -> Params:
         weights = ridge(
             examples.labelled(), examples.members, jnp.exp(settings["log_strength"])
         )

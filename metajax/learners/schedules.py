@@ -18,13 +18,13 @@ def switch(
 ) -> LearnerSchedule:
     """One learner for the first `step` meta-steps, and another from then on.
 
-    `switch(n, fomaml(...), maml(...))` is MAML++'s derivative-order annealing: the
-    cheap gradient while anything helps. Only the learner whose turn it is runs.
+    `switch(n, fomaml(...), maml(...))` is MAML++'s derivative-order annealing, which
+    starts with the cheaper gradient. Only one of the two runs at each step.
 
     Args:
-      step: meta-steps of the first.
-      before: the first, or a schedule.
-      after: the other, likewise, of the same meta-parameters and metrics.
+      step: the number of meta-steps of the first.
+      before: the first learner, or a schedule.
+      after: the second, with the same meta-parameters and metrics.
 
     Returns:
       A schedule for `metajax.fit` and `metajax.train_step`.

@@ -9,23 +9,23 @@ import jax.numpy as jnp
 
 from metajax._pytrees.keyed import keyed_as
 from metajax.checks import check_count, check_model
-from metajax.learners.at_once import (
-    Embedded,
-    at_once,
-    embedded,
-    means,
-    of_pairs,
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.support import (
+    SupportFeatures,
+    class_means,
+    embed,
+    pair_matrix,
     rows,
-    settled,
+    support_features,
 )
 from metajax.losses import pair_cross_entropy
-from metajax.models.several import init_named
+from metajax.models.initialise import init_named
 from metajax.ops.masking import never
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class Twins(NamedTuple):
-    """What was learnt from a support set: itself, embedded.
+    """The parameters, and the embedded support set.
 
     Attributes:
       body: the body's parameters.
@@ -35,7 +35,7 @@ class Twins(NamedTuple):
 
     body: Params
     comparator: Params
-    examples: Embedded
+    examples: SupportFeatures
 
 
 def siamese(
@@ -46,24 +46,23 @@ def siamese(
     *,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Classifies by how likely a query and the support examples are of one class.
+    """Classifies by the probability that a query and an example are of one class.
 
       p(x, x') = σ(g(|f(x) - f(x')|)),    g linear: Σ_j α_j |f_j(x) - f_j(x')| + β
 
-    The output for a class is the mean logit over its support examples, and the loss is
-    that of pairs of a query and a class, as many alike as not.
+    The output for a class is the mean logit over its support examples.
 
     Args:
-      body: f, the twins' network, see `metajax.prototypical`.
-      comparator: g, from `[n, features]` to `[n, 1]`, of each pair by itself:
-        `metajax.dense(features, 1)`.
-      ways: the number of classes, see `metajax.prototypical`.
-      loss: `loss(outputs, targets) -> scalar` of the query set, of logits.
-      metrics: see `metajax.maml`.
+      body: f, from inputs to features: `metajax.conv4(ways).parts[0]`.
+      comparator: g, from `[n, features]` to `[n, 1]`: `metajax.dense(features, 1)`.
+      ways: the number of classes; it shapes no meta-parameter.
+      loss: `loss(logits, targets) -> scalar` of the query set; by default that of pairs
+        of a query and a class, with equal weight for equal and different classes.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": ..., "comparator": ...}`.
-      `metajax.learners.verification` asks them of two examples.
+      `metajax.learners.verification` compares two examples with them.
 
     Raises:
       InputError: if body or comparator is no `Model`, or `ways` is not a whole number
@@ -81,35 +80,35 @@ def siamese(
     check_count("ways", ways, least=1)
 
     def adapt(meta: PyTree, support: Batch) -> Twins:
-        params, features = settled(body, meta["body"], support)
-        examples = embedded(features, support.targets, ways)
+        params, features = embed(body, meta["body"], support)
+        examples = support_features(features, support.targets, ways)
         return Twins(params, meta["comparator"], examples)
 
     def predict(adapted: Twins, inputs: PyTree) -> Array:
         examples = adapted.examples
         queries = rows(body.forward(adapted.body, inputs))
-        apart = jnp.abs(queries[:, None] - examples.features[None])
-        pairs = apart.reshape(-1, apart.shape[-1])
+        distances = jnp.abs(queries[:, None] - examples.features[None])
+        pairs = distances.reshape(-1, distances.shape[-1])
         logits = comparator.forward(adapted.comparator, keyed_as(inputs, pairs))
-        alike = means(of_pairs(logits, *apart.shape[:2]).T, examples.members).T
-        return jnp.where(examples.absent()[None], never(alike.dtype), alike)
+        logits = pair_matrix(logits, *distances.shape[:2])
+        logits = class_means(logits.T, examples.members).T
+        return jnp.where(examples.absent()[None], never(logits.dtype), logits)
 
     init = partial(init_named, {"body": body, "comparator": comparator})
-    return at_once(init, adapt, predict, loss, metrics)
+    return feed_forward_learner(init, adapt, predict, loss, metrics)
 
 
 def verification(
     body: Model, comparator: Model
 ) -> Callable[[PyTree, PyTree, PyTree], Array]:
-    """How likely pairs of examples are of one class, by what `siamese` learnt.
+    """The probability that pairs of examples are of one class, learnt by `siamese`.
 
     Args:
-      body: as in `siamese`.
-      comparator: likewise.
+      body: f, the one given to `siamese`.
+      comparator: g, likewise.
 
     Returns:
-      `same(meta, a, b) -> float[n]`, the probability that a_i and b_i, of n examples
-      each, are of one class.
+      `same(meta, a, b) -> float[n]`, the probability that a_i and b_i are of one class.
 
     >>> import metajax as mj
     >>> body, comparator = mj.mlp(2, (8,), 1).parts[0], mj.dense(8, 1)

@@ -1,22 +1,18 @@
 """SNAIL: attention and temporal convolutions read the support set."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_model
-from metajax.learners.at_once import (
-    at_once,
-    check_features,
-    embedded,
-    rows,
-    settled,
-)
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.support import check_features, embed, rows, support_features
 from metajax.losses import cross_entropy
 from metajax.models.dense import dense
-from metajax.models.several import init_named
+from metajax.models.initialise import init_named
 from metajax.models.snail import SIZES, Reader, reader
 from metajax.ops.precision import dtype_of
 from metajax.types import (
@@ -32,12 +28,12 @@ from metajax.types import (
 
 
 class Read(NamedTuple):
-    """What was learnt from a support set.
+    """The parameters, and what was read of a support set.
 
     Attributes:
       body: the body's parameters.
       model: the network's.
-      kept: what the network needs of the support set, a block each.
+      kept: what each block of the network needs of the support set.
     """
 
     body: Params
@@ -58,28 +54,28 @@ def snail(
 ) -> Learner:
     """Reads embedded examples by causal attention and convolutions, then each query.
 
-      z = SNAIL((φ(x_1), y_1), ..., (φ(x_K), y_K), (φ(x), 0))
+      z = SNAIL((φ(x_1), y_1, 0), ..., (φ(x_K), y_K, 0), (φ(x), 0, 1))
 
-    The network is `metajax.models.snail_network`, of tokens that also say whether they
-    are queries. The support set is computed once, not once a query. The result depends
-    on its order, which samplers group by class: train on shuffled ones
-    (`metajax.data.augmented` with `metajax.data.shuffle_support`).
+    The network is `metajax.models.snail_network`, which computes the support set once,
+    not once a query. Train on shuffled support sets (`metajax.data.shuffle_support`),
+    since their order matters.
 
     Args:
-      body: the embedding φ, see `metajax.prototypical`; its features are flattened, and
-        its parameters' type is that of the network (float32 if it has none).
-      ways: the number of classes, and of outputs: test with as many as in training.
-      loss: see `metajax.maml`.
+      body: the embedding φ, from inputs to features, which are flattened. The network
+        has its parameters' type (float32 if it has none).
+      ways: the number of classes, and of outputs, the same in training and in tests.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
       features: the number of the body's features.
       length: the number of tokens that the convolutions reach back over: ways times
         shots, and the query.
-      filters: see `metajax.models.snail_network`.
-      attention: see there.
-      metrics: see `metajax.maml`.
+      filters: the number of features of each convolution.
+      attention: the numbers of features of the keys and of the values, of each block of
+        attention.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner` whose meta-parameters are `{"body": ..., "model": ...}` and whose
-      `adapt` returns what the network makes of the support set, in a `Read`.
+      `adapt` returns a `Read`.
 
     Raises:
       InputError: if the body is no `Model` or has other features, a number is below 1,
@@ -91,39 +87,53 @@ def snail(
 
     Source: Mishra et al., "A Simple Neural Attentive Meta-Learner", ICLR 2018.
     """
-    check_model(body)
     check_count("ways", ways, least=1)
     check_count("features", features, least=1)
     token = features + ways + 1  # an example, its label, and whether it is a query
+    build = partial(reader, token, length, filters=filters, attention=attention)
+    return _snail(body, build, features, ways, loss, metrics)
 
-    def networks(dtype: jnp.dtype | type) -> tuple[Reader, Model]:
-        body = reader(token, length, filters=filters, attention=attention, dtype=dtype)
-        return body, dense(body.width, ways, dtype=dtype)
 
-    network, head = networks(jnp.float32)  # the type matters to `init` alone
+def _snail(
+    body: Model,
+    build: Callable[..., Reader],
+    features: int,
+    ways: int,
+    loss: Loss,
+    metrics: Mapping[str, Loss] | None,
+) -> Learner:
+    check_model(body)
+
+    def networks(dtype: Any) -> dict[str, Any]:
+        network = build(dtype=dtype)
+        return {"body": network, "head": dense(network.width, ways, dtype=dtype)}
+
+    network, head = networks(jnp.float32).values()  # the type matters to `init` alone
 
     def init(key: Array) -> PyTree:
         first, second = jax.random.split(key)
         params = body.init(first)
-        reads, tells = networks(dtype_of(params))
-        model = init_named({"body": reads, "head": tells}, second)
-        return {"body": params, "model": model}
+        return {"body": params, "model": init_named(networks(dtype_of(params)), second)}
 
     def adapt(meta: PyTree, support: Batch) -> Read:
-        params, found = settled(body, meta["body"], support)
-        examples = embedded(found, support.targets, ways)
-        x = check_features("snail", examples.features, features)
-        told = jnp.concatenate([x, examples.members, jnp.zeros_like(x[:, :1])], 1)
+        params, x = embed(body, meta["body"], support)
+        examples = support_features(x, support.targets, ways)
+        check_features("snail", examples.features, features)
+        tokens = _tokens(examples.features, examples.members, is_query=0)
         present = unpadded(support.inputs)[1]
         there = None if present is None else present[None]
-        kept = network.read(meta["model"]["body"], told[None], there)
+        kept = network.read(meta["model"]["body"], tokens[None], there)
         return Read(params, meta["model"], kept)
 
     def predict(adapted: Read, inputs: PyTree) -> Array:
         x = rows(body.forward(adapted.body, inputs))
-        unknown = jnp.zeros((len(x), ways), x.dtype)
-        asked = jnp.concatenate([x, unknown, jnp.ones_like(x[:, :1])], 1)
-        seen = network.ask(adapted.model["body"], adapted.kept, asked[None])
-        return head.apply(adapted.model["head"], seen[0])
+        tokens = _tokens(x, jnp.zeros((len(x), ways), x.dtype), is_query=1)
+        h = network.ask(adapted.model["body"], adapted.kept, tokens[None])
+        return head.apply(adapted.model["head"], h[0])
 
-    return at_once(init, adapt, predict, loss, metrics)
+    return feed_forward_learner(init, adapt, predict, loss, metrics)
+
+
+def _tokens(x: Array, labels: Array, *, is_query: int) -> Array:
+    """(x_i, y_i, is_query), `float[n, features + ways + 1]`."""
+    return jnp.concatenate([x, labels, jnp.full_like(x[:, :1], is_query)], 1)

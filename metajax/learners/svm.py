@@ -8,16 +8,16 @@ import jax.numpy as jnp
 
 from metajax.checks import check_positive
 from metajax.errors import InputError
-from metajax.learners.at_once import Embedded
 from metajax.learners.closed_form import HeadRule, closed_form
+from metajax.learners.support import SupportFeatures
 from metajax.losses import cross_entropy
 from metajax.ops.positive import solve_positive
 from metajax.ops.precision import product
 from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
 BARRIER = 1e-8  # μ; larger ones bias the gradient, see benchmarks/README.md
-SHRINK, STEPS = 0.2, 25  # of the barrier a step; steps of Newton's method
-SHORT = 0.95  # of the way to a bound
+SHRINK, STEPS = 0.2, 25  # the barrier's factor a step; the steps of Newton's method
+SHORT = 0.95  # the largest share of the way to a bound
 
 
 def meta_opt_net(
@@ -33,17 +33,17 @@ def meta_opt_net(
 
       min_w  1/2 Σ_k |w_k|² + C Σ_n ξ_n,   w_{y_n}·φ_n - w_k·φ_n >= 1 - [k = y_n] - ξ_n
 
-    By its dual (`crammer_singer`), whose solution is differentiated through its
-    optimality conditions; logits are α φ(x)·w_k, α learnt by its logarithm.
+    The dual (`crammer_singer`) is solved, and differentiated through its optimality
+    conditions. The logits are α φ(x)·w_k, and log α is learnt.
 
     Args:
-      body: the embedding φ, see `metajax.prototypical`.
-      ways: the number of classes, see there.
-      loss: see `metajax.maml`.
+      body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`.
+      ways: the number of classes; it shapes no meta-parameter.
+      loss: `loss(outputs, targets) -> scalar` of the query set.
       penalty: C.
       smoothing: added to the diagonal of the support set's Gram matrix, as in the
-        paper's code, so that the solution is one.
-      metrics: see `metajax.maml`.
+        paper's code, which makes the solution unique.
+      metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner`, as `metajax.learners.closed_form` returns it.
@@ -68,9 +68,9 @@ def meta_opt_net(
     def init(dtype: Any) -> PyTree:
         return {"log_scale": jnp.zeros((), dtype)}
 
-    def solve(settings: PyTree, examples: Embedded) -> Params:
+    def solve(settings: PyTree, examples: SupportFeatures) -> Params:
         x, labels = examples.labelled(), examples.members
-        # Without features an example has no part: any label will do for it.
+        # An example without features has no effect, whatever its label is.
         labels = labels + (1 - jnp.sum(labels, 1, keepdims=True)) / ways
         gram = product(x, x.T) + smoothing * jnp.eye(len(x), dtype=x.dtype)
         duals = crammer_singer(gram, labels, penalty)
@@ -87,8 +87,8 @@ def crammer_singer(gram: Array, labels: Array, penalty: float) -> Array:
       α_n^k <= C [k = y_n],  Σ_k α_n^k = 0,      and then  w_k = Σ_n α_n^k φ_n
 
     α = C(Y - t) makes it a program over a simplex for each example, t. A logarithmic
-    barrier of 1e-8 keeps t from its bounds, so that it is a smooth function of K; it
-    is off by up to about √1e-8 where a bound nearly binds.
+    barrier of 1e-8 keeps t from its bounds, which makes it a smooth function of K; its
+    error is up to about √1e-8 where a bound nearly binds.
 
     Args:
       gram: K, positive definite, `float[n, n]`.
@@ -122,7 +122,7 @@ def _simplex(gram: Array, labels: Array) -> Array:
 
 @_simplex.defjvp
 def _simplex_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    """By the derivative of the conditions that hold there; so to any order."""
+    """The derivative of the optimality conditions, which has derivatives itself."""
     (gram, labels), (d_gram, d_labels) = primals, tangents
     shares = _simplex(gram, labels)
     change = product(d_gram, shares - labels) - product(gram, d_labels) + d_labels
@@ -139,7 +139,7 @@ class _Point(NamedTuple):
 
 
 def _towards(gram: Array, labels: Array, point: _Point) -> _Point:
-    """One step of Newton's method, for a barrier that shrinks."""
+    """One step of Newton's method, with a smaller barrier."""
     t, s, total = point
     barrier = jnp.maximum(SHRINK * jnp.mean(t * s), BARRIER)
     slope = product(gram, t - labels) + labels + total[:, None]
@@ -149,7 +149,7 @@ def _towards(gram: Array, labels: Array, point: _Point) -> _Point:
 
 
 def _within(x: Array, change: Array) -> Array:
-    """How far x may go so that it stays positive, at most 1."""
+    """The share of `change` after which x is positive still, at most 1."""
     worst = jnp.max(-change / x)
     return jnp.minimum(1.0, SHORT / jnp.maximum(worst, SHORT)).astype(x.dtype)
 
@@ -159,7 +159,7 @@ def _solve(
 ) -> tuple[Array, Array]:
     """Solves (K + diag d_k) x_k + ν = r_k for all classes k, with Σ_k x_k = p.
 
-    A system of n examples a class, and one more for ν, instead of one of all of them.
+    One system of n equations for each class, and one for ν, instead of a joint one.
     """
     identity = jnp.eye(len(gram), dtype=gram.dtype)
 
@@ -167,7 +167,7 @@ def _solve(
         return solve_positive(gram + jnp.diag(d), identity)
 
     inverses = jax.vmap(inverse, 1)(diagonal)
-    alone = jnp.einsum("kij,jk->ik", inverses, right, precision="highest")
-    total = solve_positive(jnp.sum(inverses, 0), (jnp.sum(alone, 1) - sums)[:, None])
-    both = jnp.einsum("kij,jl->ik", inverses, total, precision="highest")
-    return alone - both, total[:, 0]
+    free = jnp.einsum("kij,jk->ik", inverses, right, precision="highest")
+    total = solve_positive(jnp.sum(inverses, 0), (jnp.sum(free, 1) - sums)[:, None])
+    shift = jnp.einsum("kij,jl->ik", inverses, total, precision="highest")
+    return free - shift, total[:, 0]

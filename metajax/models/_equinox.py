@@ -14,9 +14,9 @@ from metajax.errors import InputError
 from metajax.models._passes import (
     STATE_MEND,
     Passes,
-    drawing_model,
     examine,
     is_key,
+    model_of,
 )
 from metajax.models._reads import once_per_shape
 from metajax.models._statics import check_statics
@@ -32,27 +32,25 @@ KEEPS_STATE = (
 def from_equinox(build: Callable[[Array], Any]) -> Model:
     """An Equinox module as a `Model`.
 
-    Its inexact arrays are learnt. Other arrays are drawn by `init` and never changed:
-    each is a `metajax.Constant`, as is an inexact one that the module itself holds as
-    a `metajax.Constant`. Equinox modules take one example, so it is vmapped over the
-    batch.
+    Its inexact arrays are learnt. `init` draws its other arrays, and any that it holds
+    as a `metajax.Constant`: each is a `metajax.Constant`, which nothing changes. The
+    module takes one example, as Equinox's do, and is vmapped over the batch.
 
-    A module that draws random numbers, as `eqx.nn.Dropout` does, is called as
-    `module(example, key=key)`, with a key for each example, and needs inputs with keys
-    in training; see `metajax.data.keyed`. Its predictions are those of
-    `eqx.nn.inference_mode(module)`. Whether it draws is seen where it is first called.
+    A module that draws random numbers, as `eqx.nn.Dropout` does, takes a key for each
+    example, and needs inputs with keys in training; see `metajax.data.keyed`. Its
+    predictions are those of `eqx.nn.inference_mode(module)`.
 
     Args:
-      build: `build(key) -> module`, where the module is called as `module(example)`, or
-        as `module(example, key=key)` if it takes one.
+      build: `build(key) -> module`, called as `module(example)`, or as
+        `module(example, key=key)` if it takes a key.
 
     Returns:
       A `Model`.
 
     Raises:
-      InputError: if the module keeps a state (`eqx.nn.BatchNorm`), or a PRNG key, or
-        holds what follows from the key of `build` and is no array, as a Python float;
-        where it is first called, if it draws random numbers in predictions.
+      InputError: if the module keeps a state (`eqx.nn.BatchNorm`) or a PRNG key, or if
+        another attribute than an array depends on the key of `build`; from its first
+        call, if it draws random numbers in predictions.
 
     >>> import equinox as eqx, jax.numpy as jnp
     >>> model = from_equinox(lambda key: eqx.nn.Linear(2, 3, key=key))
@@ -63,9 +61,6 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
 
     example = _example(build)
     template, static = eqx.partition(example, _is_array, is_leaf=is_constant)
-    asked = _parameters(example).get("key")
-    # Keys that nothing draws of, for a module that will have some.
-    unread = _keys if asked and asked.default is not None else lambda x: None
 
     def init(key: Array) -> Params:
         arrays, _ = eqx.partition(build(key), _is_array, is_leaf=is_constant)
@@ -75,20 +70,35 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         arrays = jax.tree.map(_unwrapped, template, params, is_leaf=is_constant)
         return eqx.combine(arrays, static, is_leaf=is_constant)
 
-    def plain(params: Params, x: PyTree) -> PyTree:
-        return _mapped(module(params), None, x)
+    if (key := _parameters(example).get("key")) is None:
+        plain = Model(init, lambda params, x: _mapped(module(params), None, x))
+        return exact_by_default(plain)
 
-    if asked is None:
-        return exact_by_default(Model(init, plain))
+    passes = _passes(module, key_is_required=key.default is not None)
+    examined = once_per_shape(partial(examine, passes))
+
+    def draws(params: Params, x: PyTree) -> bool:
+        return examined((), params, _keys(x), x).draws
+
+    return model_of(init, passes, lambda params: ((), params), draws)
+
+
+def _passes(module: Callable[[Params], Any], *, key_is_required: bool) -> Passes:
+    """The passes of `module(params)`, which takes a key, or may take None."""
+    import equinox as eqx
+
+    def available(keys: Array | None, x: PyTree) -> Array | None:
+        # Nothing is drawn where there are no keys; some modules ask for one still.
+        return _keys(x) if keys is None and key_is_required else keys
 
     def training(state: PyTree, params: Params, keys: Array | None, x: PyTree):
-        return _mapped(module(params), keys, x), state
+        return _mapped(module(params), available(keys, x), x), state
 
     def predicting(state: PyTree, params: Params, keys: Array | None, x: PyTree):
-        keys = None if unread(x) is None else keys
+        keys = available(keys, x) if key_is_required else None
         return _mapped(eqx.nn.inference_mode(module(params)), keys, x), state
 
-    passes = Passes(
+    return Passes(
         training,
         predicting,
         layer=str,
@@ -96,23 +106,10 @@ def from_equinox(build: Callable[[Array], Any]) -> Model:
         mend="let it draw nothing where its attribute `inference` is True, as "
         "eqx.nn.Dropout does",
     )
-    examined = once_per_shape(partial(examine, passes))
-
-    def draws(params: Params, x: PyTree) -> bool:
-        return examined((), params, _keys(x), x).draws
-
-    def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
-        return training((), params, unread(x) if keys is None else keys, x)[0]
-
-    def predict(params: Params, x: PyTree) -> PyTree:
-        draws(params, x)  # for its checks
-        return predicting((), params, unread(x), x)[0]
-
-    return drawing_model(init, draws, train, predict)
 
 
 def _example(build: Callable[[Array], Any]) -> Any:
-    """A module as it is built, checked."""
+    """A module of `build`, checked."""
     module = build(jax.random.key(0))
     _check_stateless(module)
     other = build(jax.random.key(1))

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
 
 from metajax._pytrees.constant import Constant
 from metajax.errors import InputError
-from metajax.models._passes import Call, Passes, drawing_model, examine
+from metajax.models._passes import Call, Examined, Passes, examine, model_of
 from metajax.types import Array, Model, Params, PyTree
 
 Run = Callable[[dict[str, Array]], Any]  # of random streams, by name
@@ -26,21 +27,20 @@ def from_linen(
 ) -> Model:
     """A Flax Linen module as a `Model`.
 
-    Only the "params" collection is learnt. What the outputs read of other collections
-    is drawn by `init` and never changed: each array is a `metajax.Constant`. What a
-    call updates and does not read (the running statistics of batch norm in training
-    mode, which normalises by the current batch) is dropped.
+    Only the "params" collection is learnt. `init` draws what the outputs read of other
+    collections: each array is a `metajax.Constant`, which nothing changes. What a call
+    updates and does not read (the running statistics of batch norm in training mode,
+    which normalises by the current batch) is dropped.
 
-    A module that draws random numbers, as `nn.Dropout` does, needs inputs with keys in
-    training; see `metajax.data.keyed`. So does one that draws where `self.has_rng` is
-    true: every stream that it looks up is given in training, and none in predictions.
+    A module that draws random numbers, as `nn.Dropout` does, or where `self.has_rng` is
+    true, needs inputs with keys in training; see `metajax.data.keyed`.
 
     Args:
       module: a `flax.linen.Module` called as `module(inputs)`.
       inputs: an example batch, to shape the parameters.
-      training: further arguments of the call in training, by name: `{"train": True}`.
-      predicting: those in predictions; by default the same. A module that draws random
-        numbers there all the same needs them: `{"train": False}`.
+      training: more arguments of the call in training, by name: `{"train": True}`.
+      predicting: those in predictions, the same by default; `{"train": False}` for a
+        module that would draw random numbers there.
 
     Returns:
       A `Model`; its parameters are those of the module, or `{"params": ...,
@@ -48,46 +48,19 @@ def from_linen(
 
     Raises:
       InputError: if the module reads what its call changes, or running statistics; if
-        it draws random numbers in predictions; if it draws none in training and
-        predicts otherwise all the same.
+        it draws random numbers in predictions; if it draws none in training, and
+        `predicting` makes it another function.
 
     >>> import flax.linen as nn, jax.numpy as jnp
     >>> model = from_linen(nn.Dense(3), jnp.zeros((1, 2)))
     >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
     (7, 3)
-
-    >>> class Net(nn.Module):
-    ...     @nn.compact
-    ...     def __call__(self, x, train):
-    ...         return nn.Dropout(0.5)(x, deterministic=not train)
-    >>> train, test = {"train": True}, {"train": False}
-    >>> model = from_linen(Net(), jnp.ones((1, 2)), training=train, predicting=test)
-    >>> model.predict({}, jnp.ones((1, 2))).tolist()
-    [[1.0, 1.0]]
     """
-    classes: dict[tuple[str, ...], str] = {}
     settings = training if predicting is None else predicting
-
-    def variables(key: Array) -> tuple[PyTree, Params]:
-        state = dict(module.init(key, inputs, **training))
-        params = state.pop("params", {})
-        return state, params
-
-    spare = variables(jax.random.key(0))  # for what nothing reads
-    args = (*spare, jax.random.key(0), inputs)
-    passes = Passes(
-        _call(module, training, _looked_up, args),
-        _call(module, settings, _needed, args),
-        layer=lambda path: _layer(classes, path),
-        running=lambda path: path[0].key == "batch_stats",
-        mend='say how it is called: training={"train": True}, predicting={"train": '
-        "False}, by the names of its own arguments, or let it draw only where "
-        "self.has_rng(...)",
-    )
-    with _noting(lambda each: _note_class(each, classes)):
-        draws, read = examine(passes, *args)
-    if not draws and settings is not training:
-        _check_same(passes, args)
+    variables = partial(_variables, module, inputs, training)
+    state, params = variables(jax.random.key(0))  # the state for what nothing reads
+    args = (state, params, jax.random.key(0)[None], inputs)
+    passes, (draws, read) = _examined(module, training, settings, args)
     fixed = any(jax.tree.leaves(read))
 
     def init(key: Array) -> Params:
@@ -97,27 +70,51 @@ def from_linen(
 
     def split(params: Params) -> tuple[PyTree, Params]:
         if not fixed:
-            return spare[0], params
+            return state, params
         kept = params["constants"]
-        state = jax.tree.map(lambda r, x, c: c.value if r else x, read, spare[0], kept)
-        return state, params["params"]
+        both = jax.tree.map(lambda r, x, c: c.value if r else x, read, state, kept)
+        return both, params["params"]
 
-    def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
-        return passes.training(*split(params), None if keys is None else keys[0], x)[0]
-
-    def predict(params: Params, x: PyTree) -> PyTree:
-        return passes.predicting(*split(params), None, x)[0]
-
-    model = drawing_model(init, lambda params, x: draws, train, predict)
+    model = model_of(init, passes, split, lambda params, x: draws)
     return model if draws else model._replace(inference=None)
+
+
+def _variables(
+    module: Any, inputs: PyTree, settings: Mapping[str, Any], key: Array
+) -> tuple[PyTree, Params]:
+    """A module's other collections, and its parameters."""
+    state = dict(module.init(key, inputs, **settings))
+    params = state.pop("params", {})
+    return state, params
+
+
+def _examined(
+    module: Any, training: Mapping[str, Any], predicting: Mapping[str, Any], args: tuple
+) -> tuple[Passes, Examined]:
+    """The module's passes, checked by an example of their arguments."""
+    classes: dict[tuple[str, ...], str] = {}
+    passes = Passes(
+        _call(module, training, _looked_up, args),
+        _call(module, predicting, _needed, args),
+        layer=lambda path: _layer(classes, path),
+        running=lambda path: path[0].key == "batch_stats",
+        mend='say how it is called: training={"train": True}, predicting={"train": '
+        "False}, by the names of its own arguments, or let it draw only where "
+        "self.has_rng(...)",
+    )
+    with _noting(lambda each: _note_class(each, classes)):
+        examined = examine(passes, *args)
+    if not examined.draws and predicting is not training:
+        _check_same(passes, args)
+    return passes, examined
 
 
 def _call(
     module: Any, settings: Mapping[str, Any], choose: Callable[[Run], list[str]], args
 ) -> Call:
-    """The module as a function of all it depends on, by an example of each.
+    """The module as a function of all it depends on, with the streams `choose(run)`.
 
-    Its random streams are those of `choose(run)`.
+    `args` are an example of its arguments.
     """
     state, params, _, x = args
 
@@ -130,22 +127,20 @@ def _call(
         lambda rngs: jax.eval_shape(lambda rngs: run(rngs, state, params, x), rngs)
     )
 
-    def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
-        def own(number: int) -> Array:
-            # Where no key is given, nothing is drawn of what is asked for.
-            return jax.random.fold_in(jax.random.key(0) if key is None else key, number)
-
-        rngs = {name: own(number) for number, name in enumerate(streams, 1)}
+    def call(state: PyTree, params: Params, keys: Array | None, x: PyTree):
+        # Without keys, nothing is drawn from the streams that are asked for.
+        key = jax.random.key(0) if keys is None else keys[0]
+        rngs = {s: jax.random.fold_in(key, i) for i, s in enumerate(streams, 1)}
         return run(rngs, state, params, x)
 
     return call
 
 
-def _needed(run: Run, given: Iterable[str] = ()) -> list[str]:
-    """Some random streams, and those that a module cannot do without."""
+def _needed(run: Run, known: Iterable[str] = ()) -> list[str]:
+    """The random streams of `known`, and those without which a module fails."""
     from flax.errors import InvalidRngError
 
-    names = list(given)
+    names = list(known)
     while True:
         try:
             run({name: jax.random.key(0) for name in names})
@@ -159,9 +154,10 @@ def _needed(run: Run, given: Iterable[str] = ()) -> list[str]:
 
 
 def _looked_up(run: Run) -> list[str]:
-    """The random streams that a module needs, or draws of where it has them.
+    """The random streams that a module needs, or draws from where it has them.
 
-    Not "params" for a look: a module that has it takes the call for its `init`.
+    Not "params" if it is only looked up: a module that has it takes the call for its
+    `init`.
     """
     names, looked = [], {}
     while True:  # what is behind one stream may look for another
@@ -177,7 +173,7 @@ def _looked_up(run: Run) -> list[str]:
 
 
 def _note_streams(module: Any, names: dict[str, None]) -> None:
-    """Lets a module's scope note the names of the streams that it is asked for."""
+    """Notes the names of the streams that are looked up in a module's scope."""
 
     class Streams(dict):
         def __contains__(self, name: Any) -> bool:
@@ -189,7 +185,7 @@ def _note_streams(module: Any, names: dict[str, None]) -> None:
 
 
 def _check_same(passes: Passes, args: tuple) -> None:
-    """Checks that a module that draws nothing predicts as it trains."""
+    """Checks that both passes of a module that draws nothing are the same function."""
     both = [
         str(jax.make_jaxpr(lambda *args, call=call: call(*args)[0])(*args))
         for call in (passes.training, passes.predicting)

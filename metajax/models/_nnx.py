@@ -13,9 +13,9 @@ from metajax.models._passes import (
     STATE_MEND,
     Call,
     Passes,
-    drawing_model,
     examine,
     is_key,
+    model_of,
 )
 from metajax.models._reads import once_per_shape
 from metajax.models._statics import check_statics
@@ -26,25 +26,25 @@ from metajax.types import Array, Model, Params, PyTree
 def from_nnx(build: Callable[[Any], Any]) -> Model:
     """A Flax NNX module as a `Model`.
 
-    Only `nnx.Param`s are learnt. Other variables are drawn by `init` and never changed:
-    each is a `metajax.Constant`. What a call updates and does not read (the running
-    statistics of batch norm that normalises by the current batch) is dropped.
+    Only `nnx.Param`s are learnt. `init` draws the other variables: each is a
+    `metajax.Constant`, which nothing changes. What a call updates and does not read
+    (the running statistics of batch norm that normalises by the current batch) is
+    dropped.
 
     A module that draws random numbers, as `nnx.Dropout` does, needs inputs with keys in
     training; see `metajax.data.keyed`. Its predictions are those of the module with
-    `deterministic=True`. Whether it draws is seen where it is first called.
+    `deterministic=True`.
 
     Args:
-      build: `build(rngs) -> module`, where the module is called as `module(inputs)`.
+      build: `build(rngs) -> module`, called as `module(inputs)`.
 
     Returns:
       A `Model`.
 
     Raises:
-      InputError: if the module normalises by running statistics, or holds what follows
-        from the key of `build` and is no array, as a Python float; where it is first
-        called, if it reads what its call changes, or draws random numbers in
-        predictions.
+      InputError: if the module normalises by running statistics, or if another
+        attribute than an array depends on the key of `build`; from its first call, if
+        it reads what its call changes, or draws random numbers in predictions.
 
     >>> import jax.numpy as jnp
     >>> from flax import nnx
@@ -52,17 +52,11 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
     >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 2))).shape
     (7, 3)
     """
-    from flax import nnx
-
-    example = build(nnx.Rngs(jax.random.key(0)))
-    _check_running(example)
-    other = build(nnx.Rngs(jax.random.key(1)))
-    mend = "an nnx.Param, or jnp.asarray(...)"
-    check_statics(example, other, _is_drawn, mend=mend)
+    example = _example(build)
     _, streams, statistics, others = _states(example)
 
     def init(key: Array) -> Params:
-        params, _, _, others = _states(build(nnx.Rngs(key)))
+        params, _, _, others = _states(_built(build, key))
         return _merged(params, jax.tree.map(Constant, others))
 
     if not jax.tree.leaves((streams, statistics, others)):
@@ -85,17 +79,25 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
         return (statistics, _only(others, params)), _without(others, params)
 
     def draws(params: Params, x: PyTree) -> bool:
-        return examined(*split(params), jax.random.key(0), x).draws
+        return examined(*split(params), jax.random.key(0)[None], x).draws
 
-    def train(params: Params, keys: Array | None, x: PyTree) -> PyTree:
-        return passes.training(*split(params), None if keys is None else keys[0], x)[0]
-
-    def predict(params: Params, x: PyTree) -> PyTree:
-        draws(params, x)  # for its checks
-        return passes.predicting(*split(params), None, x)[0]
-
-    model = drawing_model(init, draws, train, predict)
+    model = model_of(init, passes, split, draws)
     return model if streams else model._replace(inference=None)
+
+
+def _built(build: Callable[[Any], Any], key: Array) -> Any:
+    from flax import nnx
+
+    return build(nnx.Rngs(key))
+
+
+def _example(build: Callable[[Any], Any]) -> Any:
+    """A module of `build`, checked."""
+    example, other = (_built(build, jax.random.key(seed)) for seed in range(2))
+    _check_running(example)
+    mend = "an nnx.Param, or jnp.asarray(...)"
+    check_statics(example, other, _is_drawn, mend=mend)
+    return example
 
 
 def _kinds() -> tuple[Any, ...]:
@@ -125,10 +127,10 @@ def _call(example: Any, settings: dict[str, bool]) -> Call:
     graph, _, streams, *_ = nnx.split(example, *_kinds())
     streams = nnx.to_pure_dict(streams)  # pyright: ignore (a state)
 
-    def call(state: PyTree, params: Params, key: Array | None, x: PyTree):
-        drawn = streams if key is None else _streams(streams, key)
-        given = [part for part in (params, drawn, *state) if part]
-        module = nnx.merge(graph, *given)
+    def call(state: PyTree, params: Params, keys: Array | None, x: PyTree):
+        drawn = streams if keys is None else _streams(streams, keys[0])
+        parts = [part for part in (params, drawn, *state) if part]
+        module = nnx.merge(graph, *parts)
         module.set_attributes(**settings, raise_if_not_found=False)
         outputs = module(x)
         return outputs, _states(module)[2:]

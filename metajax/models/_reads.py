@@ -1,4 +1,4 @@
-"""What the outputs of a function depend on, and what it changes: found by tracing."""
+"""Traces a function for what its outputs depend on, and what it changes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,32 +10,33 @@ from metajax._autodiff.jaxprs import bodies_of, inputs_read
 from metajax.types import PyTree
 
 
-class Looked(NamedTuple):
-    """A call of a module, looked at.
+class Dependence(NamedTuple):
+    """What a call of a module reads and changes.
 
     Attributes:
-      read: of each of its arguments, whether the outputs depend on each leaf.
-      changed: of the state that it takes, whether each leaf comes out another.
+      read: for each leaf of its arguments, whether the outputs depend on it.
+      changed: for each leaf of the state that it takes, whether the call changes it.
     """
 
     read: tuple[PyTree, ...]
     changed: PyTree
 
 
-def look(call: Callable[..., tuple[PyTree, PyTree]], *args: PyTree) -> Looked:
-    """Looks at `call(state, ...) -> (outputs, state after)`.
+def dependence(call: Callable[..., tuple[PyTree, PyTree]], *args: PyTree) -> Dependence:
+    """Traces `call(state, ...) -> (outputs, state after)`.
 
     Args:
       call: a function of arrays.
-      *args: its arguments, arrays or abstract ones. Of the state after, a leaf is
-        known by its path in the state before.
+      *args: its arguments, arrays or abstract ones. A leaf of the state has the same
+        path before and after.
 
     Returns:
-      A `Looked`. What it is not sure of counts as read, and as changed.
+      A `Dependence`. A leaf that tracing cannot decide counts as read and changed.
 
     >>> import jax.numpy as jnp
-    >>> look(lambda state, x: (x, {"mean": state["mean"] + x}), {"mean": 0.0}, 1.0)
-    Looked(read=({'mean': False}, True), changed={'mean': True})
+    >>> call = lambda state, x: (x, {"mean": state["mean"] + x})
+    >>> dependence(call, {"mean": 0.0}, 1.0)
+    Dependence(read=({'mean': False}, True), changed={'mean': True})
     """
     args = jax.tree.map(_abstract, args)
     closed, (outputs, after) = jax.make_jaxpr(call, return_shape=True)(*args)
@@ -43,17 +44,17 @@ def look(call: Callable[..., tuple[PyTree, PyTree]], *args: PyTree) -> Looked:
     wanted = [i < count for i in range(len(jaxpr.outvars))]
     read = jax.tree.unflatten(jax.tree.structure(args), inputs_read(jaxpr, wanted))
     paths = [path for path, _ in jax.tree.leaves_with_path(after)]
-    left = dict(zip(paths, jaxpr.outvars[count:]))
+    after_var = dict(zip(paths, jaxpr.outvars[count:]))
     before = jax.tree.leaves_with_path(args[0])
     changed = [
-        path not in left or _origin(jaxpr, left[path]) is not var
+        path not in after_var or _origin(jaxpr, after_var[path]) is not var
         for (path, _), var in zip(before, jaxpr.invars)
     ]
-    return Looked(read, jax.tree.unflatten(jax.tree.structure(args[0]), changed))
+    return Dependence(read, jax.tree.unflatten(jax.tree.structure(args[0]), changed))
 
 
 def once_per_shape(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of abstract values that is called once for each of them."""
+    """`function`, called once for each structure and shapes of its arguments."""
     known: dict[Any, Any] = {}
 
     def cached(*args: PyTree) -> Any:
@@ -74,7 +75,7 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def _origin(jaxpr: Jaxpr, var: Any) -> Any:
-    """The variable that one is handed on from, through calls."""
+    """The variable that calls hand on, unchanged, as `var`."""
     for equation in jaxpr.eqns:
         if var not in equation.outvars or not _hands_on(equation):
             continue

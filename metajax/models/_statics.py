@@ -1,4 +1,4 @@
-"""What a module holds beside its arrays, which must be the same in every build."""
+"""Checks that all a module holds beside its arrays is the same in every build."""
 
 import functools
 import types
@@ -17,16 +17,16 @@ PLAIN = (int, float, complex, str, bytes, set, frozenset, types.CodeType)
 def check_statics(
     one: Any, other: Any, is_drawn: Callable[[Any], bool], *, mend: str
 ) -> None:
-    """Checks that two modules, built of two keys, differ in drawn arrays alone.
+    """Checks that two modules, built from two keys, differ only in what `init` draws.
 
     Args:
       one: a module.
-      other: the same, built of another key.
+      other: the same module, built from another key.
       is_drawn: `is_drawn(value) -> bool`, whether `init` draws an attribute.
-      mend: what to hold instead.
+      mend: what the module should hold instead, for the error.
 
     Raises:
-      InputError: if they differ in anything else, which `init` would never draw.
+      InputError: if they differ in anything else.
     """
     seen, pending = set(), [("", one, other, False)]
     while pending:
@@ -39,9 +39,9 @@ def check_statics(
         parts, others = _parts(a), _parts(b)
         if not _alike(a, b) or parts.keys() != others.keys():
             raise InputError(
-                f"module{place} ({type(a).__name__}) comes out another for another "
-                f"key, and init draws arrays only; hold it as an attribute that is "
-                f"{mend} if it is not learnt"
+                f"module{place} ({type(a).__name__}) differs for another key, and "
+                f"init draws arrays only; hold it as an attribute that is {mend} if it "
+                "is not learnt"
             )
         held = [(place + k, parts[k], others[k], fixed) for k in parts]
         pending += reversed(held)
@@ -60,21 +60,12 @@ def _alike(a: Any, b: Any) -> bool:
 
 def _parts(x: Any) -> dict[str, Any]:
     """What a value holds, by how it is reached from there."""
-    if isinstance(x, PLAIN + (jax.Array, np.ndarray, np.generic, type)):
-        return {}
-    if isinstance(x, Mapping):
-        return {f"[{k!r}]": v for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return {f"[{i}]": v for i, v in enumerate(x)}
-    if isinstance(x, types.FunctionType):
-        return _function_parts(x)
-    if isinstance(x, functools.partial):
-        return {".func": x.func, ".args": x.args, ".keywords": x.keywords}
-    if isinstance(x, types.MethodType):
-        return {".__func__": x.__func__, ".__self__": x.__self__}
-    own = getattr(x, "__dict__", None)
-    if own:
-        return {f".{k}": v for k, v in own.items() if not k.startswith("_pytree__")}
+    for kinds, parts in _PARTS:
+        if isinstance(x, kinds):
+            return parts(x)
+    if attributes := getattr(x, "__dict__", None):
+        names = [name for name in attributes if not name.startswith("_pytree__")]
+        return {f".{name}": attributes[name] for name in names}
     leaves = () if jax.tree_util.all_leaves([x]) else jax.tree.leaves_with_path(x)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
@@ -87,3 +78,16 @@ def _function_parts(x: types.FunctionType) -> dict[str, Any]:
         "'s code": x.__code__,
         "'s defaults": (x.__defaults__, x.__kwdefaults__),
     }
+
+
+_PARTS: tuple[tuple[Any, Callable[[Any], dict[str, Any]]], ...] = (
+    (PLAIN + (jax.Array, np.ndarray, np.generic, type), lambda x: {}),
+    (Mapping, lambda x: {f"[{k!r}]": v for k, v in x.items()}),
+    ((list, tuple), lambda x: {f"[{i}]": v for i, v in enumerate(x)}),
+    (types.FunctionType, _function_parts),
+    (
+        functools.partial,
+        lambda x: {".func": x.func, ".args": x.args, ".keywords": x.keywords},
+    ),
+    (types.MethodType, lambda x: {".__func__": x.__func__, ".__self__": x.__self__}),
+)

@@ -1,7 +1,8 @@
-"""The convolutional block of the few-shot literature, some of them one on another."""
+"""Stacks of the convolutional block of the few-shot literature."""
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import jax
@@ -10,12 +11,13 @@ from jax.ad_checkpoint import checkpoint_name
 
 from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
-from metajax.models.norms import Norm, NormName, Settle, as_it_is, norm_of
+from metajax.models.norms import Norm, NormName, Settle, norm_of, normed_model
 from metajax.ops import conv2d, max_pool
 from metajax.ops.normalisation import Moments, normalise
-from metajax.types import Array, Model, Params, PyTree, keep, unpadded
+from metajax.types import Array, Model, Params, PyTree, unpadded
 
-Pooling = Literal["max", "stride"]
+Halving = Literal["max", "stride"]
+"""How a block halves its images: by max pooling, or by convolutions of stride 2."""
 
 
 def blocks(
@@ -23,7 +25,7 @@ def blocks(
     filters: int,
     halve: Sequence[bool],
     *,
-    pooling: Pooling = "max",
+    pooling: Halving = "max",
     norm: NormName = "transductive",
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
@@ -34,14 +36,14 @@ def blocks(
     Args:
       image_shape: (height, width, channels) of the inputs.
       filters: the number of features of each block.
-      halve: whether each block does.
-      pooling: how it does, see `metajax.conv4`.
-      norm: see there.
-      dtype: of the parameters.
+      halve: for each block, whether it halves its images.
+      pooling: how it does: "max" pools 2x2 windows, "stride" convolves at stride 2.
+      norm: what batch norm normalises by; see `metajax.conv4`.
+      dtype: the type of the parameters.
 
     Returns:
-      A `Model` whose `apply` maps `[n, height, width, channels]` to maps of features
-      of the shape `map_shape` says.
+      A `Model` whose `apply` maps `[n, height, width, channels]` to maps of features,
+      whose shape is that of `map_shape`.
 
     Raises:
       InputError: for a number of filters below 1, an unknown `pooling` or `norm`, or
@@ -52,46 +54,39 @@ def blocks(
     (3, 7, 7, 8)
     """
     check_count("filters", filters, least=1)
-    check_one_of("pooling", pooling, get_args(Pooling))
-    by = norm_of(norm)
+    check_one_of("pooling", pooling, get_args(Halving))
+    batch_norm = norm_of(norm)
     map_shape(image_shape, filters, halve, pooling=pooling)
-    layer = partial(_HALVE[pooling], by), partial(_layer, by)
-    layers = [layer[0] if halves else layer[1] for halves in halve]
-
-    def init(key: Array) -> Params:
-        keys = jax.random.split(key, len(layers))
-        channels = (image_shape[-1],) + (filters,) * (len(layers) - 1)
-        glorot = jax.nn.initializers.glorot_uniform()
-        return [
-            {
-                "kernel": glorot(k, (3, 3, c, filters), dtype),
-                **by.init(filters, dtype),
-            }
-            for k, c in zip(keys, channels)
-        ]
+    halving, plain = partial(_HALVE[pooling], batch_norm), partial(_layer, batch_norm)
+    layers = [halving if halves else plain for halves in halve]
 
     def run(params: Params, inputs: PyTree, settle: Settle) -> tuple[Array, Params]:
-        """The features, and the parameters after these inputs."""
         x, present = unpadded(inputs)
         check_images(x, image_shape)
-        after = []
+        settled = []
         for block, (weights, layer) in enumerate(zip(params, layers)):
             x, weights = layer(weights, x, present, settle)
-            after.append(weights)
+            settled.append(weights)
             x = checkpoint_name(jax.nn.relu(x), f"block{block}")
-        return x, after
+        return x, settled
 
-    def apply(params: Params, inputs: PyTree) -> Array:
-        return run(params, inputs, as_it_is)[0]
+    channels = (image_shape[-1],) + (filters,) * len(layers)
+    return normed_model(batch_norm, partial(_init, batch_norm, channels, dtype), run)
 
-    def settle(params: Params, inputs: PyTree) -> Params:
-        return run(params, inputs, by.settle)[1]
 
-    return Model(init, apply, settle=keep if by.settle is as_it_is else settle)
+def _init(
+    norm: Norm, channels: Sequence[int], dtype: jnp.dtype | type, key: Array
+) -> Params:
+    keys = jax.random.split(key, len(channels) - 1)
+    glorot = jax.nn.initializers.glorot_uniform()
+    return [
+        {"kernel": glorot(k, (3, 3, *sizes), dtype), **norm.init(sizes[1], dtype)}
+        for k, sizes in zip(keys, pairwise(channels))
+    ]
 
 
 def _layer(
-    by: Norm,
+    norm: Norm,
     weights: Params,
     x: Array,
     present: Array | None,
@@ -102,16 +97,16 @@ def _layer(
     """A convolution, normalised, and its weights after these inputs."""
     x = conv2d(x, weights["kernel"], stride=stride)
     weights = settle(weights, x, present)
-    return by.apply(weights, x, present), weights
+    return norm.apply(weights, x, present), weights
 
 
 def _pooled_layer(
-    by: Norm, weights: Params, x: Array, present: Array | None, settle: Settle
+    norm: Norm, weights: Params, x: Array, present: Array | None, settle: Settle
 ) -> tuple[Array, Params]:
-    """The same with its maxima alone.
+    """A layer and 2x2 max pooling of its outputs.
 
-    Where the scale is positive, normalising is increasing, and so can wait until a
-    quarter of the data is left; the sign of the scale goes into the kernel.
+    Where the scale is positive, normalising is increasing, and so it can come after
+    pooling, on a quarter of the data; the sign of the scale goes into the kernel.
     """
     scale = weights["scale"]
     one = jnp.ones((), scale.dtype)
@@ -119,12 +114,12 @@ def _pooled_layer(
     turn = sign.reshape(1, 1, 1, -1)
     x = conv2d(x, weights["kernel"] * turn)
     weights = settle(weights, x * turn, present)
-    moments = by.moments(_turned(weights, turn), x, present)
+    moments = norm.moments(_turned(weights, turn), x, present)
     return normalise(max_pool(x), moments, scale * sign, weights["offset"]), weights
 
 
 def _turned(weights: Params, turn: Array) -> Params:
-    """Weights whose moments are of channels times 1 or -1."""
+    """Weights for channels that are multiplied by 1 or -1."""
 
     def turned(node: Any) -> Any:
         is_kept = isinstance(node, Moments)
@@ -138,7 +133,7 @@ _HALVE = {"max": _pooled_layer, "stride": partial(_layer, stride=2)}
 
 
 def check_images(x: Array, image_shape: tuple[int, ...]) -> None:
-    """Checks that images are of the shape a network is for.
+    """Checks that images have the shape that a network takes.
 
     Raises:
       InputError: if they are not.
@@ -155,21 +150,21 @@ def map_shape(
     filters: int,
     halve: Sequence[bool],
     *,
-    pooling: Pooling = "max",
+    pooling: Halving = "max",
 ) -> tuple[int, int, int]:
-    """The shape of what `blocks` makes of an image.
+    """The shape of the features of an image by `blocks`.
 
     Args:
-      image_shape: see `blocks`.
-      filters: see there.
-      halve: see there.
-      pooling: see there.
+      image_shape: (height, width, channels) of the inputs.
+      filters: the number of features of each block.
+      halve: for each block, whether it halves its images.
+      pooling: how it does.
 
     Returns:
       (height, width, filters).
 
     Raises:
-      InputError: if the shape has other axes, or halving leaves nothing.
+      InputError: if the shape has other axes, or if halving leaves no pixel.
 
     >>> map_shape((28, 28, 1), 64, [True] * 4), map_shape((5, 5, 3), 64, [False])
     ((1, 1, 64), (5, 5, 64))

@@ -1,4 +1,4 @@
-"""A relation network's comparator of two maps of features."""
+"""The comparator of relation networks, of two maps of features."""
 
 import math
 
@@ -26,11 +26,11 @@ def comparator(
     Each block halves its maps by max pooling while they have at least 2x2 pixels.
 
     Args:
-      pair_shape: (height, width, channels) of a pair, of twice a body's channels.
+      pair_shape: (height, width, channels) of a pair, with twice the body's channels.
       filters: the number of features of each block.
       hidden: the width of the first linear layer.
-      norm: see `metajax.conv4`; of pairs.
-      dtype: of the parameters.
+      norm: what batch norm, over pairs, normalises by; see `metajax.conv4`.
+      dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps pairs `[n, height, width, channels]` to

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 
 from metajax.checks import check_count
-from metajax.models.blocks import Pooling, blocks, map_shape
+from metajax.models.blocks import Halving, blocks, map_shape
 from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
 from metajax.models.norms import NormName
@@ -17,7 +17,7 @@ BLOCKS = 4
 def conv4(
     ways: int,
     filters: int = 64,
-    pooling: Pooling = "max",
+    pooling: Halving = "max",
     *,
     image_shape: tuple[int, int, int] = (28, 28, 1),
     head: Head = "zero",
@@ -36,17 +36,16 @@ def conv4(
         dropped), "stride" convolves at stride 2 (four times cheaper; the form of
         Finn's Omniglot code).
       image_shape: (height, width, channels).
-      head: where the linear head's kernel starts. Zero favours no label: labels mean
-        nothing across episodes. It measured 1 % more accurate on Omniglot.
-      norm: what batch norm normalises by. "transductive", the current batch: queries
-        share their statistics, as in most papers. "support", the support set, for
-        queries too: each is predicted as if it were alone. "task", TaskNorm-I: the
-        support set and each image itself, in a share that is learnt for each block, and
-        that the inner loop adapts with the rest. A scale and an offset for each inner
-        step are `maml_plus_plus`'s, with any of these.
-      halvings: how many blocks halve their images, from the first on; `relation`
-        compares the larger maps that 2 leave.
-      dtype: of the parameters.
+      head: where the linear head's kernel starts: at "zero", which prefers no label
+        (1 % more accurate on Omniglot), or by "glorot".
+      norm: what batch norm normalises by. "transductive": the current batch, so that
+        queries share their statistics, as in most papers. "support": the support set,
+        so that queries are predicted independently. "task", TaskNorm-I: the support set
+        and each image itself, in a learnt share for each block, which the inner loop
+        adapts with the rest.
+      halvings: the number of blocks that halve their images, from the first on; 2 leave
+        larger maps, for `relation` to compare.
+      dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, height, width, channels]` to logits

@@ -27,8 +27,8 @@ def dense(
     Args:
       inputs: the number of features.
       outputs: the number of outputs.
-      initializer: of W, `initializer(key, shape, dtype)`; Glorot's uniform by default.
-      dtype: of the parameters.
+      initializer: `initializer(key, shape, dtype) -> W`; Glorot's uniform by default.
+      dtype: the type of the parameters.
 
     Returns:
       A `Model` whose `apply` maps `[n, ...]` of `inputs` features to `[n, outputs]`.
@@ -55,7 +55,7 @@ def dense(
         if not shape or math.prod(shape[1:]) != inputs:
             raise InputError(
                 f"this linear layer was built for {inputs} features an example, got "
-                f"inputs of shape {shape}; give it as many as the layers before have"
+                f"inputs of shape {shape}; build it for that many"
             )
         x = x.reshape(shape[0], inputs)
         return linear(x, params["kernel"]) + params["bias"][None]
@@ -71,8 +71,8 @@ def linear_head(
     Args:
       features: the number of features.
       ways: the number of outputs.
-      start: see `metajax.conv4`.
-      dtype: of the parameters.
+      start: "zero" or "glorot"; see `metajax.conv4`.
+      dtype: the type of the parameters.
 
     Returns:
       A `Model`.

@@ -1,11 +1,11 @@
-"""A network made of a body and a head, which some learners adapt apart."""
+"""A network of a body and a head, which some learners adapt separately."""
 
 from functools import partial
 
 from metajax._pytrees.keyed import keyed_as, undrawn
 from metajax.checks import check_model
 from metajax.errors import InputError
-from metajax.models.several import init_named
+from metajax.models.initialise import init_named
 from metajax.types import Model, Params, PyTree, keep
 
 
@@ -41,7 +41,7 @@ def headed(body: Model, head: Model) -> Model:
         features = body.predict(first, inputs)
         return {"body": first, "head": head.settle(params["head"], features)}
 
-    # Spares the features where nothing settles.
+    # Where nothing settles, no features need be computed.
     nothing = body.settle is keep and head.settle is keep
     draws = body.inference or head.inference
     init = partial(init_named, {"body": body, "head": head})
@@ -55,7 +55,7 @@ def headed(body: Model, head: Model) -> Model:
 
 
 def parts(model: Model, learner: str) -> tuple[Model, Model]:
-    """The body and the head of a model, for a learner that needs them.
+    """The body and the head of a model, which `learner` needs.
 
     Raises:
       InputError: if the model is not a `Model`, or does not know its parts.

@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from metajax.checks import check_count
 from metajax.models.dense import dense
 from metajax.models.headed import headed
-from metajax.models.several import init_each
+from metajax.models.initialise import init_each
 from metajax.types import Array, Model, Params, PyTree, unpadded
 
 
@@ -31,8 +31,8 @@ def mlp(
       inputs: the number of input features.
       hidden: the widths of the hidden layers.
       outputs: the number of outputs.
-      activation: act.
-      dtype: of the parameters.
+      activation: act, between the layers.
+      dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, inputs]` to `[n, outputs]`; the head is

@@ -1,4 +1,4 @@
-"""What a convolutional block normalises by: the named forms of batch norm."""
+"""The named forms of batch norm, by the statistics that each normalises by."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,25 +14,25 @@ from metajax.ops.normalisation import (
     pooled_moments,
 )
 from metajax.ops.precision import wider
-from metajax.types import Array, Params
+from metajax.types import Array, Model, Params, PyTree, keep
 
 Settle = Callable[[Params, Array, Array | None], Params]
 NormName = Literal["transductive", "support", "task"]
 
 
-def as_it_is(weights: Params, x: Array, present: Array | None) -> Params:
-    """Keeps nothing."""
+def keep_weights(weights: Params, x: Array, present: Array | None) -> Params:
+    """The weights, unchanged."""
     return weights
 
 
 class Norm(NamedTuple):
-    """A normalisation, of weights that have a scale γ and an offset β.
+    """A normalisation, whose weights have a scale γ and an offset β.
 
     Attributes:
       init: `init(channels, dtype) -> weights`.
       moments: `moments(weights, x, present) -> Moments`, what x is normalised by.
-      settle: `settle(weights, x, present) -> weights`, which keep what later batches
-        need of this one.
+      settle: `settle(weights, x, present) -> weights`, which store the statistics of x
+        for later batches.
     """
 
     init: Callable[[int, jnp.dtype | type], Params]
@@ -55,7 +55,7 @@ def _transductive() -> Norm:
     def moments(weights: Params, x: Array, present: Array | None) -> Moments:
         return batch_moments(x, present)
 
-    return Norm(_affine, moments, as_it_is)
+    return Norm(_affine, moments, keep_weights)
 
 
 def _support() -> Norm:
@@ -105,10 +105,36 @@ NORMS: dict[NormName, Norm] = {
 
 
 def norm_of(name: NormName) -> Norm:
-    """The normalisation of a name.
+    """The normalisation called `name`.
 
     Raises:
       InputError: if there is none.
     """
     check_one_of("norm", name, get_args(NormName))
     return NORMS[name]
+
+
+def normed_model(
+    norm: Norm,
+    init: Callable[[Array], Params],
+    run: Callable[[Params, PyTree, Settle], tuple[Array, Params]],
+) -> Model:
+    """A network whose layers normalise by `norm`.
+
+    Args:
+      norm: the normalisation.
+      init: `init(key) -> params`.
+      run: `run(params, inputs, settle) -> (outputs, params)`, which settles the weights
+        of each layer on its inputs, before it normalises them.
+
+    Returns:
+      A `Model`.
+    """
+
+    def apply(params: Params, inputs: PyTree) -> Array:
+        return run(params, inputs, keep_weights)[0]
+
+    def settle(params: Params, inputs: PyTree) -> Params:
+        return run(params, inputs, norm.settle)[1]
+
+    return Model(init, apply, settle=keep if norm.settle is keep_weights else settle)

@@ -1,15 +1,14 @@
-"""A model that treats each example alone."""
+"""A model that computes each example independently of the others."""
 
 from metajax._pytrees.keyed import is_keyed
 from metajax.types import Model, Params, PyTree, unpadded
 
 
 def per_example(model: Model) -> Model:
-    """`model`, which mixes no examples, for `Padded` inputs too.
+    """`model` for `Padded` inputs too, if it computes each example independently.
 
     Args:
-      model: a network without batch norm, or anything else that looks from one example
-        at another.
+      model: a network without batch norm, or any other layer that mixes examples.
 
     Returns:
       A `Model` that takes inputs with or without padding.
@@ -35,6 +34,6 @@ def per_example(model: Model) -> Model:
 
 
 def _plain(inputs: PyTree) -> PyTree:
-    """Inputs without padding, and with their keys if they have them."""
+    """The values of `Padded` inputs, with the keys of `Keyed` ones."""
     values = unpadded(inputs)[0]
     return inputs._replace(values=values) if is_keyed(inputs) else values

@@ -1,4 +1,4 @@
-"""Models computed in fewer bits than their parameters have."""
+"""Models computed with fewer bits than their parameters have."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,14 +19,13 @@ def in_precision(model: Model, precision: Precision) -> Model:
     """`model` with its outputs, and all their derivatives, computed in `precision`.
 
     Parameters, their gradients and their updates keep their type, and sums are taken in
-    float32. What it costs in accuracy is in `benchmarks/README.md`.
+    float32. `benchmarks/README.md` has the loss of accuracy.
 
     Args:
       model: the network.
-      precision: "float32" for exact products, which `metajax`'s own models and adapters
-        have anyhow; "tensorfloat32" for products whose factors are rounded to 10 bits,
-        where the hardware has them (a CPU has not, and computes in float32); "bfloat16"
-        to compute in bfloat16, of 7 bits.
+      precision: "float32", exact products, the default of all models of `metajax`;
+        "tensorfloat32", products of factors rounded to 10 bits, on hardware that has
+        them (a CPU computes in float32); "bfloat16", everything in 7 bits.
 
     Returns:
       A `Model` of the same parameters.

@@ -1,6 +1,9 @@
 """ResNet-12, the deep network of the few-shot literature."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from typing import Literal, get_args
 
 import jax
@@ -12,11 +15,12 @@ from metajax.errors import InputError
 from metajax.models.blocks import check_images, map_shape
 from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
-from metajax.models.norms import NormName, Settle, as_it_is, norm_of
+from metajax.models.norms import Norm, NormName, Settle, norm_of, normed_model
 from metajax.ops import conv2d, max_pool
-from metajax.types import Array, Model, Params, PyTree, keep, unpadded
+from metajax.types import Array, Model, Params, PyTree, unpadded
 
-Pool = Literal["mean", "flat"]
+Readout = Literal["mean", "flat"]
+"""What a body returns of its last maps: their means, or the maps."""
 BLOCKS, CONVOLUTIONS = 4, 3
 LEAST = 2**BLOCKS  # rows and columns
 SLOPE = 0.1
@@ -25,7 +29,7 @@ SLOPE = 0.1
 def resnet12(
     ways: int,
     widths: tuple[int, int, int, int] = (64, 160, 320, 640),
-    pool: Pool = "mean",
+    pool: Readout = "mean",
     *,
     image_shape: tuple[int, int, int] = (84, 84, 3),
     head: Head = "zero",
@@ -38,19 +42,17 @@ def resnet12(
       x ← maxpool(σ(f(x) + norm(k₀ * x)))   (a block, of four)
 
     k₁ to k₃ are 3x3 and k₀ is 1x1, none with a bias; σ is a leaky ReLU of slope 0.1;
-    the pool is 2x2 and drops an odd row or column. There is no DropBlock, which
-    MetaOptNet trains with: `apply` is a function of the parameters and the images, and
-    draws nothing.
+    the pool is 2x2 and drops an odd row or column. MetaOptNet's DropBlock is left out.
 
     Args:
       ways: the number of outputs.
       widths: the number of features of each block.
-      pool: what the body makes of the last block's maps: "mean", their averages; "flat"
-        the maps, which the head takes flattened, as in MetaOptNet.
+      pool: what the body returns of the last block's maps: "mean", their averages;
+        "flat", the maps, which the head takes flattened, as in MetaOptNet.
       image_shape: (height, width, channels).
-      head: see `metajax.conv4`.
-      norm: see there.
-      dtype: of the parameters.
+      head: where the linear head's kernel starts; see `metajax.conv4`.
+      norm: what batch norm normalises by; see `metajax.conv4`.
+      dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, height, width, channels]` to logits
@@ -70,7 +72,7 @@ def resnet12(
     section 4.1, for the widths and the slope.
     """
     check_count("ways", ways, least=1)
-    check_one_of("pool", pool, get_args(Pool))
+    check_one_of("pool", pool, get_args(Readout))
     body = _body(image_shape, widths, pool, norm, dtype)
     last = map_shape(image_shape, widths[-1], [True] * BLOCKS)
     features = last[-1] if pool == "mean" else math.prod(last)
@@ -80,66 +82,68 @@ def resnet12(
 def _body(
     image_shape: tuple[int, int, int],
     widths: tuple[int, ...],
-    pool: Pool,
+    pool: Readout,
     norm: NormName,
     dtype: jnp.dtype | type,
 ) -> Model:
     _check_sizes(image_shape, widths)
-    by = norm_of(norm)
-    draw = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-    def layer(key: Array, side: int, channels: int, features: int) -> Params:
-        kernel = draw(key, (side, side, channels, features), dtype)
-        return {"kernel": kernel, **by.init(features, dtype)}
-
-    def block(key: Array, channels: int, features: int) -> Params:
-        first, *keys, last = jax.random.split(key, CONVOLUTIONS + 1)
-        return {
-            "convolutions": [
-                layer(first, 3, channels, features),
-                *(layer(k, 3, features, features) for k in keys),
-            ],
-            "shortcut": layer(last, 1, channels, features),
-        }
-
-    def init(key: Array) -> Params:
-        keys = jax.random.split(key, BLOCKS)
-        return [
-            block(*sizes) for sizes in zip(keys, (image_shape[-1], *widths), widths)
-        ]
+    batch_norm = norm_of(norm)
 
     def run(params: Params, inputs: PyTree, settle: Settle) -> tuple[Array, Params]:
-        """The features, and the parameters after these inputs."""
         x, present = unpadded(inputs)
         check_images(x, image_shape)
 
-        def normed(weights: Params, x: Array) -> tuple[Array, Params]:
+        def layer(weights: Params, x: Array) -> tuple[Array, Params]:
             x = conv2d(x, weights["kernel"])
             weights = settle(weights, x, present)
-            return by.apply(weights, x, present), weights
+            return batch_norm.apply(weights, x, present), weights
 
-        after = []
+        settled = []
         for index, weights in enumerate(params):
-            shortcut, beside = normed(weights["shortcut"], x)
-            first, *others = weights["convolutions"]
-            x, settled = normed(first, x)
-            through = [settled]
-            for convolution in others:
-                x, settled = normed(convolution, jax.nn.leaky_relu(x, SLOPE))
-                through.append(settled)
-            # Its slope after pooling is the same function with a quarter of the work.
-            x = jax.nn.leaky_relu(max_pool(x + shortcut), SLOPE)
+            x, weights = _block(layer, weights, x)
             x = checkpoint_name(x, f"block{index}")
-            after.append({"convolutions": through, "shortcut": beside})
-        return jnp.mean(x, (1, 2)) if pool == "mean" else x, after
+            settled.append(weights)
+        return jnp.mean(x, (1, 2)) if pool == "mean" else x, settled
 
-    def apply(params: Params, inputs: PyTree) -> Array:
-        return run(params, inputs, as_it_is)[0]
+    channels = (image_shape[-1], *widths)
+    return normed_model(batch_norm, partial(_init, batch_norm, channels, dtype), run)
 
-    def settle(params: Params, inputs: PyTree) -> Params:
-        return run(params, inputs, by.settle)[1]
 
-    return Model(init, apply, settle=keep if by.settle is as_it_is else settle)
+def _block(
+    layer: Callable[[Params, Array], tuple[Array, Params]], weights: Params, x: Array
+) -> tuple[Array, Params]:
+    """maxpool(σ(f(x) + norm(k₀ * x))), and the settled weights."""
+    shortcut, settled_shortcut = layer(weights["shortcut"], x)
+    first, *others = weights["convolutions"]
+    x, settled = layer(first, x)
+    convolutions = [settled]
+    for convolution in others:
+        x, settled = layer(convolution, jax.nn.leaky_relu(x, SLOPE))
+        convolutions.append(settled)
+    # σ after pooling is the same function with a quarter of the work.
+    x = jax.nn.leaky_relu(max_pool(x + shortcut), SLOPE)
+    return x, {"convolutions": convolutions, "shortcut": settled_shortcut}
+
+
+def _init(
+    norm: Norm, channels: tuple[int, ...], dtype: jnp.dtype | type, key: Array
+) -> Params:
+    draw = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+    def layer(key: Array, side: int, inputs: int, outputs: int) -> Params:
+        kernel = draw(key, (side, side, inputs, outputs), dtype)
+        return {"kernel": kernel, **norm.init(outputs, dtype)}
+
+    def block(key: Array, inputs: int, outputs: int) -> Params:
+        first, *keys, last = jax.random.split(key, CONVOLUTIONS + 1)
+        others = [layer(k, 3, outputs, outputs) for k in keys]
+        return {
+            "convolutions": [layer(first, 3, inputs, outputs), *others],
+            "shortcut": layer(last, 1, inputs, outputs),
+        }
+
+    keys = jax.random.split(key, BLOCKS)
+    return [block(k, *sizes) for k, sizes in zip(keys, pairwise(channels))]
 
 
 def _check_sizes(image_shape: tuple[int, ...], widths: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
-from metajax.models.several import init_each, init_named
+from metajax.models.initialise import init_each, init_named
 from metajax.models.tokens import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.precision import matmul_precision, wider
@@ -31,27 +31,26 @@ def snail_network(
     attention: Sequence[tuple[int, int]] = SIZES,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
-    """Causal attention, and causal dilated convolutions between it.
+    """Blocks of causal attention, and of causal dilated convolutions between them.
 
       attention:    h_t ← [h_t, Σ_{s ≤ t} softmax_s(q_t·k_s / √d) v_s]
       convolutions: h_t ← [h_t, tanh(f_t) ∘ σ(g_t)],
                     [f_t, g_t] = [h_{t-d}, h_t] W + b,   d = 1, 2, 4, ... < `length`
       outputs = h_T W' + b'
 
-    where [·, ·] joins features, and what comes before the first token is zero. A token
-    sees itself and what is before it. Absent tokens are as if they had not been there:
-    the others move together. The paper's listing has d = 2, 4, 8, ..., by which a token
-    would not see the one before it.
+    where [·, ·] joins features, and zeros come before the first token. A token sees
+    itself and those before it; absent tokens are left out. The paper's listing has
+    d = 2, 4, 8, ..., by which a token would not see the one before it.
 
     Args:
-      features: of a token.
+      features: the number of features of a token.
       outputs: the number of outputs.
       length: the number of tokens that each block of convolutions reaches back over; a
         sequence may have more or fewer.
-      filters: of each convolution.
-      attention: the numbers of features d of the keys, and of the values, of each block
-        of attention; a block of convolutions stands between two.
-      dtype: of the parameters.
+      filters: the number of features of each convolution.
+      attention: the numbers of features d of the keys and of the values, of each block
+        of attention; there is a block of convolutions between two.
+      dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, tokens, features]`, or `Tokens`, to
@@ -78,15 +77,15 @@ def snail_network(
 
 
 class Reader(NamedTuple):
-    """A causal network that reads a context once, and is asked of tokens after it.
+    """A causal network that reads a context once, for all tokens that come next.
 
     Attributes:
       init: `init(key) -> params`.
-      read: `read(params, x, present) -> kept`, of x, `float[n, tokens, features]`, and
-        `bool[n, tokens]` or None for all: what tokens after it need, a block each.
-      ask: `ask(params, kept, x) -> float[n, m, width]`, of x, `float[n, m, features]`:
-        each by itself, as the one token after the context.
-      width: the number of features of what is asked.
+      read: `read(params, x, present) -> kept`, what each block needs of the context x,
+        `float[n, tokens, features]`; present is `bool[n, tokens]`, or None for all.
+      ask: `ask(params, kept, x) -> float[n, m, width]`, of tokens x,
+        `float[n, m, features]`, each as the only one after the context.
+      width: the number of features that `ask` returns.
     """
 
     init: Callable[[Array], Params]
@@ -100,10 +99,10 @@ class Block(NamedTuple):
 
     Attributes:
       init: `init(key) -> params`.
-      read: `read(params, x, present) -> (x, kept)`: the context's tokens with what is
-        appended, and what tokens after it need.
-      ask: `ask(params, kept, x) -> x`, of tokens each by itself after the context.
-      added: the number of features that it appends.
+      read: `read(params, x, present) -> (x, kept)`, the context's tokens with the
+        appended features, and what tokens after them need.
+      ask: `ask(params, kept, x) -> x`, of tokens each alone after the context.
+      added: the number of appended features.
     """
 
     init: Callable[[Array], Params]
@@ -120,20 +119,21 @@ def reader(
     attention: Sequence[tuple[int, int]] = SIZES,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Reader:
-    """The body of `snail_network`, which computes nothing of a context twice.
+    """The body of `snail_network`.
 
     Args:
-      features: see `snail_network`.
-      length: see there.
-      filters: see there.
-      attention: see there.
-      dtype: see there.
+      features: the number of features of a token.
+      length: the number of tokens that each block of convolutions reaches back over.
+      filters: the number of features of each convolution.
+      attention: the numbers of features of the keys and of the values, of each block of
+        attention.
+      dtype: the type of the parameters.
 
     Returns:
       A `Reader`.
 
     Raises:
-      InputError: see there.
+      InputError: for a number below 1, or if `attention` is not of pairs.
     """
     pairs = [isinstance(pair, tuple | list) and len(pair) == 2 for pair in attention]
     if not pairs or not all(pairs):
@@ -149,18 +149,18 @@ def reader(
             width += blocks[-1].added
         blocks.append(attends(width, keys, values, dtype=dtype))
         width += blocks[-1].added
-    return in_turn(blocks, width)
+    return sequential(blocks, width)
 
 
-def in_turn(blocks: Sequence[Block], width: int) -> Reader:
-    """Blocks one after another, as a `Reader`.
+def sequential(blocks: Sequence[Block], width: int) -> Reader:
+    """A `Reader` of blocks one after another, whose parameters are a list of theirs.
 
     Args:
-      blocks: at least one.
-      width: the number of features after the last.
+      blocks: the blocks.
+      width: the number of features after the last block.
 
     Returns:
-      A `Reader`, whose parameters are a list of the blocks'.
+      A `Reader`.
     """
 
     def read(params: Params, x: Array, present: Array | None) -> PyTree:
@@ -188,10 +188,10 @@ def attends(
     """Causal attention, which appends `values` features to each token.
 
     Args:
-      features: of a token.
-      keys: of a key, and of a query.
-      values: of a value.
-      dtype: of the parameters.
+      features: the number of features of a token.
+      keys: the number of features of a key, and of a query.
+      values: the number of features of a value.
+      dtype: the type of the parameters.
 
     Returns:
       A `Block`.
@@ -206,13 +206,13 @@ def attends(
         q, k, v = (each(params[name], x) for name in layers)
         before = jnp.tri(x.shape[1], k=-1, dtype=bool)
         taken = _taken(q, k, v, k, v, present[:, None] & before[None])
-        # As a number: a learner's adapted tree is of numbers.
+        # A learner's adapted tree holds numbers, and no bools.
         return jnp.concatenate([x, taken], -1), (k, v, present.astype(x.dtype))
 
     def ask(params: Params, kept: PyTree, x: Array) -> Array:
         q, k, v = (each(params[name], x) for name in layers)
-        known, told, present = kept
-        taken = _taken(q, k, v, known, told, present[:, None] > 0)
+        past_keys, past_values, present = kept
+        taken = _taken(q, k, v, past_keys, past_values, present[:, None] > 0)
         return jnp.concatenate([x, taken], -1)
 
     return Block(partial(init_named, layers), read, ask, values)
@@ -221,7 +221,7 @@ def attends(
 def _taken(
     q: Array, k: Array, v: Array, keys: Array, values: Array, seen: Array
 ) -> Array:
-    """What tokens take of themselves, k and v, and of the keys and values seen."""
+    """Σ_s softmax_s(q·k_s / √d) v_s, over `seen` tokens and the token itself."""
     wide = wider(q.dtype)
     product = partial(jnp.einsum, precision=matmul_precision())
     score = partial(product, preferred_element_type=wide)
@@ -237,19 +237,19 @@ def convolutions(
     """Dilated convolutions, each of which appends `filters` features.
 
     Args:
-      features: of a token.
+      features: the number of features of a token.
       length: the number of tokens that the last convolution reaches back over.
-      filters: of each convolution.
-      dtype: of the parameters.
+      filters: the number of features of each convolution.
+      dtype: the type of the parameters.
 
     Returns:
-      A `Block` of ⌈log2 length⌉ of them.
+      A `Block` of ⌈log2 length⌉ convolutions.
 
     Raises:
       InputError: for a number below 1.
     """
     check_count("filters", filters, least=1)
-    # 1, 2, 4, ...: ⌈log2 length⌉ of them.
+    # The ⌈log2 length⌉ dilations 1, 2, 4, ...
     count = (check_count("length", length, least=1) - 1).bit_length()
     widths = [features + i * filters for i in range(count)]
     layers = [dense(2 * width, 2 * filters, dtype=dtype) for width in widths]
@@ -257,7 +257,7 @@ def convolutions(
     def read(params: Params, x: Array, present: Array) -> tuple[Array, PyTree]:
         kept, tokens = [], x.shape[1]
         for i, weights in enumerate(params):
-            # Absent tokens are before the first one, where all is zero.
+            # Absent tokens come before the first one, where all is zero.
             there = jnp.where(present[..., None], x, jnp.zeros_like(x))
             past = jnp.pad(there, ((0, 0), (2**i, 0), (0, 0)))
             kept.append(past[:, tokens : tokens + 1])
@@ -273,13 +273,13 @@ def convolutions(
 
 
 def _convolved(weights: Params, past: Array, x: Array) -> Array:
-    """Tokens with what a gated convolution appends, of them and those in the past."""
+    """[h_t, tanh(f_t) ∘ σ(g_t)], of tokens h_t and those before them."""
     f, g = jnp.split(each(weights, jnp.concatenate([past, x], -1)), 2, -1)
     return jnp.concatenate([x, jnp.tanh(f) * jax.nn.sigmoid(g)], -1)
 
 
 def _to_the_end(x: Array, present: Array) -> tuple[Array, Array]:
-    """The tokens present moved together to the end, in their order."""
+    """Moves the tokens that are present to the end, in their order."""
     order = jnp.argsort(present, axis=1, stable=True)
     moved = jnp.take_along_axis(x, order[..., None], 1)
     return moved, jnp.take_along_axis(present, order, 1)

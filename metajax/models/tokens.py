@@ -11,11 +11,11 @@ from metajax.types import Array, Params, PyTree, unpadded
 
 
 class Tokens(NamedTuple):
-    """Sequences of which some tokens are padding: nothing looks at those.
+    """Sequences of which some tokens are padding, which nothing attends to.
 
     Attributes:
       values: `float[n, tokens, features]`.
-      present: `bool[n, tokens]`; the last token is.
+      present: `bool[n, tokens]`, False for padding; True for every last token.
     """
 
     values: Array
@@ -36,14 +36,14 @@ def sequences(
 
     Args:
       inputs: `[n, tokens, features]`, or `Tokens`.
-      features: that a token must have.
-      length: the number of tokens that there must be; None for any.
+      features: the number of features of a token.
+      length: the number of tokens of a sequence; None for any.
 
     Returns:
       `float[n, tokens, features]`, and `bool[n, tokens]` or None.
 
     Raises:
-      InputError: if they are of other shapes than the network is for.
+      InputError: if the inputs have other shapes.
     """
     x, _ = unpadded(inputs)
     values, present = x if isinstance(x, Tokens) else (x, None)
@@ -51,7 +51,7 @@ def sequences(
     if len(shape) != 3 or shape[2] != features or length not in (None, shape[1]):
         raise InputError(
             f"this network takes sequences [n, {length or 'tokens'}, {features}], got "
-            f"{shape}; build it for as many features, and for as many tokens or any"
+            f"{shape}; build it for that number of features and of tokens"
         )
     if not shape[1]:
         raise InputError("this network takes sequences of at least one token, got none")

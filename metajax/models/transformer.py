@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.models.dense import dense
 from metajax.models.headed import headed
+from metajax.models.initialise import init_named
 from metajax.models.precision import exact_by_default
-from metajax.models.several import init_named
 from metajax.models.tokens import each, sequences
 from metajax.ops.masking import never
 from metajax.ops.normalisation import Moments, normalise
@@ -36,27 +37,26 @@ def transformer(
       h ← h + attention(norm(h)),  h ← h + mlp(norm(h))   (`depth` times)
       outputs = norm(h)[last] W' + b'
 
-    Every token looks at every other. The MLP has one hidden layer of 4 `width` with a
-    GELU, which is smooth, as all of it is: its inner loop is differentiated twice.
+    Every token attends to every other. The MLP has one hidden layer of 4 `width` and a
+    GELU: the whole network is smooth, since its inner loop is differentiated twice.
 
     Args:
-      features: of a token.
+      features: the number of features of a token.
       outputs: the number of outputs.
       tokens: the number of tokens of a sequence, each of which has a learnt position p;
         None for sets of any size, without positions.
-      width: of a token's representation h.
+      width: the number of features of a token's representation h.
       depth: the number of blocks.
-      heads: of attention, each of `width / heads` features.
-      dtype: of the parameters.
+      heads: the number of heads of attention, each of `width / heads` features.
+      dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, tokens, features]`, or `Tokens`, to
-      `[n, outputs]`. Its blocks are a list, and its norms' arrays "scale" and "offset",
-      for a learner that adapts them alone.
+      `[n, outputs]`. The arrays of its norms are called "scale" and "offset".
 
     Raises:
-      InputError: for a depth below 0, another number below 1, or a width that the
-        heads do not divide.
+      InputError: for a depth below 0, another number below 1, or a width that is no
+        multiple of the heads.
 
     >>> model = transformer(3, 5, width=16)
     >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 10, 3))).shape
@@ -71,30 +71,46 @@ def transformer(
         raise InputError(f"width must be a multiple of the {heads} heads, got {width}")
     embedding = dense(features, width, dtype=dtype)
     length = None if tokens is None else check_count("tokens", tokens, least=1)
+    init = partial(_init, embedding, length, width, depth, dtype)
+    apply = partial(_encode, features, length, heads)
+    return headed(
+        exact_by_default(Model(init, apply)), dense(width, outputs, dtype=dtype)
+    )
 
-    def init(key: Array) -> Params:
-        first, second, *keys = jax.random.split(key, depth + 2)
+
+def _init(
+    embedding: Model,
+    length: int | None,
+    width: int,
+    depth: int,
+    dtype: jnp.dtype | type,
+    key: Array,
+) -> Params:
+    first, second, *keys = jax.random.split(key, depth + 2)
+    params = {
+        "embedding": embedding.init(first),
+        "blocks": [_block(k, width, dtype) for k in keys],
+        "norm": _affine(width, dtype),
+    }
+    if length is not None:
         normal = jax.nn.initializers.normal(0.02)
-        return {
-            "embedding": embedding.init(first),
-            "blocks": [_block(k, width, dtype) for k in keys],
-            "norm": _affine(width, dtype),
-            **({"positions": normal(second, (length, width), dtype)} if length else {}),
-        }
+        params["positions"] = normal(second, (length, width), dtype)
+    return params
 
-    def apply(params: Params, inputs: PyTree) -> Array:
-        x, present = sequences(inputs, features, length)
-        h = each(params["embedding"], x)
-        if length:
-            h = h + params["positions"][None]
-        for block, weights in enumerate(params["blocks"]):
-            h = h + _attention(weights["attention"], h, present, heads)
-            h = h + _mlp(weights["mlp"], h)
-            h = checkpoint_name(h, f"block{block}")
-        return _norm(params["norm"], h[:, -1])
 
-    body = exact_by_default(Model(init, apply))
-    return headed(body, dense(width, outputs, dtype=dtype))
+def _encode(
+    features: int, length: int | None, heads: int, params: Params, inputs: PyTree
+) -> Array:
+    """The representation of the last token, `float[n, width]`."""
+    x, present = sequences(inputs, features, length)
+    h = each(params["embedding"], x)
+    if length is not None:
+        h = h + params["positions"][None]
+    for block, weights in enumerate(params["blocks"]):
+        h = h + _attention(weights["attention"], h, present, heads)
+        h = h + _mlp(weights["mlp"], h)
+        h = checkpoint_name(h, f"block{block}")
+    return _norm(params["norm"], h[:, -1])
 
 
 def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
@@ -116,10 +132,10 @@ def _affine(width: int, dtype: jnp.dtype | type) -> Params:
 
 
 def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> Array:
-    """What each token takes from all: softmax(q k / √d) v in each head.
+    """What each token takes from all tokens, softmax(q k / √d) v in each head.
 
-    By plain products: fused attention has no second derivative, and jax.nn's takes the
-    softmax of float64 in float32.
+    It takes plain products: fused attention has no second derivative, and jax.nn's
+    computes the softmax of float64 in float32.
     """
     x = _norm(weights["norm"], h)
     q, k, v = (

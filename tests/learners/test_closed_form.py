@@ -8,9 +8,9 @@ import scipy.optimize
 from jax.test_util import check_grads
 
 import metajax as mj
-from metajax.learners.at_once import embedded
 from metajax.learners.prototypical import prototypes
 from metajax.learners.ridge import ridge
+from metajax.learners.support import support_features
 from metajax.learners.svm import crammer_singer
 from metajax.types import Batch, Episode
 from tests.helpers import KEY, gradient, relative
@@ -86,7 +86,7 @@ def test_unlabelled_examples_refine_prototypes(float64, distractors):
         centres = ((y + shares).T @ x) / (y + shares).sum(0)[:, None]
     rule = prototypes(2, distractors=distractors)
     settings = {"log_scale": jnp.array(reach)} if distractors else {}
-    examples = embedded(jnp.asarray(x), jnp.asarray(y), 2)
+    examples = support_features(jnp.asarray(x), jnp.asarray(y), 2)
     head = rule.solve(settings, examples)
     np.testing.assert_allclose(head["kernel"].T, 2 * centres, rtol=1e-9)
 

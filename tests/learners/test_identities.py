@@ -11,8 +11,8 @@ from jax.test_util import check_grads
 
 import metajax as mj
 from metajax import learners
-from metajax.learners.at_once import embedded, means
-from metajax.learners.prototypical import nearest
+from metajax.learners.prototypical import prototype_head
+from metajax.learners.support import class_means, support_features
 from metajax.types import Batch, Episode
 from tests.helpers import (
     KEY,
@@ -252,7 +252,8 @@ def test_prototypes_of_probabilities_are_weighted_means(float64):
     features = jax.random.normal(keys[0], (4, 6), jnp.float64)
 
     def head(targets, ways):
-        return nearest(means(features, embedded(features, targets, ways).members))
+        members = support_features(features, targets, ways).members
+        return prototype_head(class_means(features, members))
 
     plain = head(labels, 4)
     for name, value in head(jnp.eye(4)[labels], 4).items():

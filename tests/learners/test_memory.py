@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 import metajax as mj
-from metajax.learners.mann import start, step
+from metajax.learners.memory import start, step
 from metajax.models import Tokens
 from metajax.models.snail import attends, convolutions, reader
 from metajax.types import Batch, Padded

@@ -7,8 +7,8 @@ import pytest
 
 import metajax as mj
 from metajax import learners
-from metajax.learners.at_once import embedded
 from metajax.learners.matching import log_attention
+from metajax.learners.support import support_features
 from metajax.models import comparator
 from metajax.types import Batch, Episode, Padded
 from tests.helpers import KEY, image_episode, lstm_by_hand, squash
@@ -51,7 +51,7 @@ def test_attention_sums_to_one_and_passes_over_padding(float64):
     keys, labels = jax.random.split(KEY), jnp.array([0, 1, 2, 0])
     present = jnp.array([True, True, False, True])
     x = jax.random.normal(keys[0], (4, 5), jnp.float64)
-    examples = embedded(x, Padded(labels, present), WAYS)
+    examples = support_features(x, Padded(labels, present), WAYS)
     weights = log_attention(
         jax.random.normal(keys[1], (7, 5), jnp.float64), examples, 1.0
     )
@@ -63,12 +63,12 @@ def test_attention_sums_to_one_and_passes_over_padding(float64):
 def test_padding_may_have_any_label(float64):
     x, labels = jnp.ones((3, 2)), jnp.array([1, -1, 7])
     first = jnp.array([True, False, False])
-    members = embedded(x, Padded(labels, first), 2).members
+    members = support_features(x, Padded(labels, first), 2).members
     np.testing.assert_array_equal(members, [[0, 1], [0, 0], [0, 0]])
-    unknown = jax.jit(lambda labels: embedded(x, labels, 2).members)(labels)
+    unknown = jax.jit(lambda labels: support_features(x, labels, 2).members)(labels)
     assert np.isnan(unknown[1:]).all()
     with pytest.raises(mj.InputError, match=r"labels must lie in 0\.\.1"):
-        embedded(x, labels, 2)
+        support_features(x, labels, 2)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])

@@ -11,7 +11,7 @@ from flax import nnx
 
 import metajax as mj
 from metajax._pytrees.keyed import at_step
-from metajax.models._reads import look
+from metajax.models._reads import dependence
 from tests.helpers import KEY, gradient, relative
 
 WIDTH = 32
@@ -588,7 +588,7 @@ def test_norms_by_the_current_batch_are_taken(build, relaxed):
         (lambda: mj.from_nnx(AlwaysNoisy), "deterministic"),
         (lambda: mj.from_equinox(lambda key: StubbornKey()), "inference"),
         (lambda: mj.from_equinox(lambda key: HoldsKey(key)), "key_data"),
-        (lambda: mj.from_nnx(NNXHoldsKey), r"NNXHoldsKey\) draws of a PRNG key"),
+        (lambda: mj.from_nnx(NNXHoldsKey), r"NNXHoldsKey\) draws from a PRNG key"),
     ],
 )
 def test_what_cannot_be_predicted_with_is_refused(build, mend, relaxed):
@@ -644,6 +644,6 @@ def test_looking_goes_into_calls_and_loops():
         return y, {"mean": mean, "kept": kept, "unread": same[1]}
 
     state = {"mean": 1.0, "kept": 1.0, "unread": 1.0}
-    looked = look(call, state, 1.0)
+    looked = dependence(call, state, 1.0)
     assert looked.read == ({"mean": True, "kept": False, "unread": False}, True)
     assert looked.changed["kept"] and not looked.changed["unread"]

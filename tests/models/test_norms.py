@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 
 import metajax as mj
 from metajax import learners
-from metajax.models.norms import NORMS, as_it_is
+from metajax.models.norms import NORMS, keep_weights
 from metajax.ops import max_pool
 from metajax.ops.normalisation import batch_moments, pooled_moments
 from metajax.types import Batch, Episode, Padded, unpadded
@@ -86,7 +86,7 @@ def normed(norm, ways=3):
     def settle(params, inputs):
         return by.settle(params, *before(params, inputs))
 
-    settle = mj.types.keep if by.settle is as_it_is else settle
+    settle = mj.types.keep if by.settle is keep_weights else settle
     body = mj.Model(init, apply, settle=settle)
     return mj.headed(body, mj.dense(SIZE[1] * 4, ways, dtype=jnp.float64))
 
@@ -211,7 +211,7 @@ def test_pooling_before_normalising_changes_nothing(float64, norm):
     def values(layer):
         def loss(weights, x):
             y, settled = layer(by, weights, x, None, by.settle)
-            z, _ = layer(by, settled, more, None, as_it_is)
+            z, _ = layer(by, settled, more, None, keep_weights)
             return jnp.sum(jnp.sin(y)) + jnp.sum(z**2)
 
         gradient = jax.grad(loss, (0, 1))

@@ -1,4 +1,4 @@
-"""Several networks that start from one key."""
+"""The initial parameters of several networks, from one key."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +9,11 @@ from metajax.types import Array, Params
 
 
 def init_named(models: Mapping[str, Any], key: Array) -> dict[str, Params]:
-    """The parameters of each network by its name, each from a key of its own.
+    """The parameters of each network by its name.
 
     Args:
-      models: by name, each a `Model` or a part with an `init(key)`; their order says
-        which key is whose.
-      key: of all.
+      models: by name, anything with an `init(key)`; each gets a key by its place.
+      key: the key that theirs are split from.
 
     Returns:
       `{name: params}`.
@@ -27,14 +26,14 @@ def init_named(models: Mapping[str, Any], key: Array) -> dict[str, Params]:
 
 
 def init_each(models: Sequence[Any], key: Array) -> list[Params]:
-    """The parameters of each network of a list, each from a key of its own.
+    """The parameters of each network of a list.
 
     Args:
-      models: see `init_named`.
-      key: of all.
+      models: anything with an `init(key)`; each gets a key by its place.
+      key: the key that theirs are split from.
 
     Returns:
-      As many.
+      `[params]`, in the order of the networks.
     """
     keys = jax.random.split(key, max(1, len(models)))
     return [model.init(k) for model, k in zip(models, keys)]
