@@ -186,7 +186,7 @@ def _trained(
     with board as events, bar as progress:
         # Of several processes all validate, so that none waits, and one writes.
         writers = (rows, events, progress) if is_first() else ()
-        best = Best(directory, task.metric)
+        best = Best(directory, task.metric, checkpoints)
         validation = Validation(
             job.measured,
             task.episodes("validation", config.evaluation.queries),
@@ -194,9 +194,9 @@ def _trained(
             inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events) if is_first() else (),
-            keep=(best.offer,) if is_first() else (),
+            best=best if is_first() else None,
         )
-        return fit(
+        state = fit(
             job.learner,
             config.outer.build(),
             job.episodes,
@@ -211,6 +211,9 @@ def _trained(
             stop=stop,
             forms=job.forms,
         )
+        if is_first():
+            best.prune()
+        return state
 
 
 def evaluate_run(
@@ -304,7 +307,7 @@ class Sink(Protocol):
 class Validation:
     """An observer that scores the learner on held-out tasks now and then.
 
-    The scores go to the sinks; then `keep` is offered the state.
+    The scores go to the sinks; then `best` is offered the state.
     """
 
     learner: Learner
@@ -313,10 +316,12 @@ class Validation:
     inductive_queries: int
     every: int
     sinks: Sequence[Sink]
-    keep: Sequence[Callable[[TrainState], None]]
+    best: Best | None
 
     def start(self, state: TrainState) -> None:
-        """Nothing to do."""
+        """Training begins or resumes."""
+        if self.best is not None:
+            self.best.start(state)
 
     def record(self, state: TrainState, metrics: Mapping[str, np.ndarray]) -> None:
         """Validates if a multiple of `every` was passed in this dispatch."""
@@ -343,8 +348,8 @@ class Validation:
         }
         for sink in self.sinks:
             sink.write(row)
-        for keep in self.keep:
-            keep(state)
+        if self.best is not None:
+            self.best.offer(state)
 
 
 def _checkpoints(directory: Path) -> Checkpoints:

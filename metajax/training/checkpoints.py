@@ -195,9 +195,13 @@ class Checkpoints:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def remove(self, step: int) -> None:
+        """Removes the checkpoint of a step, if there is one."""
+        shutil.rmtree(self._directory / str(step), ignore_errors=True)
+
     def _remove_old(self) -> None:
         for step in self.steps()[: -self._keep]:
-            shutil.rmtree(self._directory / str(step), ignore_errors=True)
+            self.remove(step)
 
     def _is_whole(self, step: int) -> bool:
         try:
