@@ -1,7 +1,7 @@
 """The two figures of a run."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial, singledispatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from metajax.data.checking import once, one_task
 from metajax.data.staging import staged
-from metajax.experiments.families import SinusoidData
 from metajax.experiments.tasks import Task
 from metajax.metrics import Metric
 from metajax.study.plots import save
@@ -65,9 +64,8 @@ def _number(value: Any) -> float:
     return value if isinstance(value, float) else np.nan
 
 
-@singledispatch
-def adaptation(
-    family: Any, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
+def draw_images(
+    task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
 ) -> None:
     """Draws an episode of images with the predictions for at most `queries` a class."""
     # Of as many queries as are evaluated: that program is compiled.
@@ -89,16 +87,7 @@ def _first(batch: Batch, ways: int) -> Batch:
     return Batch(*(x.reshape(-1, *x.shape[2:]) for x in shown))
 
 
-@adaptation.register
-def _(
-    family: SinusoidData,
-    task: Task,
-    learner: Learner,
-    meta: PyTree,
-    *,
-    queries: int,
-    to: Path,
-) -> None:
+def draw_waves(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     """Draws sine waves: the prior, what 1 and all steps make of it, and the truth."""
     waves = task.episodes("test", CURVE_POINTS)
     episodes = jax.device_get(

@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 from metajax._files.writing import write_whole
 from metajax.evaluation.result import Evaluation, Score, report
 from metajax.evaluation.scores import evaluate
-from metajax.experiments import figures
 from metajax.experiments.config import Config
 from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.record import Examples, examples
@@ -95,9 +94,7 @@ def measure(
         stop=stop,
     )
     if name == OWN:
-        figures.adaptation(
-            config.data, task, learner, meta, queries=settings.queries, to=directory
-        )
+        config.data.draw(task, learner, meta, queries=settings.queries, to=directory)
     _write(directory, name, found)
     unfinished.unlink(missing_ok=True)
     print(report(found))

@@ -14,7 +14,7 @@ from metajax.experiments.bounds import Count, Ways
 from metajax.experiments.tasks import LossName, Places, Source, Split, Task
 from metajax.losses import cross_entropy, cross_entropy_over_ways
 from metajax.metrics import accuracy
-from metajax.types import Loss, Sampler
+from metajax.types import Learner, Loss, PyTree, Sampler
 
 CLASSIFICATION: dict[LossName, Loss] = {
     "mean": cross_entropy,
@@ -78,6 +78,12 @@ class Family:
           InputError: if a place is given that these data do not come from, or one is
             wanting.
         """
+        raise NotImplementedError
+
+    def draw(
+        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
+    ) -> None:
+        """Draws an episode and its predictions, `adaptation.png` in a folder."""
         raise NotImplementedError
 
     def check_places(self, places: Places) -> None:
@@ -154,6 +160,14 @@ class ImageData(Family):
     def image_shape(self) -> tuple[int, int, int]:
         """Of an image: height, width, channels."""
         raise NotImplementedError
+
+    def draw(
+        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
+    ) -> None:
+        """Draws images and what they are taken for."""
+        from metajax.experiments import figures  # loads matplotlib
+
+        figures.draw_images(task, learner, meta, queries=queries, to=to)
 
     def classification(self, episodes: Callable[[Split, int], Sampler]) -> Task:
         """The task of a function that gives its samplers."""

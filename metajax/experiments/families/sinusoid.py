@@ -1,6 +1,7 @@
 """Sine waves."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from metajax import data
 from metajax.experiments.bounds import Count
@@ -8,7 +9,7 @@ from metajax.experiments.families.family import Family
 from metajax.experiments.tasks import Places, Split, Task
 from metajax.losses import mse as loss
 from metajax.metrics import mse
-from metajax.types import Sampler
+from metajax.types import Learner, PyTree, Sampler
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,14 @@ class SinusoidData(Family):
     """Support points a task in training; by default `shots`. Reptile takes more."""
     queries: Count = 10
     """Query points a task, in training."""
+
+    def draw(
+        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
+    ) -> None:
+        """Draws waves, and the predictions before and after adaptation."""
+        from metajax.experiments import figures  # loads matplotlib
+
+        figures.draw_waves(task, learner, meta, to=to)
 
     def build(self, places: Places) -> Task:
         """Regression of sine waves, judged by the mean squared error."""
