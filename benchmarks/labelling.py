@@ -8,16 +8,18 @@ temperature of the confidences comes from nowhere (1), the labelled drawings alo
 run's validation tasks alone, or both, as `labelling.classes.temperature` has it.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks.command import run_command
+from benchmarks.settings import Count, Folder
 from metajax import data
 from metajax.errors import InputError
 from metajax.experiments.choices import LEARNERS
@@ -47,23 +49,23 @@ SHOTS = {
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What to measure."""
+class Settings:
+    """Which run is measured, and on how many tasks."""
 
-    run: tyro.conf.Positional[Path]
-    """A run of Omniglot."""
-    data_dir: Path | None = None
-    """Folder of prepared data."""
-    folders: int = 40
-    """Tasks of each kind."""
+    run: tyro.conf.Positional[Folder]
+    """Directory of a run of Omniglot."""
+    data_dir: Folder | None = None
+    """Folder of prepared data; TFDS's own by default."""
+    folders: Count = 40
+    """Tasks of each number of classes and shots."""
 
 
-def main(arguments: Arguments) -> None:
+def main(settings: Settings) -> None:
     """Prints a table for each number of classes and shots."""
-    places = Places(data_dir=arguments.data_dir)
-    config, task, meta, _ = restored(arguments.run, places)
+    places = Places(data_dir=settings.data_dir)
+    config, task, meta, _ = restored(settings.run, places)
     any_ways = LEARNERS[config.learner].any_ways
-    store = data.omniglot("test", data_dir=arguments.data_dir)
+    store = data.omniglot("test", data_dir=settings.data_dir)
     for name, shots in SHOTS.items():
         if len(shots) > task.outputs and not any_ways:
             continue
@@ -73,7 +75,7 @@ def main(arguments: Arguments) -> None:
             raise InputError(held.why)
         others = tell_episodes(alone, meta, held.episodes)
         found, own = defaultdict(list), []
-        for seed in range(arguments.folders):
+        for seed in range(settings.folders):
             support, inputs, labels = _drawn(store, shots, seed)
             told = leave_one_out(alone, meta, support)
             taught = alone.adapt(meta, support)
@@ -145,4 +147,4 @@ def _inputs(images: Sequence[np.ndarray]) -> Array:
 
 if __name__ == "__main__":
     with jax.numpy_rank_promotion("allow"):
-        main(tyro.cli(Arguments))
+        sys.exit(run_command(main, Settings, "benchmarks.labelling", __doc__))

@@ -1,8 +1,9 @@
 """Checks of what is given at the public edge."""
 
+import difflib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -72,6 +73,21 @@ def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
     if value not in options:
         names = ", ".join(f'"{option}"' for option in options)
         raise InputError(f"{name} must be one of {names}, got {value!r}")
+
+
+def check_known(kind: str, name: str, names: Iterable[str]) -> str:
+    """Returns `name` if it is one of the names of its kind.
+
+    Raises:
+      InputError: if it is not; it lists the names, and the nearest first.
+    """
+    names = tuple(names)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        shown = ", ".join(repr(each) if "," in each else each for each in names)
+        raise InputError(f"no {kind} {name!r}; {hint}there are {shown}")
+    return name
 
 
 def check_seed(name: str, value: Any) -> int:
