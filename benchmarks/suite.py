@@ -194,8 +194,7 @@ def time_rivals(
 
     with contextlib.ExitStack() as running:
         for rival in rows:
-            worker = Worker(rival, name, timing.device)
-            workers[rival] = running.enter_context(worker)
+            workers[rival] = running.enter_context(Worker(rival, name, timing.device))
         # All set up first, or the imports of one would slow another's compilation.
         each(lambda rival, worker: rows[rival].update(device=worker.ask("ready")))
         each(compile_)

@@ -1,4 +1,4 @@
-"""Checks of what is given at the public edge."""
+"""Checks of the arguments of public functions."""
 
 import difflib
 import math
@@ -13,9 +13,9 @@ from metajax.types import Batch, Episode, Model
 
 
 def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
-    """Returns `value` if it is a whole number of at least `least`.
+    """Returns `value` if it is a whole number from `least` to `most`.
 
-    At most it may be `most`: what JAX's own whole numbers hold, by default.
+    By default `most` is the largest of JAX's own whole numbers.
 
     Raises:
       InputError: if it is not.
@@ -94,16 +94,16 @@ def check_seed(name: str, value: Any) -> int:
     """Returns `value` if it is a seed.
 
     Raises:
-      InputError: if it is not one of the 2³² that JAX tells apart.
+      InputError: if it is none of the 2³² seeds that JAX tells apart.
     """
     return check_count(name, value, least=0, most=2**32 - 1)
 
 
 def check_model(model: Model) -> None:
-    """Checks that a model is one of ours.
+    """Checks that a model is a `metajax.Model`.
 
     Raises:
-      InputError: if it is something else, such as a module of a library.
+      InputError: if it is something else, such as a module of Flax.
     """
     if not isinstance(model, Model):
         raise InputError(
@@ -127,17 +127,19 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
             f"targets), got {', '.join(kind.__name__ for kind in kinds)}"
         )
     for side, batch in episodes._asdict().items():
-        shapes: list[tuple[int, ...]] = [
-            getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)
-        ]
-        empty = not all(map(jax.tree.leaves, batch))
-        if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
-            raise InputError(
-                f"every leaf of the {side} batches must have shape [tasks, examples, "
-                f"...] with {tasks} tasks, got {shapes}"
-            )
-        if len({shape[1] for shape in shapes}) > 1:
-            raise InputError(
-                f"{side} inputs and targets must agree on the number of examples (the "
-                f"second axis), got {shapes}"
-            )
+        _check_batches(side, batch, tasks)
+
+
+def _check_batches(side: str, batch: Batch, tasks: int) -> None:
+    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)]
+    empty = not all(map(jax.tree.leaves, batch))
+    if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
+        raise InputError(
+            f"every leaf of the {side} batches must have shape [tasks, examples, ...] "
+            f"with {tasks} tasks, got {shapes}"
+        )
+    if len({shape[1] for shape in shapes}) > 1:
+        raise InputError(
+            f"{side} inputs and targets must agree on the number of examples (the "
+            f"second axis), got {shapes}"
+        )
