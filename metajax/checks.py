@@ -131,7 +131,9 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
 
 
 def _check_batches(side: str, batch: Batch, tasks: int) -> None:
-    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)]
+    shapes: list[tuple[int, ...]] = [
+        getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)
+    ]
     empty = not all(map(jax.tree.leaves, batch))
     if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
         raise InputError(
