@@ -136,27 +136,34 @@ def plan(
     """
     check_count("steps", steps, least=0)
     check_chunk(tasks_per_chunk)
-    tasks = count_tasks(episodes)
+    count_tasks(episodes)
     devices = jax.local_device_count() if devices is None else devices
     check_count("devices", devices, least=1)
     learner = build(steps)
     state = init_state(learner, optimizer, jax.random.key(0))
     work = _Work(build, optimizer, episodes, state)
     shape = work.cut(learner, tasks_per_chunk, devices)
+    return _plan(work, steps, shape)
+
+
+def _plan(work: "_Work", steps: int, shape: Cut) -> Plan:
     memory = work.memory(steps, shape.chunk)
     whole_step, per_step = work.seconds(steps, shape)
     # Devices of a CPU share one memory; others have their own.
     sharing = shape.devices if jax.default_backend() == "cpu" else 1
-    state_bytes, episode_bytes = _bytes(state), _bytes(episodes) // tasks
+    state_bytes, episode_bytes = (
+        _bytes(work.state),
+        _bytes(work.episodes) // shape.tasks,
+    )
     available = available_bytes()
     free = available - state_bytes
     most_together = free // sharing - memory.fixed(shape.chunk)
     return Plan(
         steps,
-        tasks,
+        shape.tasks,
         shape.chunk,
         shape.devices,
-        state_bytes + tasks * episode_bytes,
+        state_bytes + shape.tasks * episode_bytes,
         memory.whole * sharing,
         memory.each_task * sharing,
         max(0, memory.each_step) * sharing,

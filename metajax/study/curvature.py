@@ -106,6 +106,15 @@ def spectrum(
     check_count("rank", rank, least=1)
     points = _points(steps, path_length(learner, meta, episodes))
     keys = jax.random.split(jax.random.key(seed), (tasks, probes))
+    one = _probes(learner, loss, points, products)
+    probed, dimension = of_each_task(one, meta, episodes, keys)
+    return _spectrum(points, dimension, *quadrature(probed), rank)
+
+
+def _probes(
+    learner: Learner, loss: Loss, points: tuple[int, ...], products: int
+) -> Callable[[PyTree, Episode, Array], tuple[Tridiagonal, Array]]:
+    """All probes of one task, and how many of its parameters move."""
     value = at(learner, loss)
 
     def one(meta: PyTree, episode: Episode, keys: Array) -> tuple[Tridiagonal, Array]:
@@ -126,8 +135,7 @@ def spectrum(
         chosen = entry(path, np.array(points))
         return jax.lax.map(of_point, chosen), jnp.sum(moves > 0)
 
-    probed, dimension = of_each_task(one, meta, episodes, keys)
-    return _spectrum(points, dimension, *quadrature(probed), rank)
+    return one
 
 
 def _points(steps: Sequence[int] | None, length: int) -> tuple[int, ...]:
@@ -250,8 +258,7 @@ def adaptation_spectrum(
 
     For MAML with plain gradient steps J = dθ_K / dθ_0 = Π_k (I - α H_k); with σ ≫ 1 the
     meta-gradient explodes. All meta-parameters count, learnt rates too, whose
-    derivatives are as large as the inner gradients. Each distinct value is reported
-    once.
+    derivatives are as large as the inner gradients. Each value is reported once.
 
     Args:
       learner: built with `grad=metajax.reverse`, the only form that can be

@@ -173,10 +173,8 @@ def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
             outer = jax.grad(build(grad).loss, has_aux=True)
             return outer(shared[0], episode)[0]
 
-        def at(share: Array) -> Params:
-            return gradient(scaled(share))
-
-        return jax.lax.map(at, shared[1]), gradient(exact)
+        shares = jax.lax.map(lambda share: gradient(scaled(share)), shared[1])
+        return shares, gradient(exact)
 
     values, whole = mean_of_tasks(one, (meta, jnp.asarray(nodes, float)), episodes)
     terms = jax.tree.map(lambda x: np.tensordot(inverse, x, 1).astype(x.dtype), values)
