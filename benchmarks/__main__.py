@@ -11,13 +11,15 @@ or runs out of memory, is left out.
 """
 
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
+import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from benchmarks.rivals import RIVALS
+from benchmarks.command import run_command
+from benchmarks.rivals import RIVALS, installed
+from benchmarks.settings import NewFile, Rivals, Workloads
 from benchmarks.suite import (
     ORACLE,
     Absent,
@@ -30,35 +32,37 @@ from benchmarks.suite import (
     table,
     time_rivals,
 )
-from benchmarks.workloads import workload
+from metajax.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suite(Timing):
-    """Times rivals on fixed work."""
+class Settings(Timing):
+    """Which rivals are timed on which work."""
 
-    workloads: tyro.conf.Positional[tuple[str, ...]]
-    """Such as w1-5steps-4tasks."""
-    rivals: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = field(
-        default=tuple(RIVALS)
-    )
-    """Which; all by default."""
+    workloads: tyro.conf.Positional[Workloads]
+    """Workloads, such as w1-5steps-4tasks."""
+    rivals: Annotated[Rivals, tyro.conf.arg(metavar="NAME ...")] = installed()
+    """Rivals to time, all that are installed by default; the others are compared with
+    the first."""
     check: bool = True
-    """Compare the float64 gradients first."""
-    to: Path | None = None
-    """A file of JSON for the record."""
+    """Compare the rivals' float64 gradients with the textbook's first."""
+    to: NewFile | None = None
+    """File to write the record to, as JSON."""
 
 
-def main(suite: Suite) -> None:
+def main(suite: Settings) -> None:
     """Runs the suite and prints a table a workload."""
-    for name in suite.workloads:
-        workload(name)
+    if suite.rivals == installed() and (absent := RIVALS.keys() - {*suite.rivals}):
+        print(f"not installed: {'; '.join(sorted(absent))}", file=sys.stderr)
     record = {"machine": machine(), "device": suite.device, "results": {}}
     for name in suite.workloads:
         wrong = _distances(name, suite) if suite.check else {}
         rows = present(time_rivals(name, suite.rivals, suite))
         if suite.rivals[0] not in rows:
-            raise SystemExit(f"{suite.rivals[0]}, to which others are compared, ended")
+            raise InputError(
+                f"the process of {suite.rivals[0]}, with which the others are "
+                "compared, ended"
+            )
         for rival, row in rows.items():
             row["gradient_distance"] = wrong.get(rival)
         record["results"][name] = rows
@@ -67,13 +71,16 @@ def main(suite: Suite) -> None:
             suite.to.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _distances(name: str, suite: Suite) -> dict[str, float]:
-    """Of each float64 meta-gradient to the oracle's, relative, on a few tasks."""
+def _distances(name: str, suite: Settings) -> dict[str, float]:
+    """The relative distance of each float64 meta-gradient to the textbook's."""
     rivals = dict.fromkeys((ORACLE, *suite.rivals))
     vectors = dict(gradients(rivals, of_few_tasks(name), suite.device))
     truth = vectors[ORACLE]
     if isinstance(truth, Absent):
-        raise SystemExit(f"{ORACLE} ended: nothing to compare with (or --no-check)")
+        raise InputError(
+            f"the process of {ORACLE}, the reference for gradients, ended; --no-check "
+            "leaves the comparison out"
+        )
     return {
         rival: distance(x, truth)
         for rival, x in vectors.items()
@@ -82,4 +89,4 @@ def _distances(name: str, suite: Suite) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Suite, description=__doc__))
+    sys.exit(run_command(main, Settings, "benchmarks", __doc__))

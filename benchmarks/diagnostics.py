@@ -8,6 +8,7 @@ counted apart: a diagnostic is compiled each time it is called.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from typing import Any
 
 import jax
 import optax
-import tyro
 
 import metajax as mj
+from benchmarks.command import run_command
+from benchmarks.settings import Count
 from benchmarks.workloads import FAMILIES, QUERIES, SHOTS, WAYS
 from metajax import study
 from metajax.types import Array, GradTransform, Learner
@@ -29,11 +31,11 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """How much of it."""
+    """How many tasks and inner steps."""
 
-    tasks: int = 100
-    """Tasks."""
-    steps: int = 5
+    tasks: Count = 100
+    """Tasks of the meta-batch."""
+    steps: Count = 5
     """Inner steps."""
 
 
@@ -117,4 +119,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    sys.exit(run_command(main, Settings, "benchmarks.diagnostics", __doc__))

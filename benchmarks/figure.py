@@ -5,17 +5,19 @@
 Each panel takes the record's workloads that differ from w1-5steps-4tasks in one thing.
 """
 
-import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import tyro
 
+from benchmarks.command import read_record, run_command
+from benchmarks.settings import File, NewFile
 from benchmarks.workloads import Workload, workload
+from metajax.errors import InputError
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -29,13 +31,13 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Draws a record."""
+class Settings:
+    """Which record is drawn, and where to."""
 
-    record: tyro.conf.Positional[Path]
-    """A record of `python -m benchmarks --to`."""
-    to: tyro.conf.Positional[Path]
-    """The figure's file; its suffix is its form."""
+    record: tyro.conf.Positional[File]
+    """Record that `python -m benchmarks --to` wrote."""
+    to: tyro.conf.Positional[NewFile]
+    """File to write the figure to; its suffix, such as .png, is the format."""
 
 
 def coordinates(work: Workload) -> dict[str, int]:
@@ -81,14 +83,17 @@ def draw(axes: Axes, points: Mapping[int, Rows], quantity: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def main(figure: Figure) -> None:
+def main(settings: Settings) -> None:
     """Draws two rows of three panels."""
-    record = json.loads(figure.record.read_text())
+    results = read_record(settings.record)["results"]
     panels, grid = plt.subplots(
         2, 3, figsize=(9, 5), layout="constrained", sharex="col", sharey="row"
     )
+    formats = panels.canvas.get_supported_filetypes()
+    if (suffix := settings.to.suffix.removeprefix(".")) not in formats:
+        raise InputError(f"no format {suffix!r}; there are {', '.join(formats)}")
     for column, axis in enumerate(coordinates(BASE)):
-        points = along(axis, record["results"])
+        points = along(axis, results)
         for row, quantity in enumerate(("time", "memory")):
             draw(grid[row, column], points, quantity)
         grid[1, column].set_xlabel(axis)
@@ -96,8 +101,8 @@ def main(figure: Figure) -> None:
     grid[1, 0].set_ylabel("peak GB of the process")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     panels.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    panels.savefig(figure.to, dpi=150)
+    panels.savefig(settings.to, dpi=150)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Figure, description=__doc__))
+    sys.exit(run_command(main, Settings, "benchmarks.figure", __doc__))

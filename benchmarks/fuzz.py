@@ -6,12 +6,14 @@ A case that breaks the promise is shrunk, printed and ends the run with its trac
 """
 
 import resource
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Annotated
 
-import tyro
-
+from benchmarks.command import run_command
+from benchmarks.settings import Amount, Index, some_of
 from tests.fuzz import runs, sources
 from tests.fuzz.edge import REFUSED, TAKEN, drive
 
@@ -21,21 +23,21 @@ ROUND = 1000  # cases; Hypothesis remembers those of a round
 
 @dataclass(frozen=True)
 class Settings:
-    """How much of it."""
+    """Which edges are tried, and with how many cases."""
 
-    edges: tuple[str, ...] = ()
-    """Some of the edges, by name; all by default."""
-    share: float = 1.0
-    """Of the cases of each edge."""
-    seed: int = 0
-    """Of the cases."""
+    edges: Annotated[tuple[str, ...], some_of("edge", EDGES)] = tuple(EDGES)
+    """Edges to try, by name; all by default."""
+    share: Amount = 1.0
+    """Share of each edge's cases to try; 1 is all."""
+    seed: Index = 0
+    """Random seed for drawing the cases."""
 
 
 def main(settings: Settings) -> None:
     """Prints a row an edge."""
     print("| edge | cases | taken | refused | s | peak MB |\n|---|---|---|---|---|---|")
     total: Counter[str] = Counter()
-    for name in settings.edges or EDGES:
+    for name in settings.edges:
         began = time.monotonic()
         wanted = round(settings.share * EDGES[name].many)
         found: Counter[str] = Counter()
@@ -53,9 +55,9 @@ def _print(name: str, found: Counter[str], rest: str) -> None:
 
 
 def _peak() -> float:
-    """Largest memory that the process has had, in MB."""
+    """Peak memory of the process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    sys.exit(run_command(main, Settings, "benchmarks.fuzz", __doc__))

@@ -11,6 +11,7 @@ Errors are distances from LAPACK's gradient in float64, or the SVM's at a barrie
 
 import importlib.util
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from unittest import mock
@@ -18,8 +19,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
+from benchmarks.command import run_command
+from benchmarks.settings import Count
 from benchmarks.timing import timed
 from metajax.learners import svm
 from metajax.learners.ridge import ridge
@@ -34,12 +36,12 @@ FEATURES, STRENGTH, PENALTY = 64, 1.0, 0.1
 
 @dataclass(frozen=True)
 class Settings:
-    """How many."""
+    """How much is timed, and how often."""
 
-    tasks: int = 8
-    """Tasks at a time."""
-    rounds: int = 9
-    """Of timing, in turn."""
+    tasks: Count = 8
+    """Tasks under vmap."""
+    rounds: Count = 9
+    """Timed turns of each head; the table has the median."""
 
 
 def by_elimination(x: Array, y: Array) -> Array:
@@ -157,4 +159,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    sys.exit(run_command(main, Settings, "benchmarks.heads", __doc__))

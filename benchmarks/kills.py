@@ -28,8 +28,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-import tyro
-
+from benchmarks.command import run_command
+from benchmarks.settings import Amount, Count, Seed
 from metajax.reporting import read_rows
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
@@ -48,18 +48,18 @@ KEPT = ("checkpoints", "best")
 
 @dataclass(frozen=True)
 class Settings:
-    """How many, and of what."""
+    """How many kills, and what a run is."""
 
-    kills: int = 200
-    """Kills, over as many runs as it takes."""
-    minutes: float = 60.0
-    """After which no new run is begun."""
-    steps: int = 2000
+    kills: Count = 200
+    """Number of kills, over as many runs as they take."""
+    minutes: Amount = 60.0
+    """Minutes after which no new run is started."""
+    steps: Count = 2000
     """Meta-steps of a run, with 20 checkpoints at most."""
-    tasks: int = 2000
-    """Tasks of its evaluation."""
-    seed: int = 0
-    """Of the moments."""
+    tasks: Count = 2000
+    """Test tasks of a run's evaluation."""
+    seed: Seed = 0
+    """Random seed for drawing the moments of the kills."""
 
 
 class Kill(NamedTuple):
@@ -281,4 +281,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    sys.exit(run_command(main, Settings, "benchmarks.kills", __doc__))

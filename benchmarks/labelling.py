@@ -8,10 +8,10 @@ temperature of the confidences comes from nowhere (1), the labelled drawings alo
 run's validation tasks alone, or both, as `metajax.labelling.temperature` has it.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ import numpy as np
 import tyro
 from scipy.special import softmax
 
+from benchmarks.command import run_command
+from benchmarks.settings import Count, Folder
 from metajax import data
 from metajax.experiments.labelled import build_per_query, run_validation_tasks
 from metajax.experiments.run import restored
@@ -45,23 +47,23 @@ SHOTS = {
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What to measure."""
+class Settings:
+    """Which run is measured, and on how many tasks."""
 
-    run: tyro.conf.Positional[Path]
-    """A run of Omniglot."""
-    data_dir: Path | None = None
-    """Folder of prepared data."""
-    folders: int = 40
-    """Tasks of each kind."""
+    run: tyro.conf.Positional[Folder]
+    """Directory of a run of Omniglot."""
+    data_dir: Folder | None = None
+    """Folder of prepared data; TFDS's own by default."""
+    folders: Count = 40
+    """Tasks of each number of classes and shots."""
 
 
-def main(arguments: Arguments) -> None:
+def main(settings: Settings) -> None:
     """Prints a table for each number of classes and shots."""
-    places = Places(data_dir=arguments.data_dir)
-    config, task, meta, _ = restored(arguments.run, places)
+    places = Places(data_dir=settings.data_dir)
+    config, task, meta, _ = restored(settings.run, places)
     any_ways = config.inner.any_ways
-    store = data.omniglot("test", data_dir=arguments.data_dir)
+    store = data.omniglot("test", data_dir=settings.data_dir)
     for name, shots in SHOTS.items():
         if len(shots) > task.outputs and not any_ways:
             continue
@@ -69,7 +71,7 @@ def main(arguments: Arguments) -> None:
         tasks = run_validation_tasks(config, places, shots)
         others = predict_tasks(learner, meta, tasks)
         found, own = defaultdict(list), []
-        for seed in range(arguments.folders):
+        for seed in range(settings.folders):
             support, inputs, labels = _drawn(store, shots, seed)
             left_out = leave_one_out(learner, meta, support)
             adapted = learner.adapt(meta, support)
@@ -143,4 +145,4 @@ def _inputs(images: Sequence[np.ndarray]) -> Array:
 
 if __name__ == "__main__":
     with jax.numpy_rank_promotion("allow"):
-        main(tyro.cli(Arguments))
+        sys.exit(run_command(main, Settings, "benchmarks.labelling", __doc__))

@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 import metajax as mj
+from benchmarks.settings import Count
 from benchmarks.timing import timed
 from metajax.learners import scale_or_offset
 from metajax.types import Batch, Episode, Learner, Model
@@ -31,20 +32,20 @@ EXAMPLES, WAYS = 25, 5
 
 @dataclass(frozen=True)
 class Memory:
-    """What each inner step stores."""
+    """Memory and time of what an inner loop stores."""
 
-    repeats: int = 3
-    """Timed runs of each program."""
+    repeats: Count = 3
+    """Timed runs of each program; the table has the median."""
 
 
 @dataclass(frozen=True)
 class Sinusoid:
     """MAML beside in-context learning."""
 
-    meta_steps: int = 5000
-    """Meta-steps of each learner."""
-    seeds: int = 1
-    """Runs of each learner."""
+    meta_steps: Count = 5000
+    """Meta-steps of a run."""
+    seeds: Count = 1
+    """Runs of each learner, of seeds 0, 1, ..."""
 
 
 class Work(NamedTuple):
@@ -175,13 +176,15 @@ def main(settings: Memory | Sinusoid) -> None:
 
 
 if __name__ == "__main__":
+    import sys
     from typing import Annotated
 
     import tyro
 
-    main(
-        tyro.cli(
-            Annotated[Memory, tyro.conf.subcommand("memory")]
-            | Annotated[Sinusoid, tyro.conf.subcommand("sinusoid")]
-        )
+    from benchmarks.command import run_command
+
+    command = (
+        Annotated[Memory, tyro.conf.subcommand("memory")]
+        | Annotated[Sinusoid, tyro.conf.subcommand("sinusoid")]
     )
+    sys.exit(run_command(main, command, "benchmarks.large", __doc__))

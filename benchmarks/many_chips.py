@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -21,7 +20,9 @@ import optax
 import tyro
 
 from benchmarks.command import run_command
+from benchmarks.settings import Chips, NewFile, Workloads, one_of
 from benchmarks.target_worker import build, sampler
+from benchmarks.targets import OTHER, PROGRAMS
 from benchmarks.workloads import OUTER_RATE, workload
 from metajax import targets
 from metajax.study.chips import compile_dispatch
@@ -33,20 +34,20 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """Compiles a dispatch for many chips."""
+    """Which dispatches are compiled, and for which chips."""
 
-    workloads: tyro.conf.Positional[tuple[str, ...]]
-    """Such as w1-5steps-64tasks."""
-    chips: Annotated[tuple[str, ...], tyro.conf.arg(name="for", metavar="CHIP ...")]
-    """Such as v5e:4x4, h200:8."""
-    program: str = "ours"
-    """See benchmarks.targets."""
-    to: Path | None = None
-    """A file of JSON for the record."""
+    workloads: tyro.conf.Positional[Workloads]
+    """Workloads, such as w1-5steps-64tasks."""
+    chips: Annotated[Chips, tyro.conf.arg(name="for", metavar="CHIP ...")]
+    """Chips to compile for, such as v5e:4x4 or h200:8."""
+    program: Annotated[str, one_of("program", PROGRAMS + OTHER)] = "ours"
+    """Program to compile, of those of benchmarks.targets."""
+    to: NewFile | None = None
+    """File to write the record to, as JSON."""
 
 
 def compiled(name: str, devices: Sequence[Any], tasks: int, program: str) -> Any:
-    """What is known of the dispatch of a workload with so many tasks."""
+    """The facts of the compiled dispatch of a workload, of so many tasks."""
     work = workload(name)
     found, cut = compile_dispatch(
         build(program, work),
@@ -96,10 +97,10 @@ def main(settings: Settings) -> None:
     """Compiles, prints and records."""
     jax.config.update("jax_platforms", "cpu")  # nothing is run on what is here
     record: dict[str, Any] = {}
+    chips = {chip: targets.devices(chip) for chip in settings.chips}
     for name in settings.workloads:
-        rows = record[name] = {}
-        for chip in settings.chips:
-            devices, tasks = targets.devices(chip), workload(name).tasks
+        rows, tasks = record.setdefault(name, {}), workload(name).tasks
+        for chip, devices in chips.items():
             print(f"compiling {name} for {chip}", file=sys.stderr)
             row = rows[chip] = compiled(name, devices, tasks, settings.program)
             few = compiled(name, devices[:2], 2 * row["tasks_each"], settings.program)
@@ -109,10 +110,5 @@ def main(settings: Settings) -> None:
             settings.to.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def console(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status."""
-    return run_command(main, Settings, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(console())
+    sys.exit(run_command(main, Settings, "benchmarks.many_chips", __doc__))

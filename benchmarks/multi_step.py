@@ -7,14 +7,16 @@ nothing clipped. Quantiles of the norms of all meta-gradients of the first meta-
 the median over seeds.
 """
 
+import sys
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import metajax as mj
+from benchmarks.command import run_command
+from benchmarks.settings import Count
 from metajax.errors import NonFiniteError
 from metajax.training.state import TrainState
 from metajax.types import Array
@@ -25,12 +27,12 @@ QUANTILES = (0.5, 0.99, 0.999)
 
 @dataclass(frozen=True)
 class Settings:
-    """How much of it."""
+    """How many runs, and how long."""
 
-    seeds: int = 5
-    """Runs of each setting."""
-    meta_steps: int = 1000
-    """Meta-steps a run."""
+    seeds: Count = 5
+    """Runs of each setting, of seeds 0, 1, ..."""
+    meta_steps: Count = 1000
+    """Meta-steps of a run."""
 
 
 class Norms:
@@ -91,4 +93,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    sys.exit(run_command(main, Settings, "benchmarks.multi_step", __doc__))

@@ -11,22 +11,55 @@ whole gradient to each peer's.
 
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 
 import metajax as mj
+from benchmarks.command import run_command
+from benchmarks.settings import Folder, each
+from metajax.errors import InputError
 from metajax.types import Batch, Episode, Params
 
 FAMILIES = {"w1": ("omniglot", 0.4), "w2": ("mini", 0.01), "w3": ("sine", 0.01)}
 EPISODES = {"w1": "omniglot_5w{}s", "w2": "mini_5w{}s", "w3": "sine_{}s"}
 
 
-def main(inputs: Path, grads: Path, workload: str) -> None:
-    """Prints our distance to every peer's gradient of one workload."""
+def _match(workload: str) -> re.Match[str]:
+    match = re.fullmatch(r"(w[123])_s(\d+)_k(\d+)_b(\d+)", workload)
+    if match is None:
+        raise InputError(f"no workload {workload!r}; expected one like w1_s1_k5_b4")
+    return match
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which gradients are compared, and on what."""
+
+    inputs: tyro.conf.Positional[Folder]
+    """Folder of weights_*.npz and episodes_*.npz."""
+    grads: tyro.conf.Positional[Folder]
+    """Folder of the peers' gradients, WORKLOAD__PEER.npz."""
+    workloads: tyro.conf.Positional[
+        Annotated[tuple[str, ...], each("workload", lambda flag, name: _match(name))]
+    ]
+    """Workloads, such as w1_s1_k5_b4."""
+
+
+def main(settings: Settings) -> None:
+    """Prints our distance to every peer's gradient of each workload."""
+    jax.config.update("jax_enable_x64", True)
+    for workload in settings.workloads:
+        _compare(settings.inputs, settings.grads, workload)
+
+
+def _compare(inputs: Path, grads: Path, workload: str) -> None:
     ours = _gradient(inputs, workload)
     for path in sorted(grads.glob(f"{workload}__*.npz")):
         theirs = dict(np.load(path))
@@ -39,9 +72,7 @@ def main(inputs: Path, grads: Path, workload: str) -> None:
 
 
 def _gradient(inputs: Path, workload: str) -> dict[str, np.ndarray]:
-    match = re.fullmatch(r"(w[123])_s(\d+)_k(\d+)_b(\d+)", workload)
-    if match is None:
-        raise SystemExit(f"no workload {workload!r}; one is called w1_s1_k5_b4, say")
+    match = _match(workload)
     family, (shots, steps, tasks) = match[1], map(int, match.groups()[1:])
     name, rate = FAMILIES[family]
     weights = dict(np.load(inputs / f"weights_{name}.npz"))
@@ -111,8 +142,4 @@ def _canonical(
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)
-    if len(sys.argv) < 4:
-        raise SystemExit(__doc__)
-    for workload in sys.argv[3:]:
-        main(Path(sys.argv[1]), Path(sys.argv[2]), workload)
+    sys.exit(run_command(main, Settings, "benchmarks.peer_gradients", __doc__))

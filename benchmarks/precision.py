@@ -20,6 +20,7 @@ import optax
 from jax import lax
 
 import metajax as mj
+from benchmarks.settings import Count
 from benchmarks.workloads import WAYS
 from metajax.types import Batch, Episode
 
@@ -28,11 +29,11 @@ FILTERS, RATE, SHOTS, QUERIES = 16, 0.1, 1, 5
 
 @dataclass(frozen=True)
 class Settings:
-    """Which trials."""
+    """How many trials, and of how many inner steps."""
 
-    seeds: int = 20
-    """Weights and episodes."""
-    steps: int = 5
+    seeds: Count = 20
+    """Trials, each of weights and episodes of its own."""
+    steps: Count = 5
     """Inner steps."""
 
 
@@ -169,6 +170,8 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
+    import sys
 
-    main(tyro.cli(Settings, description=__doc__))
+    from benchmarks.command import run_command
+
+    sys.exit(run_command(main, Settings, "benchmarks.precision", __doc__))

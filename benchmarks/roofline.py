@@ -16,15 +16,16 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.rivals import ours, textbook
+from benchmarks.settings import Amount, Count, Counts, NewFile, one_of
 from benchmarks.timing import timed
-from benchmarks.workloads import Workload, episodes, weights, workload
+from benchmarks.workloads import FAMILIES, Workload, episodes, weights, workload
 from metajax.ops.estimate import equations, written_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -37,20 +38,21 @@ SIDES, COPIED = {True: 4096, False: 8192}, {True: 2**28, False: 2**31}
 class Settings:
     """What is measured, and where it goes."""
 
-    family: str = "w1"
-    """Of the work: w1, w2 or w3."""
-    steps: tuple[int, ...] = (1, 5, 10)
-    """Inner steps."""
-    tasks: tuple[int, ...] = tuple(4**n for n in range(7))
-    """Meta-batches."""
-    seconds: float = 3.0
-    """Of meta-steps a point, at least; the median of five turns counts."""
-    side: int | None = None
-    """Rows of the square matrices whose product is timed; by default by the device."""
-    to: Path | None = None
-    """The record's file."""
-    figure: Path | None = None
-    """The figure's file."""
+    family: Annotated[str, one_of("family", FAMILIES)] = "w1"
+    """Family of the work: w1, w2 or w3."""
+    steps: Counts = (1, 5, 10)
+    """Numbers of inner steps."""
+    tasks: Counts = tuple(4**n for n in range(7))
+    """Numbers of tasks in a meta-batch."""
+    seconds: Amount = 3.0
+    """Least seconds of meta-steps for each point, of which the median turn counts."""
+    side: Count | None = None
+    """Rows of the square matrices whose product is timed; by default 4096 on a CPU and
+    8192 elsewhere."""
+    to: NewFile | None = None
+    """File to write the record to, as JSON."""
+    figure: NewFile | None = None
+    """File to draw the figure in, such as roofline.png."""
 
 
 class Cost(NamedTuple):
@@ -245,6 +247,8 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
+    import sys
 
-    main(tyro.cli(Settings, description=__doc__))
+    from benchmarks.command import run_command
+
+    sys.exit(run_command(main, Settings, "benchmarks.roofline", __doc__))

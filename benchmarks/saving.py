@@ -7,6 +7,7 @@ returns, with the device idle; then what `fit` takes longer, a save, on Omniglot
 tasks, when it saves after each dispatch.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,9 +20,10 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-import tyro
 
 import metajax as mj
+from benchmarks.command import run_command
+from benchmarks.settings import Count
 from metajax.training.background import in_background
 from metajax.training.checkpoints import Checkpoints
 
@@ -31,12 +33,12 @@ PAUSE = 0.5  # seconds between saves, in which a dispatch would run
 
 @dataclass(frozen=True)
 class Settings:
-    """How many, and how large."""
+    """How many saves, and how large a state."""
 
-    saves: int = 20
-    """Saves a way."""
-    filters: int = 64
-    """Of Conv4."""
+    saves: Count = 20
+    """Saves of each way to save."""
+    filters: Count = 64
+    """Filters of the Conv4 whose state is saved."""
 
 
 @contextmanager
@@ -139,4 +141,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    sys.exit(run_command(main, Settings, "benchmarks.saving", __doc__))

@@ -10,6 +10,7 @@ what came after the warm-up: to means of blocks, as neighbouring rounds are alik
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 
 import metajax as mj
+from benchmarks.command import run_command
+from benchmarks.settings import Amount, Count
 from metajax.reporting import JsonLines, Progress, TensorBoard
 from metajax.training.checkpoints import Checkpoints
 
@@ -33,11 +35,11 @@ SURE = 3.0  # standard errors
 
 @dataclass(frozen=True)
 class Settings:
-    """How long."""
+    """How long it trains."""
 
-    minutes: float = 60.0
-    """Of rounds."""
-    every: int = 20
+    minutes: Amount = 60.0
+    """Minutes of rounds, of which there are at least 40."""
+    every: Count = 20
     """Rounds between two lines of the log."""
 
 
@@ -147,4 +149,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    sys.exit(run_command(main, Settings, "benchmarks.soak", __doc__))

@@ -10,17 +10,18 @@ be the same.
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
-import tyro
 
 import metajax as mj
+from benchmarks.command import run_command
+from benchmarks.settings import Count, Folder, Index
 from benchmarks.workloads import FAMILIES, OUTER_RATE, QUERIES, SHOTS, WAYS
 from metajax.training.feeding import WAITED
 from metajax.training.state import TrainState
@@ -29,21 +30,21 @@ from metajax.types import PyTree, Sampler
 
 @dataclass(frozen=True)
 class Settings:
-    """How much of it."""
+    """How long it trains, and on what."""
 
-    rounds: int = 3
-    """Turns of each."""
-    meta_steps: int = 100
-    """Timed meta-steps a turn."""
-    steps_per_call: int = 20
-    """Meta-steps a dispatch."""
-    tasks: int = 4
-    """Tasks a meta-batch."""
-    filters: int = 64
-    """Of the network; fewer leave less time to read in."""
-    workers: int = 0
-    """Processes that read; 0 for threads."""
-    data_dir: Path | None = None
+    rounds: Count = 3
+    """Turns of each way."""
+    meta_steps: Count = 100
+    """Timed meta-steps of a turn."""
+    steps_per_call: Count = 20
+    """Meta-steps of a dispatch."""
+    tasks: Count = 4
+    """Tasks of a meta-batch."""
+    filters: Count = 64
+    """Filters of the network; fewer leave less time for reading."""
+    workers: Index = 0
+    """Processes that read; 0 reads in threads."""
+    data_dir: Folder | None = None
     """Folder of prepared data; TFDS's own by default."""
 
 
@@ -147,8 +148,8 @@ def main(settings: Settings) -> None:
     off = distance(found["streamed"], found["resident"])
     print(f"largest difference of parameters: {off}")
     if off:
-        raise SystemExit("the parameters are not the same")
+        raise SystemExit("error: the parameters are not the same")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    sys.exit(run_command(main, Settings, "benchmarks.streaming", __doc__))

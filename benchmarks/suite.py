@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.settings import Amount, Count
 from benchmarks.workloads import workload
 
 ORACLE = "textbook JAX, map"
@@ -35,13 +36,13 @@ class Timing:
     """Where rivals run, and for how long."""
 
     device: Literal["cpu", "gpu"] = "cpu"
-    """Where."""
-    rounds: int = 7
-    """Turns of each."""
-    turn: float = 1.5
-    """Seconds of meta-steps in a row that make a turn; one at least."""
-    seconds: float = 60.0
-    """For a rival's steps on a workload; a slow one takes fewer rounds."""
+    """Device that the rivals run on."""
+    rounds: Count = 7
+    """Timed turns of each rival."""
+    turn: Amount = 1.5
+    """Seconds of a turn, of at least one meta-step."""
+    seconds: Amount = 60.0
+    """Seconds for all turns of a rival on a workload; a slow one takes fewer turns."""
 
 
 class Absent(Exception):
@@ -162,14 +163,12 @@ def time_rivals(
     Returns:
       A row a rival. One that ended has a reason, `absent`, in place of more turns.
     """
-    workers = {rival: Worker(rival, name, timing.device) for rival in rivals}
-    rows: Rows = {rival: {"steps_s": []} for rival in workers}
-    spent = dict.fromkeys(workers, 0.0)
+    rows: Rows = {rival: {"steps_s": []} for rival in rivals}
+    spent, workers = dict.fromkeys(rows, 0.0), {}
 
     def compile_(rival: str, worker: Worker) -> None:
         rows[rival]["compile_s"] = worker.ask("compile")
-        worker.ask("steps 1")
-        one = worker.ask("steps 1")
+        _, one = (worker.ask("steps 1") for _ in range(2))
         rows[rival]["in_a_row"] = max(1, math.ceil(timing.turn / one))
         seen(rows)
 
@@ -189,11 +188,13 @@ def time_rivals(
                 do(rival, worker)
             except Absent as why:
                 print(f"left out at {name}: {rival}, {why}", file=sys.stderr)
-                workers.pop(rival).__exit__()
+                workers.pop(rival).kill()
                 rows[rival]["absent"] = str(why)
                 seen(rows)
 
-    try:
+    with contextlib.ExitStack() as running:
+        for rival in rows:
+            workers[rival] = running.enter_context(Worker(rival, name, timing.device))
         # All set up first, or the imports of one would slow another's compilation.
         each(lambda rival, worker: rows[rival].update(device=worker.ask("ready")))
         each(compile_)
@@ -201,9 +202,6 @@ def time_rivals(
             if done and time.monotonic() > until:
                 break
             each(turn)
-    finally:
-        for worker in workers.values():
-            worker.__exit__()
     return rows
 
 

@@ -1,6 +1,6 @@
 """Compiles one program for a chip that is not at hand, and prints its facts as JSON.
 
-    python -m benchmarks.target_worker WORKLOAD CHIP PROGRAM DEVICES TOP
+    python -m benchmarks.target_worker WORK CHIP PROGRAM COUNT TOP
 
 The textbook is a plain Flax net whose inner gradient `jax.grad` differentiates, in our
 recomputing loop, which spares it traffic; so what differs is the net's operations.
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 import metajax as mj
+from benchmarks.errors import Parser, exit_status
 from benchmarks.workloads import (
     OUTER_RATE,
     POINTS,
@@ -28,6 +29,7 @@ from benchmarks.workloads import (
     workload,
 )
 from metajax.data.sampling import StagedSampler
+from metajax.errors import InputError
 from metajax.targets import compile_for, devices
 from metajax.types import Learner, Model, Sampler
 
@@ -113,7 +115,7 @@ def facts(work: Workload, chip: str, program: str, count: int, top: int) -> Any:
     """What the compiler makes of a program, as plain values."""
     absent = devices(chip)
     if count > len(absent):
-        raise SystemExit(f"{chip} has {len(absent)} devices, {count} are asked for")
+        raise InputError(f"{chip} has {len(absent)} devices, {count} are asked for")
     learner, outer = build(program, work), optax.adam(OUTER_RATE)
     state = jax.eval_shape(lambda: mj.init_state(learner, outer, jax.random.key(0)))
     episodes = jax.eval_shape(lambda: sampler(work)(jax.random.key(0), work.tasks))
@@ -138,11 +140,13 @@ def facts(work: Workload, chip: str, program: str, count: int, top: int) -> Any:
     }
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Prints the facts."""
-    work, chip, program, count, top = arguments
-    print(json.dumps(facts(workload(work), chip, program, int(count), int(top))))
+    parser = Parser("python -m benchmarks.target_worker", __doc__)
+    for name, kind in zip(facts.__annotations__, (workload, str, str, int, int)):
+        parser.add_argument(name, type=kind)
+    print(json.dumps(facts(**vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(exit_status(main, (InputError,)))

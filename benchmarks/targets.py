@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from benchmarks.command import run_command
-from benchmarks.workloads import workload
-from metajax.targets.absent import chip_named
+from benchmarks.command import read_record, run_command
+from benchmarks.settings import Chips, Count, Index, NewFile, Workloads, some_of
+from metajax.errors import InputError
+from metajax.targets.absent import check_compiler
 
 PROGRAMS = ("ours", "textbook, highest", "textbook, default")
 OTHER = ("ours, reverse", "ours, tensorfloat32", "ours, bfloat16")
@@ -34,34 +35,35 @@ WIDTH = 60  # characters of an operation's name
 
 @dataclass(frozen=True)
 class Settings:
-    """Compiles programs of fixed work for chips that are not at hand."""
+    """Which programs are compiled, and for which chips."""
 
-    workloads: tyro.conf.Positional[tuple[str, ...]]
-    """Such as w1-5steps-4tasks."""
-    chips: Annotated[tuple[str, ...], tyro.conf.arg(name="for", metavar="CHIP ...")]
-    """Such as v5e:2x2, h200."""
-    programs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = PROGRAMS
-    """Of "ours", "ours, reverse", "ours, tensorfloat32", "ours, bfloat16", "textbook,
-    highest" and "textbook, default"; the first is compared with each other."""
-    devices: int = 1
-    """How many of the chips share the tasks."""
-    rounds: int = 1
-    """How often each is compiled, in turns, for the median of the seconds."""
-    top: int = 10
-    """How many of the dearest instructions are listed."""
-    to: Path | None = None
-    """A file of JSON for the record; what it has of other work stays."""
+    workloads: tyro.conf.Positional[Workloads]
+    """Workloads, such as w1-5steps-4tasks."""
+    chips: Annotated[Chips, tyro.conf.arg(name="for", metavar="CHIP ...")]
+    """Chips to compile for, such as v5e:2x2 or h200."""
+    programs: Annotated[
+        tuple[str, ...],
+        some_of("program", PROGRAMS + OTHER),
+        tyro.conf.arg(metavar="NAME ..."),
+    ] = PROGRAMS
+    """Programs to compile: "ours", "ours, reverse", "ours, tensorfloat32", "ours,
+    bfloat16", "textbook, highest" or "textbook, default"; the others are compared with
+    the first."""
+    devices: Count = 1
+    """Number of chips that share the tasks."""
+    rounds: Count = 1
+    """Compilations of each program, in turns; the table has the median seconds."""
+    top: Index = 10
+    """Number of the dearest instructions to list."""
+    to: NewFile | None = None
+    """File to add the record to, as JSON; its results of other work stay."""
 
 
 def main(settings: Settings) -> None:
     """Compiles everything, and prints a table for each workload."""
-    for name in settings.workloads:
-        workload(name)
-    for name in settings.chips:
-        chip_named(name)
-    for name in settings.programs:
-        if name not in PROGRAMS + OTHER:
-            raise SystemExit(f"no program {name!r}; there are {PROGRAMS + OTHER}")
+    for chip in settings.chips:
+        check_compiler(chip)
+    _record(settings.to)
     for work in settings.workloads:
         rows = {chip: _compiled(work, chip, settings) for chip in settings.chips}
         _keep(settings.to, work, settings.devices, rows)
@@ -76,7 +78,7 @@ def _title(work: str, devices: int) -> str:
 
 
 def _compiled(work: str, chip: str, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Of each program, what is known of it."""
+    """The facts of each program, with the seconds of all its compilations."""
     rows: dict[str, dict[str, Any]] = {}
     for _ in range(settings.rounds):
         for program in settings.programs:
@@ -98,19 +100,24 @@ def _in_a_process(
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     if done.returncode:
-        raise SystemExit(f"{program} was not compiled for {chip}")
+        raise InputError(f"{program} was not compiled for {chip}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _keep(to: Path | None, work: str, devices: int, rows: Mapping[str, Any]) -> None:
     if to is None:
         return
-    record = json.loads(to.read_text()) if to.exists() else {"results": {}}
+    record = _record(to)
     record["machine"] = {"python": platform.python_version(), **_versions()}
     results = record["results"].setdefault(_title(work, devices), {})
     for chip, programs in rows.items():
         results.setdefault(chip, {}).update(programs)
     to.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _record(to: Path | None) -> dict[str, Any]:
+    """The record so far."""
+    return read_record(to) if to is not None and to.exists() else {"results": {}}
 
 
 def _versions() -> dict[str, str]:
@@ -205,10 +212,5 @@ def dearest(title: str, facts: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def console(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status."""
-    return run_command(main, Settings, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(console())
+    sys.exit(run_command(main, Settings, "benchmarks.targets", __doc__))

@@ -1,8 +1,8 @@
-"""One rival on one workload in a process of its own, told what to do on standard input.
+"""One rival on one workload in a process of its own, which reads commands.
 
     python -m benchmarks.worker RIVAL WORKLOAD float32 cpu
 
-Each line of input is `ready` (answered by the device once the work is set up),
+Each line of standard input is `ready` (answered by the device once the work is set up),
 `compile`, `gradient FILE`, `steps N` (answered by the seconds a step) or `memory`; each
 answer is a line of JSON.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import workloads
-from benchmarks.errors import one_line
+from benchmarks.errors import Parser, UsageError, exit_status, one_line
 from benchmarks.rivals import RIVALS
 
 
@@ -76,9 +76,15 @@ def _serve(run: Any, say: Callable[[Any], None]) -> None:
             resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             answer["peak"] = answer["peak"] or resident
         else:
-            raise SystemExit(f"no command {command!r}")
+            raise UsageError(f"no command {command!r}")
         say(answer)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = Parser("python -m benchmarks.worker", __doc__)
+    parser.add_argument("name", choices=RIVALS, metavar="RIVAL")
+    parser.add_argument("work", metavar="WORKLOAD")
+    parser.add_argument("dtype", choices=("float32", "float64"))
+    parser.add_argument("device", choices=("cpu", "gpu"))
+    asked = vars(parser.parse_args())
+    sys.exit(exit_status(lambda: main(**asked)))

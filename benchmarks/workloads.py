@@ -21,6 +21,8 @@ from typing import Literal
 
 import numpy as np
 
+from benchmarks.errors import UsageError
+
 WAYS, SHOTS, QUERIES, POINTS = 5, 1, 15, 10
 OUTER_RATE = 1e-3
 Arrays = dict[str, np.ndarray]
@@ -58,10 +60,17 @@ class Workload:
 
 
 def workload(name: str) -> Workload:
-    """The workload of a name such as `w1-5steps-4tasks`."""
+    """The workload of a name such as `w1-5steps-4tasks`.
+
+    Raises:
+      UsageError: if there is none of that name.
+    """
     match = re.fullmatch(r"(w[123])-(\d+)steps-(\d+)tasks(?:-(\d+)filters)?", name)
-    if match is None or (match[4] and match[1] == "w3"):
-        raise SystemExit(f"no workload {name!r}; one is called w1-5steps-4tasks, say")
+    if match is None or "0" in match.groups() or (match[4] and match[1] == "w3"):
+        raise UsageError(
+            f"no workload {name!r}; expected one like w1-5steps-4tasks, of "
+            f"{', '.join(FAMILIES)}; -16filters at its end sets the width of w1 and w2"
+        )
     family = FAMILIES[match[1]]
     if match[4]:
         family = replace(family, filters=int(match[4]))

@@ -1,8 +1,9 @@
-"""Checks of what is given at the public edge."""
+"""Checks of the arguments of public functions."""
 
+import difflib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ from metajax.types import Batch, Episode, Model
 
 
 def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
-    """Returns `value` if it is a whole number of at least `least`.
+    """Returns `value` if it is a whole number from `least` to `most`.
 
-    At most it may be `most`: what JAX's own whole numbers hold, by default.
+    By default `most` is the largest of JAX's own whole numbers.
 
     Raises:
       InputError: if it is not.
@@ -77,20 +78,35 @@ def check_one_of(name: str, value: Any, options: Sequence[str]) -> None:
         raise InputError(f"{argument(name)} must be one of {names}, got {value!r}")
 
 
+def check_known(kind: str, name: str, names: Iterable[str]) -> str:
+    """Returns `name` if it is one of the names of its kind.
+
+    Raises:
+      InputError: if it is not; it lists the names, and the nearest first.
+    """
+    names = tuple(names)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        shown = ", ".join(repr(each) if "," in each else each for each in names)
+        raise InputError(f"no {kind} {name!r}; {hint}there are {shown}")
+    return name
+
+
 def check_seed(name: str, value: Any) -> int:
     """Returns `value` if it is a seed.
 
     Raises:
-      InputError: if it is not one of the 2³² that JAX tells apart.
+      InputError: if it is none of the 2³² seeds that JAX tells apart.
     """
     return check_count(name, value, least=0, most=2**32 - 1)
 
 
 def check_model(model: Model) -> None:
-    """Checks that a model is one of ours.
+    """Checks that a model is a `metajax.Model`.
 
     Raises:
-      InputError: if it is something else, such as a module of a library.
+      InputError: if it is something else, such as a module of Flax.
     """
     if not isinstance(model, Model):
         raise InputError(
@@ -115,20 +131,24 @@ def check_episodes(episodes: Episode, tasks: int) -> None:
             "gives meta-batches of them (itertools.repeat(batch) gives one)"
         )
     for side, batch in episodes._asdict().items():
-        shapes: list[tuple[int, ...]] = [
-            getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)
-        ]
-        empty = not all(map(jax.tree.leaves, batch))
-        if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
-            raise InputError(
-                f"every leaf of the {side} batches must have shape [tasks, examples, "
-                f"...] with {tasks} tasks, got {shapes}"
-            )
-        if len({shape[1] for shape in shapes}) > 1:
-            raise InputError(
-                f"{side} inputs and targets must agree on the number of examples (the "
-                f"second axis), got {shapes}"
-            )
+        _check_batches(side, batch, tasks)
+
+
+def _check_batches(side: str, batch: Batch, tasks: int) -> None:
+    shapes: list[tuple[int, ...]] = [
+        getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)
+    ]
+    empty = not all(map(jax.tree.leaves, batch))
+    if empty or any(s[:1] != (tasks,) or len(s) < 2 for s in shapes):
+        raise InputError(
+            f"every leaf of the {side} batches must have shape [tasks, examples, ...] "
+            f"with {tasks} tasks, got {shapes}"
+        )
+    if len({shape[1] for shape in shapes}) > 1:
+        raise InputError(
+            f"{side} inputs and targets must agree on the number of examples (the "
+            f"second axis), got {shapes}"
+        )
 
 
 def check_episode(episode: Episode) -> None:

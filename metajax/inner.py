@@ -1,4 +1,8 @@
-"""The inner loop: optimization on one batch, differentiable in all it depends on."""
+"""The inner loop: optimization on one batch, differentiable in all that it depends on.
+
+`_scan` is the only machinery. The public functions differ in what they return of it:
+the last parameters, those of every step, or all that a later segment goes on from.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +27,7 @@ View = Callable[[Any, Array], Any]
 
 
 def whole(batch: Batch, step: Array) -> Batch:
-    """All of the batch, at every step."""
+    """A view of the whole batch, at every step."""
     return batch
 
 
@@ -43,32 +47,30 @@ def inner_loop(
 
     The result can be differentiated with respect to the parameters, the batch, and
     whatever `loss_fn` and `optimizer` close over (a learned learning rate). The memory
-    of its derivative is flat in `steps` but for the carried θ_k and s_k: each step is
-    computed again on the way back, unless `grad` says otherwise.
+    of its derivative grows with `steps` by θ_k and s_k alone: each step is computed
+    again on the way back, unless `grad` says otherwise.
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optimizer of optax that can be differentiated. It is handed those
-        of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that its update names, or
-        as many as it takes if it takes any: this step's loss, its gradient, and both as
-        functions of the parameters; `obj_fn` is the loss for optimizers that
-        differentiate it themselves. Where a part of the update has a pole (a square
-        root at 0, say, which many have at a gradient of exactly zero), the derivative
-        of that part is taken for 0.
+      optimizer: any optimizer of optax that can be differentiated. Its update is called
+        with those of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that it takes:
+        this step's loss, its gradient, and both as functions of the parameters;
+        `obj_fn` is the loss for optimizers that differentiate it themselves. Where a
+        part of the update has a pole (such as a square root at 0, which many updates
+        have at a gradient of exactly zero), the derivative of that part is taken as 0.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
-        `first_order`; inside `kept` or `offloaded`, something else of each step is
-        stored for it.
-      view: `view(batch, k) -> batch`, what step k sees of it: all, by default; or
-        `mini_batches`.
+        `first_order`, in `kept` or `offloaded` to change what is stored of each step.
+      view: `view(batch, k) -> batch`, the part of the batch that step k sees: all of
+        it, by default; or `mini_batches`.
 
     Returns:
       A pure function of one task: `vmap` it over tasks.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0; from `adapt`, as it is
-        traced, if `optimizer` asks for more (gradients of each example) or changes the
-        structure of its state; from the derivative, if `optimizer` has none (a line
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, when it
+        is traced, if `optimizer` asks for more (gradients of each example) or changes
+        the structure of its state; from the derivative, if `optimizer` has none (a line
         search, a singular value decomposition).
 
     >>> def loss(w, batch):
@@ -135,7 +137,7 @@ def inner_trajectory(
 
 
 class InnerState(NamedTuple):
-    """All that an inner loop carries from one step to the next.
+    """Everything that an inner loop carries from one step to the next.
 
     Attributes:
       params: the parameters θ_k.
@@ -149,11 +151,11 @@ class InnerState(NamedTuple):
 
 
 class InnerSegment(NamedTuple):
-    """Some steps of an inner loop, which may go on from others.
+    """Some steps of an inner loop, which can continue others.
 
     Attributes:
       init: `init(params) -> InnerState`, before the first step.
-      run: `run(state, batch) -> InnerState`, after `steps` more.
+      run: `run(state, batch) -> InnerState`, after `steps` more steps.
     """
 
     init: Callable[[Params], InnerState]
@@ -168,18 +170,18 @@ def inner_segment(
     grad: GradTransform = exact,
     view: View = whole,
 ) -> InnerSegment:
-    """`inner_loop` that hands on the optimizer's state: one segment of a longer loop.
+    """`inner_loop` that keeps the optimizer's state: one segment of a longer loop.
 
-    Segments one after the other are the inner loop of all their steps, on one batch or
-    on a new one each. With `jax.lax.stop_gradient(state)` between them, the derivative
-    is that of truncated backpropagation, and costs what one segment does.
+    Segments in a row are the inner loop of all their steps, on one batch or on a new
+    batch each. With `jax.lax.stop_gradient(state)` between segments, the derivative is
+    that of truncated backpropagation, and costs as much as one segment's.
 
     Args:
       loss_fn: see `inner_loop`.
       optimizer: see `inner_loop`.
-      steps: see `inner_loop`; of one segment.
+      steps: the number of steps of one segment.
       grad: see `inner_loop`.
-      view: see `inner_loop`; its k goes on from segment to segment.
+      view: see `inner_loop`; k counts on from segment to segment.
 
     Returns:
       An `InnerSegment`.
@@ -219,11 +221,11 @@ def inner_segment(
 def mini_batches(size: int) -> View:
     """Step k sees `size` examples, evenly spaced over the batch from example k on.
 
-    Episodes are grouped by class, so each mini-batch has as many of each class as can
-    be, and successive ones go through the whole batch.
+    Since episodes are grouped by class, each mini-batch is as balanced over classes as
+    it can be, and successive ones go through the whole batch.
 
     Args:
-      size: examples a step; a batch of fewer is taken whole.
+      size: examples of a step; a batch of fewer is used whole.
 
     Returns:
       A `view` for `inner_loop`.
@@ -244,7 +246,7 @@ def mini_batches(size: int) -> View:
         examples = jax.tree.leaves(batch)[0].shape[0]
         order, count = jnp.arange(examples), examples
         if (present := unpadded(batch.targets)[1]) is not None:
-            # Those that are present come first, and are gone through alone.
+            # Only the examples that are present are gone through, so they come first.
             order, count = jnp.argsort(~present), jnp.sum(present)
         places = jnp.arange(min(size, examples))
         rows = order[(step + count // jnp.minimum(size, count) * places) % count]
@@ -254,7 +256,7 @@ def mini_batches(size: int) -> View:
 
 
 def _only(batch: Batch, rows: Array) -> Batch:
-    """Of a padded batch, those rows alone; another batch as it is."""
+    """A padded batch with only those rows present; any other batch unchanged."""
 
     def only(side: Any) -> Any:
         return side._replace(present=side.present & rows) if _is_padded(side) else side
@@ -274,7 +276,7 @@ def adam(
     eps: float = 1e-8,
     eps_root: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam whose derivative is moderate: `optax.adam` with `eps_root > 0`.
+    """Adam with a bounded derivative: `optax.adam` with `eps_root > 0`.
 
       u = -α m̂ / (√(v̂ + eps_root) + eps)
 
@@ -291,13 +293,13 @@ def adam(
     Returns:
       An optax optimizer for the inner loop.
 
-    Source: Kingma & Ba, "Adam", ICLR 2015; the cure is described in optax's `adam`.
+    Source: Kingma & Ba, "Adam", ICLR 2015; `optax.adam` describes `eps_root`.
     """
     return optax.adam(learning_rate, b1, b2, eps=eps, eps_root=eps_root)
 
 
 def _of_learnt(loss_fn: LossFn) -> LossFn:
-    """A loss of what is learnt of the parameters, and of (the rest, batch)."""
+    """The loss as a function of the learnt parameters and of (the rest, batch)."""
 
     def loss(part: Params, seen: tuple[Params, Batch]) -> Array:
         rest, batch = seen
@@ -307,7 +309,7 @@ def _of_learnt(loss_fn: LossFn) -> LossFn:
 
 
 def _of_step(view: View) -> View:
-    """A view of (the rest, batch), whose keys are those of the step."""
+    """The view as a function of (the rest, batch), with random keys for each step."""
 
     def seen(whole: tuple[Params, Batch], step: Array) -> tuple[Params, Batch]:
         rest, batch = whole
@@ -317,7 +319,7 @@ def _of_step(view: View) -> View:
 
 
 def _start(optimizer: optax.GradientTransformation, params: Params) -> tuple:
-    """What is learnt of the parameters, and the optimizer's state."""
+    """The learnt parameters, and the optimizer's state at the start."""
     part = jax.tree.map(jnp.asarray, learnt(params))
     return part, optimizer.init(part)
 
@@ -331,7 +333,10 @@ def _scan(
     *,
     every: Callable[[Params], Params | None],
 ) -> Callable[[tuple, Array, Params, Batch], tuple[tuple, Params]]:
-    """`run((params, state), numbers, rest, batch)`, of the numbers of the steps."""
+    """`run((params, state), numbers, rest, batch)`, a step for each of the numbers.
+
+    It returns the last parameters and state, and `every(params)` of each step, stacked.
+    """
     check_count("steps", steps, least=0)
     if not hasattr(optimizer, "update"):
         raise InputError(
@@ -339,6 +344,8 @@ def _scan(
             "metajax.learned_maml takes one that is meta-learned"
         )
     stored = grad if isinstance(grad, Stored) else recomputed(grad)
+    # Constants among the parameters are not carried: no optimizer may move them, and no
+    # step stores them.
     loss_fn, view = _of_learnt(loss_fn), _of_step(view)
     gradient, offer = grad(loss_fn), _offered(loss_fn, grad)
     update = served(optimizer)
@@ -346,12 +353,15 @@ def _scan(
     def run(carried: tuple, numbers: Array, rest: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
+            # The view is taken inside the step, so that recomputing it stores no batch.
             seen = view((rest, batch), k)
             grads = gradient(params, seen)
             offers = offer(gradient, params, seen)
             updates, state = update(grads, state, params, offers)
             return (optax.apply_updates(params, updates), state), every(params)
 
+        # A scan compiles one step whatever their number; remat makes its derivative
+        # store what it carries, and compute the rest of the step again.
         return jax.lax.scan(stored.remat(step), carried, numbers)
 
     return run
@@ -360,8 +370,9 @@ def _scan(
 def _offered(
     loss_fn: LossFn, grad: GradTransform
 ) -> Callable[[Callable[..., Params], Params, Batch], Offers]:
-    """What the inner loop has for optimizers that ask for more than the gradient."""
-    # L(θ, batch) = d/ds sL(θ, batch), so differentiated as the gradient is.
+    """What optimizers can ask for beside the gradient, as `offer(gradient, ...)`."""
+    # As L(θ, batch) = d/ds sL(θ, batch), the value is differentiated as the gradient is
+    # (exact, first order, ...), which `loss_fn` itself would not be.
     scaled = grad(lambda scale, params, seen: scale * loss_fn(params, seen))
 
     def offer(gradient: Callable[..., Params], params: Params, seen: Batch) -> Offers:
@@ -373,9 +384,10 @@ def _offered(
         functions = {
             "value_fn": value,
             "grad_fn": lambda params, *step: gradient(params, seen),
-            # Differentiated by the optimizer itself, for the Hessian.
+            # Not by `grad`: the optimizer differentiates it itself, for the Hessian.
             "obj_fn": lambda params: loss_fn(params, seen),
         }
+        # `finite` must not look for poles in the loss, but in the optimizer alone.
         functions = {name: opaque(function) for name, function in functions.items()}
         return Offers(loss, lambda: value(params), functions)
 

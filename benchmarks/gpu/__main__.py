@@ -13,7 +13,6 @@ Writes DIR/gpu.json, DIR/gpu.md and DIR/gpu.log, what the processes said
 (cpu-rehearsal.* likewise). After Ctrl-C or SIGTERM they hold what was measured.
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -24,11 +23,14 @@ import tempfile
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
+from benchmarks.errors import Parser, exit_status
 from benchmarks.gpu import child
 from benchmarks.gpu.rendering import markdown
 from benchmarks.gpu.schedule import Record, Result, Section, run_sections
 from benchmarks.gpu.sections import ALL
 from metajax._files.writing import write_whole
+from metajax.checks import check_positive
+from metajax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 RENDERING = 3.0  # seconds kept for the end
@@ -39,6 +41,7 @@ NAMES = {"gpu": "gpu", "cpu": "cpu-rehearsal"}
 def main(arguments: list[str] | None = None) -> int:
     """Runs the schedule; the exit status, 130 if it was interrupted."""
     chosen = _parser().parse_args(arguments)
+    check_positive("--minutes", chosen.minutes)
     chosen.to.mkdir(parents=True, exist_ok=True)
     stem = chosen.to / NAMES[chosen.device]
     log = stem.with_suffix(".log")
@@ -91,20 +94,20 @@ def environment(device: str, cache: str) -> Mapping[str, str]:
     }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> Parser:
+    parser = Parser("python -m benchmarks.gpu", __doc__)
+    parser.add_argument(
+        "--device", choices=NAMES, default="gpu", help="device to measure; gpu"
     )
-    parser.add_argument("--device", choices=tuple(NAMES), default="gpu")
-    parser.add_argument("--minutes", type=float, default=8.0, help="for all sections")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="minutes for all sections; 8"
+    )
     parser.add_argument(
         "--to",
         type=Path,
         metavar="DIR",
         default=ROOT / "benchmarks" / "records",
-        help="the folder of the record",
+        help="folder to write the record in; benchmarks/records",
     )
     parser.add_argument(
         "--only",
@@ -117,4 +120,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main, (InputError,)))

@@ -100,7 +100,7 @@ def candidates(op: Op, shape: Shape) -> dict[str, Form]:
 
     Returns:
       What `metajax.ops` takes by its table, XLA's own convolution if it is one, and
-      every other form in `metajax.ops.forms.VALID` that can be taken.
+      every other form in `metajax.ops.forms.FORMS` that can be taken.
     """
     ours = jax.vmap(op.run(shape))
     like = [jax.ShapeDtypeStruct(x, jnp.float32) for x in op.arguments(shape)]

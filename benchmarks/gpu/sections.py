@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import suite
-from benchmarks.errors import one_line
+from benchmarks.errors import Parser, one_line
 from benchmarks.gpu.ahead import Program, compile_ahead
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.machine import machine
@@ -268,7 +268,7 @@ RUN: dict[str, Callable[[Job], None]] = {
 }
 
 
-def main(name: str, device: str, seconds: str) -> None:
+def main(name: str, device: str, seconds: float) -> None:
     """Runs a section, whose results alone go to standard output."""
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -277,11 +277,15 @@ def main(name: str, device: str, seconds: str) -> None:
         print(json.dumps([key, value]), file=results, flush=True)
 
     try:
-        RUN[name](Job(device, time.monotonic() + float(seconds), emit))
+        RUN[name](Job(device, time.monotonic() + seconds, emit))
     except Exception as error:
         traceback.print_exc()
         sys.exit(one_line(error))  # the last line, which is recorded
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = Parser("python -m benchmarks.gpu.sections", __doc__)
+    parser.add_argument("name", choices=RUN)
+    parser.add_argument("device", choices=("gpu", "cpu"))
+    parser.add_argument("seconds", type=float)
+    main(**vars(parser.parse_args()))

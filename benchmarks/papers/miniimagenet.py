@@ -10,12 +10,14 @@ are marked so. Test queries are 15 a class, where MAML's own figure had one: tha
 costs about 2.5 points. Reptile's and iMAML's settings are near theirs, not the same.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import tyro
 
+from benchmarks.command import run_command
 from benchmarks.papers.table import Budget, Row, Settings, build, by_learner
 
 Setting = Literal["5w1s", "5w5s"]
@@ -108,10 +110,10 @@ SMALL_MAML_PLUS_PLUS = ROWS["maml++"] | {"inner.multi_step": 0}
 
 @dataclass(frozen=True)
 class MiniImageNet:
-    """The rows of one setting."""
+    """Which setting has its table made, and how."""
 
     setting: tyro.conf.Positional[Setting]
-    """Ways and shots."""
+    """Ways and shots of the tasks."""
     settings: tyro.conf.OmitArgPrefixes[Settings] = Settings()
 
 
@@ -130,4 +132,4 @@ def main(args: MiniImageNet) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(MiniImageNet))
+    sys.exit(run_command(main, MiniImageNet, "benchmarks.papers.miniimagenet", __doc__))

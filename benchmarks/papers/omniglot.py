@@ -12,12 +12,14 @@ The small budget is one for all rows, minutes on a CPU: 2,000 meta-steps of 8 ta
 2 at 20 ways, as many images), Conv4 of 32 filters, Adam at 2e-3 with a cosine.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import tyro
 
+from benchmarks.command import run_command
 from benchmarks.papers.table import Budget, Row, Settings, build, by_learner
 
 Setting = Literal["5w1s", "5w5s", "20w1s", "20w5s"]
@@ -158,10 +160,10 @@ AT_20_WAYS = {"outer.tasks": 2}  # as many images
 
 @dataclass(frozen=True)
 class Omniglot:
-    """The rows of one setting."""
+    """Which setting has its table made, and how."""
 
     setting: tyro.conf.Positional[Setting]
-    """Ways and shots."""
+    """Ways and shots of the tasks."""
     settings: tyro.conf.OmitArgPrefixes[Settings] = Settings()
 
 
@@ -182,4 +184,4 @@ def main(args: Omniglot) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Omniglot))
+    sys.exit(run_command(main, Omniglot, "benchmarks.papers.omniglot", __doc__))

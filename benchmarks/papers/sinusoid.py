@@ -7,12 +7,14 @@ paper prints these figures: Finn's has curves, and Meta-SGD's another family. `j
 Finn's baseline, the same net trained on all waves at once and fine-tuned at some rate.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import tyro
 
+from benchmarks.command import run_command
 from benchmarks.papers.table import Budget, Row, Settings, build, changed
 from metajax.experiments.presets import PRESETS
 
@@ -48,7 +50,7 @@ BUDGETS: dict[Budget, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Sinusoid:
-    """The rows of one number of points."""
+    """Which number of points has its table made, and how."""
 
     shots: tyro.conf.Positional[Literal[5, 10, 20]]
     """Support points, in training and in the test."""
@@ -71,4 +73,4 @@ def main(args: Sinusoid) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Sinusoid))
+    sys.exit(run_command(main, Sinusoid, "benchmarks.papers.sinusoid", __doc__))

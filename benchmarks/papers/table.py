@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.settings import Seeds
+from metajax.checks import check_known
 from metajax.errors import NonFiniteError
 from metajax.experiments import config as configuration
 from metajax.experiments.config import Config
@@ -35,18 +37,18 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What every script of a table takes."""
+    """What every table takes."""
 
     budget: Budget = "small"
-    """The papers' budgets, for an accelerator; or a CPU's."""
+    """Length of the runs: the papers' (full, for an accelerator) or less (small)."""
     rows: tuple[str, ...] = ()
-    """Which rows; all by default."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the runs; the test tasks are the same."""
+    """Rows to run, by name; all by default."""
+    seeds: Seeds = (0, 1, 2)
+    """Random seeds, a run of each row for each; the test tasks are the same."""
     runs: Path = Path("runs/papers")
-    """Where the runs are, and go on."""
+    """Folder of the runs; those that are there go on."""
     read: bool = False
-    """Print the table of what is there, and run nothing."""
+    """Print the table of the runs that are there, and run nothing."""
     places: Places = Places()
 
 
@@ -98,8 +100,8 @@ def build(name: str, rows: Mapping[str, Row], settings: Settings) -> str:
       rows: by name.
       settings: which of them, and where.
     """
-    if unknown := set(settings.rows) - set(rows):
-        raise SystemExit(f"no row {sorted(unknown)}; there are {', '.join(rows)}")
+    for row in settings.rows:
+        check_known("row", row, rows)
     chosen = {n: rows[n] for n in settings.rows or rows}
     folder = settings.runs / name / settings.budget
     if not settings.read:

@@ -11,6 +11,7 @@ episodes, dtype, **settings)` has
   `temporary` ones of the compiled step, where they are known.
 """
 
+import importlib.util
 from typing import Any, NamedTuple
 
 
@@ -21,11 +22,18 @@ class Rival(NamedTuple):
       module: in this package.
       settings: keyword arguments of its `Run`.
       devices: virtual CPU devices that its process starts with.
+      needs: modules that must be installed.
     """
 
     module: str
     settings: dict[str, Any] = {}
     devices: int = 1
+    needs: tuple[str, ...] = ()
+
+    @property
+    def lacking(self) -> list[str]:
+        """Those of its modules that are not installed."""
+        return [name for name in self.needs if not importlib.util.find_spec(name)]
 
 
 RIVALS = {
@@ -38,8 +46,17 @@ RIVALS = {
     "textbook JAX, vmap": Rival("textbook", {"over_tasks": "vmap"}),
     "textbook JAX, map": Rival("textbook", {"over_tasks": "map"}),
     "jax-meta's form": Rival("textbook", {"over_tasks": "vmap", "inner": "scan"}),
-    "torch.autograd loop": Rival("torch_autograd", {"over_tasks": "loop"}),
-    "torch.func vmap of grad": Rival("torch_autograd", {"over_tasks": "vmap"}),
-    "higher": Rival("torch_higher"),
-    "torchopt MetaSGD": Rival("torch_torchopt"),
+    "torch.autograd loop": Rival(
+        "torch_autograd", {"over_tasks": "loop"}, needs=("torch",)
+    ),
+    "torch.func vmap of grad": Rival(
+        "torch_autograd", {"over_tasks": "vmap"}, needs=("torch",)
+    ),
+    "higher": Rival("torch_higher", needs=("torch", "higher")),
+    "torchopt MetaSGD": Rival("torch_torchopt", needs=("torch", "torchopt")),
 }
+
+
+def installed() -> tuple[str, ...]:
+    """The names of the rivals that can run here."""
+    return tuple(name for name, rival in RIVALS.items() if not rival.lacking)

@@ -32,7 +32,7 @@ def opaque(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def finite(closed: ClosedJaxpr, wild: bool = False) -> Evaluate:
-    """The function of a jaxpr, whose derivatives at the poles of its parts are 0.
+    """The function of a jaxpr, with derivatives of 0 at the poles of its primitives.
 
       f(x) = √x, 1/x, log x, ...:    f'(0) = 0
 
@@ -109,31 +109,37 @@ def _bodies(eqn: Any) -> list[ClosedJaxpr]:
 def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args]))
-    # What may be infinite or NaN where it is not selected.
+    # What may be infinite or NaN where it is not selected. It spreads from equation to
+    # equation: a multiplication of such a value by 0 has a derivative of NaN.
     wild = set(jaxpr.invars if all_wild else ())
 
     def read(x: Any) -> Any:
         return x.val if isinstance(x, Literal) else values[x]
 
     for eqn in jaxpr.eqns:
-        operands = list(map(read, eqn.invars))
-        has_pole, bodies = _has_pole(eqn, wild), _bodies(eqn)
         free = free_inputs(eqn)
         is_wild = not wild.isdisjoint(free)
-        inside = bool(bodies) and (is_wild or any(map(_is_singular, bodies)))
-        if has_pole or inside or is_wild:
-            wild.update(eqn.outvars)
-        if has_pole:
-            results = [_held(eqn, operands)]
-        elif inside:
-            # What a scan carries comes round.
-            again = is_wild or eqn.primitive is p.scan_p
-            functions = [finite(body, again) for body in bodies]
-            results = CALLS[eqn.primitive](eqn, functions)(*operands)
-        else:
+        run = _replacement(eqn, wild, is_wild)
+        if run is None:
             results = alone(eqn)(*map(read, free))
+        else:
+            results = run(*map(read, eqn.invars))
+        if run is not None or is_wild:
+            wild.update(eqn.outvars)
         values.update(zip(eqn.outvars, results))
     return [read(x) for x in jaxpr.outvars]
+
+
+def _replacement(eqn: Any, wild: set[Any], is_wild: bool) -> Evaluate | None:
+    """What is evaluated in an equation's place; None for the equation itself."""
+    if _has_pole(eqn, wild):
+        return lambda *operands: [_held(eqn, list(operands))]
+    bodies = _bodies(eqn)
+    if not bodies or not (is_wild or any(map(_is_singular, bodies))):
+        return None
+    # What one step of a scan carries is the next one's argument.
+    again = is_wild or eqn.primitive is p.scan_p
+    return CALLS[eqn.primitive](eqn, [finite(body, again) for body in bodies])
 
 
 def _held(eqn: Any, operands: list[Any]) -> Array:
@@ -151,7 +157,8 @@ def _held(eqn: Any, operands: list[Any]) -> Array:
     at_pole = reduce(jnp.logical_or, [~jnp.isfinite(fixed[i]) for i in free])
     if eqn.primitive in POLES:
         at_pole |= _is_pole(eqn, fixed)
-    # Each primitive is smooth at 0.5, in all its operands.
+    # The derivative is taken at 0.5 there, where every primitive is smooth in all its
+    # operands, and the outer `where` selects none of it: 0, and not 0 times infinity.
     safe = [
         jnp.where(at_pole, 0.5, x) if i in free else x for i, x in enumerate(operands)
     ]
@@ -161,8 +168,9 @@ def _held(eqn: Any, operands: list[Any]) -> Array:
 def _factor_by_factor(eqn: Any, bind: Callable[[list[Any]], Array]) -> Callable:
     """A primitive whose derivative is taken factor by factor.
 
-    JAX multiplies a tangent by the slope, which overflows where no factor of it does:
-    1e45 at the 1e-30 that keeps a root from its pole, and NaN of a tangent of 0.
+    JAX multiplies a tangent by the slope, which overflows where none of its factors
+    does: the slope is 1e45 at the 1e-30 that keeps a root from its pole, and infinity
+    times a tangent of 0 is NaN.
     """
     rule, last = FACTORS.get(eqn.primitive), eqn.invars[-1]
     if rule is _power_of and (
@@ -258,7 +266,8 @@ OBSTACLES = {p.while_p: SEARCH} | {
     primitive: DECOMPOSITION.format(primitive.name)
     for primitive in (p.svd_p, p.eigh_p, p.eig_p, p.schur_p, p.qr_p)
 }
-# The operand in which the derivative of each is infinite, and where; 1 is -1 too.
+# The operand in which the derivative of each primitive is infinite, and where: 1 stands
+# for -1 too.
 POLES = {
     **dict.fromkeys((p.sqrt_p, p.rsqrt_p, p.cbrt_p, p.log_p), (0, 0)),
     **dict.fromkeys((p.integer_pow_p, p.pow_p), (0, 0)),
@@ -273,7 +282,7 @@ FACTORS = {
     p.integer_pow_p: _power,
     p.pow_p: _power_of,
 }
-# These have one where an operand is infinite or NaN itself.
+# Primitives whose derivative is infinite or NaN only if an operand is.
 NONLINEAR = {p.mul_p, p.integer_pow_p, p.square_p, p.abs_p, p.exp_p, p.expm1_p}
 NONLINEAR |= {p.tanh_p, p.logistic_p}
 CALLS = {p.jit_p: _jit, p.remat_p: _remat, p.cond_p: _cond, p.scan_p: _scan}

@@ -1,6 +1,5 @@
 """The configuration that a command line begins with, before its other flags."""
 
-import difflib
 import json
 import tomllib
 from collections.abc import Collection, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metajax.checks import check_known
 from metajax.errors import InputError
 from metajax.experiments.config import Config, changed, with_learner, with_model
 from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
@@ -111,10 +111,10 @@ def _check_options(config: Config, arguments: Sequence[str]) -> None:
 
 
 def _check_known(what: str, name: str, names: Collection[str]) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise Unknown(f"no {what} {name!r}; {hint}there are {', '.join(names)}")
+    try:
+        check_known(what, name, names)
+    except InputError as error:
+        raise Unknown(str(error)) from error
 
 
 def read_config(path: Path, base: Config | None) -> Config:

@@ -5,9 +5,9 @@ A convolution y = Y(x, w) is linear in each argument, and so are its transposes
   X(y, w), the cotangent of x,    W(x, y), the cotangent of w.
 
 The derivative of any of the three is made of the other two, in forward and in reverse
-mode and to every order. So the three are all that needs to be fast, and how they are
-computed is hidden from differentiation, which would otherwise save every intermediate
-array of a form that works in blocks.
+mode and to every order. So these three are all that must be fast. Differentiation never
+sees how they are computed; it would otherwise save every intermediate array of a form
+that works in blocks.
 """
 
 from collections.abc import Callable, Hashable
@@ -28,7 +28,8 @@ from metajax.ops.precision import wider
 from metajax.ops.tuned import SITES, Site, Tuned, taken
 from metajax.types import Array
 
-# Of the arrays that a block of examples makes: they should stay in a core's cache.
+# A block's arrays should stay in a core's cache: larger blocks wait for the memory, and
+# smaller ones spend their time in the loop.
 BLOCK_BYTES = 2**22
 
 
@@ -36,12 +37,12 @@ class Product(NamedTuple):
     """A bilinear map of a batch of examples and a set of weights, and its transposes.
 
     Attributes:
-      y: `y(x, w)`, `[n, ...], [...] -> [n, ...]`, independent over n.
-      x: `x(y, w)`, the cotangent of x, likewise.
-      w: `w(x, y)`, the cotangent of w, a sum over n.
-      bytes: what one example makes on the way.
-      operation: its name in `metajax.ops.forms.TABLE`, before that of the map.
-      of: `of(examples)`, what the choice of a form depends on.
+      y: `y(x, w)`, `[n, ...], [...] -> [n, ...]`, each example by itself.
+      x: `x(y, w)`, the cotangent of x, each example by itself.
+      w: `w(x, y)`, the cotangent of w, a sum over the examples.
+      bytes: the size of the intermediate arrays of one example.
+      operation: the start of its name in `metajax.ops.forms.TABLE`; the map follows.
+      sizes: `sizes(examples)`, what the choice of a form depends on.
     """
 
     y: Callable[[Array, Array], Array]
@@ -49,11 +50,11 @@ class Product(NamedTuple):
     w: Callable[[Array, Array], Array]
     bytes: int
     operation: str
-    of: Callable[[int], Any]
+    sizes: Callable[[int], Any]
 
 
 class Shapes(NamedTuple):
-    """Of one example, of one result and of the weights."""
+    """The shapes of one example, of its result and of the weights."""
 
     x: tuple[int, ...]
     y: tuple[int, ...]
@@ -61,12 +62,12 @@ class Shapes(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How to make a `Product`, hashable, since it is a parameter of the primitives.
+    """How to make a `Product`; hashable, since it is a parameter of the primitives.
 
     Attributes:
       make: `make(settings, backend, form=None) -> Product`, in the forms of a backend
-        (`metajax.ops.forms`), or in one given for the map that is run.
-      settings: what else it depends on.
+        (`metajax.ops.forms`); `form`, if any, replaces that of the map that is run.
+      settings: what else the product depends on.
       shapes: the `Shapes`.
     """
 
@@ -91,17 +92,17 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
     return _y.bind(x[None], w[None], rule=rule, tuned=taken())[0]
 
 
-# Every argument has a leading axis of groups, each with weights of its own: what vmap
-# over tasks with adapted weights makes. Results are [groups, ...].
+# Every argument of a primitive has a leading axis of groups, each with weights of its
+# own, as vmap over tasks makes of adapted weights. Results are [groups, ...].
 
 
 def _examples_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable:
-    """Maps over blocks of examples: each result belongs to an example."""
+    """A map over blocks of examples: each result belongs to one example."""
     return lambda a, w: _in_blocks(lambda part: one(part, w), most, a)
 
 
 def _sum_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable:
-    """Sums over blocks of examples: the result belongs to all of them."""
+    """A sum over blocks of examples: the result belongs to all of them."""
 
     def run(x: Array, y: Array) -> Array:
         blocks, rest = _split(most, x, y)
@@ -125,13 +126,13 @@ def _in_blocks(function: Callable, most: int, *arrays: Array) -> Array:
     blocks, rest = _split(most, *arrays)
     parts = [] if rest is None else [function(*rest)]
     if blocks is not None:
-        found = jax.lax.map(lambda block: function(*block), blocks)
-        parts = [found.reshape(-1, *found.shape[2:]), *parts]
+        results = jax.lax.map(lambda block: function(*block), blocks)
+        parts = [results.reshape(-1, *results.shape[2:]), *parts]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
-    """Arrays as `[blocks, size, ...]`, and what is left over; None for none of it."""
+    """Arrays as `[blocks, size, ...]`, and the examples left over, or None."""
     count = arrays[0].shape[0]
     most = min(count, max(1, most))
     # Blocks of one size need one program, so a somewhat smaller size may be better.
@@ -146,13 +147,17 @@ def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
 
 
 def _primitive(name: str, in_blocks: Callable) -> Primitive:
+    """One of the three maps, of any number of groups.
+
+    Differentiation and batching come later; here are its shape and its lowerings.
+    """
     primitive = Primitive(f"metajax_{name}")
 
     def site(a: Any, b: Any, *, rule: Rule, tuned: Tuned | None) -> Site:
         product, (groups, examples) = rule.make(rule.settings, "cpu"), a.shape[:2]
         operation = f"{product.operation} {name}"
         key = f"{operation}, {groups} x {examples}, {rule.settings}, {a.dtype}"
-        return Site(operation, product.of(examples), a.dtype, key)
+        return Site(operation, product.sizes(examples), a.dtype, key)
 
     def made(backend: Backend, a: Array, b: Array, rule: Rule, tuned: Tuned | None):
         form = tuned and tuned.form(site(a, b, rule=rule, tuned=tuned).key)
@@ -171,6 +176,7 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
 
     def lowering(function: Callable) -> Callable:
         def nonempty(a: Array, b: Array, **params: Any) -> Array:
+            # An empty sum is zero; many forms cannot reshape an empty array.
             if a.size and b.size:
                 return function(a, b, **params)
             out = abstract(a, b, **params)
@@ -186,7 +192,7 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
     SITES[primitive] = site
     primitive.def_impl(compiled(primitive, "rule", "tuned"))
     primitive.def_abstract_eval(abstract)
-    # Blocks are for a core's cache; an accelerator wants the whole at once.
+    # Blocks are for a core's cache; an accelerator is fastest on the whole.
     mlir.register_lowering(primitive, lowering(partial(whole, "gpu")))
     mlir.register_lowering(primitive, lowering(partial(whole, "tpu")), platform="tpu")
     mlir.register_lowering(primitive, lowering(blocked), platform="cpu")
@@ -197,6 +203,7 @@ _y = _primitive("y", _examples_in_blocks)
 _x = _primitive("x", _examples_in_blocks)
 _w = _primitive("w", _sum_in_blocks)
 
+# Each map is linear in both arguments, so its cotangents are the other two maps.
 ad.defbilinear(
     _y,
     lambda ct, x, w, **params: _x.bind(ct, w, **params),
@@ -217,6 +224,8 @@ ad.defbilinear(
 def _batch(primitive: Primitive, args: tuple, dims: tuple, **params: Any):
     """A new axis of tasks becomes more groups, or more examples of shared weights."""
     (a, b), (along_a, along_b) = args, dims
+    # Shared weights: one large product is faster than a small one for each task. The
+    # cotangent of weights (w) sums over examples, so tasks must stay apart there.
     if along_b is None and primitive is not _w:
         a = jnp.moveaxis(a, along_a, 1)
         groups, tasks, examples = a.shape[:3]
@@ -242,11 +251,11 @@ PRIMITIVES = (_y, _x, _w)
 
 
 def form_of(equation: Any, backend: Backend) -> Any:
-    """The jaxpr that an equation of one of `PRIMITIVES` becomes, not in blocks.
+    """The jaxpr of the form that an equation of one of `PRIMITIVES` takes.
 
     Args:
       equation: the equation.
-      backend: the one that it is lowered for, not a CPU.
+      backend: what it is lowered for; not a CPU, where it would work in blocks.
     """
     rule, name = equation.params["rule"], equation.primitive.name
     a, b = (jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars)

@@ -1,13 +1,15 @@
 """Convolution that stays fast when every task has a kernel of its own.
 
-After one inner step a vmapped convolution turns into a grouped one, slow in both
-derivatives; inside any loop XLA's CPU backend takes a slow form of the kernel's
-gradient. Here each map takes the form that is fast on the backend at hand
-(`metajax.ops.forms`), in any order and mode.
+After one inner step a vmapped convolution turns into a grouped one, which is slow in
+both derivatives; inside any loop, XLA's CPU backend takes a slow form of the kernel's
+gradient. Here each map takes the form that is fast on its backend
+(`metajax.ops.forms`), to any order and in both modes.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +44,11 @@ def conv2d(
       x: images, `float[n, height, width, channels]`.
       kernel: `float[kh, kw, channels, features]`.
       stride: s, of both axes or of each.
-      padding: "SAME", "SAME_LOWER" or "VALID" as `jax.lax` has them, or ((top,
-        bottom), (left, right)).
-      dilation: d, of the kernel.
-      precision: of the products, as `jax.lax` has it; by default JAX's setting, and
-        "highest" where there is none.
+      padding: "SAME", "SAME_LOWER" or "VALID" as in `jax.lax`, or ((top, bottom),
+        (left, right)).
+      dilation: d of the kernel, of both axes or of each.
+      precision: precision of the products, as in `jax.lax`; by default JAX's setting,
+        or "highest" if that is not set.
 
     Returns:
       `float[n, rows, columns, features]`.
@@ -70,7 +72,7 @@ def conv2d(
         padding=((0, 0), (0, 0)),
         stride=stride,
         dilation=dilation,
-        # Read here, since the product is traced where the caller's context is gone.
+        # Read now: the product is traced later, outside the caller's context.
         precision=matmul_precision() if precision is None else precision,
     )
     geometry = geometry._replace(padding=_pads(geometry, padding))
@@ -99,23 +101,23 @@ def conv_general_dilated(
 ) -> Array:
     """`jax.lax.conv_general_dilated`, by `conv2d` where that has the form.
 
-    For a module of Flax: `nn.Conv(..., conv_general_dilated=metajax.ops.
-    conv_general_dilated)`, or the same in NNX, makes its convolution fast in an inner
-    loop. What is not a plain two-dimensional convolution of channels-last images goes
-    to `jax.lax` unchanged. Inside a `jax.shard_map` of your own it needs
-    `check_vma=False`, as the gradient of replicated parameters does anyhow.
+    Given to a module of Flax, `nn.Conv(..., conv_general_dilated=metajax.ops.
+    conv_general_dilated)`, or of NNX, it makes the module fast in an inner loop. Any
+    but a plain two-dimensional convolution of channels-last images goes to `jax.lax`
+    unchanged. Inside a `jax.shard_map` of your own it needs `check_vma=False`, as the
+    gradient of replicated parameters does anyway.
 
     Args:
       lhs: images.
       rhs: the kernel.
-      window_strides: see `jax.lax.conv_general_dilated`, as for the rest.
-      padding: see there.
-      lhs_dilation: see there.
-      rhs_dilation: see there.
-      dimension_numbers: see there.
-      feature_group_count: see there.
-      precision: see `conv2d`, also for its default.
-      **settings: see `jax.lax`; with any that is not None, that is used.
+      window_strides: as in `jax.lax.conv_general_dilated`.
+      padding: as there.
+      lhs_dilation: as there.
+      rhs_dilation: as there.
+      dimension_numbers: as there.
+      feature_group_count: as there.
+      precision: see `conv2d`, also for the default.
+      **settings: further ones of `jax.lax`, which takes any call that has them.
 
     Returns:
       What `jax.lax.conv_general_dilated` returns at that precision.
@@ -125,45 +127,43 @@ def conv_general_dilated(
     >>> net.init_with_output(jax.random.key(0), jnp.ones((2, 5, 5, 3)))[0].shape
     (2, 5, 5, 8)
     """
-    channels_last = (
-        jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
-        if lhs.ndim == 4
-        else None
-    )
     ours = (
-        lhs.ndim == 4
-        and jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-        == channels_last
+        _is_channels_last(lhs, rhs, dimension_numbers)
+        and _is_plain(lhs, rhs, padding)
         and feature_group_count == 1
         and set(lhs_dilation or (1,)) == {1}
-        and lhs.dtype == rhs.dtype
-        and jnp.issubdtype(lhs.dtype, jnp.floating)
-        and (isinstance(padding, str) or min(map(min, padding)) >= 0)
-        and not any(
-            value is not None and (name, value) != ("batch_group_count", 1)
-            for name, value in settings.items()
-        )
+        and _has_no_effect(settings)
     )
-    if not ours:
-        return jax.lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count,
-            precision=precision,
-            **settings,
-        )
-    return conv2d(
-        lhs,
-        rhs,
-        stride=tuple(window_strides),
-        padding=padding,
-        dilation=tuple(rhs_dilation or (1, 1)),
-        precision=precision,
+    if ours:
+        stride, dilation = tuple(window_strides), tuple(rhs_dilation or (1, 1))
+        plain = partial(conv2d, padding=padding, precision=precision)
+        return plain(lhs, rhs, stride=stride, dilation=dilation)
+    where = window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers
+    return jax.lax.conv_general_dilated(
+        lhs, rhs, *where, feature_group_count, precision=precision, **settings
+    )
+
+
+def _is_channels_last(images: Array, kernel: Array, dimension_numbers: Any) -> bool:
+    """Whether the axes are those of `conv2d`, however they are written."""
+    if images.ndim != 4:
+        return False
+    axes = partial(jax.lax.conv_dimension_numbers, images.shape, kernel.shape)
+    return axes(dimension_numbers) == axes(("NHWC", "HWIO", "NHWC"))
+
+
+def _is_plain(images: Array, kernel: Array, padding: Padding) -> bool:
+    """Whether `conv2d` takes arrays of these types, and this padding."""
+    floating = jnp.issubdtype(images.dtype, jnp.floating)
+    kept = isinstance(padding, str) or min(map(min, padding)) >= 0
+    return images.dtype == kernel.dtype and floating and kept
+
+
+def _has_no_effect(settings: Mapping[str, Any]) -> bool:
+    """Whether the further settings of `jax.lax` are all at their defaults."""
+    return all(
+        value is None or (name == "batch_group_count" and value == 1)
+        for name, value in settings.items()
     )
 
 

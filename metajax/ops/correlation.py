@@ -10,7 +10,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 from metajax.ops import winograd
 from metajax.ops.bilinear import Product
-from metajax.ops.forms import Backend, choose
+from metajax.ops.forms import FORMS, Backend, Form, choose, dense, tiled
 from metajax.ops.geometry import Geometry
 from metajax.ops.padding import padded
 from metajax.ops.precision import wider
@@ -43,7 +43,7 @@ def product(geometry: Geometry, backend: Backend, form: str | None = None) -> Pr
         *map(map_of, ("y", "x", "w")),
         bytes=4 * entries,
         operation="convolution",
-        of=lambda examples: geometry,
+        sizes=lambda examples: geometry,
     )
 
 
@@ -55,8 +55,9 @@ def _by_choice(
     a: Array,
     b: Array,
 ) -> Array:
-    form = form or choose(f"convolution {name}", backend, geometry, a.dtype)
-    return FORMS[name][form](geometry, a, b)
+    operation = f"convolution {name}"
+    form = form or choose(operation, backend, geometry, a.dtype)
+    return FORMS[operation][form].run(geometry, a, b)
 
 
 def _rows(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -197,30 +198,28 @@ def _lax_kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     return jax.linear_transpose(lambda kernel: _lax(geometry, x, kernel), like)(y)[0]
 
 
-FORMS = {
-    "y": {
-        "patches": _patches,
-        "lax patches": _lax_patches,
-        "rows": _rows,
-        "winograd": winograd.correlate,
-        "lax": _lax,
-        "lax laid out": _laid_out,
-    },
-    "x": {
-        "patches": _patches_transposed,
-        "turned": _turned,
-        "lax": _lax_images,
-        "lax laid out": _laid_out_turned,
-    },
-    "w": {
-        "patches turned": _kernel_turned,
-        "patches of x": _kernel_of_x,
-        "patches of y": _kernel_of_y,
-        "patches by image": _kernel_by_image,
-        "lax patches": _kernel_of_lax_patches,
-        "winograd": winograd.kernel,
-        "lax": _lax_kernel,
-    },
+FORMS["convolution y"] = {
+    "patches": Form(_patches),
+    "lax patches": Form(_lax_patches),
+    "rows": Form(_rows, dense),
+    "winograd": Form(winograd.correlate, tiled),
+    "lax": Form(_lax),
+    "lax laid out": Form(_laid_out),
+}
+FORMS["convolution x"] = {
+    "patches": Form(_patches_transposed),
+    "turned": Form(_turned, dense),
+    "lax": Form(_lax_images),
+    "lax laid out": Form(_laid_out_turned, dense),
+}
+FORMS["convolution w"] = {
+    "patches turned": Form(_kernel_turned),
+    "patches of x": Form(_kernel_of_x),
+    "patches of y": Form(_kernel_of_y, dense),
+    "patches by image": Form(_kernel_by_image),
+    "lax patches": Form(_kernel_of_lax_patches),
+    "winograd": Form(winograd.kernel, tiled),
+    "lax": Form(_lax_kernel),
 }
 
 

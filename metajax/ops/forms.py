@@ -1,13 +1,13 @@
 """Which form an operation takes on which backend: one table, with the reasons.
 
-A form is a way to compute the same values. Which one is fast differs between a CPU, a
-GPU and a TPU, so it is chosen when a program is lowered for one of them: a program that
-is compiled for a TPU on a machine without one takes the TPU's forms. Where the chip
-decides and not its kind, `metajax.ops.tune` times the forms on it instead.
+A form is one way to compute an operation's values. Which form is fast differs between a
+CPU, a GPU and a TPU, so the form is chosen when a program is lowered for one of them: a
+program that is compiled for a TPU on a machine without one takes the TPU's forms. Where
+the speed depends on the chip itself, `metajax.ops.tune` times the forms on it instead.
 
-Figures of GPUs and TPUs are of programs that were compiled for an H200 and a v5e: bytes
-and launches, and cycles as the compiler estimates them, never times. Those of a CPU are
-measured. `benchmarks/README.md` says of which work.
+Figures of CPUs are measured times. Figures of GPUs and TPUs come from programs compiled
+for an H200 and a v5e: bytes, launches, and cycles as the compiler estimates them, never
+times. `benchmarks/README.md` says for which work.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,40 @@ from metajax.ops.precision import wider
 Backend = Literal["cpu", "gpu", "tpu"]
 
 
+Where = Callable[[Any, jnp.dtype], bool]
+"""`where(sizes, dtype)`: whether a form is taken, or can be, for a convolution's
+`Geometry` (or a number of examples) and a type of arrays."""
+
+
+def anywhere(sizes: Any, dtype: jnp.dtype) -> bool:
+    """Whatever the arrays are."""
+    return True
+
+
 class Choice(NamedTuple):
-    """A form.
+    """A form that a backend takes.
 
     Attributes:
       form: its name.
-      reason: the figure that speaks for it, or why no other can be taken.
-      where: `where(geometry, dtype)`, whether it is taken there.
+      reason: the figure that speaks for it, or why no other form can be taken.
+      where: where it is taken.
     """
 
     form: str
     reason: str
-    where: Callable[[Any, jnp.dtype], bool] = lambda geometry, dtype: True
+    where: Where = anywhere
+
+
+class Form(NamedTuple):
+    """A way to compute an operation.
+
+    Attributes:
+      run: the function.
+      where: where the operation has this form at all.
+    """
+
+    run: Any
+    where: Where = anywhere
 
 
 def _shallow(geometry: Geometry, dtype: jnp.dtype) -> bool:
@@ -43,12 +65,13 @@ def _shallow_or_strided(geometry: Geometry, dtype: jnp.dtype) -> bool:
     return geometry.shallow or not geometry.dense
 
 
-def _dense(geometry: Geometry, dtype: jnp.dtype) -> bool:
+def dense(geometry: Geometry, dtype: jnp.dtype) -> bool:
+    """At stride 1."""
     return geometry.dense
 
 
-def _tiled(geometry: Geometry, dtype: jnp.dtype) -> bool:
-    """Not where Winograd's sums would be rounded before the product."""
+def tiled(geometry: Geometry, dtype: jnp.dtype) -> bool:
+    """Where Winograd's tiles pay, and their sums are not rounded before the product."""
     exact = wider(dtype) == dtype and geometry.precision in EXACT
     return geometry.tiled and exact
 
@@ -57,12 +80,12 @@ def _few(examples: int, dtype: jnp.dtype) -> bool:
     return examples <= 16
 
 
-# Of the choices of an operation on a backend, the first that holds is taken.
+# An operation takes the first of its backend's choices that holds where it is.
 TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
     "convolution y": {
         "cpu": (
             Choice("patches", "a row of a patch is too short", _shallow_or_strided),
-            Choice("winograd", "140 GFLOP/s against 102 by rows", _tiled),
+            Choice("winograd", "140 GFLOP/s against 102 by rows", tiled),
             Choice("rows", "102 GFLOP/s against 89 by patches"),
         ),
         "gpu": (
@@ -76,20 +99,20 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
     },
     "convolution x": {
         "cpu": (
-            Choice("turned", "102 GFLOP/s against 19 by lax", _dense),
+            Choice("turned", "102 GFLOP/s against 19 by lax", dense),
             Choice("patches", "in place of a product with mostly zeros"),
         ),
         "gpu": (Choice("lax", "as the convolution itself"),),
         "tpu": (
-            Choice("lax laid out", "0.46 M cycles against 0.75 by lax", _dense),
+            Choice("lax laid out", "0.46 M cycles against 0.75 by lax", dense),
             Choice("lax", "at larger strides"),
         ),
     },
     "convolution w": {
         "cpu": (
-            Choice("winograd", "131 GFLOP/s against 101", _tiled),
+            Choice("winograd", "131 GFLOP/s against 101", tiled),
             Choice("patches turned", "the small factor is turned around", _shallow),
-            Choice("patches of y", "101 GFLOP/s against 2 by lax", _dense),
+            Choice("patches of y", "101 GFLOP/s against 2 by lax", dense),
             Choice("patches of x", "77 GFLOP/s at larger strides"),
         ),
         "gpu": (
@@ -104,7 +127,7 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
     "linear w": {
         "cpu": (
             Choice("outer", "9 us against 34 as a batched product", _few),
-            Choice("product", "a ready one, of many examples"),
+            Choice("product", "one library call for many examples"),
         ),
         "gpu": (Choice("product", "one launch"),),
         "tpu": (Choice("product", "one product"),),
@@ -117,69 +140,34 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
 }
 
 
-def _any(of: Any, dtype: jnp.dtype) -> bool:
-    return True
+FORMS: dict[str, dict[str, Form]] = {}
+"""Every form of each operation, by the modules of `metajax.ops` that define them."""
 
 
-def _countable(examples: int, dtype: jnp.dtype) -> bool:
-    return examples <= 128  # each is an operation of its own in the program
-
-
-# Where each form can be taken at all; an operation that is not here has one form.
-VALID: dict[str, dict[str, Callable[[Any, jnp.dtype], bool]]] = {
-    "convolution y": {
-        "patches": _any,
-        "lax patches": _any,
-        "rows": _dense,
-        "winograd": _tiled,
-        "lax": _any,
-        "lax laid out": _any,
-    },
-    "convolution x": {
-        "patches": _any,
-        "turned": _dense,
-        "lax": _any,
-        "lax laid out": _dense,
-    },
-    "convolution w": {
-        "patches turned": _any,
-        "patches of x": _any,
-        "patches of y": _dense,
-        "patches by image": _any,
-        "lax patches": _any,
-        "winograd": _tiled,
-        "lax": _any,
-    },
-    "linear w": {"outer": _countable, "product": _any},
-    "pooling": {"slices": _any, "stacked": _any, "window": _any},
-}
-KNOWN = {form for forms in VALID.values() for form in forms}
-
-
-def candidates(operation: str, of: Any, dtype: jnp.dtype) -> list[str]:
+def candidates(operation: str, sizes: Any, dtype: jnp.dtype) -> list[str]:
     """The forms that an operation can take.
 
     Args:
       operation: see `choose`.
-      of: see there.
-      dtype: see there.
+      sizes: see `choose`.
+      dtype: see `choose`.
 
     >>> candidates("linear w", 1000, jnp.dtype(jnp.float32))
     ['product']
     """
-    forms = VALID.get(operation, {})
-    return [form for form, where in forms.items() if where(of, dtype)]
+    forms = FORMS.get(operation, {}).items()
+    return [name for name, form in forms if form.where(sizes, dtype)]
 
 
-def choose(operation: str, backend: Backend, of: Any, dtype: jnp.dtype) -> str:
+def choose(operation: str, backend: Backend, sizes: Any, dtype: jnp.dtype) -> str:
     """The form of an operation on a backend.
 
     Args:
       operation: a key of `TABLE`.
       backend: the one that the program is lowered for.
-      of: what the choice depends on: a convolution's `Geometry`, or the number of
+      sizes: what the choice depends on: a convolution's `Geometry`, or the number of
         examples.
-      dtype: of the arrays.
+      dtype: the type of the arrays.
 
     Returns:
       The form's name.
@@ -188,4 +176,4 @@ def choose(operation: str, backend: Backend, of: Any, dtype: jnp.dtype) -> str:
     'outer'
     """
     choices = TABLE[operation][backend]
-    return next(choice.form for choice in choices if choice.where(of, dtype))
+    return next(choice.form for choice in choices if choice.where(sizes, dtype))

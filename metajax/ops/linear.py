@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.ops.bilinear import Product, Rule, Shapes, bilinear
-from metajax.ops.forms import Backend, choose
+from metajax.ops.forms import FORMS, Backend, Form, choose
 from metajax.ops.precision import matmul_precision, wider
 from metajax.types import Array
 
@@ -36,7 +36,7 @@ def linear(x: Array, kernel: Array) -> Array:
             "linear takes examples [n, inputs] and a kernel [inputs, outputs], got "
             f"{x.shape} and {kernel.shape}"
         )
-    # Read here, since the product is traced where the caller's context is gone.
+    # Read now: the product is traced later, outside the caller's context.
     size = _Size(x.shape[1], kernel.shape[1], matmul_precision())
     shapes = Shapes(x.shape[1:], kernel.shape[1:], kernel.shape)
     return bilinear(Rule(_product, size, shapes), x, kernel)
@@ -50,27 +50,39 @@ class _Size(NamedTuple):
 
 @functools.lru_cache
 def _product(size: _Size, backend: Backend, form: str | None = None) -> Product:
-    def multiply(a: Array, b: Array) -> Array:
-        result = jnp.matmul(
-            a, b, precision=size.precision, preferred_element_type=wider(a.dtype)
-        )
-        return result.astype(a.dtype)
-
-    def outer(x: Array, y: Array) -> Array:
-        """A sum of outer products: one pass over the results of all tasks."""
-        wide = (a.astype(wider(a.dtype)) for a in (x, y))
-        each = (a[:, None] * b[None] for a, b in zip(*wide))
-        return functools.reduce(jnp.add, each).astype(x.dtype)
-
     def kernel(x: Array, y: Array) -> Array:
-        chosen = form or choose("linear w", backend, len(x), x.dtype)
-        return outer(x, y) if chosen == "outer" else multiply(x.T, y)
+        name = form or choose("linear w", backend, len(x), x.dtype)
+        return FORMS["linear w"][name].run(size, x, y)
 
     return Product(
-        multiply,
-        lambda y, kernel: multiply(y, kernel.T),
+        lambda x, kernel: _multiply(size, x, kernel),
+        lambda y, kernel: _multiply(size, y, kernel.T),
         kernel,
         bytes=4 * (size.inputs + size.outputs),
         operation="linear",
-        of=lambda examples: examples,
+        sizes=lambda examples: examples,
     )
+
+
+def _multiply(size: _Size, a: Array, b: Array) -> Array:
+    result = jnp.matmul(
+        a, b, precision=size.precision, preferred_element_type=wider(a.dtype)
+    )
+    return result.astype(a.dtype)
+
+
+def _outer(size: _Size, x: Array, y: Array) -> Array:
+    """A sum of outer products: one pass over the results of all tasks."""
+    wide = (a.astype(wider(a.dtype)) for a in (x, y))
+    each = (a[:, None] * b[None] for a, b in zip(*wide))
+    return functools.reduce(jnp.add, each).astype(x.dtype)
+
+
+def _countable(examples: int, dtype: jnp.dtype) -> bool:
+    return examples <= 128  # each is an operation of its own in the program
+
+
+FORMS["linear w"] = {
+    "outer": Form(_outer, _countable),
+    "product": Form(lambda size, x, y: _multiply(size, x.T, y)),
+}

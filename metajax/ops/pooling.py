@@ -12,7 +12,7 @@ transposes of each other. So these three are all that needs to be fast, to every
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 
 from metajax.errors import InputError
 from metajax.ops.eager import compiled
-from metajax.ops.forms import Backend, choose
+from metajax.ops.forms import FORMS, Backend, Form, choose
 from metajax.ops.meshes import check_same_everywhere
 from metajax.ops.tuned import SITES, Site, Tuned, taken
 from metajax.types import Array
@@ -151,16 +151,23 @@ def _take_window(x: Array, t: Array) -> Array:
     return lax.reduce_window(kept, zero, lax.add, WINDOW, WINDOW, "VALID")
 
 
-FORMS = {
-    "slices": (_pool_slices, _take_slices, _put_slices),
-    "stacked": (_pool_slices, _take_slices, _put_stacked),
-    "window": (_pool_window, _take_window, _put_window),
+class Maps(NamedTuple):
+    """The three maps, by the names of their primitives."""
+
+    max_pool: Callable[[Array], Array]
+    pool_take: Callable[[Array, Array], Array]
+    pool_put: Callable[[Array, Array], Array]
+
+
+FORMS["pooling"] = {
+    "slices": Form(Maps(_pool_slices, _take_slices, _put_slices)),
+    "stacked": Form(Maps(_pool_slices, _take_slices, _put_stacked)),
+    "window": Form(Maps(_pool_window, _take_window, _put_window)),
 }
 
 
 def _primitive(name: str, abstract: Callable) -> Primitive:
     primitive = Primitive(f"metajax_{name}")
-    which = ("max_pool", "pool_take", "pool_put").index(name)
 
     def site(*arrays: Any, tuned: Tuned | None) -> Site:
         dtype, shapes = arrays[-1].dtype, tuple(x.shape for x in arrays)
@@ -174,7 +181,8 @@ def _primitive(name: str, abstract: Callable) -> Primitive:
         form = tuned and tuned.form(site(*arrays, tuned=tuned).key)
         form = form or choose("pooling", backend, None, last.dtype)
         flat = (x.reshape(-1, *x.shape[-3:]) for x in arrays)
-        return FORMS[form][which](*flat).reshape(out.shape)
+        maps = FORMS["pooling"][form].run
+        return getattr(maps, name)(*flat).reshape(out.shape)
 
     SITES[primitive] = site
     primitive.def_impl(compiled(primitive, "tuned"))

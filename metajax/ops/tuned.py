@@ -1,8 +1,8 @@
 """Forms that were chosen by timing them, and how operations come to take them.
 
-They are a parameter of every primitive, read from the context where an operation is
-traced, as the precision of its products is. So derivatives take them too, and a
-compiled program is of the forms that it was made with.
+The forms are a parameter of every primitive, read from the context where an operation
+is traced, as the precision of its products is. So derivatives take them too, and a
+compiled program keeps the forms that it was compiled with.
 """
 
 import json
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 
 from metajax.errors import InputError
-from metajax.ops.forms import KNOWN
+from metajax.ops.forms import FORMS
 
 BY_TABLE = "table"  # where no form was faster than the table's
 
@@ -24,14 +24,14 @@ class Tuned(NamedTuple):
     """The form of each operation that was timed; every other takes the table's.
 
     Attributes:
-      forms: the key of a `Site` and the name of its form, in order.
+      forms: pairs of a `Site`'s key and the name of its form, sorted.
     """
 
     forms: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, forms: Mapping[str, str]) -> "Tuned":
-        """Of names of forms by the keys of their sites."""
+    def from_forms(cls, forms: Mapping[str, str]) -> "Tuned":
+        """From the names of forms, by the keys of their sites."""
         return cls(tuple(sorted(forms.items())))
 
     @classmethod
@@ -39,23 +39,24 @@ class Tuned(NamedTuple):
         """The inverse of `as_text`.
 
         Raises:
-          InputError: if the text is not of that form, or names unknown forms.
+          InputError: if the text is no such JSON, or names unknown forms.
         """
         try:
             forms = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"expected forms as JSON, got {error}") from error
+        known = {BY_TABLE, *(name for named in FORMS.values() for name in named)}
         if not isinstance(forms, dict) or not all(
-            isinstance(form, str) and form in KNOWN | {BY_TABLE}
-            for form in forms.values()
+            isinstance(form, str) and form in known for form in forms.values()
         ):
-            raise InputError("expected an object of the names of forms, got another")
-        return cls.of(forms)
+            raise InputError("expected a JSON object whose values name forms")
+        return cls.from_forms(forms)
 
     def as_text(self) -> str:
         """As JSON.
 
-        >>> print(Tuned.of({"max_pool, ((1, 4, 4, 1),), float32": "window"}).as_text())
+        >>> forms = {"max_pool, ((1, 4, 4, 1),), float32": "window"}
+        >>> print(Tuned.from_forms(forms).as_text())
         {
           "max_pool, ((1, 4, 4, 1),), float32": "window"
         }
@@ -63,7 +64,7 @@ class Tuned(NamedTuple):
         return json.dumps(dict(self.forms), indent=2)
 
     def form(self, key: str) -> str | None:
-        """The form of a site, or None for the table's."""
+        """The form at a site, or None for the table's."""
         form = dict(self.forms).get(key, BY_TABLE)
         return None if form == BY_TABLE else form
 
@@ -73,18 +74,18 @@ class Site(NamedTuple):
 
     Attributes:
       operation: a key of `metajax.ops.forms.TABLE`.
-      of: what the table's choice depends on; see `metajax.ops.forms.choose`.
-      dtype: of the arrays.
-      key: a text that tells it from other sites.
+      sizes: what the table's choice depends on; see `metajax.ops.forms.choose`.
+      dtype: the type of the arrays.
+      key: a text that differs from those of other sites.
     """
 
     operation: str
-    of: Any
+    sizes: Any
     dtype: jnp.dtype
     key: str
 
 
-# `SITES[primitive](*arrays, **params)`, of the primitives whose forms can be tuned.
+# `SITES[primitive](*arrays, **params)`, for each primitive whose forms can be tuned.
 SITES: dict[Primitive, Callable[..., Site]] = {}
 
 _TAKEN = jax.make_user_context(default_value=None)

@@ -118,7 +118,7 @@ def tune(
             form = _fastest(trials, timer)
             kept.add(key, form)
         forms[key] = form
-    return Tuned.of(forms)
+    return Tuned.from_forms(forms)
 
 
 def trials_of(function: Callable, *args: PyTree) -> dict[str, list[Trial]]:
@@ -169,18 +169,18 @@ class _Kept:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(self._path, Tuned.of(self.forms).as_text())
+                write_whole(self._path, Tuned.from_forms(self.forms).as_text())
 
 
 def _trials(equation: Any, site: Site) -> list[Trial]:
-    names = candidates(site.operation, site.of, site.dtype)
+    names = candidates(site.operation, site.sizes, site.dtype)
     if not names:
         return []
-    table = choose(site.operation, _backend(), site.of, site.dtype)
+    table = choose(site.operation, _backend(), site.sizes, site.dtype)
     others = [name for name in names if name != table]
 
     def run_as(form: str) -> Callable[..., Array]:
-        params = equation.params | {"tuned": Tuned.of({site.key: form})}
+        params = equation.params | {"tuned": Tuned.from_forms({site.key: form})}
         return lambda *arrays: equation.primitive.bind(*arrays, **params)
 
     arrays = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars]

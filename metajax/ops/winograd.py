@@ -1,4 +1,8 @@
-"""Winograd's tiles: a 3x3 convolution with 16 products for four results, not 36."""
+"""Winograd's tiles: a 3x3 convolution with 16 products for four results, not 36.
+
+Transformed entries come first in memory, so that a transformation is one product of a
+small constant matrix, and the 16 products of tiles are one batched product.
+"""
 
 import itertools
 
@@ -17,7 +21,7 @@ OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 
 def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    """Winograd's F(2x2, 3x3), 16 products for four results in place of 36.
+    """A convolution by Winograd's F(2x2, 3x3).
 
       y = Aᵀ ((G k Gᵀ) ∘ (Bᵀ d B)) A,   d a tile of 4x4 entries, y of 2x2
 
@@ -40,15 +44,16 @@ def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
 def kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     """The kernel's cotangent by the same tiles: Σ Gᵀ ((Bᵀ d B) ∘ (A y Aᵀ)) G."""
     (rows, columns), (*_, channels, features) = geometry.tiles, geometry.kernel
-    # Turned around while it is small: a product over tiles needs them last.
+    # The product sums over tiles, so they must be the last axis; moving the channels
+    # first costs less now than after the tiles have four times as many entries.
     x = jnp.moveaxis(x, 3, 0).reshape(-1, *geometry.image[:2], 1)
     tiles = _tiles(geometry, x).reshape(16, channels, -1)
     y = padded(padded(y, 1, 0, 2 * rows), 2, 0, 2 * columns)
     y = y.reshape(-1, rows, 2, columns, 2, features).transpose(2, 4, 0, 1, 3, 5)
     y = _transformed(np.kron(OUTPUT, OUTPUT).T, y).reshape(16, -1, features)
     products = jnp.matmul(tiles, y, precision=geometry.precision)
-    found = _transformed(np.kron(KERNEL, KERNEL).T, products)
-    return found.reshape(geometry.kernel)
+    cotangent = _transformed(np.kron(KERNEL, KERNEL).T, products)
+    return cotangent.reshape(geometry.kernel)
 
 
 def _tiles(geometry: Geometry, x: Array) -> Array:
@@ -56,7 +61,8 @@ def _tiles(geometry: Geometry, x: Array) -> Array:
     (rows, columns), (images, *_, channels) = geometry.tiles, x.shape
     (top, _), (left, _) = geometry.padding
     x = padded(padded(x, 1, top, 2 * rows + 2 - top), 2, left, 2 * columns + 2 - left)
-    # A tile is four squares of 2x2, which its neighbours share.
+    # A tile of 4x4 is four squares of 2x2, which it shares with its neighbours, so the
+    # tiles are slices of the squares and nothing is gathered.
     squares = x.reshape(images, rows + 1, 2, columns + 1, 2, channels)
     squares = squares.transpose(2, 4, 0, 1, 3, 5)
     tiles = jnp.stack(
@@ -70,7 +76,11 @@ def _tiles(geometry: Geometry, x: Array) -> Array:
 
 
 def _transformed(square: np.ndarray, tiles: Array) -> Array:
-    """A Kronecker square times tiles, whose entries are the first axes."""
+    """A Kronecker square times tiles, whose entries are the first axes.
+
+    At full precision, whatever the products have: the sums of entries would otherwise
+    be rounded before they are multiplied.
+    """
     return jnp.matmul(
         jnp.asarray(square, tiles.dtype),
         tiles.reshape(square.shape[1], -1),

@@ -29,29 +29,31 @@ def activations(apply: Callable[[PyTree, PyTree], PyTree]) -> Activations:
     >>> import metajax as mj
     >>> model = mj.mlp()
     >>> params = model.init(jax.random.key(0))
-    >>> found = activations(model.apply)(params, jax.numpy.zeros((7, 1)))
-    >>> {name: value.shape for name, value in found.items()}
+    >>> result = activations(model.apply)(params, jax.numpy.zeros((7, 1)))
+    >>> {name: value.shape for name, value in result.items()}
     {'block0': (7, 40), 'block1': (7, 40), 'outputs': (7, 1)}
     """
 
     def named(params: PyTree, inputs: PyTree) -> Mapping[str, Array]:
         with jax.disable_jit():  # what is jitted inside is then traced as part of it
             closed = jax.make_jaxpr(apply)(params, inputs)
-        jaxpr, found = closed.jaxpr, {}
+        jaxpr, places = closed.jaxpr, {}
         for equation in jaxpr.eqns:
             if equation.primitive.name == NAME:
-                _keep(found, equation.params["name"], equation.outvars[0])
-        _keep(found, "outputs", jaxpr.outvars[0])
-        wanted = ClosedJaxpr(jaxpr.replace(outvars=list(found.values())), closed.consts)
+                _keep(places, equation.params["name"], equation.outvars[0])
+        _keep(places, "outputs", jaxpr.outvars[0])
+        wanted = ClosedJaxpr(
+            jaxpr.replace(outvars=list(places.values())), closed.consts
+        )
         values = jaxpr_as_fun(wanted)(*jax.tree.leaves((params, inputs)))
-        return dict(zip(found, values))
+        return dict(zip(places, values))
 
     return named
 
 
-def _keep(found: dict[str, Any], name: str, variable: Any) -> None:
+def _keep(result: dict[str, Any], name: str, variable: Any) -> None:
     place, count = name, 1
-    while place in found:
+    while place in result:
         count += 1
         place = f"{name} ({count})"
-    found[place] = variable
+    result[place] = variable

@@ -18,9 +18,10 @@ from metajax.training.step import cut_of, train_step
 from metajax.types import Learner, LearnerSchedule, Sampler
 
 GIB = 2**30
-# Of the largest meta-batch: programs compiled at most, and how full is full enough.
+# The search for the largest meta-batch stops after so many programs, or if one fills
+# this share of the memory.
 TRIES, FILLED = 4, 0.95
-TOO_LARGE = "RESOURCE_EXHAUSTED"  # what a compiler says of a program without room
+TOO_LARGE = "RESOURCE_EXHAUSTED"  # in a compiler's error for too large a program
 
 
 class ChipPlan(NamedTuple):
@@ -68,8 +69,9 @@ class ChipPlan(NamedTuple):
 
     def __str__(self) -> str:
         fits = "fits" if self.fits else "does NOT fit"
+        own = self.chip.own_precision(self.precision)
         rates = (
-            f"{self.chip.rate(self.precision) / 1e12:.4g} Tflop/s ({self.precision}), "
+            f"{self.chip.rate(self.precision) / 1e12:.4g} Tflop/s ({own}), "
             f"{self.chip.bandwidth / 1e9:.0f} GB/s"
         )
         rows = [
@@ -136,10 +138,10 @@ def plan_for(
     precision: str = "float32",
     say: Callable[[str], None] = lambda text: None,
 ) -> ChipPlan:
-    """Compiles a run's meta-step for chips that are not here, and says what it needs.
+    """Compiles a run's meta-step for chips that are not here, and reports its needs.
 
-    The largest meta-batch is found by the compiled programs of two, as memory goes
-    with the tasks of a device; one more is compiled to see that it does fit.
+    The largest meta-batch is extrapolated from two compiled programs, as memory grows
+    with the tasks of a device; one more is compiled to see that it fits.
 
     Args:
       learner: the learner, or a schedule of them.
@@ -149,7 +151,7 @@ def plan_for(
       tasks: tasks a meta-batch.
       tasks_per_chunk: see `metajax.train_step`.
       precision: of products, for the chip's rate; see `metajax.in_precision`.
-      say: told of each program before it is compiled.
+      say: called with a line of text before each program is compiled.
 
     Returns:
       A `ChipPlan`.
@@ -164,32 +166,31 @@ def plan_for(
     if chip is None:
         raise InputError(f"no chip is known as {devices[0].device_kind!r}")
 
-    def compiled(count: int, chunk: Chunk) -> tuple[Compiled, Cut] | None:
-        say(f"compiling {count} tasks for {len(devices)} x {chip.name}")
-        try:
-            return compile_dispatch(
-                learner,
-                optimizer,
-                episodes,
-                devices,
-                tasks=count,
-                tasks_per_chunk=chunk,
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if TOO_LARGE not in str(error):
-                raise
-            return None
-
-    def memory(count: int) -> int | None:
-        found = compiled(count * len(devices), None)
-        return None if found is None else found[0].memory_bytes
-
+    compiled = _compiler(learner, optimizer, episodes, devices, say)
     if (first := compiled(tasks, tasks_per_chunk)) is None:
         raise InputError(
             f"a meta-step of {tasks} tasks does not fit {chip.name}; take a smaller "
             "tasks_per_chunk, or fewer tasks"
         )
-    program, shape = first
+    return _plan(chip, tasks, precision, *first, compiled, len(devices))
+
+
+_Compiler = Callable[[int, Chunk], tuple[Compiled, Cut] | None]
+
+
+def _plan(
+    chip: Chip,
+    tasks: int,
+    precision: str,
+    program: Compiled,
+    shape: Cut,
+    compiled: _Compiler,
+    devices: int,
+) -> ChipPlan:
+    def memory(count: int) -> int | None:
+        fitting = compiled(count * devices, None)
+        return None if fitting is None else fitting[0].memory_bytes
+
     start = (shape.chunk, program.memory_bytes)
     most, taken = _largest(memory, start, chip.usable_bytes)
     return ChipPlan(
@@ -200,7 +201,7 @@ def plan_for(
         program.argument_bytes,
         program.temporary_bytes,
         chip.usable_bytes,
-        most * len(devices),
+        most * devices,
         taken,
         program.operations,
         program.program.bytes,
@@ -208,19 +209,43 @@ def plan_for(
     )
 
 
+def _compiler(
+    learner: Learner | LearnerSchedule,
+    optimizer: optax.GradientTransformation,
+    episodes: Sampler,
+    devices: Sequence[Any],
+    say: Callable[[str], None],
+) -> _Compiler:
+    """`compile_dispatch` of any number of tasks; None where the chip has no room."""
+    name = f"{len(devices)} x {chip_of(devices[0]).name}"  # pyright: ignore
+    work = learner, optimizer, episodes, devices
+
+    def compiled(count: int, chunk: Chunk) -> tuple[Compiled, Cut] | None:
+        say(f"compiling {count} tasks for {name}")
+        try:
+            return compile_dispatch(*work, tasks=count, tasks_per_chunk=chunk)
+        except jax.errors.JaxRuntimeError as error:
+            if TOO_LARGE not in str(error):
+                raise
+            return None
+
+    return compiled
+
+
 def _largest(
     memory: Callable[[int], int | None], known: tuple[int, int], room: int
 ) -> tuple[int, int]:
-    """The most tasks of a device found to fit, and the bytes that they take.
+    """The most tasks of a device that fit when compiled, and their bytes.
 
       memory(c) = fixed + c each, by the two largest programs that fit
 
-    First half of what the one known suggests is tried, then what both suggest.
+    The first attempt is half of what the known program suggests; later attempts follow
+    the line through two programs.
 
     Args:
-      memory: compiles a program of so many; None where there is no room for it.
-      known: of one that was compiled, how many, and its bytes.
-      room: in bytes.
+      memory: the bytes of a program of so many tasks; None if it does not fit.
+      known: the tasks and the bytes of a program that was compiled.
+      room: the bytes that may be used.
     """
     fitting, above = [known], None
     if known[1] > room:

@@ -1,10 +1,9 @@
-"""What a configuration will cost, before it is run."""
+"""What a configuration will cost, measured before it is run."""
 
 import os
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +14,15 @@ import optax
 from metajax._pytrees.constant import completed, learnt
 from metajax.checks import check_count
 from metajax.study.tasks import count_tasks
-from metajax.training.cutting import Chunk, check_chunk, cut, here, mapped_work
+from metajax.training.cutting import Chunk, Cut, check_chunk, cut, here, mapped_work
 from metajax.training.state import TrainState, init_state
 from metajax.training.step import Step, train_step
 from metajax.types import Episode, Learner, LearnerSchedule, learner_at
 
 MEMINFO = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")
-UNKNOWN_BYTES = 2**34  # of a device that does not tell
-REPEATS = 5  # of a timed program, of which the median counts
+UNKNOWN_BYTES = 2**34  # the memory of a device that does not report its own
+REPEATS = 5  # runs of a timed program, of which the median counts
 
 
 class Plan(NamedTuple):
@@ -31,18 +30,19 @@ class Plan(NamedTuple):
 
     Attributes:
       steps: inner steps K.
-      tasks: tasks a meta-batch.
-      chunk: tasks at a time.
-      devices: that share them.
-      state_bytes: of meta-parameters, optimizer state and the meta-batch.
-      temporary_bytes: what the compiled meta-step needs beside them, its results too.
-      bytes_per_task: by how much that grows with each task more at a time.
-      bytes_per_step: by how much with each inner step more.
-      available_bytes: of the device; on a CPU, the memory that can be had now.
-      largest_at_once: the largest number of tasks at a time that fits.
-      largest_meta_batch: the largest meta-batch that fits, in chunks.
-      seconds: of a meta-step, from timed ones.
-      seconds_per_step: of an inner step of the whole meta-batch, there and back.
+      tasks: tasks of a meta-batch.
+      chunk: tasks at a time on each device.
+      devices: devices that share the tasks.
+      state_bytes: size of meta-parameters, optimizer state and the meta-batch.
+      temporary_bytes: memory of the compiled meta-step beside them, with its results.
+      bytes_per_task: growth of `temporary_bytes` with each further task at a time.
+      bytes_per_step: growth of `temporary_bytes` with each further inner step.
+      available_bytes: memory of the device; of a CPU, what is free now.
+      largest_at_once: largest number of tasks at a time that fits.
+      largest_meta_batch: largest meta-batch that fits, in chunks.
+      seconds: time of a meta-step, estimated from shorter ones.
+      seconds_per_step: time of an inner step of the whole meta-batch and of its
+        derivative.
 
     `print` shows it as a table.
     """
@@ -89,9 +89,9 @@ class Plan(NamedTuple):
             ("time, a meta-step", f"about {1e3 * self.seconds:.1f} ms"),
             ("  each inner step", f"about {1e3 * self.seconds_per_step:.1f} ms"),
         ]
-        # A learner without an inner loop has none to speak of.
-        told = [row for row in rows if self.steps or "inner step" not in row[0]]
-        return "\n".join(f"{name:<32}{value}" for name, value in told)
+        # A learner without an inner loop has no inner steps to report.
+        shown = [row for row in rows if self.steps or "inner step" not in row[0]]
+        return "\n".join(f"{name:<32}{value}" for name, value in shown)
 
 
 def plan(
@@ -108,14 +108,15 @@ def plan(
       bytes(K, c) from the compiler at (K, c), (K, 2c) and (2K, c), c tasks at a time
       seconds(K) = t_2 + (K - 2) (t_4 - t_2) / 2,   t_k of meta-steps of k inner steps
 
-    What is timed has as many tasks as fill all devices twice at most. A loop of one
-    step is none to the compiler, so 0 and 1 step are timed as they are. Its own count
-    of operations is of no use here: it counts a loop once, whatever its length.
+    The timed meta-steps have at most as many tasks as fill all devices twice. The
+    compiler unrolls a loop of one step, so 0 steps and 1 step are timed themselves. The
+    compiler's count of operations would not help: it counts a loop once, whatever its
+    length.
 
     Args:
-      build: `build(steps) -> learner`, or a schedule of them.
+      build: `build(steps) -> learner`, or a schedule of learners.
       optimizer: the outer optimizer.
-      episodes: a meta-batch, of as many tasks as training will take.
+      episodes: a meta-batch of as many tasks as training will use.
       steps: inner steps K; 0 for a learner without an inner loop.
       tasks_per_chunk: see `metajax.train_step`.
       devices: local devices that share the tasks; all by default.
@@ -130,79 +131,115 @@ def plan(
     >>> def build(steps):
     ...     return mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps)
     >>> episodes = mj.data.sinusoid()(jax.random.key(0), 25)
-    >>> found = plan(build, optax.adam(1e-3), episodes, steps=5)
-    >>> found.tasks, found.fits
+    >>> cost = plan(build, optax.adam(1e-3), episodes, steps=5)
+    >>> cost.tasks, cost.fits
     (25, True)
     """
     check_count("steps", steps, least=0)
     check_chunk(tasks_per_chunk)
-    tasks = count_tasks(episodes)
+    count_tasks(episodes)
     devices = jax.local_device_count() if devices is None else devices
     check_count("devices", devices, least=1)
     learner = build(steps)
     state = init_state(learner, optimizer, jax.random.key(0))
+    work = _Work(build, optimizer, episodes, state)
+    shape = work.cut(learner, tasks_per_chunk, devices)
+    return _plan(work, steps, shape)
 
-    one = learner_at(learner, 0).loss
 
-    def loss_gradient(meta: Any, batch: Episode) -> Any:
-        def loss(part: Any) -> Any:
-            return jax.vmap(one, (None, 0))(completed(part, meta), batch)[0].sum()
-
-        return jax.grad(loss)(learnt(meta))
-
-    work = mapped_work(loss_gradient, state.meta, episodes)
-    shape = cut(tasks, work, tasks_per_chunk, here(devices))
-    chunk = shape.chunk
-
-    @cache
-    def temporary(count: int, at_once: int) -> int:
-        step = train_step(build(count), optimizer, tasks_per_chunk=None)
-        batch = _resized(episodes, at_once)
-        program: Any = jax.jit(step).lower(state, batch).compile()
-        memory = program.memory_analysis()
-        return memory.temp_size_in_bytes + memory.output_size_in_bytes
-
-    whole, double = temporary(steps, chunk), temporary(steps, 2 * chunk)
-    several = max(2, steps)  # a loop of one step is no loop to the compiler
-    each_step = (temporary(2 * several, chunk) - temporary(several, chunk)) // several
-    each_task = max(1, (double - whole) // chunk)
-    fixed = max(0, whole - chunk * each_task)
-    of_state, one_episode = _bytes(state), _bytes(episodes) // tasks
-    available = available_bytes() - of_state
-    resident = of_state + tasks * one_episode
-    # Devices of a CPU have one memory; others have their own.
-    together = shape.devices if jax.default_backend() == "cpu" else 1
-    free_at_once = (available // together - fixed) // (each_task + one_episode)
-    longest = (available - whole * together) // one_episode
-
-    full = shape.devices * chunk
-    timed = _resized(episodes, min(tasks, 2 * full))
-    share = shape.chunks // shape.devices / -(-count_tasks(timed) // full)
-
-    def seconds(count: int) -> float:
-        step = train_step(
-            build(count), optimizer, tasks_per_chunk=chunk, devices=shape.devices
-        )
-        return share * _seconds(step, state, timed)
-
-    short = seconds(2)
-    per_step = max(0.0, seconds(4) - short) / 2
-    whole_step = short + (steps - 2) * per_step if steps > 1 else seconds(steps)
+def _plan(work: "_Work", steps: int, shape: Cut) -> Plan:
+    memory = work.memory(steps, shape.chunk)
+    whole_step, per_step = work.seconds(steps, shape)
+    # Devices of a CPU share one memory; others have their own.
+    sharing = shape.devices if jax.default_backend() == "cpu" else 1
+    state_bytes, episode_bytes = (
+        _bytes(work.state),
+        _bytes(work.episodes) // shape.tasks,
+    )
+    available = available_bytes()
+    free = available - state_bytes
+    most_together = free // sharing - memory.fixed(shape.chunk)
     return Plan(
         steps,
-        tasks,
-        chunk,
+        shape.tasks,
+        shape.chunk,
         shape.devices,
-        resident,
-        whole * together,
-        each_task * together,
-        max(0, each_step) * together,
-        available + of_state,
-        max(0, free_at_once),
-        max(0, longest),
+        state_bytes + shape.tasks * episode_bytes,
+        memory.whole * sharing,
+        memory.each_task * sharing,
+        max(0, memory.each_step) * sharing,
+        available,
+        max(0, most_together // (memory.each_task + episode_bytes)),
+        max(0, (free - memory.whole * sharing) // episode_bytes),
         whole_step,
         per_step,
     )
+
+
+class _Memory(NamedTuple):
+    """Bytes of a compiled meta-step of one chunk: all, a task's, an inner step's."""
+
+    whole: int
+    each_task: int
+    each_step: int
+
+    def fixed(self, chunk: int) -> int:
+        """The part that does not grow with the tasks of a chunk."""
+        return max(0, self.whole - chunk * self.each_task)
+
+
+class _Work(NamedTuple):
+    """A meta-step, of any number of inner steps and tasks."""
+
+    build: Callable[[int], Learner | LearnerSchedule]
+    optimizer: optax.GradientTransformation
+    episodes: Episode
+    state: TrainState
+
+    def cut(self, learner: Learner | LearnerSchedule, chunk: Chunk, most: int) -> Cut:
+        """How training cuts the meta-batch, on `most` devices at most."""
+        one = learner_at(learner, 0).loss
+
+        def loss_gradient(meta: Any, batch: Episode) -> Any:
+            def loss(part: Any) -> Any:
+                return jax.vmap(one, (None, 0))(completed(part, meta), batch)[0].sum()
+
+            return jax.grad(loss)(learnt(meta))
+
+        work = mapped_work(loss_gradient, self.state.meta, self.episodes)
+        return cut(count_tasks(self.episodes), work, chunk, here(most))
+
+    def memory(self, steps: int, chunk: int) -> _Memory:
+        """What the compiler plans for a chunk, by programs of twice as much."""
+        whole, double = self._bytes(steps, chunk), self._bytes(steps, 2 * chunk)
+        # A loop of one step is no loop to the compiler.
+        several = max(2, steps)
+        once = whole if several == steps else self._bytes(several, chunk)
+        each_step = (self._bytes(2 * several, chunk) - once) // several
+        return _Memory(whole, max(1, (double - whole) // chunk), each_step)
+
+    def _bytes(self, steps: int, tasks: int) -> int:
+        step = train_step(self.build(steps), self.optimizer, tasks_per_chunk=None)
+        batch = _resized(self.episodes, tasks)
+        program: Any = jax.jit(step).lower(self.state, batch).compile()
+        memory = program.memory_analysis()
+        return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+    def seconds(self, steps: int, shape: Cut) -> tuple[float, float]:
+        """The seconds of a meta-step, and of each of its inner steps."""
+        full = shape.devices * shape.chunk
+        batch = _resized(self.episodes, min(shape.tasks, 2 * full))
+        # Two rounds of chunks are timed at most, and stand for all of them.
+        share = shape.chunks // shape.devices / -(-count_tasks(batch) // full)
+
+        def timed(count: int) -> float:
+            how = {"tasks_per_chunk": shape.chunk, "devices": shape.devices}
+            step = train_step(self.build(count), self.optimizer, **how)
+            return share * _seconds(step, self.state, batch)
+
+        short = timed(2)
+        per_step = max(0.0, timed(4) - short) / 2
+        return short + (steps - 2) * per_step if steps > 1 else timed(steps), per_step
 
 
 def available_bytes() -> int:
@@ -219,7 +256,7 @@ def available_bytes() -> int:
 
 
 def _container_bytes() -> int:
-    """What is left of a container's memory; more than there can be, without a limit."""
+    """The free memory of a container; beyond any machine's if it has no limit."""
     limit, used = (CONTAINER / name for name in ("memory.max", "memory.current"))
     try:
         return int(limit.read_text()) - int(used.read_text())
@@ -228,7 +265,7 @@ def _container_bytes() -> int:
 
 
 def _resized(episodes: Episode, tasks: int) -> Episode:
-    """As many tasks as wanted; those that are wanting come again from the start."""
+    """A meta-batch of so many tasks, repeated from the start where there are fewer."""
     order = np.arange(tasks) % count_tasks(episodes)
     return jax.tree.map(lambda x: x[order], episodes)
 

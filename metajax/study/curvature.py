@@ -1,6 +1,6 @@
 """The curvature that the inner loop meets, and what it does to the meta-gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -27,18 +27,18 @@ from metajax.types import Array, Episode, Learner, Loss, PyTree
 class Spectrum(NamedTuple):
     """The Hessian of the support loss at some points of each inner loop.
 
-    It is that of the leaves that the inner loop moves. An eigenvalue that repeats, as
-    every one of a head of zeros does, is given once. Where there are fewer than were
-    asked for, or the Hessian is not finite, there is NaN.
+    Only leaves that the inner loop moves count. A repeated eigenvalue, as every one of
+    a head of zeros is, is reported once. NaN stands where there are fewer eigenvalues
+    than were asked for, and where the Hessian is not finite.
 
     Attributes:
       steps: the inner steps along "step".
-      dimension: the number of parameters that move, n; the most of any task.
-      largest: the largest eigenvalues, `[task, step, rank]`, falling.
-      smallest: the smallest ones, rising.
+      dimension: the number n of parameters that move, the largest of any task.
+      largest: the largest eigenvalues, `[task, step, rank]`, in falling order.
+      smallest: the smallest ones, in rising order.
       trace: an unbiased estimate of Σ λ, `[task, step]` (Hutchinson's).
-      stable_rate: 2 / λ_max, `[task, step]`: plain gradient steps of a larger rate grow
-        along that direction. Infinite where nothing curves up.
+      stable_rate: 2 / λ_max, `[task, step]`: plain gradient steps at a larger rate
+        diverge along that direction. Infinite where no curvature is positive.
       eigenvalues: Ritz values, `[task, step, probe, rank]`.
       weights: the share of the spectrum near each, likewise.
     """
@@ -75,79 +75,110 @@ def spectrum(
       meta: its meta-parameters.
       episodes: a meta-batch.
       loss: what the inner loop descends.
-      steps: at which θ_k to look; the first and the last by default.
-      rank: how many eigenvalues at either end to give, no more than `products`.
-      products: Hessian-vector products a probe. The outermost eigenvalues are right
-        first; more products sharpen what lies between.
+      steps: the steps k whose θ_k are looked at; the first and the last by default.
+      rank: number of eigenvalues at either end, at most `products`.
+      products: Hessian-vector products of a probe. The outermost eigenvalues converge
+        first; more products sharpen those between.
       probes: random starts; each sharpens the trace and the density.
-      seed: of the probes.
+      seed: random seed of the probes.
 
     Returns:
       `Spectrum`, on the host.
 
     Raises:
       InputError: if `episodes` is not a meta-batch, a number is out of range, or the
-        loss holds a derivative that is not JAX's own, and so may have no Hessian.
+        loss has a custom derivative, and so perhaps no Hessian.
 
     >>> import optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
     >>> meta = learner.init(jax.random.key(0))
     >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
-    >>> found = spectrum(learner, meta, episodes, mj.mse)
-    >>> found.steps, found.dimension, found.largest.values.shape
+    >>> result = spectrum(learner, meta, episodes, mj.mse)
+    >>> result.steps, result.dimension, result.largest.values.shape
     ((0, 2), 1761, (4, 2, 5))
 
     Source: Ghorbani et al., "An Investigation into Neural Net Optimization via Hessian
-    Eigenvalue Density", ICML 2019, algorithm 1; Hutchinson, 1990, of the trace.
+    Eigenvalue Density", ICML 2019, algorithm 1; Hutchinson, 1990, for the trace.
     """
     tasks = count_tasks(episodes)
     check_count("products", products, least=1)
     check_count("probes", probes, least=1)
     check_count("rank", rank, least=1)
-    length = path_length(learner, meta, episodes)
+    points = _points(steps, path_length(learner, meta, episodes))
+    keys = jax.random.split(jax.random.key(seed), (tasks, probes))
+    one = _probes(learner, loss, points, products)
+    probed, dimension = of_each_task(one, meta, episodes, keys)
+    return _spectrum(points, dimension, *quadrature(probed), rank)
+
+
+def _probes(
+    learner: Learner, loss: Loss, points: tuple[int, ...], products: int
+) -> Callable[[PyTree, Episode, Array], tuple[Tridiagonal, Array]]:
+    """All probes of one task, and how many of its parameters move."""
+    value = at(learner, loss)
+
+    def one(meta: PyTree, episode: Episode, keys: Array) -> tuple[Tridiagonal, Array]:
+        path = learner.trajectory(meta, episode.support)
+        moves = _moved(path)
+
+        def of_probe(adapted: PyTree, key: Array) -> Tridiagonal:
+            flat, unravel = ravel_pytree(adapted)
+
+            def support_loss(x: Array) -> Array:
+                return value(unravel(x), episode.support)
+
+            return _probed(support_loss, flat, moves, key, products)
+
+        def of_point(adapted: PyTree) -> Tridiagonal:
+            return jax.lax.map(lambda key: of_probe(adapted, key), keys)
+
+        chosen = entry(path, np.array(points))
+        return jax.lax.map(of_point, chosen), jnp.sum(moves > 0)
+
+    return one
+
+
+def _points(steps: Sequence[int] | None, length: int) -> tuple[int, ...]:
+    """The steps to look at, of a trajectory of so many points."""
     points = (0, length - 1) if steps is None else tuple(steps)
     if any(not 0 <= k < length for k in points):
         raise InputError(
             f"steps must lie in 0..{length - 1} for a learner of {length - 1} steps, "
             f"got {points}"
         )
-    value = at(learner, loss)
-    keys = jax.random.split(jax.random.key(seed), (tasks, probes))
+    return points
 
-    def one(meta: PyTree, episode: Episode, keys: Array) -> tuple[Tridiagonal, Array]:
-        path = learner.trajectory(meta, episode.support)
-        moves = _moved(path)
 
-        def there(adapted: PyTree, probe_key: Array) -> Tridiagonal:
-            flat, unravel = ravel_pytree(adapted)
+def _probed(
+    loss: Callable[[Array], Array], x: Array, moves: Array, key: Array, products: int
+) -> Tridiagonal:
+    """Lanczos on the Hessian of the entries that move, from a random start."""
+    check_known_rules("spectrum", "another loss", loss, x)
 
-            def support_loss(x: Array) -> Array:
-                return value(unravel(x), episode.support)
+    def product(v: Array) -> Array:
+        return moves * jax.jvp(jax.grad(loss), (x,), (moves * v,))[1]
 
-            check_known_rules("spectrum", "another loss", support_loss, flat)
+    start = jax.random.rademacher(key, x.shape, x.dtype)
+    return lanczos(product, moves * start, products)
 
-            def product(v: Array) -> Array:
-                slope = jax.grad(support_loss)
-                return moves * jax.jvp(slope, (flat,), (moves * v,))[1]
 
-            start = jax.random.rademacher(probe_key, flat.shape, flat.dtype)
-            return lanczos(product, moves * start, products)
-
-        chosen = entry(path, np.array(points))
-        found = jax.lax.map(lambda x: jax.lax.map(lambda k: there(x, k), keys), chosen)
-        return found, jnp.sum(moves > 0)
-
-    found, dimension = of_each_task(one, meta, episodes, keys)
-    values, weights = quadrature(found)
+def _spectrum(
+    points: tuple[int, ...],
+    dimension: np.ndarray,
+    values: np.ndarray,
+    weights: np.ndarray,
+    rank: int,
+) -> Spectrum:
+    """What the Ritz values of all probes, `[task, step, probe, rank]`, say."""
     # Sorting puts NaN last, and `fmax` passes over it.
     largest = np.fmax.reduce(-np.sort(-values), axis=2)[..., :rank]
     smallest = np.fmin.reduce(values, axis=2)[..., :rank]
     top = largest[..., 0]
     with np.errstate(divide="ignore"):
         stable = np.where(top > 0, 2 / np.maximum(top, 0), np.inf)
-    seen = np.where(weights > 0, values * weights, 0).sum(axis=-1)
+    sums = np.where(weights > 0, values * weights, 0).sum(axis=-1)
     finite = np.isfinite(values[..., 0])
-    trace = np.where(finite, dimension[:, None, None] * seen, np.nan).mean(axis=-1)
+    trace = np.where(finite, dimension[:, None, None] * sums, np.nan).mean(axis=-1)
     return Spectrum(
         points,
         int(dimension.max()),
@@ -164,29 +195,29 @@ class Density(NamedTuple):
     """A spectral density.
 
     Attributes:
-      eigenvalue: where it is given, `[point]`: over the range of all tasks but those
-        that reach ten times as far as nine of ten do.
-      density: of integral 1, `[step, point]`, the mean over tasks and probes.
+      eigenvalue: the axis, `[point]`, over the range of all tasks except those that
+        reach ten times as far as nine of ten do.
+      density: the mean over tasks and probes, of integral 1, `[step, point]`.
     """
 
     eigenvalue: np.ndarray
     density: Named
 
 
-def density(found: Spectrum, *, points: int = 400, width: float = 0.01) -> Density:
+def density(result: Spectrum, *, points: int = 400, width: float = 0.01) -> Density:
     """The density of a spectrum's eigenvalues, each spread as a normal curve.
 
       ρ(t) = Σ_i w_i N(t; λ_i, σ²)
 
     Args:
-      found: from `spectrum`.
-      points: on the axis of eigenvalues.
+      result: from `spectrum`.
+      points: number of points on the axis of eigenvalues.
       width: σ, as a share of the spectrum's range.
 
     Returns:
       `Density`.
     """
-    values, weights = found.eigenvalues.values, found.weights.values
+    values, weights = result.eigenvalues.values, result.weights.values
     low, high = _range(values)
     least = np.finfo(values.dtype).eps * max(abs(low), abs(high), 1)
     sigma = width * max(high - low, least)
@@ -194,7 +225,7 @@ def density(found: Spectrum, *, points: int = 400, width: float = 0.01) -> Densi
     curves = np.exp(-(((grid - values[..., None]) / sigma) ** 2) / 2)
     curves = curves / (sigma * np.sqrt(2 * np.pi))
     each = np.nansum(weights[..., None] * curves, axis=3)
-    finite = np.isfinite(values[..., :1])  # a probe that diverged has no part
+    finite = np.isfinite(values[..., :1])  # probes that diverged do not count
     spread = each.sum(axis=(0, 2)) / np.maximum(1, finite.sum(axis=(0, 2)))
     return Density(grid, Named(spread, ("step", "point")))
 
@@ -203,9 +234,10 @@ class Sensitivity(NamedTuple):
     """The spectrum of the adaptation map's derivative.
 
     Attributes:
-      singular_values: σ of J, `[task, rank]`, falling: by how much what was adapted
-        changes with the meta-parameters, and the meta-gradient grows on its way back.
-        NaN where there are fewer distinct ones, and where a task diverged.
+      singular_values: σ of J, `[task, rank]`, in falling order: how much the adapted
+        parameters change with the meta-parameters, and so how much the meta-gradient
+        grows on its way back. NaN where there are fewer distinct ones, and where a task
+        diverged.
     """
 
     singular_values: Named
@@ -225,17 +257,17 @@ def adaptation_spectrum(
       J = ∂ adapt(θ) / ∂θ,   σ² the eigenvalues of Jᵀ J, by Lanczos over products
 
     For MAML with plain gradient steps J = dθ_K / dθ_0 = Π_k (I - α H_k); with σ ≫ 1 the
-    meta-gradient explodes. All meta-parameters count: learnt rates too, whose
-    derivatives are as large as the inner gradients. Each distinct value is seen once.
+    meta-gradient explodes. All meta-parameters count, learnt rates too, whose
+    derivatives are as large as the inner gradients. Each value is reported once.
 
     Args:
-      learner: built with `grad=metajax.reverse`, the one form that can be
+      learner: built with `grad=metajax.reverse`, the only form that can be
         differentiated forwards too.
       meta: its meta-parameters.
       episodes: a meta-batch.
-      rank: how many to give.
+      rank: number of singular values.
       products: products with Jᵀ J.
-      seed: of the start.
+      seed: random seed of the start.
 
     Returns:
       `Sensitivity`, on the host.
@@ -281,7 +313,7 @@ def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
 
     try:
         jax.jit(tangent).lower(meta)
-    except TypeError as error:  # what JAX raises of a custom rule that is for reverse
+    except TypeError as error:  # what JAX raises for a rule of reverse mode only
         raise InputError(
             "the adaptation map must be differentiable forwards: build the learner "
             "with grad=metajax.reverse"
@@ -289,7 +321,7 @@ def _check_forwards(learner: Learner, meta: PyTree, episodes: Episode) -> None:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Of `[task, ...]`, but for tasks that lie far beyond the others."""
+    """The range of `[task, ...]`, without tasks that lie far beyond the others."""
     each = values.reshape(len(values), -1)
     each = each[np.isfinite(each).any(axis=1)]
     if not len(each):
@@ -300,7 +332,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _moved(path: PyTree) -> Array:
-    """1 for the entries of leaves that a trajectory moves; 1 for all if none is."""
+    """1 for the entries of leaves that a trajectory moves; for all if it moves none."""
 
     def leaf(x: Array) -> Array:
         return jnp.full(x.shape[1:], jnp.any(x != x[:1]), x.dtype)

@@ -39,12 +39,12 @@ class Quadrature(NamedTuple):
     weights: np.ndarray
 
 
-def quadrature(found: Tridiagonal) -> Quadrature:
+def quadrature(result: Tridiagonal) -> Quadrature:
     """Gauss' quadrature of a tridiagonal matrix, or of a stack of them, on the host.
 
     λ = eig(T),   w_i = (first entry of eigenvector i)²
     """
-    diagonal, beside = (np.asarray(x, float) for x in found)
+    diagonal, beside = (np.asarray(x, float) for x in result)
     values, weights = np.full(diagonal.shape, np.nan), np.zeros(diagonal.shape)
     for place in np.ndindex(diagonal.shape[:-1]):
         alpha, beta = diagonal[place], beside[place]
@@ -71,8 +71,8 @@ def lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> Trid
       `Tridiagonal`, for `quadrature`.
 
     >>> matrix = jnp.diag(jnp.array([1.0, 2.0, 10.0]))
-    >>> found = lanczos(lambda v: matrix @ v, jnp.ones(3), 3)
-    >>> [round(float(x), 3) for x in quadrature(found).eigenvalues]
+    >>> result = lanczos(lambda v: matrix @ v, jnp.ones(3), 3)
+    >>> [round(float(x), 3) for x in quadrature(result).eigenvalues]
     [1.0, 2.0, 10.0]
 
     Source: Golub & Meurant, "Matrices, Moments and Quadrature with Applications", 2010,

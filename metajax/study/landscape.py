@@ -14,22 +14,22 @@ from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.study.named import Named
 from metajax.study.tasks import at, count_tasks, entry, of_each_task
-from metajax.types import Array, Episode, Learner, Loss, PyTree
+from metajax.types import Array, Batch, Episode, Learner, Loss, PyTree
 
 
 class Landscape(NamedTuple):
     """A loss on the plane through three points.
 
-    Distances along the axes are those of parameters.
+    Distances along the axes are distances between parameters.
 
     Attributes:
-      names: of the three points.
-      points: where they lie, `float[3, 2]`; the first is the origin, the second on the
-        first axis.
-      first: the places along the axis "first", as in `points`.
-      second: along "second".
-      support_loss: `[second, first]`, as `matplotlib` draws it.
-      query_loss: likewise.
+      names: the names of the three points.
+      points: the coordinates of the three points, `float[3, 2]`; the first is the
+        origin, the second lies on the first axis.
+      first: the coordinates along the axis "first".
+      second: the coordinates along the axis "second".
+      support_loss: the loss of the support set, `[second, first]`.
+      query_loss: the loss of the query set, `[second, first]`.
     """
 
     names: tuple[str, str, str]
@@ -62,9 +62,9 @@ def landscape(
       loss: what the inner loop descends.
       corner: the third point, of the structure of what the learner adapts, such as
         `joint_optimum`.
-      corner_name: its name.
-      resolution: points along each axis.
-      margin: how far to look beyond the three points, as a share of their extent.
+      corner_name: the name of the third point.
+      resolution: number of points along each axis.
+      margin: width of the border around the three points, as a share of their extent.
 
     Returns:
       `Landscape`, on the host.
@@ -87,9 +87,30 @@ def landscape(
     check_count("resolution", resolution, least=2)
     check_learnt("landscape", meta)
     path = jax.jit(learner.trajectory)(meta, episode.support)
-    start, end = entry(path, 0), entry(path, -1)
+    plane = _plane(entry(path, 0), entry(path, -1), corner)
+    low, high = plane.points.min(axis=0), plane.points.max(axis=0)
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    first, second = (np.linspace(low[i], high[i], resolution) for i in range(2))
+    both = _losses(at(learner, loss), episode, plane, np.meshgrid(first, second))
+    support, query = (Named(x, ("second", "first")) for x in both)
+    names = ("before", "adapted", corner_name)
+    return Landscape(names, plane.points, first, second, support, query)
+
+
+class _Plane(NamedTuple):
+    """A plane of parameters: its origin and axes, flat, and the three points in it."""
+
+    origin: Array
+    unravel: Callable[[Array], PyTree]
+    u: Array
+    v: Array
+    points: np.ndarray
+
+
+def _plane(start: PyTree, end: PyTree, corner: PyTree) -> _Plane:
     origin, unravel = ravel_pytree(start)
     one, two = (ravel_pytree(x)[0] - origin for x in (end, corner))
+    # By Gram and Schmidt: v is the part of the corner's direction that is not along u.
     u = one / jnp.linalg.norm(one)
     aside = two - (two @ u) * u
     across = jnp.linalg.norm(aside)
@@ -98,25 +119,25 @@ def landscape(
             "the three points of a plane lie on a line: the learner's inner loop did "
             "not move, or the corner is one of its points; take another corner"
         )
-    v = aside / across
     points = np.array([[0, 0], [jnp.linalg.norm(one), 0], [two @ u, across]], float)
-    low, high = points.min(axis=0), points.max(axis=0)
-    low, high = low - margin * (high - low), high + margin * (high - low)
-    first, second = (np.linspace(low[i], high[i], resolution) for i in range(2))
-    value = at(learner, loss)
+    return _Plane(origin, unravel, u, aside / across, points)
+
+
+def _losses(
+    value: Callable[[PyTree, Batch], Array],
+    episode: Episode,
+    plane: _Plane,
+    grid: Sequence[np.ndarray],
+) -> np.ndarray:
+    """The losses of the support and of the query set at the places of a grid."""
 
     def losses(place: Array) -> Array:
-        adapted = unravel(origin + place[0] * u + place[1] * v)
+        adapted = plane.unravel(plane.origin + place[0] * plane.u + place[1] * plane.v)
         return jnp.stack([value(adapted, batch) for batch in episode])
 
-    grid = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    places = jnp.asarray(grid, origin.dtype)
-    found = np.asarray(jax.jit(lambda x: jax.lax.map(losses, x))(places))
-    axes = ("second", "first")
-    shape = (resolution, resolution)
-    support, query = (Named(x.reshape(shape), axes) for x in found.T)
-    names = ("before", "adapted", corner_name)
-    return Landscape(names, points, first, second, support, query)
+    places = jnp.asarray(np.stack(grid, axis=-1).reshape(-1, 2), plane.origin.dtype)
+    both = np.asarray(jax.jit(lambda x: jax.lax.map(losses, x))(places))
+    return both.T.reshape(2, *grid[0].shape)
 
 
 def joint_optimum(
@@ -127,7 +148,7 @@ def joint_optimum(
     optimizer: optax.GradientTransformation,
     steps: int = 200,
 ) -> PyTree:
-    """What one network learns of all tasks at once, starting where they adapt from.
+    """The parameters that fit all tasks at once, from where the tasks adapt from.
 
       min_θ (1/B) Σ_i L_i(θ),   L_i over support and query; from θ_0
 
@@ -136,11 +157,11 @@ def joint_optimum(
       meta: its meta-parameters.
       episodes: a meta-batch.
       loss: the loss.
-      optimizer: of optax, such as `optax.adam(1e-2)`.
-      steps: how many it takes.
+      optimizer: an optimizer of optax, such as `optax.adam(1e-2)`.
+      steps: its number of steps.
 
     Returns:
-      Parameters as the learner adapts them.
+      Parameters, of the structure of those that the learner adapts.
 
     Raises:
       InputError: if `episodes` is not a meta-batch.
@@ -154,10 +175,8 @@ def joint_optimum(
         return entry(learner.trajectory(meta, support), 0)
 
     def joint(params: PyTree) -> Array:
-        of_both = [
-            jax.vmap(value, (None, 0))(params, batch).mean() for batch in episodes
-        ]
-        return sum(of_both) / 2  # pyright: ignore
+        sides = [jax.vmap(value, (None, 0))(params, batch).mean() for batch in episodes]
+        return sum(sides) / 2  # pyright: ignore
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         params, state = carry
@@ -174,8 +193,8 @@ class HeatMap(NamedTuple):
     """The score over inner rates and steps.
 
     Attributes:
-      rates: along the axis "rate".
-      score: of the query set, `[task, rate, step]`.
+      rates: the inner rates along the axis "rate".
+      score: the score of the query set, `[task, rate, step]`.
     """
 
     rates: np.ndarray
@@ -193,11 +212,11 @@ def heat_map(
     """How the score depends on the inner rate and on the number of steps.
 
     Args:
-      build: `build(rate) -> learner`, the rate traced, of as many steps as shall be
-        seen.
+      build: `build(rate) -> learner`, where the rate is traced; the learner's number of
+        steps is the length of the axis "step".
       meta: the meta-parameters.
       episodes: a meta-batch.
-      metric: what to judge by.
+      metric: the score.
       rates: inner rates.
 
     Returns:
@@ -211,8 +230,8 @@ def heat_map(
     ...     return mj.maml(mj.mlp(), mj.mse, optax.sgd(rate), steps=3)
     >>> meta = build(0.01).init(jax.random.key(0))
     >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
-    >>> found = heat_map(build, meta, episodes, mj.mse, rates=(0.01, 0.1))
-    >>> found.score.axes, found.score.values.shape
+    >>> result = heat_map(build, meta, episodes, mj.mse, rates=(0.01, 0.1))
+    >>> result.score.axes, result.score.values.shape
     (('task', 'rate', 'step'), (4, 2, 4))
     """
     tried = jnp.asarray(rates, float)
@@ -226,5 +245,5 @@ def heat_map(
 
         return jax.lax.map(at_rate, shared[1])
 
-    found = of_each_task(one, (meta, tried), episodes)
-    return HeatMap(np.asarray(tried), Named(found, ("task", "rate", "step")))
+    score = of_each_task(one, (meta, tried), episodes)
+    return HeatMap(np.asarray(tried), Named(score, ("task", "rate", "step")))

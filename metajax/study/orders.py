@@ -85,8 +85,8 @@ def orders(
     ...     return mj.maml(mj.mlp(), mj.mse, optax.sgd(rate), steps, grad=grad)
     >>> meta = build(mj.exact, 1, 0.01).init(jax.random.key(0))
     >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
-    >>> found = orders(build, meta, episodes, steps=(1, 2), rates=(0.01, 0.1))
-    >>> found.cosine.axes, found.cosine.values.shape
+    >>> result = orders(build, meta, episodes, steps=(1, 2), rates=(0.01, 0.1))
+    >>> result.cosine.axes, result.cosine.values.shape
     (('steps', 'rate', 'task', 'layer'), (2, 2, 4, 4))
 
     Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, section 5.2.
@@ -104,12 +104,12 @@ def orders(
 
         return jax.lax.map(at_rate, shared[1])
 
-    found = [
+    result = [
         of_each_task(lambda s, e, k=k: one(s, e, k), (meta, tried), episodes)
         for k in steps
     ]
     axes = ("steps", "rate", "task", "layer")
-    arrays = (Named(np.stack(x).swapaxes(1, 2), axes) for x in zip(*found))
+    arrays = (Named(np.stack(x).swapaxes(1, 2), axes) for x in zip(*result))
     return Orders((*layer_names(meta), ALL), tuple(steps), np.asarray(tried), *arrays)
 
 
@@ -159,8 +159,8 @@ def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
     ...     return mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), 3, grad=grad)
     >>> meta = build(mj.exact).init(jax.random.key(0))
     >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
-    >>> found = expansion(build, meta, episodes)
-    >>> found.norm.axes, found.norm.values.shape, found.residual < 1e-4
+    >>> result = expansion(build, meta, episodes)
+    >>> result.norm.axes, result.norm.values.shape, result.residual < 1e-4
     (('order', 'layer'), (4, 4), True)
     """
     count_tasks(episodes)
@@ -173,10 +173,8 @@ def expansion(build: Build, meta: PyTree, episodes: Episode) -> Expansion:
             outer = jax.grad(build(grad).loss, has_aux=True)
             return outer(shared[0], episode)[0]
 
-        def at(share: Array) -> Params:
-            return gradient(scaled(share))
-
-        return jax.lax.map(at, shared[1]), gradient(exact)
+        shares = jax.lax.map(lambda share: gradient(scaled(share)), shared[1])
+        return shares, gradient(exact)
 
     values, whole = mean_of_tasks(one, (meta, jnp.asarray(nodes, float)), episodes)
     terms = jax.tree.map(lambda x: np.tensordot(inverse, x, 1).astype(x.dtype), values)

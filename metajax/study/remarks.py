@@ -1,4 +1,4 @@
-"""What stands out in a result, in words: nobody should have to find it in a figure."""
+"""What stands out in a result, in words, so that nobody must read it off a figure."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -9,12 +9,12 @@ from metajax.study.curvature import Sensitivity, Spectrum
 from metajax.study.landscape import HeatMap
 from metajax.study.trajectories import Trajectories
 
-MOST = 0.1  # the share of tasks that a "stable" rate leaves out
-EXPLOSION = 10.0  # growth of the meta-gradient that is worth a word
+MOST = 0.1  # the share of tasks that may be unstable at the rate proposed
+EXPLOSION = 10.0  # growth of the meta-gradient above which it is mentioned
 
 
-def divergence(found: Trajectories) -> str:
-    """How many tasks end worse than they began, or nowhere.
+def divergence(result: Trajectories) -> str:
+    """How many tasks end with a higher loss than they began with, or an infinite one.
 
     >>> from metajax.study.named import Named
     >>> losses = Named(np.array([[1.0, 0.5], [1.0, 3.0]]), ("task", "step"))
@@ -22,7 +22,7 @@ def divergence(found: Trajectories) -> str:
     >>> divergence(Trajectories(("all",), *[losses] * 4, *[none] * 4))
     'In 1 of 2 tasks the support loss is higher after 1 step than before: ...'
     """
-    losses = found.support_loss.values
+    losses = result.support_loss.values
     lost = ~np.isfinite(losses[:, -1])
     worse = ~lost & (losses[:, -1] > losses[:, 0])
     tasks, steps = len(losses), losses.shape[1] - 1
@@ -35,48 +35,48 @@ def divergence(found: Trajectories) -> str:
     if lost.any():
         said.append(
             f"In {lost.sum()} of {tasks} tasks the support loss is no longer finite "
-            f"after {_count(steps)}: the figures leave those out."
+            f"after {_count(steps)}: the figures leave those tasks out."
         )
     return " ".join(said)
 
 
-def instability(found: Spectrum, rate: float) -> str:
-    """Whether plain gradient steps of a rate grow, and which rate would not.
+def instability(result: Spectrum, rate: float) -> str:
+    """Whether plain gradient steps diverge at a rate, and a rate at which they do not.
 
     >>> from metajax.study.named import Named
     >>> stable = Named(np.array([[0.1, 0.2], [0.2, 0.4]]), ("task", "step"))
     >>> blank = [Named(np.zeros(0), ())] * 3
-    >>> found = Spectrum((0, 5), 9, *blank, stable, *blank[:2])
-    >>> instability(found, 0.15)
+    >>> result = Spectrum((0, 5), 9, *blank, stable, *blank[:2])
+    >>> instability(result, 0.15)
     'The inner rate 0.15 is above 2 / λ_max in 1 of 2 tasks ...'
-    >>> instability(found, 0.05)
+    >>> instability(result, 0.05)
     ''
     """
-    # `fmin` passes over NaN: a task that diverged had a curvature where it began.
-    lowest = np.fmin.reduce(found.stable_rate.values, axis=1)
+    # `fmin` passes over NaN: a task that diverged counts by where it began.
+    lowest = np.fmin.reduce(result.stable_rate.values, axis=1)
     lowest = lowest[~np.isnan(lowest)]
     unstable = np.sum(lowest < rate)
     if not unstable:
         return ""
     bound = np.quantile(lowest, MOST, method="inverted_cdf")
-    places = " and ".join(str(k) for k in found.steps)
+    places = " and ".join(str(k) for k in result.steps)
     return (
         f"The inner rate {rate:.3g} is above 2 / λ_max in {unstable} of {len(lowest)} "
-        f"tasks (after {places} steps): steps grow there along the sharpest direction, "
-        "and so may the meta-gradient. Nine tasks of ten would be stable at a rate of "
-        f"{bound:.3g}, as far as their largest eigenvalue goes: along directions of "
-        "negative curvature every rate grows."
+        f"tasks (after {places} steps): there, steps diverge along the sharpest "
+        "direction, and the meta-gradient may too. Nine tasks of ten would be stable "
+        f"at a rate of {bound:.3g}, judged by their largest eigenvalue; along "
+        "directions of negative curvature steps diverge at every rate."
     )
 
 
-def explosion(found: Sensitivity) -> str:
-    """Whether the meta-gradient grows beyond reason on its way back.
+def explosion(result: Sensitivity) -> str:
+    """Whether the meta-gradient grows more than tenfold on its way back.
 
     >>> from metajax.study.named import Named
     >>> explosion(Sensitivity(Named(np.array([[30.0, 2.0]]), ("task", "rank"))))
     "In 1 of 1 tasks the meta-gradient can grow more than tenfold ..."
     """
-    largest = found.singular_values.values[:, 0]
+    largest = result.singular_values.values[:, 0]
     tasks, lost = len(largest), ~np.isfinite(largest)
     exploding = np.sum(largest[~lost] > EXPLOSION)
     said = []
@@ -94,7 +94,7 @@ def explosion(found: Sensitivity) -> str:
     return " ".join(said)
 
 
-def best_settings(found: HeatMap, better: Callable[[float, float], bool]) -> str:
+def best_settings(result: HeatMap, better: Callable[[float, float], bool]) -> str:
     """The best inner rate and number of steps of those tried, by `Metric.better`.
 
     >>> from metajax.study.named import Named
@@ -103,7 +103,7 @@ def best_settings(found: HeatMap, better: Callable[[float, float], bool]) -> str
     >>> best_settings(HeatMap(np.array([0.1, 0.2]), score), operator.gt)
     'The best mean score, 0.9, is at rate 0.2 and 1 step.'
     """
-    mean = found.score.mean("task").values
+    mean = result.score.mean("task").values
     if not np.isfinite(mean).any():
         return ""
     tried = [(float(mean[at]), at) for at in np.ndindex(mean.shape)]
@@ -111,7 +111,7 @@ def best_settings(found: HeatMap, better: Callable[[float, float], bool]) -> str
     best, (row, steps) = reduce(lambda a, b: b if better(b[0], a[0]) else a, tried)
     return (
         f"The best mean score, {best:.3g}, is at rate "
-        f"{found.rates[row]:.3g} and {_count(steps)}."
+        f"{result.rates[row]:.3g} and {_count(int(steps))}."
     )
 
 

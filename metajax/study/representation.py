@@ -79,8 +79,8 @@ def reuse(
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
     >>> meta = learner.init(jax.random.key(0))
     >>> episodes = mj.data.sinusoid(10, 100)(jax.random.key(1), 4)
-    >>> found = reuse(learner, meta, episodes)
-    >>> found.layers, found.cka.values.shape
+    >>> result = reuse(learner, meta, episodes)
+    >>> result.layers, result.cka.values.shape
     (('block0', 'block1', 'outputs'), (4, 3))
 
     Source: Raghu et al., "Rapid Learning or Feature Reuse?", ICLR 2020, section 3.
@@ -106,9 +106,9 @@ def reuse(
 
     # Not the result's own keys: JAX sorts those of a dictionary.
     jax.eval_shape(listed, meta, entry(episodes, 0))
-    found = of_each_task(one, meta, episodes)
-    cka = np.stack([found[name][0] for name in names], axis=1)
-    cca = np.stack([canonical_correlation(found[name][1]) for name in names], axis=1)
+    result = of_each_task(one, meta, episodes)
+    cka = np.stack([result[name][0] for name in names], axis=1)
+    cca = np.stack([canonical_correlation(result[name][1]) for name in names], axis=1)
     return Reuse(tuple(names), per_task(cka, "layer"), per_task(cca, "layer"))
 
 
@@ -249,8 +249,8 @@ def freezing(build: Build, meta: PyTree, episodes: Episode, metric: Loss) -> Fre
 
         return jax.lax.map(scored, shared[1])
 
-    found = of_each_task(one, (meta, jnp.asarray(moves)), episodes)
-    none, each, up_to = np.split(found, [1, 1 + len(names)], axis=1)
+    result = of_each_task(one, (meta, jnp.asarray(moves)), episodes)
+    none, each, up_to = np.split(result, [1, 1 + len(names)], axis=1)
     return Freezing(
         names, per_task(none[:, 0]), per_task(each, "layer"), per_task(up_to, "layer")
     )

@@ -68,20 +68,20 @@ def covariances(first: Array, second: Array) -> Covariances:
     return Covariances(product(x.T, x), product(y.T, y), product(x.T, y))
 
 
-def canonical_correlation(found: Covariances) -> np.ndarray:
+def canonical_correlation(result: Covariances) -> np.ndarray:
     """The mean canonical correlation, see `mean_cca`.
 
     It is computed on the host: a decomposition inside a program that CPU devices or
     their threads share may wait for itself for ever.
 
     Args:
-      found: from `covariances`, with any leading axes.
+      result: from `covariances`, with any leading axes.
 
     Returns:
       `float64[...]`.
     """
-    rounded = np.finfo(found.across.dtype).eps
-    x, y, across = (np.asarray(side, np.float64) for side in found)
+    rounded = np.finfo(result.across.dtype).eps
+    x, y, across = (np.asarray(side, np.float64) for side in result)
     finite = np.asarray(np.isfinite(across).all(axis=(-2, -1)))
     x, y, across = (np.where(finite[..., None, None], z, 0) for z in (x, y, across))
     (u, rank_u), (v, rank_v) = (_whitening(side, rounded) for side in (x, y))

@@ -79,8 +79,8 @@ def mean_of_tasks(
     check_learnt("metajax.study", shared)
 
     def weighted(shared: PyTree, batch: Episode, weights: Array) -> PyTree:
-        found = jax.vmap(function, (None, 0))(shared, batch)
-        return jax.tree.map(partial(weighted_sum, weights), found)
+        result = jax.vmap(function, (None, 0))(shared, batch)
+        return jax.tree.map(partial(weighted_sum, weights), result)
 
     run = mean_over_tasks(weighted, devices=jax.local_device_count())
     return jax.device_get(jax.jit(run)(_anywhere(shared), episodes))

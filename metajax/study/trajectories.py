@@ -71,8 +71,8 @@ def trajectories(
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)
     >>> meta = learner.init(jax.random.key(0))
     >>> episodes = mj.data.sinusoid()(jax.random.key(1), 4)
-    >>> found = trajectories(learner, meta, episodes, mj.mse, mj.mse)
-    >>> found.layers, found.gradient_norm.axes, found.gradient_norm.values.shape
+    >>> result = trajectories(learner, meta, episodes, mj.mse, mj.mse)
+    >>> result.layers, result.gradient_norm.axes, result.gradient_norm.values.shape
     (('body/0', 'body/1', 'head', 'all'), ('task', 'step', 'layer'), (4, 3, 4))
     """
     value, score = at(learner, loss), at(learner, metric)
@@ -83,9 +83,9 @@ def trajectories(
         start = entry(path, 0)
 
         def there(adapted: PyTree):
-            found, gradient = jax.value_and_grad(value)(adapted, support)
+            support_loss, gradient = jax.value_and_grad(value)(adapted, support)
             scores = score(adapted, support), score(adapted, query)
-            return (found, value(adapted, query), *scores), gradient
+            return (support_loss, value(adapted, query), *scores), gradient
 
         scores, gradients = jax.lax.map(there, path)
         sizes = jax.vmap(norms)(gradients)
@@ -98,9 +98,9 @@ def trajectories(
             cosines(turned, sizes[:-1], sizes[1:]),
         )
 
-    found = of_each_task(one, meta, episodes)
-    curves = (per_task(x, "step") for x in found[:4])
-    by_layer = (per_task(x, "step", "layer") for x in found[4:])
+    result = of_each_task(one, meta, episodes)
+    curves = (per_task(x, "step") for x in result[:4])
+    by_layer = (per_task(x, "step", "layer") for x in result[4:])
     names = (*adapted_layers(learner, meta, episodes), ALL)
     return Trajectories(names, *curves, *by_layer)
 

@@ -1,6 +1,5 @@
 """Devices that are not here, for which their compiler is: nothing runs on them."""
 
-import difflib
 import importlib.util
 import os
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from metajax.checks import check_known
 from metajax.errors import InputError
 from metajax.targets.chips import CHIPS, Chip
 from metajax.targets.cuda import Cuda
@@ -49,8 +49,7 @@ def devices(name: str) -> list[Any]:
     metajax.errors.InputError: no chip 'h20'; did you mean h200? there are v4, v5e, ...
     """
     chip, grid = chip_named(name)
-    if not any(importlib.util.find_spec(each) for each in COMPILERS[chip.platform]):
-        raise InputError(f"the compiler for {name} is not installed; {NEEDS}")
+    check_compiler(name)
     if chip.cuda and grid and not (grid.isdecimal() and 1 <= int(grid) <= MOST_GPUS):
         raise InputError(
             f"expected at most {MOST_GPUS} GPUs of one host, as {_example(chip)}, got "
@@ -74,6 +73,17 @@ def devices(name: str) -> list[Any]:
         ) from error
 
 
+def check_compiler(name: str) -> None:
+    """Checks that the compiler for a kind of device is installed.
+
+    Raises:
+      InputError: if it is not, or there is no such chip.
+    """
+    chip, _ = chip_named(name)
+    if not any(importlib.util.find_spec(each) for each in COMPILERS[chip.platform]):
+        raise InputError(f"the compiler for {name} is not installed; {NEEDS}")
+
+
 def chip_named(name: str) -> tuple[Chip, str]:
     """The chip and the topology, "" for one device, of such a name as "v5e:4x4".
 
@@ -81,11 +91,7 @@ def chip_named(name: str) -> tuple[Chip, str]:
       InputError: if there is none.
     """
     chip, _, grid = name.partition(":")
-    if chip not in CHIPS:
-        near = difflib.get_close_matches(chip, CHIPS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"no chip {chip!r}; {hint}there are {', '.join(CHIPS)}")
-    return CHIPS[chip], grid
+    return CHIPS[check_known("chip", chip, CHIPS)], grid
 
 
 def _tpus(chip: Chip, grid: str) -> list[Any]:

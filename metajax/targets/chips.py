@@ -1,14 +1,18 @@
 """Accelerators by name: their memory and the rates that their makers publish.
 
-| | source |
+| memory, bandwidth and rates of | source |
 |---|---|
-| TPUs | cloud.google.com/tpu/docs, the page of each version |
-| A100 | NVIDIA, "A100 Tensor Core GPU" data sheet, SXM |
-| H100, H200 | NVIDIA, "H100" and "H200 Tensor Core GPU" data sheets, SXM |
-| B200 | NVIDIA, "HGX B200" data sheet, a GPU's share |
-| L4, T4 | NVIDIA, "L4" and "T4 Tensor Core GPU" data sheets |
+| TPU v4, v5e, v5p, v6e | cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e |
+| A100, 40 and 80 GB | NVIDIA, "A100 Tensor Core GPU" data sheet, SXM |
+| H100 | NVIDIA, "H100 Tensor Core GPU" data sheet, SXM |
+| H200 | NVIDIA, "H200 Tensor Core GPU" data sheet, SXM |
+| B200 | NVIDIA, "HGX B200" data sheet, an eighth of its eight GPUs |
+| L4 | NVIDIA, "L4 Tensor Core GPU" data sheet |
+| T4 | NVIDIA, "T4 Tensor Core GPU" data sheet |
 | RTX 4090 | NVIDIA, "Ada GPU Architecture", appendix |
-| cores, clock, caches | XLA's sources, `xla/backends/gpu/target_config/specs` |
+
+Cores, clocks and caches are those of XLA's sources,
+`xla/backends/gpu/target_config/specs`.
 
 Where XLA has no such file of a GPU, its data sheet and, by compute capability, CUDA's
 programming guide say the same. NVIDIA's rates are without sparsity. A TPU multiplies
@@ -25,10 +29,10 @@ from metajax.targets.cuda import Cuda
 
 Platform = Literal["tpu", "gpu"]
 TERA, GIGA, GIB = 1e12, 1e9, 2**30
-# Of bfloat16, that a TPU takes for a product as exact as in other types.
+# Products of bfloat16 that a TPU takes for one product of each precision.
 PASSES = {"float32": 6, "tensorfloat32": 3, "bfloat16": 1}
-GPU_SHARE = 0.75  # of a GPU's memory, which JAX takes by default
-UNKNOWN_BYTES = 2**34  # of a device that does not tell
+GPU_SHARE = 0.75  # the share of a GPU's memory that JAX takes by default
+UNKNOWN_BYTES = 2**34  # the memory of a device that does not report its own
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,12 @@ class Chip:
       name: as people call it, "v5e" or "h200".
       kind: as JAX calls it, a device's `device_kind`.
       platform: "tpu" or "gpu".
-      memory_bytes: of its main memory.
-      bandwidth: of that memory, in bytes a second, at most.
-      rates: floating-point operations a second of products, at most, by precision;
-        float32 where products are exact to float32.
-      grid: of a TPU, the smallest topology that is asked for, "2x2".
-      cuda: of an NVIDIA GPU.
+      memory_bytes: size of its main memory.
+      bandwidth: peak bandwidth of that memory, in bytes a second.
+      rates: peak floating-point operations a second of products, by precision;
+        "float32" is that of products exact to float32.
+      grid: a TPU's smallest topology, such as "2x2".
+      cuda: what XLA's compiler must know of an NVIDIA GPU.
     """
 
     name: str
@@ -58,13 +62,21 @@ class Chip:
 
     @property
     def usable_bytes(self) -> int:
-        """Of its memory, what JAX takes by default."""
+        """The part of its memory that JAX takes by default."""
         share = GPU_SHARE if self.platform == "gpu" else 1
         return int(share * self.memory_bytes)
 
+    def own_precision(self, precision: str) -> str:
+        """The precision that products have: float32 where the chip lacks another.
+
+        >>> CHIPS["t4"].own_precision("bfloat16"), CHIPS["l4"].own_precision("bfloat16")
+        ('float32', 'bfloat16')
+        """
+        return precision if precision in self.rates else "float32"
+
     def rate(self, precision: str) -> float:
-        """Operations a second in a precision, float32's if it has no such."""
-        return self.rates.get(precision, self.rates["float32"])
+        """Operations a second of products in `own_precision`."""
+        return self.rates[self.own_precision(precision)]
 
     def floor(self, operations: float, moved: float, precision: str) -> float:
         """The seconds that a program takes at least, by the published rates.

@@ -264,7 +264,7 @@ def test_forms_agree_and_are_timed(monkeypatch):
         if "lax, grouped" in row:
             assert row["GFLOP"] == 2 * 2 * 3 * 5 * 6 * 7 * 9 * 4 / 1e9
         timed[op] |= row.keys() - {"metajax.ops", "lax, grouped", "distance", "GFLOP"}
-    valid = mj.ops.forms.VALID
+    valid = mj.ops.forms.FORMS
     names = {"forward": "y", "images": "x", "kernel": "w"}
     operations = {op: f"convolution {name}" for op, name in names.items()}
     operations |= {"pooling": "pooling", "dense": "linear w"}

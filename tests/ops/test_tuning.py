@@ -10,7 +10,7 @@ import pytest
 
 import metajax as mj
 from metajax.ops import Tuned, conv2d, linear, max_pool, taking, tune, tuning
-from metajax.ops.forms import TABLE, VALID, candidates
+from metajax.ops.forms import FORMS, TABLE, candidates
 from metajax.ops.tuned import BY_TABLE
 from tests.helpers import KEY, relative
 
@@ -59,14 +59,14 @@ ORDERS = [
 
 
 def test_the_orders_have_every_form():
-    named = {form for forms in VALID.values() for form in forms}
+    named = {form for forms in FORMS.values() for form in forms}
     assert named == {form for order in ORDERS for form in order}
 
 
 def test_what_the_table_has_is_valid():
     for operation, row in TABLE.items():
         for choices in row.values():
-            assert {choice.form for choice in choices} <= set(VALID[operation])
+            assert {choice.form for choice in choices} <= set(FORMS[operation])
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: order[0])
@@ -133,9 +133,9 @@ def test_forms_of_a_geometry():
         )
         (trials,) = forms.values()
         site = trials[0].site
-        return candidates(site.operation, site.of, site.dtype)
+        return candidates(site.operation, site.sizes, site.dtype)
 
-    assert of(1, jnp.float32) == list(VALID["convolution y"])
+    assert of(1, jnp.float32) == list(FORMS["convolution y"])
     assert of(2, jnp.float32) == ["patches", "lax patches", "lax", "lax laid out"]
     assert "winograd" not in of(1, jnp.bfloat16)  # it would round before the product
 
@@ -205,10 +205,10 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
 
 
 def test_as_text_and_back():
-    tuned = Tuned.of({"b": "lax", "a": BY_TABLE})
+    tuned = Tuned.from_forms({"b": "lax", "a": BY_TABLE})
     assert Tuned.from_text(tuned.as_text()) == tuned
     assert tuned.form("b") == "lax" and tuned.form("a") is tuned.form("c") is None
-    assert hash(tuned) == hash(Tuned.of({"a": BY_TABLE, "b": "lax"}))
+    assert hash(tuned) == hash(Tuned.from_forms({"a": BY_TABLE, "b": "lax"}))
     with pytest.raises(mj.InputError, match="expected"):
         Tuned.from_text('{"a": 1}')
 

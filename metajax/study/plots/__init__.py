@@ -1,4 +1,4 @@
-"""A figure of every diagnostic: `plot(found)`, and `save(figure, path)`."""
+"""A figure of every diagnostic: `plot(result)`, and `save(figure, path)`."""
 
 # Each module registers the figures of its results.
 from metajax.study.plots import cost as _cost  # noqa: F401

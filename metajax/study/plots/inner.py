@@ -19,24 +19,24 @@ from metajax.study.trajectories import Trajectories
 
 
 @plot.register
-def _(found: Trajectories) -> Figure:
+def _(result: Trajectories) -> Figure:
     figure, axes = panels(3, 2)
-    steps = np.arange(found.support_loss.values.shape[1])
+    steps = np.arange(result.support_loss.values.shape[1])
     for ax, (support, query), y in (
-        (axes[0], (found.support_loss, found.query_loss), "loss"),
-        (axes[1], (found.support_score, found.query_score), "score"),
+        (axes[0], (result.support_loss, result.query_loss), "loss"),
+        (axes[1], (result.support_score, result.query_score), "score"),
     ):
         _sides(ax, steps, support, query)
         finish(ax, "inner steps", y, scale="log" if y == "loss" else "linear")
         ax.legend()
     between = steps[:-1] + 0.5
     for ax, x, values, y, scale in (
-        (axes[2], steps, found.gradient_norm, "gradient norm", "log"),
-        (axes[3], between, found.step_norm, "norm of a step", "symlog"),
-        (axes[4], steps, found.distance, "distance from the start", "linear"),
-        (axes[5], between, found.cosine, "cosine to the next gradient", "linear"),
+        (axes[2], steps, result.gradient_norm, "gradient norm", "log"),
+        (axes[3], between, result.step_norm, "norm of a step", "symlog"),
+        (axes[4], steps, result.distance, "distance from the start", "linear"),
+        (axes[5], between, result.cosine, "cosine to the next gradient", "linear"),
     ):
-        bands(ax, x, values, found.layers)
+        bands(ax, x, values, result.layers)
         finish(ax, "inner steps", y)
         if scale == "symlog":  # layers that do not move have steps of 0
             ax.set_yscale("symlog", linthresh=_least(values))

@@ -20,10 +20,12 @@ from metajax.study.representation import Contributions, Freezing, Reuse
 
 
 @plot.register
-def _(found: Reuse) -> Figure:
+def _(result: Reuse) -> Figure:
     figure, axes = panels(1, width=5.5)
-    dots(axes[0], found.cka, found.layers, shift=-0.1, fmt="o", color=BLUE, label="CKA")
-    dots(axes[0], found.cca, found.layers, shift=0.1, fmt="^", color=RED, label="CCA")
+    dots(
+        axes[0], result.cka, result.layers, shift=-0.1, fmt="o", color=BLUE, label="CKA"
+    )
+    dots(axes[0], result.cca, result.layers, shift=0.1, fmt="^", color=RED, label="CCA")
     finish(axes[0], "", "similarity, before to after")
     axes[0].set_ylim(0, 1.05)
     axes[0].legend()
@@ -31,26 +33,26 @@ def _(found: Reuse) -> Figure:
 
 
 @plot.register
-def _(found: Contributions) -> Figure:
+def _(result: Contributions) -> Figure:
     figure, ax = _scores(
-        found.layers,
-        (found.alone, "this layer alone adapted", "o", BLUE),
-        (found.without, "all but this layer adapted", "^", RED),
+        result.layers,
+        (result.alone, "this layer alone adapted", "o", BLUE),
+        (result.without, "all but this layer adapted", "^", RED),
     )
-    _level(ax, found.before, "before adaptation", BLACK, ":")
-    _level(ax, found.after, "after", GREEN, "--")
+    _level(ax, result.before, "before adaptation", BLACK, ":")
+    _level(ax, result.after, "after", GREEN, "--")
     ax.legend(fontsize=8)
     return figure
 
 
 @plot.register
-def _(found: Freezing) -> Figure:
+def _(result: Freezing) -> Figure:
     figure, ax = _scores(
-        found.layers,
-        (found.each, "this layer frozen", "^", RED),
-        (found.up_to, "frozen up to this layer", "o", BLUE),
+        result.layers,
+        (result.each, "this layer frozen", "^", RED),
+        (result.up_to, "frozen up to this layer", "o", BLUE),
     )
-    _level(ax, found.none, "nothing frozen", GREEN, "--")
+    _level(ax, result.none, "nothing frozen", GREEN, "--")
     ax.legend(fontsize=8)
     return figure
 

@@ -10,16 +10,16 @@ MARKS = ("o", "s", "^")
 
 
 @plot.register
-def _(found: Landscape) -> Figure:
+def _(result: Landscape) -> Figure:
     figure, axes = panels(2, width=4.2)
     for ax, values, title in (
-        (axes[0], found.support_loss, "support loss"),
-        (axes[1], found.query_loss, "query loss"),
+        (axes[0], result.support_loss, "support loss"),
+        (axes[1], result.query_loss, "query loss"),
     ):
         heights = np.log10(np.maximum(values.values, 1e-12))
-        drawn = ax.contourf(found.first, found.second, heights, 14, cmap=HEAT)
+        drawn = ax.contourf(result.first, result.second, heights, 14, cmap=HEAT)
         figure.colorbar(drawn, ax=ax, label="log₁₀ loss")
-        for name, point, mark in zip(found.names, found.points, MARKS):
+        for name, point, mark in zip(result.names, result.points, MARKS):
             ax.plot(*point, mark, color="white", mec="black", ms=8, label=name, ls="")
         ax.set(title=title, xlabel="distance towards adapted")
     axes[0].set_ylabel("distance across")
@@ -29,16 +29,16 @@ def _(found: Landscape) -> Figure:
 
 
 @plot.register
-def _(found: HeatMap) -> Figure:
+def _(result: HeatMap) -> Figure:
     figure, axes = panels(1, width=6)
-    mean = found.score.mean("task").values
+    mean = result.score.mean("task").values
     low, high = _usual(mean)
     drawn = axes[0].imshow(
         mean, aspect="auto", origin="lower", cmap=HEAT, vmin=low, vmax=high
     )
     figure.colorbar(drawn, ax=axes[0], label="query score")
     axes[0].set_yticks(
-        np.arange(len(found.rates)), [f"{rate:.3g}" for rate in found.rates]
+        np.arange(len(result.rates)), [f"{rate:.3g}" for rate in result.rates]
     )
     axes[0].set_xticks(np.arange(mean.shape[1]))
     axes[0].set(xlabel="inner steps", ylabel="inner rate")

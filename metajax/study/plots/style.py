@@ -27,11 +27,11 @@ DPI = 150
 
 
 @singledispatch
-def plot(found: Any) -> Figure:
-    """Draws what a diagnostic found.
+def plot(result: Any) -> Figure:
+    """Draws the result of a diagnostic.
 
     Args:
-      found: the result of any function of `metajax.study`.
+      result: of any function of `metajax.study`.
 
     Returns:
       A matplotlib figure, which a notebook shows and `save` writes.
@@ -44,7 +44,7 @@ def plot(found: Any) -> Figure:
     >>> len(plot(HeatMap(np.array([0.1, 0.2]), score)).axes)  # with its colour bar
     2
     """
-    raise TypeError(f"there is no figure of a {type(found).__name__}")
+    raise TypeError(f"there is no figure of a {type(result).__name__}")
 
 
 def save(figure: Figure, path: str | Path) -> None:
