@@ -39,8 +39,8 @@ def reptile(
       g = (1/B) Σ_i (θ - θ'_i),   θ'_i = `steps` steps on the support set of task i
 
     With the outer optimizer `optax.sgd(ε)` it is the paper's θ ← θ + ε (θ' - θ). The
-    query set has no part in the gradient, so train with more shots than are tested: the
-    paper trains with 10 or 15 for a test of 1.
+    query set has no part in the gradient: the paper trains 10 to 15 shots for a 1-shot
+    test.
 
     Args:
       model: the network; its parameters are the meta-parameters.
@@ -48,8 +48,7 @@ def reptile(
       optimizer: the inner optimizer; the paper's is `metajax.adam(1e-3, b1=0.0)`.
       steps: the number of inner steps; of a single one, Reptile learns what joint
         training would.
-      view: what each inner step sees of the support set, all of it by default; the
-        paper's is `metajax.mini_batches(size)`.
+      view: what each inner step sees of the support set; see `mini_batches`.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:

@@ -124,7 +124,7 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
 
 
 def test_a_plan_says_what_fits(capsys):
-    assert main(["study", "--plan", "sinusoid", *SMALL]) == 0
+    assert main(["plan", "sinusoid", *SMALL]) == 0
     said = capsys.readouterr().out
     assert re.search("tasks a meta-batch +4, ", said)
     assert re.search(r"largest meta-batch, in chunks +\d{3,}", said)
