@@ -163,6 +163,7 @@ LEARNERS = {
     "cavia": Row(cavia),
     "reptile": Row(partial(mj.reptile, view=mj.mini_batches(2))),
     "proto-maml": Row(mj.proto_maml, family=BLOBS),
+    "fo-proto-maml": Row(partial(mj.proto_maml, grad=mj.first_order), family=BLOBS),
     "in-context": Row(in_context, network=of_pairs),
     "prototypical": Row(of_body(mj.prototypical), family=BLOBS),
     "soft-k-means": Row(
@@ -197,6 +198,7 @@ LEARNERS = {
 # Proto-MAML of no steps is a prototypical network; others take none.
 WITHOUT_STEPS = (
     "proto-maml",
+    "fo-proto-maml",
     "in-context",
     "prototypical",
     "soft-k-means",

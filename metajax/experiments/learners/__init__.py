@@ -13,6 +13,7 @@ LEARNERS: dict[str, type[Adaptation]] = {
         loops.Boil,
         loops.Reptile,
         loops.ProtoMaml,
+        loops.FoProtoMaml,
         loops.Imaml,
         loops.Cavia,
         loops.MetaSgd,

@@ -155,6 +155,16 @@ class ProtoMaml(Exact, InnerLoop):
 
 
 @dataclass(frozen=True)
+class FoProtoMaml(InnerLoop):
+    """First-order Proto-MAML, as Meta-Dataset has it."""
+
+    name = "fo-proto-maml"
+    any_ways = True
+    makes_head = True
+    factory = staticmethod(partial(learners.proto_maml, grad=first_order))
+
+
+@dataclass(frozen=True)
 class Imaml(InnerLoop):
     """Implicit MAML."""
 
