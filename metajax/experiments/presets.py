@@ -8,6 +8,7 @@ from metajax.experiments.config import Config, with_learner
 from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.families import (
     CifarData,
+    CubData,
     FolderData,
     GlyphsData,
     OmniglotData,
@@ -117,6 +118,11 @@ _CIFAR = {
     "fc100-5w5s": _cifar("fc100", shots=5, tasks=2),
 }
 
+_CUB = {
+    f"cub-5w{shots}s": replace(config, data=CubData(shots=shots))
+    for shots, config in zip((1, 5), _MINI_IMAGENET.values())
+}
+
 PRESETS: dict[str, Config] = {
     "sinusoid": Config(
         SinusoidData(),
@@ -137,6 +143,7 @@ PRESETS: dict[str, Config] = {
     **_MINI_IMAGENET,
     **{f"{n}-small": _small_mini_imagenet(c) for n, c in _MINI_IMAGENET.items()},
     **_CIFAR,
+    **_CUB,
     **{f"{n}-prototypical": _prototypical(c) for n, c in _PAPER.items()},
     **{f"{n}-resnet12": _meta_opt_net(c) for n, c in (_MINI_IMAGENET | _CIFAR).items()},
 }
@@ -170,6 +177,10 @@ DESCRIPTIONS = {
             f"5-way {shots}-shot {name}, miniImageNet's budget, for an accelerator"
         )
         for splits, name in (("cifar-fs", "CIFAR-FS"), ("fc100", "FC100"))
+        for shots in (1, 5)
+    },
+    **{
+        f"cub-5w{shots}s": f"5-way {shots}-shot birds, miniImageNet's budget (--images)"
         for shots in (1, 5)
     },
     **{

@@ -1,6 +1,7 @@
 """Families of tasks: one file each, and one line here."""
 
 from metajax.experiments.families.cifar import CifarData as CifarData
+from metajax.experiments.families.cub import CubData as CubData
 from metajax.experiments.families.family import Family as Family
 from metajax.experiments.families.family import ImageData as ImageData
 from metajax.experiments.families.folder import FolderData as FolderData
@@ -13,6 +14,7 @@ FAMILIES: tuple[type[Family], ...] = (
     GlyphsData,
     OmniglotData,
     CifarData,
+    CubData,
     FolderData,
 )
 PREPARED = {kind.dataset.name: kind.dataset for kind in FAMILIES if kind.dataset}

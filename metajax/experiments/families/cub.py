@@ -1,0 +1,92 @@
+"""CUB-200-2011: photographs of birds."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from metajax import data
+from metajax.data.contents import Contents, hash_bytes, hash_files
+from metajax.data.listing import list_images
+from metajax.errors import InputError
+from metajax.experiments.bounds import Count
+from metajax.experiments.families.family import ImageData
+from metajax.experiments.tasks import Places, Source, Split, Task
+
+CLASSES = 200
+# Of the classes in the order of their numbers: 100, 50 and 50.
+SPLITS: dict[Split, slice] = {
+    "train": slice(0, None, 2),
+    "validation": slice(1, None, 4),
+    "test": slice(3, None, 4),
+}
+
+
+@dataclass(frozen=True)
+class CubData(ImageData):
+    """CUB-200-2011: `--images DIR`, its folder images/, of a folder for each species.
+
+    Classes are split as in Chen et al., "A Closer Look at Few-shot Classification",
+    ICLR 2019: of those in the order of their numbers, counted from 0, the even ones for
+    training, and of the odd ones every other for validation, the rest for the test.
+    """
+
+    origin = "CUB-200-2011", "your own: metajax train cub-5w1s --images images"
+    places = "images", "data_dir", "stream"
+    queries: Count = 15
+    size: Count = 84
+    """Height and width that images are resized to, in pixels."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of an image: height, width, channels."""
+        return self.size, self.size, 3
+
+    def build(self, places: Places) -> Task:
+        """Classification of birds."""
+        self.check_places(places)
+        folder = places.images
+        if folder is None:
+            raise InputError(
+                "CUB-200-2011 is a folder of yours: expected --images DIR, the folder "
+                "images/ of its archive"
+            )
+
+        def store(split: Split, needed: int) -> data.ImageStore:
+            del needed  # every class has more
+            print(f"reading the images of {folder}", file=sys.stderr)
+            whole = data.image_folder(
+                folder,
+                (self.size, self.size),
+                cache=places.prepared / "metajax_images",
+                mapped=places.stream,
+            )
+            _check_classes(folder, len(whole.names))
+            return data.ImageStore(*(part[SPLITS[split]] for part in whole))
+
+        def contents(split: Split) -> Contents:
+            place = hash_bytes(os.fsencode(folder.resolve()))
+            kept = places.prepared / "metajax_hashes" / f"cub-{split}-{place}.json"
+            classes = list_images(folder, None).classes
+            _check_classes(folder, len(classes))
+            chosen = dict(list(classes.items())[SPLITS[split]])
+            return hash_files(folder, chosen, kept=kept)
+
+        return self.stored(store, Source(folder, contents), stream=places.stream)
+
+    def check_at_hand(self, places: Places) -> None:
+        """Checks that the folder is given."""
+        if places.images is None:
+            raise InputError(
+                "they are in a folder of yours: give it by --run-images DIR"
+            )
+
+
+def _check_classes(folder: Path, count: int) -> None:
+    """Refuses a part of the data, whose split would be another."""
+    if count != CLASSES:
+        raise InputError(
+            f"expected the {CLASSES} classes of CUB-200-2011 in {folder}, as their "
+            f"split goes by their numbers, got {count}; for other birds, take "
+            "miniimagenet-5w1s and a folder of splits"
+        )
