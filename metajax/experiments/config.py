@@ -15,7 +15,7 @@ from metajax.experiments.families import FAMILIES
 from metajax.experiments.learners import LEARNERS, Adaptation
 from metajax.experiments.networks import NETWORKS
 from metajax.experiments.outer import Outer
-from metajax.experiments.plain import from_plain, object_at
+from metajax.experiments.plain import checked, from_plain, object_at
 from metajax.experiments.renewal import FORMAT, names_of, renewed
 from metajax.experiments.tasks import LossName
 from metajax.models.precision import Precision
@@ -103,7 +103,8 @@ class Config:
                     f"the kind of {name} must be {' or '.join(kinds)}, got {kind}"
                 )
             parts[name] = from_plain(kinds[kind], values, name)
-        return from_plain(cls, whole | parts, "a configuration")
+        others = {name: x for name, x in whole.items() if name not in parts}
+        return cls(**parts, **checked(cls, others, "a configuration"))
 
 
 def measurement_of(inner: type[Adaptation]) -> type[Evaluating]:

@@ -22,9 +22,18 @@ def object_at(name: str, plain: Any) -> Mapping[str, Any]:
 
 
 def from_plain(kind: type[T], plain: Any, name: str) -> T:
-    """A dataclass of values by name; a list stands for a tuple.
+    """A dataclass of values by name; what is missing has its default.
 
-    What is missing has its default.
+    Raises:
+      InputError: see `checked`.
+    """
+    return kind(**checked(kind, plain, name))
+
+
+def checked(kind: type, plain: Any, name: str) -> dict[str, Any]:
+    """Values by name, each held to the type of a dataclass's field.
+
+    A list stands for a tuple.
 
     Raises:
       InputError: if a name is unknown, or a value is not of its field's type.
@@ -39,7 +48,7 @@ def from_plain(kind: type[T], plain: Any, name: str) -> T:
             raise InputError(
                 f"{key} of {name} must be {_words(hints[key])}, got {value!r}"
             )
-    return kind(**values)
+    return values
 
 
 def _fits(value: Any, hint: Any) -> bool:
