@@ -85,6 +85,8 @@ def augment_episodes(
         raise InputError(
             "--augment is for classes of images, not for regression; leave it out"
         )
+    if augment.mix == "none" and augment.alpha != Augment.alpha:
+        raise InputError("--augment.alpha has no effect without --augment.mix")
     if transforms:
         episodes = data.augmented(episodes, *transforms)
     if not augment.varies:

@@ -9,6 +9,7 @@ from metajax.errors import InputError, naming
 from metajax.experiments.augmenting import augment_episodes
 from metajax.experiments.config import Config
 from metajax.experiments.learners import Setting
+from metajax.experiments.plain import names_of
 from metajax.experiments.tasks import LossName, Places, Split, Task
 from metajax.models import in_precision
 from metajax.types import Learner, LearnerSchedule, Loss, Model, Sampler
@@ -32,10 +33,10 @@ def build_task(config: Config, places: Places) -> Task:
     return task._replace(episodes=episodes)
 
 
-def build_model(config: Config, task: Task) -> Model:
-    """The network of a configuration, for a learner's inputs."""
+def build_model(config: Config, task: Task, context: int = 0) -> Model:
+    """The network of a configuration, of inputs with so many more channels."""
     *size, channels = task.input_shape
-    shape = (*size, channels + config.inner.context)
+    shape = (*size, channels + context)
     if config.model.images != (len(shape) == 3):
         raise InputError(
             f"--model {config.model.name} does not take inputs of shape "
@@ -107,12 +108,12 @@ def build_setting(config: Config, task: Task) -> Setting:
             f"got {config.loss}"
         )
     return Setting(
-        in_precision(build_model(config, task), config.precision),
+        in_precision(build_model(config, task, config.inner.context), config.precision),
         losses[config.loss],
         task.metric.logged(),
         task.input_shape,
         task.support,
-        config.model.norm,
+        config.model.norm or "transductive",
     )
 
 
@@ -137,16 +138,19 @@ def at_other_tasks(
     """
     family, inner = config.data, config.inner
     changes = {"ways": ways, "shots": shots}
+    changes = {name: value for name, value in changes.items() if value is not None}
     for name, value in changes.items():
-        if value is None:
-            continue
         if not hasattr(family, name):
             raise InputError(f"--{name} is not for a run of {family.origin[0]}")
-        # What training took is kept, as the classes of a task are counted by it.
         if value != getattr(family, name) and not getattr(inner, f"any_{name}"):
             raise InputError(
                 f"--{name} must be {getattr(family, name)}, as the run was trained: "
                 f"{inner.name} does not take other {name}, got {value}"
             )
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(config, data=replace(family, **given))
+    return replace(config, data=replace(family, **changes))
+
+
+def at_test_tasks(config: Config) -> Config:
+    """A configuration whose training classes make tasks as the test's are."""
+    names = {"train_ways", "train_shots"} & names_of(type(config.data))
+    return replace(config, data=replace(config.data, **dict.fromkeys(names)))

@@ -15,8 +15,8 @@ from metajax.experiments.families import FAMILIES
 from metajax.experiments.learners import LEARNERS, Adaptation
 from metajax.experiments.networks import NETWORKS
 from metajax.experiments.outer import Outer
-from metajax.experiments.plain import checked, from_plain, object_at
-from metajax.experiments.renewal import FORMAT, names_of, renewed
+from metajax.experiments.plain import checked, from_plain, names_of, object_at
+from metajax.experiments.renewal import FORMAT, renewed
 from metajax.experiments.tasks import LossName
 from metajax.models.precision import Precision
 
@@ -103,6 +103,13 @@ class Config:
                     f"the kind of {name} must be {' or '.join(kinds)}, got {kind}"
                 )
             parts[name] = from_plain(kinds[kind], values, name)
+        model = type(parts["model"])
+        if model is not model.for_learner(inner.makes_head):
+            kind = model.for_learner(inner.makes_head).__name__
+            raise InputError(
+                f"the kind of model must be {kind} with {inner.name}, got "
+                f"{model.__name__}"
+            )
         others = {name: x for name, x in whole.items() if name not in parts}
         return cls(**parts, **checked(cls, others, "a configuration"))
 
@@ -154,8 +161,8 @@ def with_model(config: Config, name: str) -> Config:
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with some plain values, nested as `as_dict` has them.
 
-    A learner, and the kind of the model, by its class or as `--model` takes it, are
-    changed first, and so decide which options there are.
+    A learner, the kind of the data, and that of the model (its class, or as `--model`
+    takes it) are changed first, and so decide which options there are.
 
     Raises:
       InputError: if a value is unknown or of another type.
@@ -169,10 +176,15 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
         check_one_of("learner", learner, tuple(LEARNERS))
         config = with_learner(config, learner)
     model = dict(object_at("model", changes.get("model", {})))
-    if (kind := model.pop("kind", None)) is not None:
+    if kind := str(model.pop("kind", "")):
         known = KINDS["model"].get(kind)
         config = with_model(config, kind if known is None else known.name)
-    return Config.from_dict(_merged(config.as_dict(), {**changes, "model": model}))
+    data = dict(object_at("data", changes.get("data", {})))
+    if kind := str(data.pop("kind", "")):
+        check_one_of("the kind of data", kind, tuple(KINDS["data"]))
+        config = replace(config, data=carried(config.data, KINDS["data"][kind]))
+    whole = {**changes, "model": model, "data": data}
+    return Config.from_dict(_merged(config.as_dict(), whole))
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

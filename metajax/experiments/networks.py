@@ -20,12 +20,12 @@ class Network:
     Attributes:
       name: as `--model` takes it.
       images: whether its inputs are images.
-      norm: what its batch norm goes by.
+      norm: which statistics its batch norm takes; None without batch norm.
     """
 
     name: ClassVar[str]
     images: ClassVar[bool] = False
-    norm: ClassVar[NormName] = "transductive"
+    norm: ClassVar[NormName | None] = None
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of inputs `[examples, *shape]`."""

@@ -16,7 +16,7 @@ OWN = (
     lock.NAME,
     "metrics.jsonl",
     "learning_curve.png",
-    "adaptation.png",
+    "adaptation*.png",
     f"{results.OWN}*",
     "checkpoints",
     "checkpoints-damaged",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,11 @@ def object_at(name: str, plain: Any) -> Mapping[str, Any]:
     if not isinstance(plain, Mapping):
         raise InputError(f"{name} must be an object of names and values, got {plain!r}")
     return plain
+
+
+def names_of(kind: type) -> set[str]:
+    """The names of a dataclass's fields."""
+    return {field.name for field in fields(kind)}
 
 
 def from_plain(kind: type[T], plain: Any, name: str) -> T:
@@ -39,10 +45,12 @@ def checked(kind: type, plain: Any, name: str) -> dict[str, Any]:
       InputError: if a name is unknown, or a value is not of its field's type.
     """
     hints, values = get_type_hints(kind), {}
-    known = {field.name for field in fields(kind)}  # pyright: ignore (a dataclass)
+    known = names_of(kind)
     for key, value in object_at(name, plain).items():
         if key not in known:
-            raise InputError(f"{name} has an unknown {key!r}")
+            near = get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{name} has an unknown {key!r}{hint}")
         values[key] = tuple(value) if isinstance(value, list) else value
         if not _fits(values[key], hints[key]):
             raise InputError(

@@ -69,8 +69,7 @@ def _prototypical(config: Config) -> Config:
     """Prototypical networks' protocol: an episode of 60 ways a meta-step."""
     data = replace(config.data, train_ways=60)
     model, outer = Conv4Model(pooling="max"), Outer(tasks=1, schedule="cosine")
-    config = replace(config, data=data, model=model, outer=outer, loss="mean")
-    return with_learner(config, "prototypical")
+    return replace(config, data=data, model=model, outer=outer, loss="mean")
 
 
 def _meta_opt_net(config: Config) -> Config:
@@ -80,7 +79,7 @@ def _meta_opt_net(config: Config) -> Config:
     at 5 shots, and the others at 15.
     """
     train_shots = 5 if getattr(config.data, "splits", None) == "cifar-fs" else 15
-    config = replace(
+    return replace(
         config,
         data=replace(config.data, train_shots=train_shots, queries=6),
         model=ResNet12Model(pool="flat"),
@@ -94,7 +93,6 @@ def _meta_opt_net(config: Config) -> Config:
             weight_decay=5e-4,
         ),
     )
-    return with_learner(config, "meta-opt-net")
 
 
 _PAPER_5_WAY = Maml(rate=0.4, steps=1), Outer(tasks=32)
@@ -123,7 +121,7 @@ _CUB = {
     for shots, config in zip((1, 5), _MINI_IMAGENET.values())
 }
 
-PRESETS: dict[str, Config] = {
+_OF_AN_INNER_LOOP: dict[str, Config] = {
     "sinusoid": Config(
         SinusoidData(),
         MLPModel(),
@@ -144,8 +142,24 @@ PRESETS: dict[str, Config] = {
     **{f"{n}-small": _small_mini_imagenet(c) for n, c in _MINI_IMAGENET.items()},
     **_CIFAR,
     **_CUB,
-    **{f"{n}-prototypical": _prototypical(c) for n, c in _PAPER.items()},
-    **{f"{n}-resnet12": _meta_opt_net(c) for n, c in (_MINI_IMAGENET | _CIFAR).items()},
+}
+# Others by the learner that they are for, as they would be of one with an inner loop.
+_OTHERS: dict[str, dict[str, Config]] = {
+    "prototypical": {
+        f"{name}-prototypical": _prototypical(config) for name, config in _PAPER.items()
+    },
+    "meta-opt-net": {
+        f"{name}-resnet12": _meta_opt_net(config)
+        for name, config in (_MINI_IMAGENET | _CIFAR).items()
+    },
+}
+_BASES = _OF_AN_INNER_LOOP | {
+    name: config for configs in _OTHERS.values() for name, config in configs.items()
+}
+PRESETS: dict[str, Config] = _OF_AN_INNER_LOOP | {
+    name: with_learner(config, learner)
+    for learner, configs in _OTHERS.items()
+    for name, config in configs.items()
 }
 
 DESCRIPTIONS = {
@@ -192,3 +206,8 @@ DESCRIPTIONS = {
         for name in _MINI_IMAGENET | _CIFAR
     },
 }
+
+
+def preset_with(name: str, learner: str) -> Config:
+    """A preset of another learner, with the options that the preset has for it."""
+    return with_learner(_BASES[name], learner)

@@ -64,8 +64,8 @@ def pretrain(
     rows = JsonLines(directory / "metrics.jsonl")
     bar = Progress(config.outer.steps, 1, metrics=task.metric.logged())
     with only_writer(directory), bar as progress, Signals() as signals:
-        lengthen(directory, config)
         keep_data(directory, task, ["train"])
+        lengthen(directory, config)
         state = fit(
             classifier,
             config.outer.build(),

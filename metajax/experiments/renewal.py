@@ -1,22 +1,16 @@
 """Configurations of an earlier format, in the present one."""
 
-from dataclasses import fields
 from typing import Any
 
 from metajax.errors import InputError
 from metajax.experiments.learners import LEARNERS
-from metajax.experiments.plain import object_at
+from metajax.experiments.plain import names_of, object_at
 
 FORMAT = 2
 # In the first format every learner had these; two were the outer loop's.
 INNER = {"rate", "steps", "optimizer", "batch", "strength", "damping", "backbone"}
 MOVED = "first_order", "multi_step"
 HEADED = {"Conv4Model": "Conv4Body", "ResNet12Model": "ResNet12Body"}
-
-
-def names_of(kind: type) -> set[str]:
-    """The names of a dataclass's fields."""
-    return {field.name for field in fields(kind)}
 
 
 def renewed(plain: Any) -> dict[str, Any]:
@@ -29,7 +23,8 @@ def renewed(plain: Any) -> dict[str, Any]:
       InputError: if it is of no format that is known, or of an unknown learner.
     """
     whole = dict(object_at("a configuration", plain))
-    if (learner := whole.get("learner")) not in LEARNERS:
+    learner = whole.get("learner")
+    if not isinstance(learner, str) or learner not in LEARNERS:
         names = ", ".join(LEARNERS)
         raise InputError(f"learner must be one of {names}, got {learner!r}")
     if (number := whole.pop("format", 1)) == FORMAT:

@@ -107,7 +107,7 @@ def _protocol(
     config, best = run.config, f"best, after {run.step} meta-steps"
     facts = config.as_dict()["data"] | {
         "queries": settings.queries,
-        "norm": getattr(config.model, "norm", None),
+        "norm": config.model.norm,
         "average": config.outer.average,
         "forms": None if config.forms == "table" else config.forms,
         "checkpoint": best if run.kept == "best" else None,
@@ -133,7 +133,7 @@ def name_of(run: Measured, settings: Evaluating, split: Split, data: Examples) -
         f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{settings.steps}steps-"
         f"{settings.tasks}tasks-{settings.queries}queries-"
         f"{settings.inductive_queries}inductive-seed{settings.seed}"
-        f"{run.other}{'' if whole else f'-step{run.step}'}{data.suffix}"
+        f"{run.other}-step{run.step}{data.suffix}"
     )
 
 

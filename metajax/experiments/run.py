@@ -37,6 +37,7 @@ from metajax.experiments.backbone import FILE, keep_body
 from metajax.experiments.best import Best, best_checkpoint
 from metajax.experiments.build import (
     at_other_tasks,
+    at_test_tasks,
     build_learner,
     build_task,
     build_training_episodes,
@@ -46,8 +47,8 @@ from metajax.experiments.config import Config
 from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
+from metajax.experiments.plain import names_of
 from metajax.experiments.record import keep_data
-from metajax.experiments.renewal import names_of
 from metajax.experiments.results import (
     Kept,
     Measured,
@@ -73,6 +74,7 @@ from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 
 CONFIG = "config.json"
+MEASURED = "evaluation*", "study*", "adaptation*.png"
 FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
@@ -144,12 +146,12 @@ def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     """Makes the directory this run's and this process's, as long as it is held."""
     claim(directory, job.claimed)
     held.enter_context(only_writer(directory))
-    lengthen(directory, job.claimed)
     given = getattr(job.claimed.inner, "backbone", None)
     body = None if given is None else Path(given)
     keep_data(directory, job.task, body=body)
     if body is not None:
         keep_body(body, directory)
+    lengthen(directory, job.claimed)
 
 
 def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray:
@@ -232,11 +234,10 @@ def evaluate_run(
 
     See `metajax.experiments.results` for where the result goes.
     """
-    config, task, meta, step = restored(directory, places, kept)
+    config = configured(directory)
     if idle := changes.keys() - names_of(type(config.evaluation)):
         raise InputError(
-            f"--{idle.pop()} is not for {config.learner}, which has no inner loop; "
-            "leave it out"
+            f"--{idle.pop()} is no option with {config.learner}; leave it out"
         )
     settings = replace(config.evaluation, **changes)
     tasks = {"ways": ways, "shots": shots}
@@ -245,8 +246,12 @@ def evaluate_run(
         for name, value in tasks.items()
         if value not in (None, getattr(config.data, name, None))
     )
-    config = at_other_tasks(config, **tasks)
-    replace(config, evaluation=settings).check()
+    others = at_other_tasks(config, **tasks)
+    replace(others, evaluation=settings).check()
+    config, _, meta, step = restored(directory, places, kept)
+    config = replace(config, data=others.data)
+    if split == "train":
+        config = at_test_tasks(config)
     task = build_task(config, places)
     learner = build_learner(config, task, steps=settings.steps)
     run = Measured(directory, config, task, learner, meta, step, kept, other)
@@ -398,17 +403,19 @@ def lengthen(directory: Path, config: Config) -> None:
     a run that was asked for as many at first. What was measured at the former end keeps
     a name that says so.
     """
-    theirs = _read_config(directory)
-    if (before := theirs.outer.steps) == config.outer.steps:
+    before = _read_config(directory).outer.steps
+    if before > config.outer.steps:  # another process was here since it was claimed
+        claim(directory, config)
+    if before == config.outer.steps:
         return
     print(
         f"going on from {before} to {config.outer.steps} meta-steps"
         + (", at the rates of the longer schedule" * (config.outer.schedule != FLAT)),
         file=sys.stderr,
     )
-    for name in ("evaluation.json", "evaluation.txt", "study"):
-        path = directory / name
-        if path.exists():
+    for path in directory.iterdir():
+        measured = any(map(path.match, MEASURED))
+        if measured and "-step" not in path.stem and path.suffix != ".npz":
             path.rename(path.with_stem(f"{path.stem}-step{before}"))
     _write_config(directory, config)
 
