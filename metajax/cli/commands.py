@@ -12,6 +12,7 @@ from metajax.errors import InputError, naming
 from metajax.experiments.families import FAMILIES, PREPARED, Family
 from metajax.experiments.tasks import Places, Split
 
+FLAGS = "tasks", "steps", "queries", "inductive-queries", "seed"
 NAMES: Any = Literal[tuple(PREPARED)]  # pyright: ignore (built from the table)
 
 
@@ -48,7 +49,7 @@ class Evaluate:
         """Evaluates."""
         from metajax.experiments.run import evaluate_run
 
-        names = "tasks", "steps", "queries", "inductive_queries", "seed"
+        names = [name.replace("-", "_") for name in FLAGS]
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
         flags = {
             "ways": "--ways",
@@ -56,6 +57,9 @@ class Evaluate:
             "queries": "--queries",
             "images_per_class": "--shots or --queries",
             "min_per_class": "--data.drop-small-classes of metajax train",
+            "--data.ways": "--ways",
+            "--data.shots": "--shots",
+            **{f"--evaluation.{name}": f"--{name}" for name in FLAGS},
         }
         with self.programs.kept(self.places.prepared), naming(flags):
             evaluate_run(

@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except (InputError, NonFiniteError) as error:
         return _failed(error)
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.stdout.flush()  # raises it again if that is the pipe
         return _failed(error)
     except Stopped as stopped:
         print(f"{stopped}, and saved; the same command goes on", file=sys.stderr)
@@ -141,6 +141,8 @@ def _colours() -> Iterator[None]:
     finally:
         if kept is not None:
             os.environ["TERM"] = kept
+        else:
+            os.environ.pop("TERM", None)
 
 
 def console() -> int:

@@ -28,7 +28,7 @@ class Run:
     learner: Annotated[LEARNER_NAMES, tyro.conf.arg(name="learner")]  # pyright: ignore
     """Learning algorithm; --help after it shows its own options."""
     network: Annotated[MODEL_NAMES, tyro.conf.arg(name="model")]  # pyright: ignore
-    """Network; likewise."""
+    """Network; --help after it shows its own options."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     places: Annotated[Places, tyro.conf.arg(name="")]
     machine: Annotated[Machine, tyro.conf.arg(name="")]
@@ -111,7 +111,7 @@ def parse_run(command: str, arguments: list[str]) -> Run | None:
     return tyro.cli(
         kind,
         prog=f"metajax {named}",
-        description=DESCRIPTIONS.get(start.name, kind.__doc__),
+        description=DESCRIPTIONS.get(start.preset or "", kind.__doc__),
         args=start.rest,
         default=_default(kind, start, suffix),
     )

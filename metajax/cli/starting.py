@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,21 @@ from metajax.checks import check_known
 from metajax.errors import InputError
 from metajax.experiments.config import Config, changed, with_learner, with_model
 from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
+from metajax.experiments.families import FAMILIES
 from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import MODELS, NETWORKS
-from metajax.experiments.presets import PRESETS
-from metajax.experiments.renewal import names_of
+from metajax.experiments.plain import names_of, object_at
+from metajax.experiments.presets import PRESETS, preset_with
 
 OPTIONS: dict[str, Any] = {
+    "data": FAMILIES,
     "inner": tuple(LEARNERS.values()),
     "model": NETWORKS,
     "evaluation": (Evaluating, EvaluatingSteps),
 }
+CONFIG = "config.json"
+WHOLE = {"learner", "data", "model", "inner", "outer", "evaluation"}
+SHOWN = 3  # owners of an option that an error names
 
 
 class Unknown(InputError):
@@ -32,7 +37,7 @@ class Start:
     """What a command line begins with.
 
     Attributes:
-      name: of the preset, or of the file of the configuration.
+      name: of the preset, of the file of the configuration, or of its run.
       preset: the preset's name, if one was given.
       config: the configuration that the other flags change.
       rest: the arguments after the preset.
@@ -63,22 +68,29 @@ def read_start(arguments: Sequence[str]) -> Start | None:
     preset, rest = (arguments[0], arguments[1:]) if named else (None, arguments)
     if preset is not None:
         _check_known("preset", preset, PRESETS)
-    path = _value("--config", rest)
-    config = None if preset is None else PRESETS[preset]
-    if path is not None:
-        config = read_config(Path(path), config)
-    if config is None:
+    path, learner, model = (
+        _value(flag, rest) for flag in ("--config", "--learner", "--model")
+    )
+    if preset is None and path is None:
         return None
-    for flag, names, change in (
-        ("--learner", LEARNERS, with_learner),
-        ("--model", MODELS, with_model),
-    ):
-        if (chosen := _value(flag, rest)) is not None:
-            _check_known(flag.strip("-"), chosen, names)
-            config = change(config, chosen)
+    if learner is not None:
+        _check_known("learner", learner, LEARNERS)
+    if path is not None:
+        config = read_config(Path(path), preset)
+        config = config if learner is None else with_learner(config, learner)
+    elif preset is not None:
+        config = PRESETS[preset] if learner is None else preset_with(preset, learner)
+    if model is not None:
+        _check_known("model", model, MODELS)
+        config = with_model(config, model)
     _check_options(config, rest)
-    name = preset or Path(path or "").stem
-    return Start(name, preset, config, tuple(rest))
+    return Start(preset or _name_of(Path(path or "")), preset, config, tuple(rest))
+
+
+def _name_of(path: Path) -> str:
+    """The name of a file, or of the run whose configuration it is."""
+    run = path if path.is_dir() else path.parent if path.name == CONFIG else None
+    return path.stem if run is None else run.resolve().name
 
 
 def _value(flag: str, arguments: Sequence[str]) -> str | None:
@@ -94,6 +106,8 @@ def _value(flag: str, arguments: Sequence[str]) -> str | None:
 def _check_options(config: Config, arguments: Sequence[str]) -> None:
     """Refuses an option of another learner, network or family, with who has it."""
     for argument in arguments:
+        if not argument.startswith("--"):
+            continue
         flag = argument.partition("=")[0].replace("_", "-")
         group, _, option = flag.removeprefix("--").partition(".")
         name = option.replace("-", "_")
@@ -101,13 +115,17 @@ def _check_options(config: Config, arguments: Sequence[str]) -> None:
         owners = [kind for kind in kinds if name in names_of(kind)]
         if not owners or type(getattr(config, group)) in owners:
             continue  # an option that there is not is the parser's to refuse
-        names = {getattr(kind, "name", kind.__name__) for kind in owners}
-        ours = {"model": config.model.name}.get(group, config.learner)
-        mend = "leave it out"
-        if group != "evaluation" and ours not in names:
-            mend += f", or take {' or '.join(sorted(names))}"
+        names = [_describe(kind) for kind in owners]
+        ours = _describe(type(getattr(config, group))) or config.learner
+        others = sorted({name for name in names if name and name != ours})[:SHOWN]
         ours = config.learner if ours in names else ours
-        raise Unknown(f"{flag} is no option with {ours}; {mend}")
+        mend = f", or take {', '.join(others)}" if others else ""
+        raise Unknown(f"{flag} is no option with {ours}; leave it out{mend}")
+
+
+def _describe(kind: Any) -> str:
+    """What a command line calls a kind of options; empty if it has no name there."""
+    return getattr(kind, "name", "") or getattr(kind, "origin", ("",))[0]
 
 
 def _check_known(what: str, name: str, names: Collection[str]) -> None:
@@ -117,40 +135,50 @@ def _check_known(what: str, name: str, names: Collection[str]) -> None:
         raise Unknown(str(error)) from error
 
 
-def read_config(path: Path, base: Config | None) -> Config:
+def read_config(path: Path, preset: str | None = None) -> Config:
     """A configuration of a file of TOML or JSON, or of a run's directory.
 
-    A file may hold all of it, as a run's config.json does, or what is different from
-    `base`, or from the `preset` that it names.
+    A file may hold all of it, as a run's config.json does, or what is different from a
+    preset.
 
     Args:
       path: the file.
-      base: what it changes.
+      preset: which preset it changes; by default the one that it names.
 
     Returns:
       The configuration.
 
     Raises:
+      Unknown: if it names a preset or a learner that is none of those there are.
       InputError: if the file cannot be read, or is not a configuration.
     """
-    path = path / "config.json" if path.is_dir() else path
+    path = path / CONFIG if path.is_dir() else path
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
         plain = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        return _completed(plain, base)
-    except (ValueError, RecursionError, AttributeError) as error:
-        raise InputError(f"{path} is not a configuration ({error})") from error
+        return _completed(object_at("a configuration", plain), preset)
+    except Unknown:
+        raise
+    except OSError as error:
+        raise InputError(f"--config: cannot read {path} ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"--config: {path} is not a configuration ({error})"
+        ) from error
 
 
-def _completed(plain: Any, base: Config | None) -> Config:
+def _completed(plain: Mapping[str, Any], preset: str | None) -> Config:
     """A whole configuration, of one that may be a part."""
-    plain = dict(plain)
-    preset = plain.pop("preset", None)
-    if preset is not None:
-        _check_known("preset", str(preset), PRESETS)
-        base = PRESETS[preset]
-    if base is not None:
-        return changed(base, plain)
-    if "data" not in plain:
+    if plain.keys() >= WHOLE:
+        return Config.from_dict(plain)
+    named = plain.get("preset", preset)
+    if named is None:
         raise InputError('expected preset = "NAME", or a run\'s whole config.json')
-    return Config.from_dict(plain)
+    _check_known("preset", str(named), PRESETS)
+    if preset not in (None, named):
+        raise InputError(f"it is of preset {named}, and {preset} was asked for")
+    changes = {name: value for name, value in plain.items() if name != "preset"}
+    if (learner := changes.get("learner")) is None:
+        return changed(PRESETS[named], changes)
+    _check_known("learner", str(learner), LEARNERS)
+    return changed(preset_with(named, str(learner)), changes)

@@ -1,6 +1,7 @@
 """The command, in this process and, where it is killed, in another."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -299,6 +300,7 @@ def test_a_finished_run_is_lengthened(tmp_path, capsys):
         )
     )
     assert (short, long, whole) == (4, 8, 8)
+    assert (tmp_path / "longer" / "adaptation-step4.png").exists()
     capsys.readouterr()
     assert sinusoid(tmp_path / "longer", 6, *flat) == 1
     assert "outer.steps is 8 there and 6 here" in error(capsys)
@@ -308,11 +310,11 @@ def test_other_ways_and_shots_are_evaluated(tmp_path, capsys):
     assert glyphs(tmp_path / "run") == 0
     other = ["evaluate", str(tmp_path / "run"), "--ways", "7", "--shots", "2"]
     assert main([*other, "--tasks", "2"]) == 0
-    (path,) = (tmp_path / "run").glob("evaluation-test-*-7ways-2shots.json")
+    (path,) = (tmp_path / "run").glob("evaluation-test-*-7ways-2shots-step2.json")
     protocol = json.loads(path.read_text())["protocol"]
     assert (protocol["ways"], protocol["support_examples"]) == (7, 14)
     assert main([*other[:3], "1"]) == 1
-    assert "--data.ways must be a whole number of at least 2" in error(capsys)
+    assert "--ways must be a whole number of at least 2" in error(capsys)
     assert glyphs(tmp_path / "maml", learner="maml") == 0
     assert main(["evaluate", str(tmp_path / "maml"), "--shots", "2"]) == 0
     assert main(["evaluate", str(tmp_path / "maml"), "--ways", "7"]) == 1
@@ -359,15 +361,75 @@ def parsed(command, *arguments):
         ('preset = "glyphs"\n[outer]\nsteps = 0', "--outer.steps must be a whole"),
         ('preset = "glyps"', "did you mean glyphs?"),
         ('preset = "glyphs"\ninner = 3', "inner must be an object"),
+        ('preset = "glyphs"\ninner = {rates = 3}', "did you mean 'rate'?"),
+        ('{"preset": "glyphs", "model": {"kind": ["x"]}}', "the kind of model must be"),
+        ('{"preset": "glyphs", "learner": ["maml"]}', "no learner"),
+        ('{"learner": ["maml"], "data": 1, "model": 1, "inner": 1, "outer": 1, '
+         '"evaluation": 1}', "learner must be one of maml"),
+        ("[1, 2]", "a configuration must be an object"),
+        ("null", "a configuration must be an object"),
     ],
-)
+)  # fmt: skip
 def test_a_file_that_is_no_configuration(tmp_path, capsys, text, message):
-    path = tmp_path / "part.toml"
+    path = tmp_path / ("part.json" if text[0] in "{[n" else "part.toml")
     path.write_text(text)
     run_dir = "--run-dir", str(tmp_path / "run")
     assert main(["train", "--config", str(path), *run_dir]) in (1, 2)
     assert message in error(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_file_and_the_command_line_ask_for(tmp_path, capsys):
+    """They agree on the preset, and a run's directory gives its name."""
+    path = tmp_path / "part.toml"
+    path.write_text('preset = "sinusoid"\n')
+    assert main(["train", "glyphs", "--config", str(path)]) == 1
+    assert "it is of preset sinusoid, and glyphs was asked for" in error(capsys)
+    assert main(["train", "--config", str(tmp_path / "nowhere")]) == 1
+    assert "--config: cannot read" in error(capsys)
+    path.write_text('preset = "miniimagenet-5w1s"\n[data]\nkind = "CifarData"\n')
+    assert type(parsed("train", "--config", str(path)).data).__name__ == "CifarData"
+    run = tmp_path / "own"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(PRESETS["glyphs"].as_dict()))
+    for given in (run, run / "config.json"):
+        begun = parse_run("train", ["--config", str(given)])
+        assert begun is not None and begun.run_dir.name == "own"
+    old = PRESETS["glyphs"].as_dict() | {"outer": {"first_order": 3, "steps": 7}}
+    del old["format"]
+    (run / "config.json").write_text(json.dumps(old))
+    assert parsed("train", "--config", str(run)).inner.first_order == 3
+    odd = json.dumps(with_learner(PRESETS["glyphs"], "r2d2").as_dict())
+    (run / "config.json").write_text(odd.replace("Conv4Body", "Conv4Model"))
+    assert main(["train", "--config", str(run)]) == 1
+    assert "the kind of model must be Conv4Body with r2d2" in error(capsys)
+
+
+def test_a_preset_has_options_for_every_learner():
+    """Of one that takes no inner steps, those of the preset that it comes from."""
+    config = parsed("train", "omniglot-20w1s-prototypical", "--learner", "maml")
+    assert (config.inner.rate, config.inner.steps) == (0.1, 5)
+    assert config.evaluation.steps == 5 and config.data.train_ways == 60
+
+
+@pytest.mark.parametrize("term", [None, "xterm"])
+def test_no_colours_are_wanted(monkeypatch, capsys, term):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    if term is None:
+        monkeypatch.delenv("TERM", raising=False)
+    else:
+        monkeypatch.setenv("TERM", term)
+    with pytest.raises(SystemExit):
+        main(["train", "glyphs", "--help"])
+    assert "\x1b[" not in capsys.readouterr().out
+    assert os.environ.get("TERM") == term
+
+
+def test_help_that_is_cut_short_ends_quietly():
+    command = f"{sys.executable} -m metajax train --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: metajax train") and not done.stderr
 
 
 def test_the_first_format_of_configurations_is_read():

@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from metajax import data
 from metajax.data.contents import Contents, hash_bytes, hash_files
 from metajax.data.listing import list_images
@@ -62,7 +64,10 @@ class CubData(ImageData):
                 mapped=places.stream,
             )
             _check_classes(folder, len(whole.names))
-            return data.ImageStore(*(part[SPLITS[split]] for part in whole))
+            own = SPLITS[split]
+            images, counts, names = whole
+            assert isinstance(images, np.ndarray)  # as image_folder gives them
+            return data.ImageStore(images[own], counts[own], names[own])
 
         def contents(split: Split) -> Contents:
             place = hash_bytes(os.fsencode(folder.resolve()))
