@@ -4,6 +4,7 @@ import contextlib
 import gc
 import io
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -72,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, NonFiniteError) as error:
         return _failed(error)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            sys.stdout.flush()  # raises it again if that is the pipe
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            raise
         return _failed(error)
     except Stopped as stopped:
         print(f"{stopped}, and saved; the same command goes on", file=sys.stderr)
@@ -175,6 +176,13 @@ def _piped() -> int:
         # Python would flush once more as it ends, and say that it cannot.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
+
+
+def _is_unread() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _warn(message: Warning | str, *_: Any) -> None:
