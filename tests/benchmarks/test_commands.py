@@ -25,6 +25,7 @@ from benchmarks.errors import UsageError
 from benchmarks.rivals import RIVALS
 from metajax.data import ImageStore
 from metajax.errors import InputError
+from metajax.experiments.learners import LEARNERS
 from metajax.ops.estimate import equations
 from tests.helpers import relative
 
@@ -243,7 +244,7 @@ def test_labelled_drawings_are_mixed_as_label_mixes_them():
 
 def test_labels_without_validation_classes_say_why(tmp_path, monkeypatch):
     class Run:
-        learner, outputs = "prototypical", 5
+        inner, outputs = LEARNERS["prototypical"](), 5
 
     monkeypatch.setattr(labelling, "restored", lambda *_: (Run, Run, None, 0))
     monkeypatch.setattr(labelling.data, "omniglot", lambda *_, **__: None)
