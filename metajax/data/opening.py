@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -46,15 +46,19 @@ class OpenIterable(StagedSampler):
                 "a sampler, which is the same in all of them"
             )
         self._source, self._tasks, self._done = source, tasks, done
-        self._iterator: Any = _begin(source, done, position)
-        self._positions = {done: _position(source, self._iterator)}
         self._started, self._given = False, 0
-        self.first = self._left = self._next()
-        if tasks is not None and length(self.first) != tasks:
-            raise InputError(
-                f"the {source.name} must give meta-batches of tasks={tasks} tasks, got "
-                f"{length(self.first)}"
-            )
+        self._iterator: Any = source.begin(done)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            _go_on(source, self._iterator, done, position)
+            self._positions = {done: _position(source, self._iterator)}
+            self.first = self._left = self._next()
+            if tasks is not None and length(self.first) != tasks:
+                raise InputError(
+                    f"the {source.name} must give meta-batches of tasks={tasks} tasks, "
+                    f"got {length(self.first)}"
+                )
+            on_error.pop_all()
 
     @property
     def fetching(self) -> Fetching:
@@ -185,6 +189,11 @@ def opened(
         reader.close()
 
 
+def needs_opening(episodes: Sampler) -> bool:
+    """Whether a sampler has an iterable that is not open yet."""
+    return bool(leaves_of(episodes, IterableSampler))
+
+
 def open_iterable(episodes: Sampler) -> OpenIterable | None:
     """The iterable of an `opened` sampler, if it has one."""
     readers = leaves_of(episodes, OpenIterable)
@@ -211,12 +220,12 @@ def _swapped(tree: PyTree, kind: type, other: Any) -> Any:
     return jax.tree.map(lambda x: other if is_kind(x) else x, tree, is_leaf=is_kind)
 
 
-def _begin(
-    source: IterableSampler, done: int, position: Position | None
-) -> Iterator[Any]:
-    iterator: Any = source.begin(done)
+def _go_on(
+    source: IterableSampler, iterator: Any, done: int, position: Position | None
+) -> None:
+    """Sets an iterator that was begun to where it was."""
     if source.by_step or (done == 0 and position is None):
-        return iterator
+        return
     if position is None or not _has_state(iterator):
         raise InputError(
             f"the run resumes at meta-step {done}, and the {source.name} cannot go on "
@@ -231,7 +240,6 @@ def _begin(
             f"the {source.name} does not take the state that was saved with the "
             f"checkpoint ({type(error).__name__}); give the same as before"
         ) from error
-    return iterator
 
 
 def _has_state(iterator: Any) -> bool:

@@ -2,16 +2,19 @@
 
 import pickle
 import random
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
 from metajax._autodiff.jaxprs import inputs_read
+from metajax._autodiff.programs import (
+    constant_bytes,
+    program_constants,
+    program_text,
+)
 from metajax.data.opening import open_iterable
 from metajax.data.sampling import innermost
 from metajax.errors import InputError
@@ -96,11 +99,13 @@ def _differs_again(first: ClosedJaxpr, episodes: Sampler, tasks: int) -> bool:
     A number of few values is often drawn twice in a row. Where the generators of
     Python or numpy have moved, one more trace is not enough.
     """
-    before, text, constants = _generators(), _text(first), _constants(first)
+    before, text = _generators(), program_text(first)
+    constants = program_constants(first)
     for trial in range(MANY):
         with AGAIN(trial // FEW):
             again = _trace(episodes, tasks)
-        if _text(again) != text or not _same(constants, _constants(again)):
+        same = program_text(again) == text
+        if not (same and _same(constants, program_constants(again))):
             return True
         if trial + 1 >= FEW and _generators() == before:
             return False
@@ -112,36 +117,7 @@ def _generators() -> bytes:
     return pickle.dumps((random.getstate(), np.random.get_state(legacy=False)))
 
 
-def _text(closed: ClosedJaxpr) -> str:
-    """A program, but for where in memory its functions are."""
-    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
-
-
-def _constants(closed: ClosedJaxpr) -> list[Any]:
-    """All constants in a program, to any depth."""
-    return [*closed.consts, *_within(closed.jaxpr)]
-
-
-def _within(jaxpr: Any) -> Iterator[Any]:
-    yield from (x.val for x in jaxpr.outvars if isinstance(x, Literal))
-    for equation in jaxpr.eqns:
-        yield from (x.val for x in equation.invars if isinstance(x, Literal))
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")
-        ):
-            if hasattr(inner := getattr(value, "jaxpr", value), "eqns"):
-                yield from getattr(value, "consts", ())
-                yield from _within(inner)
-
-
 def _same(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(
-        x is y or _bytes(x) == _bytes(y) for x, y in zip(a, b)
+        x is y or constant_bytes(x) == constant_bytes(y) for x, y in zip(a, b)
     )
-
-
-def _bytes(x: Any) -> tuple[Any, ...]:
-    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x = jax.random.key_data(x)
-    x = np.asarray(x)
-    return x.dtype, x.shape, x.tobytes()

@@ -13,7 +13,7 @@ from metajax.checks import check_count, check_episode
 from metajax.data.checking import check_tasks
 from metajax.data.sampling import StagedSampler
 from metajax.evaluation.per_query import per_query
-from metajax.types import Batch, Episode, Learner, PyTree, unpadded
+from metajax.types import Array, Batch, Episode, Learner, PyTree, unpadded
 
 Record = Callable[[Any, Any], PyTree]  # of a task, from its outputs and targets
 JudgeTask = Callable[[Learner, PyTree, Any], tuple[Any, Any]]
@@ -34,7 +34,12 @@ class Asked(NamedTuple):
 
 
 class Judge(Protocol):
-    """What an evaluation asks of a task. It is hashable: an argument of compilation."""
+    """What an evaluation asks of a task. Equal judges share a compiled program."""
+
+    @property
+    def learner(self) -> Learner:
+        """Whose predictions are judged."""
+        ...
 
     def prepare(
         self, meta: PyTree, sampler: StagedSampler, asked: Asked
@@ -76,8 +81,7 @@ class EpisodeJudge:
         """The records of one episode after each step."""
         (rows, inductive), (support, query) = more, task
         if (present := unpadded(query.targets)[1]) is not None:
-            # Evenly spaced over those that are present.
-            rows = jnp.argsort(~present)[rows * jnp.sum(present) // len(present)]
+            rows = _present_rows(present, len(rows))
         alone = per_query(self.learner)
 
         def independently(adapted: PyTree) -> PyTree:
@@ -152,6 +156,17 @@ def _spaced(queries: int, count: int | None) -> np.ndarray:
     count = queries if count is None else count
     check_count("inductive_queries", count, least=1)
     return np.linspace(0, queries, min(count, queries), endpoint=False).astype(int)
+
+
+def _present_rows(present: Array, count: int) -> Array:
+    """So many different rows: evenly spaced over those that are present.
+
+    Where fewer are present, all of them, and then absent ones, which do not count.
+    """
+    if count == len(present):
+        return jnp.arange(count)
+    among = jnp.maximum(jnp.sum(present), count)
+    return jnp.argsort(~present)[jnp.arange(count) * among // count]
 
 
 def _examples(batch: Batch) -> int:

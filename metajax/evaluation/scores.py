@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from metajax._files.fingerprint import digest
 from metajax.checks import check_count
 from metajax.errors import InputError, StoppedError
 from metajax.evaluation.judging import (
@@ -52,15 +51,15 @@ def evaluate(
       metric: a `Metric`; or `metric(outputs, targets) -> scalar`, for its mean.
       tasks: the number of tasks, at least 2, which local devices share.
       seed: of the tasks.
-      inductive_queries: how many queries, evenly spaced, are also predicted
-        independently, by a pass over the support set for each; all by default.
+      inductive_queries: how many queries, evenly spaced over those present, are also
+        predicted independently, by a pass over the support set each; all by default.
       inductive: whether they are; the compiled program is the same.
       tasks_per_call: tasks a dispatch.
       judge: `judge(learner, adapted, task) -> (outputs, targets)` for the metric, of
         tasks that are no `Episode`: any pytree with a `support` to adapt to.
       protocol: facts to keep with the result.
-      unfinished: a file, `.npz`, from which the same evaluation, by its protocol,
-        meta-parameters and devices, goes on to the same bits. Remove it at the end.
+      unfinished: a file, `.npz`, from which an evaluation of the same computation,
+        protocol, meta-parameters and devices goes on. Remove it at the end.
       stop: asked before each dispatch whether to stop.
 
     Returns:
@@ -99,8 +98,8 @@ def _kept(
             "again, got an iterable; leave it out"
         )
     devices = [device.device_kind for device in jax.local_devices()]
-    arrays = digest(ready.arrays())
-    decided = [facts, asked.tasks_per_call, arrays, devices, jax.__version__]
+    digests = ready.digests()
+    decided = [facts, asked.tasks_per_call, *digests, devices, jax.__version__]
     return Unfinished(path, json.dumps(decided, default=str), ready.like)
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax._autodiff.programs import program_digest
+from metajax._files.fingerprint import digest
 from metajax.checks import check_count, check_seed
 from metajax.data.checking import one_task
 from metajax.data.opening import for_program, open_iterable, opened
@@ -20,6 +22,7 @@ from metajax.data.staging import staged
 from metajax.evaluation.judging import Asked, Judge, Records
 from metajax.evaluation.unfinished import Unfinished
 from metajax.training.parallel import map_over_tasks
+from metajax.training.programs import kept_with
 from metajax.types import Array, Episode, PyTree, Sampler
 
 
@@ -40,7 +43,8 @@ class Prepared(NamedTuple):
         inductive)`, whose leaves are `[tasks, K + 1, ...]`.
       batches: the numbers of the tasks of each call.
       facts: of the protocol.
-      arrays: the meta-parameters, and a task, sampled when it is asked for.
+      digests: computes those of the program of a call, and of the meta-parameters and
+        a task that is sampled.
       is_read: whether tasks come from an iterable.
       like: the shapes of what `run` returns.
     """
@@ -48,7 +52,7 @@ class Prepared(NamedTuple):
     run: Callable[[PyTree], Records]
     batches: Iterator[PyTree]
     facts: Mapping[str, Any]
-    arrays: Callable[[], PyTree]
+    digests: Callable[[], tuple[str, str]]
     is_read: bool
     like: Records
 
@@ -75,10 +79,15 @@ def prepared(
         sampler = for_program(sampler)
         shared = Shared(meta, sampler, key, more)
         one = calls[0], fetch.like(calls[0])
-        like = _records.eval_shape(judge, shared, one)
+        records = kept_with(judge.learner, _jitted, judge)
+        like = records.eval_shape(shared, one)
 
         def run(numbers: np.ndarray) -> Records:
-            return _records(judge, shared, (numbers, fetch(numbers)))
+            return records(shared, (numbers, fetch(numbers)))
+
+        def digests() -> tuple[str, str]:
+            program = program_digest(records.trace(shared, one).jaxpr)
+            return program, digest((meta, one_task(sampler)))
 
         facts = {
             "tasks": tasks,
@@ -87,12 +96,7 @@ def prepared(
             "steps": jax.tree.leaves(like)[0].shape[1] - 1,
             **facts,
         }
-        arrays = partial(_arrays, meta, sampler)
-        yield Prepared(run, iter(calls), facts, arrays, iterable is not None, like)
-
-
-def _arrays(meta: PyTree, episodes: StagedSampler) -> PyTree:
-    return meta, one_task(episodes)
+        yield Prepared(run, iter(calls), facts, digests, iterable is not None, like)
 
 
 def score_calls(
@@ -119,15 +123,16 @@ def joined(records: list[PyTree], tasks: int) -> PyTree:
     return jax.tree.map(lambda *x: np.concatenate(x)[:tasks], *records)
 
 
-# At module level, so that a second evaluation of the same learner compiles nothing.
-@partial(jax.jit, static_argnums=0)
-def _records(judge: Judge, shared: Shared, batch: PyTree) -> Records:
-    """The records of tasks, whose leaves are `[tasks, K + 1, ...]`."""
+def _jitted(judge: Judge) -> Any:
+    """`records(shared, batch)`, of tasks, whose leaves are `[tasks, K + 1, ...]`.
+
+    It is kept with the learner, so that a second evaluation compiles nothing.
+    """
 
     def records(shared: Shared, batch: PyTree) -> Records:
         return jax.vmap(partial(_record, judge, shared))(batch)
 
-    return map_over_tasks(records, devices=jax.local_device_count())(shared, batch)
+    return jax.jit(map_over_tasks(records, devices=jax.local_device_count()))
 
 
 def _record(judge: Judge, shared: Shared, task: PyTree) -> Records:

@@ -23,7 +23,7 @@ from metajax.labelling.predictions import (
     predict_tasks,
     shuffled,
 )
-from metajax.metrics import Z95
+from metajax.metrics import mean
 from metajax.types import Batch, PyTree
 
 
@@ -178,10 +178,10 @@ def describe_own(own: Predictions, shots: np.ndarray, classes: Sequence[str]) ->
 
 def _describe_others(others: Predictions, tasks: int, most: int) -> str:
     each = others.correct().reshape(tasks, -1).mean(axis=1)
-    half = Z95 * each.std(ddof=1) / np.sqrt(tasks)
+    share, half = mean(each)
     shots = f"at most {SHOTS} shots" if most > SHOTS else "shots"
     return (
-        f"accuracy on validation classes: {100 * each.mean():.1f} ± {100 * half:.1f} % "
+        f"accuracy on validation classes: {100 * share:.1f} ± {100 * half:.1f} % "
         f"on {len(others.labels)} pictures of {tasks} tasks of the same ways and "
         f"{shots}"
     )

@@ -5,10 +5,12 @@
 Outputs of a task are scores `float[n]` or `float[n, 1]`, or logits `float[n, 2]` of
 two classes, whose difference z_1 - z_0 is the score; its targets are labels `int[n]`, 1
 for positive and 0 for negative, or `Padded` of them. Pairs of different tasks count, so
-scores must be comparable among tasks. NaN where a class has no examples.
+scores must be comparable among tasks. NaN where a class has no examples, or a score is
+NaN.
 
 The interval is a jackknife over tasks (see `metajax.metrics.jackknife`), as examples of
-a task depend on each other.
+a task depend on each other. It is NaN where the area is, and where one task has all
+examples of a class: nothing says then how the area varies among tasks.
 
 >>> scores, labels = jnp.array([0.9, 0.4, 0.6]), jnp.array([1, 0, 0])
 >>> records = [np.asarray(x)[None, None] for x in auc.of_task(scores, labels)]
@@ -49,15 +51,13 @@ class Ranked(NamedTuple):
 
 def _of_task(outputs: Array, targets: PyTree) -> Ranked:
     labels, present, _ = present_labels("auc", targets)
-    if outputs.shape == (*labels.shape, 2):
-        scores = outputs[:, 1] - outputs[:, 0]
-    elif labels.ndim == 1 and outputs.size == labels.size:
-        scores = outputs.reshape(-1)
-    else:
+    of_two = outputs.shape == (*labels.shape, 2)
+    if labels.ndim != 1 or not (of_two or outputs.size == labels.size):
         raise InputError(
             f"auc needs labels of shape [n] and outputs [n], [n, 1] or [n, 2], got "
             f"labels {labels.shape} and outputs {outputs.shape}"
         )
+    scores = outputs[:, 1] - outputs[:, 0] if of_two else outputs.reshape(-1)
     if isinstance(labels, np.ndarray) and isinstance(present, np.ndarray):
         _check_binary(labels[present])
     return Ranked(scores, jnp.asarray(labels, jnp.int32), jnp.asarray(present))
@@ -67,8 +67,8 @@ def _finish(records: Ranked) -> tuple[np.ndarray, np.ndarray]:
     scores, labels, present = map(np.asarray, records)
     _check_binary(labels[present])
     steps = range(scores.shape[1])
-    found = [_area(scores[:, k], labels[:, k], present[:, k]) for k in steps]
-    values, intervals = zip(*found)
+    areas = [_area(scores[:, k], labels[:, k], present[:, k]) for k in steps]
+    values, intervals = zip(*areas)
     return np.array(values), np.array(intervals)
 
 

@@ -220,8 +220,8 @@ class Checkpoints:
         folder = self._directory / str(step)
         _check_files(folder)
         manifest = _read_manifest(folder)
-        if (found := manifest["arrays"]) != (ours := described(like)):
-            differing = [a for a in ours if a not in found] or found
+        if (arrays := manifest["arrays"]) != (ours := described(like)):
+            differing = [a for a in ours if a not in arrays] or arrays
             raise InputError(
                 f"{folder} is a checkpoint of another model or optimizer (expected "
                 f"{differing[0]}, not found); use another run directory"

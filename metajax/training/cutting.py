@@ -59,7 +59,7 @@ class Cut(NamedTuple):
     devices: int
 
     def split(self, batch: PyTree) -> PyTree:
-        """In chunks; tasks that are wanting come again from the start."""
+        """In chunks; the last is padded by repeating tasks, from the first on."""
         order = np.arange(self.chunks * self.chunk) % self.tasks
 
         def cut(x: Array) -> Array:
@@ -69,7 +69,7 @@ class Cut(NamedTuple):
         return jax.tree.map(cut, batch)
 
     def weights(self) -> Array:
-        """1 / B for each task, and zero where it comes again, cut likewise."""
+        """1 / B for each task, and zero where it is repeated, cut likewise."""
         weights = np.zeros(self.chunks * self.chunk)
         weights[: self.tasks] = 1 / self.tasks
         return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)

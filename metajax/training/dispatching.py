@@ -1,6 +1,6 @@
 """Many meta-steps in one dispatch, and the dispatches of a run one after the other."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import optax
 
 from metajax.checks import check_count
 from metajax.data.checking import check_tasks
-from metajax.data.opening import for_program, opened
+from metajax.data.opening import for_program, needs_opening, opened
 from metajax.data.sampling import StagedSampler
 from metajax.data.staging import staged
 from metajax.errors import NonFiniteError
@@ -51,10 +51,11 @@ def dispatches(
     devices: int | None = None,
     steps_per_call: int | None = None,
     pause_every: int | None = None,
-) -> Iterator[tuple[TrainState, HostMetrics]]:
+) -> Generator[tuple[TrainState, HostMetrics]]:
     """Trains from a state on, and gives the state and the metrics of each dispatch.
 
-    `metajax.fit` is a loop over it. What a sampler fetches is fetched ahead.
+    `metajax.fit` is a loop over it. What a sampler fetches is fetched ahead. The first
+    `next` opens an iterable, and checks its tasks; `close` ends it early.
 
     Args:
       learner: see `metajax.fit`.
@@ -73,7 +74,9 @@ def dispatches(
       The state, donated to the next dispatch, and metrics with one entry a meta-step.
 
     Raises:
-      InputError: as `metajax.fit`, as do `NonFiniteError` and `OSError`, both after the
+      InputError: if an argument is out of range, or the learner cannot take the tasks.
+      NonFiniteError: if a loss, gradient or meta-parameter is infinite or NaN.
+      OSError: if data cannot be read. This and the one above are raised after the
         meta-steps before the bad one.
 
     >>> import metajax as mj
@@ -90,13 +93,10 @@ def dispatches(
     )
     run = _Run(learner, step, key, tasks, steps, steps_per_call, pause_every)
     run.check()
-    with ExitStack() as stack:
-        done = int(state.step)
-        sampler: StagedSampler = staged(episodes)
-        if done < steps:
-            sampler = stack.enter_context(opened(sampler, tasks, done=done))
-            check_tasks(learner_at(learner, 0).loss, state.meta, sampler, tasks)
-        return run.dispatches(sampler, state, stack.pop_all())
+    sampler: StagedSampler = staged(episodes)
+    if not (opens := needs_opening(sampler)):
+        run.check_tasks(sampler, state)
+    return run.dispatches(sampler, state, opens)
 
 
 class _Run(NamedTuple):
@@ -115,13 +115,21 @@ class _Run(NamedTuple):
             if (value := getattr(self, name)) is not None:
                 check_count(name, value, least=1)
 
+    def check_tasks(self, sampler: StagedSampler, state: TrainState) -> None:
+        if int(state.step) < self.steps:
+            loss = learner_at(self.learner, 0).loss
+            check_tasks(loss, state.meta, sampler, self.tasks)
+
     def dispatches(
-        self, source: StagedSampler, state: TrainState, stack: ExitStack
-    ) -> Iterator[tuple[TrainState, HostMetrics]]:
-        """Those up to the last step; the stack is closed in the end."""
-        with stack:
-            if int(state.step) >= self.steps:
-                return
+        self, source: StagedSampler, state: TrainState, opens: bool
+    ) -> Generator[tuple[TrainState, HostMetrics]]:
+        """Those up to the last step; what is opened here is closed in the end."""
+        if (done := int(state.step)) >= self.steps:
+            return
+        with ExitStack() as stack:
+            source = stack.enter_context(opened(source, self.tasks, done=done))
+            if opens:
+                self.check_tasks(source, state)
             sampler, key, tasks = for_program(source), self.key, self.tasks
             fed = feed(source, key, tasks=tasks, most=self._most(source, state))
             run = kept_with(

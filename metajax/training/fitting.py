@@ -29,7 +29,7 @@ the first process alone (`jax.process_index() == 0`).
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -104,7 +104,8 @@ def fit(
         data or a checkpoint do not fit the run; before training if that can be known.
       NonFiniteError: if a loss, gradient or meta-parameter is infinite or NaN.
       StoppedError: if `stop` said so. Of these two, `state` is the last good state.
-      OSError: if data cannot be read. The last good state is saved, as for all others.
+      OSError: if data cannot be read. The last good state is saved, as for any other
+        error of the data.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -152,7 +153,9 @@ class _Fit(NamedTuple):
             if done < self.steps:
                 source = opened(sampler, self.tasks, done=done, position=position)
                 sampler = stack.enter_context(source)
+            # Closed before the iterable: a thread may be reading it.
             runs = self.dispatches(sampler, state, data_key)
+            stack.enter_context(closing(runs))
             for observer in self.observers:
                 observer.start(state)
             if done == self.steps:

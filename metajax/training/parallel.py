@@ -69,8 +69,8 @@ def mean_over_tasks(
 
             def part(chunk):
                 tasks, weights = chunk
-                found = function(shared, sampler.make(tasks), weights)
-                return jax.tree.map(lambda x: x.astype(wider(x.dtype)), found)
+                result = function(shared, sampler.make(tasks), weights)
+                return jax.tree.map(lambda x: x.astype(wider(x.dtype)), result)
 
             return _sum(part, (chunks, weights))
 
@@ -81,10 +81,10 @@ def mean_over_tasks(
             def summed(*args: PyTree) -> PyTree:
                 return jax.lax.psum(total(*args), "task")
 
-            found = _sharded(summed, pool.devices[: plan.devices], P())(*args)
+            result = _sharded(summed, pool.devices[: plan.devices], P())(*args)
         else:
-            found = total(*args)
-        return jax.tree.map(lambda x, y: x.astype(y.dtype), found, like)
+            result = total(*args)
+        return jax.tree.map(lambda x, y: x.astype(y.dtype), result, like)
 
     return run
 
@@ -123,8 +123,8 @@ def map_over_tasks(
 
         if plan.devices > 1:
             part = _sharded(part, pool.devices[: plan.devices], P("task"))
-        found = part(shared, plan.split(batch))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], found)
+        result = part(shared, plan.split(batch))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], result)
 
     return run
 

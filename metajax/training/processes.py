@@ -21,11 +21,11 @@ from metajax.types import PyTree
 T = TypeVar("T")
 
 
-class Told(IntEnum):
-    """What the first process says before what it found."""
+class Status(IntEnum):
+    """How a call in the first process ended, which it sends before the result."""
 
     NOTHING = 0
-    FOUND = 1
+    RESULT = 1
     STOPPED = 2
     FAILED = 3
 
@@ -46,7 +46,7 @@ def any_says(flag: bool) -> bool:
     return bool(np.any(_together(multihost_utils.process_allgather, np.array(flag))))
 
 
-def alike(told: str) -> bool:
+def alike(text: str) -> bool:
     """Whether all processes give the same text; all must ask.
 
     Raises:
@@ -54,12 +54,12 @@ def alike(told: str) -> bool:
     """
     if jax.process_count() == 1:
         return True
-    own = np.frombuffer(hashlib.sha256(told.encode()).digest(), np.uint8)
-    return not any_says(not np.array_equal(_told(own), own))
+    own = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    return not any_says(not np.array_equal(_sent(own), own))
 
 
 def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree | None:
-    """What `call()` returns in the first process, told to all; the others do not call.
+    """What `call()` returns in the first process, sent to all; the others do not call.
 
     Args:
       call: returns None, or arrays of the shapes and dtypes of `like`.
@@ -81,26 +81,26 @@ def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree
     # Connections are opened by what all do first, and within half a minute or not at
     # all; open ones wait as long as the call takes.
     any_says(False)
-    found, error = None, None
+    result, error = None, None
     if is_first():
         try:
-            found = call()
+            result = call()
         except Exception as raised:  # whatever it is, the others must not wait for ever
             error = raised
-    status = Told(int(_told(np.array(_status(found, error)))))
+    status = Status(int(_sent(np.array(_status(result, error)))))
     if error is not None:
         raise error
-    if status is Told.STOPPED:
+    if status is Status.STOPPED:
         raise StoppedError("stopped with the first process", None)
-    if status is Told.FAILED:
+    if status is Status.FAILED:
         raise InputError("the first process failed; what it printed says why")
-    if status is Told.NOTHING:
+    if status is Status.NOTHING:
         return None
-    return _from_bytes(_told(_as_bytes(like if found is None else found)), like)
+    return _from_bytes(_sent(_as_bytes(like if result is None else result)), like)
 
 
 def text_from_first(call: Callable[[], str]) -> str:
-    """The text that `call()` returns in the first process, told to all.
+    """The text that `call()` returns in the first process, sent to all.
 
     Args:
       call: called in the first process alone.
@@ -133,9 +133,9 @@ def in_turn(call: Callable[[], T]) -> T:
     Raises:
       InputError: in the others, if the call raised in the first.
     """
-    found: list[T] = []
-    from_first(lambda: found.append(call()))
-    return found[0] if found else call()
+    results: list[T] = []
+    from_first(lambda: results.append(call()))
+    return results[0] if results else call()
 
 
 def place(tree: PyTree, shardings: PyTree) -> PyTree:
@@ -175,7 +175,7 @@ class FirstWrites:
         return saved(step)
 
     def forms(self, choose: Callable[[], Tuned] | None) -> Tuned | None:
-        """The forms of a run, told to all: those kept, or else chosen and kept now.
+        """The forms of a run, sent to all: those kept, or else chosen and kept now.
 
         Args:
           choose: called in the first process if there are none; None for the table's.
@@ -199,23 +199,23 @@ class FirstWrites:
                 self._checkpoints.keep_forms(kept)
             return "" if kept is None else kept.as_text()
 
-        told = text_from_first(text)
-        return Tuned.from_text(told) if told else None
+        forms = text_from_first(text)
+        return Tuned.from_text(forms) if forms else None
 
     def restore(self, like: PyTree) -> PyTree | None:
-        """Restores in the first process, and tells the others."""
-        found = from_first(lambda: self._checkpoints.restore(like), like)
+        """Restores in the first process, and sends the state to the others."""
+        state = from_first(lambda: self._checkpoints.restore(like), like)
         # On no device yet: those that wrote it may have been others.
-        return jax.tree.map(jnp.asarray, jax.device_get(found))
+        return jax.tree.map(jnp.asarray, jax.device_get(state))
 
 
-def _status(found: PyTree | None, error: Exception | None) -> Told:
+def _status(result: PyTree | None, error: Exception | None) -> Status:
     if error is not None:
-        return Told.STOPPED if isinstance(error, StoppedError) else Told.FAILED
-    return Told.NOTHING if found is None else Told.FOUND
+        return Status.STOPPED if isinstance(error, StoppedError) else Status.FAILED
+    return Status.NOTHING if result is None else Status.RESULT
 
 
-def _told(x: np.ndarray) -> np.ndarray:
+def _sent(x: np.ndarray) -> np.ndarray:
     return _together(multihost_utils.broadcast_one_to_all, x)
 
 

@@ -1,7 +1,7 @@
 """What of a run is saved: in the background, and before an error ends it."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 
 import jax
 import numpy as np
@@ -14,25 +14,35 @@ from metajax.training.processes import FirstWrites
 from metajax.training.state import TrainState
 
 Save = Callable[[TrainState], None]
-Runs = Iterator[tuple[TrainState, Mapping[str, np.ndarray]]]
+Runs = Generator[tuple[TrainState, Mapping[str, np.ndarray]]]
 
 
 def saved_on_error(runs: Runs, save: Save) -> Runs:
-    """The dispatches; where data or numbers fail, the last good state is saved."""
+    """The dispatches; where data or numbers fail, the last good state is saved.
+
+    A dispatch that fails half-way has taken the arrays of the state before it, and
+    nothing is saved. The dispatches are closed in the end.
+    """
     state = None
-    while True:
-        try:
-            state, metrics = next(runs)
-        except StopIteration:
-            return
-        except NonFiniteError as error:
-            save(error.state)
-            raise
-        except (InputError, OSError):
-            if state is not None:  # before the first dispatch there is nothing new
-                save(state)
-            raise
-        yield state, metrics
+    with closing(runs):
+        while True:
+            try:
+                state, metrics = next(runs)
+            except StopIteration:
+                return
+            except NonFiniteError as error:
+                save(error.state)
+                raise
+            except Exception:  # of the data, of whatever kind
+                # Before the first dispatch there is nothing new.
+                if state is not None and not _is_donated(state):
+                    save(state)
+                raise
+            yield state, metrics
+
+
+def _is_donated(state: TrainState) -> bool:
+    return any(x.is_deleted() for x in jax.tree.leaves(state))
 
 
 def resumed(

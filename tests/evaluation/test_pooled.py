@@ -68,7 +68,7 @@ def iou(guesses, labels, counted):
 
 @pytest.mark.parametrize("sampler", [scenes, padded])
 def test_pools_all_tasks_at_each_step(sampler):
-    meta, asked = LEARNER.init(KEY), dict(tasks=7, inductive_queries=3)
+    meta, asked = LEARNER.init(KEY), dict(tasks=16, inductive_queries=3)
     found = mj.evaluate(LEARNER, meta, sampler, METRIC, **asked, tasks_per_call=3)
     outputs = mj.task_outputs(LEARNER, meta, sampler, **asked)
     for score, (logits, labels) in zip((found.transductive, found.inductive), outputs):

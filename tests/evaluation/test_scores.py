@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +112,15 @@ def test_a_second_evaluation_compiles_nothing():
     with compilations() as count:
         mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=20, seed=1)
     assert not count
+
+
+def test_a_learner_goes_when_it_is_no_longer_used():
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    mj.evaluate(learner, learner.init(KEY), EPISODES, mj.mse, tasks=2)
+    gone = [weakref.ref(x) for x in (learner.adapt, learner.loss)]
+    del learner
+    gc.collect()
+    assert [x() for x in gone] == [None] * 2
 
 
 def test_carries_its_protocol():

@@ -14,7 +14,7 @@ CLASSES, IGNORE = 4, 255
 METRIC = mean_iou(CLASSES, ignore=IGNORE)
 
 
-def drawn(seed, tasks=6, steps=2):
+def drawn(seed, tasks=14, steps=2):
     """Logits, labels of which some do not count, and which examples are present."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(tasks, steps, 3, 5, 4, CLASSES)).astype(np.float32)
@@ -54,10 +54,10 @@ def test_is_that_of_loops():
         expected = by_loops(logits[:, k], labels, present)
         np.testing.assert_allclose(value[k], expected, rtol=1e-12)
         without = []
-        for task in range(6):
-            rest = np.arange(6) != task
+        for task in range(14):
+            rest = np.arange(14) != task
             without.append(by_loops(logits[rest, k], labels[rest], present[rest]))
-        square = 5 / 6 * np.sum((without - np.mean(without)) ** 2)
+        square = 13 / 14 * np.sum((without - np.mean(without)) ** 2)
         np.testing.assert_allclose(interval[k], 1.959964 * square**0.5, rtol=1e-10)
 
 
@@ -93,6 +93,24 @@ def test_the_interval_covers():
         value, interval = METRIC.finish(Overlap(both, union, np.zeros((40, 1), int)))
         held += abs(value[0] - 2 / 3) <= interval[0]
     assert 180 <= held <= 198
+
+
+@pytest.mark.parametrize("tasks, covers", [(2, None), (9, None), (30, True)])
+def test_of_a_rare_class_there_is_no_interval(tasks, covers):
+    """One class is in all of 100 tasks, and one in a few, whose IoU varies much."""
+    random, held = np.random.default_rng(2), 0
+    none, there = np.zeros((100, 1), int), np.arange(100) < tasks
+    for _ in range(200):
+        union = 200 * np.stack([np.ones(100, int), there], -1)[:, None]
+        both = random.binomial(union, random.beta(2, 1, union.shape))
+        value, interval = mean_iou(2).finish(Overlap(both, union, none))
+        assert np.isnan(interval[0]) == (covers is None)
+        held += abs(value[0] - 2 / 3) <= interval[0]
+    assert covers is None or 180 <= held <= 199
+    # Pixels that are taken for it elsewhere make it no less rare.
+    union[:, :, 1] += 1
+    rare = np.isnan(mean_iou(2).finish(Overlap(both, union, none))[1][0])
+    assert rare == (covers is None)
 
 
 @pytest.mark.parametrize("label", [-1, 2, IGNORE])

@@ -80,6 +80,22 @@ def test_of_one_class_there_is_no_area():
     assert np.isnan(auc.finish(records._replace(scores=scores))[0]).all()
 
 
+@pytest.mark.parametrize("outputs", [(2, 3), (2, 3, 1), (2, 3, 2)])
+def test_refuses_labels_of_more_axes(outputs):
+    with pytest.raises(
+        mj.InputError, match=r"labels of shape \[n\] .* labels \(2, 3\)"
+    ):
+        auc.of_task(jnp.zeros(outputs), jnp.zeros((2, 3), jnp.int32))
+
+
+def test_where_one_task_has_all_of_a_class_there_is_no_interval():
+    labels = np.zeros((8, 1, 7), int)
+    labels[3, 0, :2] = 1
+    scores = np.random.default_rng(0).normal(size=labels.shape)
+    value, interval = auc.finish(Ranked(scores, labels, labels >= 0))
+    assert 0 < value[0] < 1 and np.isnan(interval[0])
+
+
 def test_refuses_what_is_no_two_classes():
     with pytest.raises(mj.InputError, match="auc needs labels 1 .* got 2"):
         auc.of_task(jnp.zeros(2), jnp.array([1, 2]))

@@ -55,19 +55,19 @@ def test_what_fails_in_the_first_fails_everywhere(monkeypatch):
     """As the second process sees it, for which another answers."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    told = {"status": processes.Told.FAILED}
+    sent = {"status": processes.Status.FAILED}
     monkeypatch.setattr(processes, "any_says", lambda flag: flag)
-    monkeypatch.setattr(processes, "_told", lambda x: np.array(told["status"]))
+    monkeypatch.setattr(processes, "_sent", lambda x: np.array(sent["status"]))
 
     def never():
         raise AssertionError("only the first calls")
 
     with pytest.raises(mj.InputError, match="the first process failed"):
         processes.from_first(never)
-    told["status"] = processes.Told.STOPPED
+    sent["status"] = processes.Status.STOPPED
     with pytest.raises(mj.StoppedError, match="with the first"):
         processes.from_first(never)
-    told["status"] = processes.Told.NOTHING
+    sent["status"] = processes.Status.NOTHING
     assert processes.from_first(never) is None
 
 
@@ -75,19 +75,19 @@ def test_text_travels_to_the_second(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(processes, "any_says", lambda flag: flag)
-    text, status = "größer".encode(), np.array(processes.Told.FOUND)
+    text, status = "größer".encode(), np.array(processes.Status.RESULT)
     length = processes._as_bytes(np.array(len(text)))
-    told = iter([status, length, status, np.frombuffer(text, np.uint8)])
+    sent = iter([status, length, status, np.frombuffer(text, np.uint8)])
 
-    def next_told(x):
-        answer = next(told)
+    def next_sent(x):
+        answer = next(sent)
         assert answer.shape == x.shape, "all must give arrays of one shape"
         return answer
 
     def never():
         raise AssertionError("only the first calls")
 
-    monkeypatch.setattr(processes, "_told", next_told)
+    monkeypatch.setattr(processes, "_sent", next_sent)
     assert processes.text_from_first(never) == "größer"
 
 
