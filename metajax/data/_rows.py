@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,12 +91,12 @@ def read_rows(table: Path, columns: Columns | None) -> Rows:
     beyond, lines = _beyond(table, names, rows, places)
     chosen = [places.get(role, len(names)) for role in ("file", "label", "split")]
 
-    def values(row: list[str]) -> list[str]:
-        return [row[i] if i < min(len(row), len(names)) else "" for i in chosen]
+    def values(row: list[str]) -> Iterator[str]:
+        return (row[i] if i < min(len(row), len(names)) else "" for i in chosen)
 
     return Rows(
         {role: names[i] for role, i in places.items()},
-        [Row(line, *values(row), x) for (line, row), x in zip(rows, beyond)],
+        [Row(i, *values(row), surplus=x) for (i, row), x in zip(rows, beyond)],
         lines,
     )
 
