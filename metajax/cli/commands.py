@@ -159,6 +159,9 @@ class Label:
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
     pictures each."""
+    columns: str | None = None
+    """Of a table of labelled pictures in place of the folder: which columns are which,
+    as file=photo,label=breed, if they are not called filename and label."""
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
     out: Path | None = None
@@ -200,19 +203,23 @@ class Label:
             files.write(labeller, images)
 
     def _labeller(self) -> Any:
+        from metajax.data.listing import parse_columns
         from metajax.experiments.labelled import load_labeller, teach_run
 
         places = Places(self.archives, self.data_dir, self.run_images)
         if self.source is None and self.run and self.support:
-            return teach_run(self.run, self.support, places, kept=self.checkpoint)
+            columns = parse_columns(self.columns)
+            return teach_run(
+                self.run, self.support, places, kept=self.checkpoint, columns=columns
+            )
         if self.source is None:
             raise InputError(
                 "expected a run's directory and --support DIR, or --from FILE"
             )
-        if self.run or self.support or places != Places():
+        if self.run or self.support or self.columns or places != Places():
             raise InputError(
                 "--from FILE holds the run and its classes; leave out the run, its "
-                "data and --support"
+                "data, --support and --columns"
             )
         return load_labeller(self.source)
 

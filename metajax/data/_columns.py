@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -69,8 +70,8 @@ def check_columns(columns: Columns | None) -> Columns | None:
         for role, name in columns.items()
     ):
         raise InputError(
-            f"{argument('columns')} must name the column of file, of label, or of "
-            f"both, as in {_example()}, got {columns!r}"
+            f"{argument('columns')} must name the column of file, label or split, or "
+            f"of several, as in {_example()}, got {columns!r}"
         )
     return columns
 
@@ -86,19 +87,22 @@ def match(names: Sequence[str], columns: Columns | None) -> dict[Role, list[int]
       Their places; none where no column fits.
     """
     cleaned = [clean(name) for name in names]
+    named = {role: _places_of(name, cleaned) for role, name in (columns or {}).items()}
+    taken = set(chain.from_iterable(named.values()))
     plain = [re.sub(r"[\s_-]+", "", name.casefold()) for name in cleaned]
-    places: dict[Role, list[int]] = {}
-    for role, synonyms in SYNONYMS.items():
-        if columns is not None and role in columns:
-            name = clean(columns[role])
-            exact = [i for i, each in enumerate(cleaned) if each == name]
-            folded = [
-                i for i, x in enumerate(cleaned) if x.casefold() == name.casefold()
-            ]
-            places[role] = exact or folded
-        else:
-            places[role] = [i for i, name in enumerate(plain) if name in synonyms]
-    return places
+    fitting: dict[Role, list[int]] = {
+        role: [i for i, x in enumerate(plain) if x in synonyms and i not in taken]
+        for role, synonyms in SYNONYMS.items()
+    }
+    return {role: named.get(role, places) for role, places in fitting.items()}
+
+
+def _places_of(name: str, cleaned: Sequence[str]) -> list[int]:
+    """The columns of a name as it is written; else in whichever case."""
+    name = clean(name)
+    exact = [i for i, x in enumerate(cleaned) if x == name]
+    folded = [i for i, x in enumerate(cleaned) if x.casefold() == name.casefold()]
+    return exact or folded
 
 
 def choose(
@@ -124,7 +128,7 @@ def choose(
             f"the same; it has none for {_words(missing)}, got "
             f"{written}: rename its columns, or say which they are by {_example()}"
         )
-    return {role: found[0] for role, found in places.items() if found}
+    return {role: fitting[0] for role, fitting in places.items() if fitting}
 
 
 def _words(roles: Sequence[Role]) -> str:

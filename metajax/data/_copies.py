@@ -43,8 +43,8 @@ def _split(
     """The parts of a group of equal keys, of those with several labels."""
     parts: dict[Hashable, list[Labelled]] = {}
     for label, path in group:
-        if (found := key(path)) is not None:
-            parts.setdefault(found, []).append((label, path))
+        if (value := key(path)) is not None:
+            parts.setdefault(value, []).append((label, path))
     return (part for part in parts.values() if len({label for label, _ in part}) > 1)
 
 

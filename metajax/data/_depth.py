@@ -124,9 +124,9 @@ def _two_bytes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The colours and the transparency of an image, of which Pillow reads one byte."""
     if kind == "LA":  # as four bytes, of which two are of each number
-        found = _unpacked(file, image, "RGBA")
-        return _joined(found[..., :1], found[..., 1:2]), _joined(
-            found[..., 2:3], found[..., 3:]
+        parts = _unpacked(file, image, "RGBA")
+        return _joined(parts[..., :1], parts[..., 1:2]), _joined(
+            parts[..., 2:3], parts[..., 3:]
         )
     if kind not in COLOURS:
         raise ValueError(f"its pixels are of a kind that is not read, {kind};16")

@@ -14,10 +14,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from metajax.data._depth import read_wide
 from metajax.data._faults import gather_faults
 from metajax.data._listing import Listing
 from metajax.data._unreadable import HDF5
-from metajax.data.decoding import Pixels, decode_file, make_room, resize
+from metajax.data.decoding import (
+    FORMATS,
+    Pixels,
+    check_pixels,
+    decode_file,
+    make_room,
+    resize,
+)
 from metajax.errors import Fault, InputError
 
 DATA, LABELS = "_data.hdf5", "_labels.json"
@@ -161,9 +169,25 @@ def _decode(
     i, data = item
     try:
         if data.ndim == 1:
-            return decode_file(io.BytesIO(data.tobytes()), *pixels)
+            file = io.BytesIO(data.tobytes())
+            if _of_unknown_depth(file):
+                return Fault(
+                    f"{place}[{i}]",
+                    "has 16 bits a number, and does not say how many of them it uses",
+                    "encode it in 8 bits",
+                )
+            return decode_file(file, *pixels)
         image = Image.fromarray(data[..., 0] if data.shape[-1] == 1 else data)
         return resize(image.convert(pixels.mode), pixels.size)
     except Exception as error:  # a damaged image makes Pillow raise almost anything
         reason = f"cannot be read as an image ({error})"
         return Fault(f"{place}[{i}]", reason, "get the file again")
+
+
+def _of_unknown_depth(file: io.BytesIO) -> bool:
+    """Whether an image would have to be read at the depth of the others."""
+    with Image.open(file, formats=FORMATS) as image:
+        check_pixels(image)
+        wide = read_wide(file, image)
+    file.seek(0)
+    return wide is not None and wide.said is None

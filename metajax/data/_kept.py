@@ -32,8 +32,10 @@ class Files(NamedTuple):
 
 def read_survey(seen: Path | None) -> Survey | None:
     """What was seen of files before; None if nothing, or its file is damaged."""
+    if seen is None:
+        return None
     try:
-        bits, lines = json.loads(b"" if seen is None else seen.read_bytes())
+        bits, lines = json.loads(seen.read_bytes())
         if bits in (None, *BITS) and all(isinstance(line, str) for line in lines):
             return Survey(bits, tuple(lines))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -41,10 +43,10 @@ def read_survey(seen: Path | None) -> Survey | None:
     return None
 
 
-def write_survey(seen: Path, found: Survey) -> None:
-    """Keeps what was seen of files, if there is room."""
-    with contextlib.suppress(OSError):  # it only saves time
-        write_whole(seen, json.dumps(found))
+def write_survey(seen: Path, look: Survey) -> None:
+    """Keeps what was seen of files, if it can be kept."""
+    with contextlib.suppress(OSError, InputError):  # it only saves time
+        write_whole(seen, json.dumps(look))
 
 
 def key_of(files: Files, *settings: Any) -> str:

@@ -176,10 +176,6 @@ class Hdf5:
         return list_hdf5(self.file)
 
 
-class NoSplitError(InputError):
-    """A folder does not have a split, or has it several times."""
-
-
 def find_whole(folder: Path, columns: Columns | None) -> Source:
     """What says the classes of a folder that is not split.
 
@@ -211,13 +207,13 @@ def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
     """What says the classes of a split: folders before tables before HDF5.
 
     Raises:
-      NoSplitError: if nothing does, or several folders or tables do.
+      InputError: if nothing does, or several folders or tables do.
     """
     names = SPLIT_NAMES[split]
     inner, tables = _inner(folder, names), split_tables(folder, names)
     if len(inner) > 1:
         named = " and ".join(path.name for path in inner)
-        raise NoSplitError(
+        raise InputError(
             f"{folder} has several {split} splits ({named}); rename or remove all but "
             "one of them"
         )
@@ -232,7 +228,7 @@ def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
     if whole := [table for table in beside if has_splits(table, columns)]:
         return Table(_only(whole, folder), folder, columns, names)
     looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
-    raise NoSplitError(
+    raise InputError(
         f"no {split} split in {folder}: looked for {looked}, {names[-1]}{DATA}, or a "
         f"table with a column split; found {describe(folder)}"
     )

@@ -4,10 +4,12 @@ import codecs
 import csv
 import io
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metajax.data._columns import Columns, Role, choose, match
+from metajax.data._names import clean, counted
 from metajax.errors import InputError
 
 TABLES = (".csv", ".tsv", ".jsonl")
@@ -33,12 +35,15 @@ class Row(NamedTuple):
       file: its path.
       label: the class.
       split: see `metajax.data.folder`.
+      surplus: what is in its cells beyond the last column, if that has a role: a cell
+        that holds the separator may have moved those after it.
     """
 
     line: int
     file: str
     label: str
     split: str
+    surplus: str
 
 
 class Rows(NamedTuple):
@@ -47,10 +52,12 @@ class Rows(NamedTuple):
     Attributes:
       columns: the name of each role's column, as it is written.
       rows: in order.
+      lines: what a person should know, a line each.
     """
 
     columns: dict[Role, str]
     rows: list[Row]
+    lines: tuple[str, ...]
 
 
 class _Cells(NamedTuple):
@@ -75,21 +82,44 @@ def read_rows(table: Path, columns: Columns | None) -> Rows:
     read = _json_lines if json_lines else _separated
     try:
         names, rows = read(table, _decode(table.read_bytes()), columns)
-    except (UnicodeError, csv.Error) as error:
+    except UnicodeError as error:
         raise InputError(
             f"{table} is not a table of UTF-8 or UTF-16 text ({error}); save it as "
             "UTF-8, as with iconv -f LATIN1 -t UTF-8"
         ) from error
     places = choose(table, names, columns)
+    beyond, lines = _beyond(table, names, rows, places)
     chosen = [places.get(role, len(names)) for role in ("file", "label", "split")]
 
-    def values(row: list[str]) -> list[str]:
-        return [row[i] if i < min(len(row), len(names)) else "" for i in chosen]
+    def values(row: list[str]) -> Iterator[str]:
+        return (row[i] if i < min(len(row), len(names)) else "" for i in chosen)
 
     return Rows(
         {role: names[i] for role, i in places.items()},
-        [Row(line, *values(row)) for line, row in rows],
+        [Row(i, *values(row), surplus=x) for (i, row), x in zip(rows, beyond)],
+        lines,
     )
+
+
+def _beyond(
+    table: Path,
+    names: Sequence[str],
+    rows: Sequence[tuple[int, list[str]]],
+    places: Mapping[Role, int],
+) -> tuple[list[str], tuple[str, ...]]:
+    """The surplus of each row, see `Row`; or a line on it, if it moves no role's cell.
+
+    A last column without a role may hold several cells, as CUB's attributes do.
+    """
+    beyond = [", ".join(filter(clean, row[len(names) :])) for _, row in rows]
+    count = sum(map(bool, beyond))
+    if not count or len(names) - 1 in places.values():
+        return beyond, ()
+    line = (
+        f"{counted(count, 'row')} of {table} with more cells than columns: what is "
+        f"beyond the last column, {names[-1]}, is not read"
+    )
+    return [""] * len(rows), (line,)
 
 
 def header_of(table: Path, columns: Columns | None) -> list[str]:
@@ -102,7 +132,7 @@ def header_of(table: Path, columns: Columns | None) -> list[str]:
             head = file.read(HEAD)
         text = _decode(head, cut=len(head) == HEAD)
         if table.suffix.lower() == JSON_LINES:
-            return list(dict(json.loads(text.partition("\n")[0])))
+            return list(dict(json.loads(text.lstrip().partition("\n")[0])))
         return _header(text, _separators(text, columns)[0])
     except (OSError, ValueError, TypeError, RecursionError, csv.Error):
         return []
@@ -125,9 +155,21 @@ def _separated(table: Path, text: str, columns: Columns | None) -> _Cells:
             f"{table} can be read in several ways, with {named} between its columns; "
             "save it with one of them only"
         )
-    reader = _reader(text, separators[0])
-    names = next(filter(None, reader), [])
-    return _Cells(names, [(reader.line_num, row) for row in reader if row])
+    reader = _reader(text, separators[0], strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    end = 0  # the last line of the rows that were read
+    try:
+        for row in reader:
+            end = reader.line_num
+            if row:
+                rows.append((end, row))
+    except csv.Error as error:
+        raise InputError(
+            f"the row of {table} that begins in line {end + 1} cannot be read "
+            f"({error}); close its quotes, and write a quote in a cell twice"
+        ) from error
+    names = rows[0][1] if rows else []
+    return _Cells(names, rows[1:])
 
 
 def _separators(text: str, columns: Columns | None) -> list[str]:
@@ -142,12 +184,12 @@ def _separators(text: str, columns: Columns | None) -> list[str]:
 
 
 def _header(text: str, separator: str) -> list[str]:
-    return next(filter(None, _reader(text, separator)), [])
+    return next(filter(None, _reader(text, separator, strict=False)), [])
 
 
-def _reader(text: str, separator: str) -> Any:
+def _reader(text: str, separator: str, *, strict: bool) -> Any:
     lines = io.StringIO(text, newline="")
-    return csv.reader(lines, skipinitialspace=True, delimiter=separator)
+    return csv.reader(lines, skipinitialspace=True, delimiter=separator, strict=strict)
 
 
 def _json_lines(table: Path, text: str, columns: Columns | None) -> _Cells:

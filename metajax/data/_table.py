@@ -10,14 +10,13 @@ from urllib.parse import unquote
 
 from metajax.data._columns import Columns, Role, match
 from metajax.data._names import ALL_SPLITS, Classes, clean, counted, some
-from metajax.data._rows import Row, Rows, header_of, read_rows
+from metajax.data._rows import TABLES, Row, Rows, header_of, read_rows
 from metajax.data._tree import SUFFIXES
 from metajax.errors import Fault, InputError
 
 # Where Label Studio keeps files, and the digits that it puts before their names.
 UPLOADS = re.compile(r"^(?:https?://[^/]+)?/data/(?:upload/(?:\d+/)?|local-files/\?d=)")
 DIGITS = re.compile(r"^[0-9a-f]{8}-")
-OWN = "confidence"  # a column of the tables that `metajax label` writes
 
 
 class Place(NamedTuple):
@@ -87,7 +86,8 @@ def read_table(
 
 
 def _lines(table: Path, read: Rows, splits: Sequence[str] | None) -> Iterator[str]:
-    """What of the column of splits is not read."""
+    """What of the rows, and of the column of splits, is not read."""
+    yield from read.lines
     if (column := read.columns.get("split")) is None:
         return
     if splits is None:
@@ -111,8 +111,13 @@ def has_splits(table: Path, columns: Columns | None) -> bool:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table of labelled images, and not one of `metajax label`."""
-    return _has(path, None, "file", "label") and OWN not in header_of(path, None)
+    """Whether a file may be a table: by its suffix, or by columns of files and labels.
+
+    An empty file is none.
+    """
+    if path.suffix.lower() in TABLES:
+        return path.stat().st_size > 0
+    return _has(path, None, "file", "label")
 
 
 def _has(path: Path, columns: Columns | None, *roles: Role) -> bool:
@@ -121,7 +126,8 @@ def _has(path: Path, columns: Columns | None, *roles: Role) -> bool:
 
 
 def _of_split(table: Path, read: Rows, splits: Sequence[str]) -> list[Row]:
-    rows = [row for row in read.rows if _split_of(row) in splits]
+    # A row of too many cells may be of any split; it is refused.
+    rows = [row for row in read.rows if row.surplus or _split_of(row) in splits]
     if not rows:
         raise InputError(
             f"no row of {table} is of the {splits[0]} split: its column "
@@ -138,22 +144,37 @@ def _located(
     classes: Classes = {}
     faults: list[Fault] = []
     seen: set[Path] = set()
-    for line, name, label, _ in rows:
-        paths = _locate(name, table, place) if clean(name) else []
-        if reason := _mistake(name, label, paths, seen, place):
-            faults.append(Fault(f"line {line} of {table}", *reason))
+    for row in rows:
+        paths = _locate(row.file, table, place) if clean(row.file) else []
+        if mistake := _mistake(row) or _mistake_of_file(row.file, paths, seen, place):
+            faults.append(Fault(f"line {row.line} of {table}", *mistake))
             continue
         seen.add(paths[0])
-        classes.setdefault(label, []).append(paths[0])
+        classes.setdefault(row.label, []).append(paths[0])
     return classes, tuple(faults)
 
 
-def _mistake(
-    name: str, label: str, paths: Sequence[Path], seen: set[Path], place: Place
-) -> tuple[str, str] | None:
-    """What is wrong with a row, and the mend."""
-    if not clean(name) or not clean(label):
+def _mistake(row: Row) -> tuple[str, str] | None:
+    """What is wrong with the cells of a row, and the mend."""
+    if row.surplus:
+        return (
+            f"has more cells than the table has columns ({row.surplus})",
+            "put a cell that holds the separator in quotes, or delete what is too much",
+        )
+    if {"\n", "\r"} & {*row.file, *row.label}:
+        return (
+            "has a line break in its filename or label",
+            "write each on one line, and close its quotes",
+        )
+    if not clean(row.file) or not clean(row.label):
         return "must have a filename and a label", "fill it in, or delete it"
+    return None
+
+
+def _mistake_of_file(
+    name: str, paths: Sequence[Path], seen: set[Path], place: Place
+) -> tuple[str, str] | None:
+    """What is wrong with the file that a row names, and the mend."""
     if not paths:
         mend = "put the file there, or delete the line"
         if Path(name).is_absolute() or "\\" in name or ":" in name:

@@ -57,11 +57,11 @@ def walk(root: Path) -> Tree:
     waiting = deque([root])
     while waiting:
         folder = waiting.popleft()
-        found = folder.stat()
-        if (found.st_dev, found.st_ino) in seen:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
             tree.again.append(folder)
             continue
-        seen.add((found.st_dev, found.st_ino))
+        seen.add((status.st_dev, status.st_ino))
         waiting += _list_one(folder, tree)
     return tree
 

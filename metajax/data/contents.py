@@ -41,8 +41,8 @@ def hash_files(folder: Path, classes: Classes, *, kept: Path) -> Contents:
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "a.png").write_bytes(b"picture")
-    >>> found = hash_files(folder, {"a": [folder / "a.png"]}, kept=folder / "hashes")
-    >>> found["a"]["a.png"] == hash_bytes(b"picture")
+    >>> hashes = hash_files(folder, {"a": [folder / "a.png"]}, kept=folder / "hashes")
+    >>> hashes["a"]["a.png"] == hash_bytes(b"picture")
     True
     """
     before = _read(kept)
@@ -79,21 +79,21 @@ def stamp_of(path: Path) -> tuple[int, ...]:
     Raises:
       OSError: if it is not there.
     """
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def hash_store(store: ImageStore) -> Contents:
     """The contents of stored images, of which all of a class count as one file.
 
     >>> images = np.zeros((1, 2, 8, 8, 1), np.uint8)
-    >>> found = hash_store(ImageStore(images, np.array([2]), ("Greek/alpha",)))
-    >>> found == {"Greek/alpha": {"images": hash_bytes(images[0].tobytes())}}
+    >>> hashes = hash_store(ImageStore(images, np.array([2]), ("Greek/alpha",)))
+    >>> hashes == {"Greek/alpha": {"images": hash_bytes(images[0].tobytes())}}
     True
     """
     places = ((np.full(n, i), np.arange(n)) for i, n in enumerate(store.counts))
     hashes = (hash_bytes(np.asarray(store.images[place]).tobytes()) for place in places)
-    return {name: {"images": found} for name, found in zip(store.names, hashes)}
+    return {name: {"images": digest} for name, digest in zip(store.names, hashes)}
 
 
 def hash_bytes(content: bytes) -> str:
@@ -134,7 +134,7 @@ def shared(ours: Contents, theirs: Contents) -> Iterator[str]:
     """
     if names := sorted(ours.keys() & theirs.keys()):
         yield f"{_counted(len(names), 'class name')}, such as {names[0]}"
-    there = {found: file for (_, file), found in _flat(theirs).items()}
+    there = {digest: file for (_, file), digest in _flat(theirs).items()}
     same = [(file, there[x]) for (_, file), x in _flat(ours).items() if x in there]
     if same:
         here, other = same[0]
@@ -149,9 +149,9 @@ def _counted(count: int, what: str) -> str:
 
 def _flat(contents: Contents) -> dict[tuple[str, str], str]:
     return {
-        (name, file): found
+        (name, file): digest
         for name, files in contents.items()
-        for file, found in files.items()
+        for file, digest in files.items()
     }
 
 

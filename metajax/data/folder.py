@@ -26,7 +26,8 @@ of JSON lines (`.jsonl`), in UTF-8 or UTF-16. It has a column of files (`filenam
 `choice` ...), in any case; `columns` names them if they are called otherwise, or if
 several might be meant. Paths are looked for in `images/` beside the table first, then
 in the folder itself; they may be absolute, have backslashes, lack their suffix, or be
-those that Label Studio gives its uploads.
+those that Label Studio gives its uploads. A row may have more cells than there are
+columns only if the last column is none of these; a warning counts such rows.
 
 Images are turned upright as their EXIF data say, laid on white where they are
 transparent, and resized, whatever their proportions, with Lanczos' filter. The first
@@ -118,10 +119,12 @@ def image_folder(
     2017, for tables.
     """
     size, kept = _check(size, split, min_per_class), _check_cache(cache, mapped)
-    reading = _Reading(Path(path), check_columns(columns), kept, mapped)
-    listing = reading.list(split, min_per_class)
+    columns = check_columns(columns)
+    reading = _Reading(Path(path), split, columns, min_per_class, kept, mapped)
+    whole = reading.list(split)
+    listing = reading.without_small(whole)
     warn_each(listing.lines)
-    images, lines = reading.decode(listing, split, size, "RGB" if color else "L")
+    images, lines = reading.decode(whole, listing, size, "RGB" if color else "L")
     warn_each(lines)
     counts = np.array(listing.counts, np.int32)
     return ImageStore(images, counts, tuple(listing.classes))
@@ -151,38 +154,52 @@ class _Reading(NamedTuple):
     """From where images are read, and how they are kept."""
 
     path: Path
+    split: Split | None
     columns: Columns | None
+    least: int
     cache: Path | None
     mapped: bool
 
-    def list(self, split: Split | None, least: int = 1) -> Listing:
+    def list(self, split: Split | None) -> Listing:
+        """The images of all classes of a split."""
         listing = find_images(self.path, split, self.columns)
-        if listing.faults:  # which are raised once the files are decoded
-            return replace(listing, lines=())
-        return listing.without_small(least)
+        # Faults are raised once the files are decoded, and nothing else is said then.
+        return replace(listing, lines=()) if listing.faults else listing
+
+    def without_small(self, listing: Listing) -> Listing:
+        """Those of classes that are not too small, if the listing has no faults."""
+        return listing if listing.faults else listing.without_small(self.least)
 
     def decode(
-        self, listing: Listing, split: Split | None, size: tuple[int, int], mode: Mode
+        self, whole: Listing, listing: Listing, size: tuple[int, int], mode: Mode
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The images of a split, and what a person should know of them."""
-        whole = self._whole(listing, split)
-        seen = self._kept(f"{key_of(whole)}.json")
+        """The images of the split, and what a person should know of them.
+
+        Args:
+          whole: the split with its small classes: the depth of images does not depend
+            on which are left out.
+          listing: the images to decode.
+          size: of the result.
+          mode: of the result.
+        """
+        files = self._files(whole)
+        seen = self._kept(f"{key_of(files)}.json")
         before = read_survey(seen)
-        bits, lines = look = before or survey(*whole)
+        bits, lines = look = before or survey(*files)
         pixels = Pixels(size, mode, bits)
         try:
-            images = self._images(listing, split, pixels)
+            images = self._images(listing, self.split, pixels)
         except FilesError as error:
-            raise self._with_others(error, split, pixels) from error
+            raise self._with_others(error, pixels) from error
         if seen is not None and before is None:
             write_survey(seen, look)
         return images, lines
 
-    def _whole(self, listing: Listing, split: Split | None) -> Files:
+    def _files(self, listing: Listing) -> Files:
         """The images whose depth is one: of all splits, if there are."""
-        if split is None:
+        if self.split is None:
             return Files(listing.folder, listing.files)
-        others = list_others(self.path, split, self.columns)
+        others = list_others(self.path, self.split, self.columns)
         return Files(self.path, sorted({*others, *listing.files}))
 
     def _images(
@@ -205,16 +222,14 @@ class _Reading(NamedTuple):
             return None
         return self.cache / f"{self._folder.resolve().name[:SHOWN]}-{end}"
 
-    def _with_others(
-        self, error: FilesError, split: Split | None, pixels: Pixels
-    ) -> FilesError:
+    def _with_others(self, error: FilesError, pixels: Pixels) -> FilesError:
         """The error of a split, and of the other splits, whose good images are kept."""
         faults = list(error.faults)
-        for other in get_args(Split) if split else ():
-            if other == split:
+        for other in get_args(Split) if self.split else ():
+            if other == self.split:
                 continue
             try:
-                listing = self.list(other)
+                listing = self.without_small(self.list(other))
                 if self.cache is None:
                     faults += listing.faults_of(pixels)
                 else:

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from metajax.data._columns import Columns
+from metajax.data._columns import Columns as Columns
 from metajax.data._columns import parse_columns as parse_columns
 from metajax.data._faults import gather_faults
 from metajax.data._layout import (
     IMAGES,
     SPLIT_TABLES,
-    NoSplitError,
     Source,
     Split,
     Table,
@@ -78,13 +77,13 @@ def find_images(path: Path, split: Split | None, columns: Columns | None) -> Lis
 def list_others(path: Path, split: Split, columns: Columns | None) -> set[Path]:
     """The images of all splits of a folder, or of a table, but one.
 
-    Raises:
-      InputError: if a folder may not be read.
+    Those of a split that cannot be listed are left out: that split itself is refused
+    when it is read, and the others need not wait for its mend.
     """
     files: set[Path] = set()
     for other in get_args(Split):
         if other != split:
-            with contextlib.suppress(NoSplitError):
+            with contextlib.suppress(InputError):
                 files |= _find(path, other, columns).files()
     return files
 
@@ -134,7 +133,7 @@ def _find(path: Path, split: Split | None, columns: Columns | None) -> Source:
     if split is None:
         return Table(path, folder, columns)
     if not has_splits(path, columns):
-        raise NoSplitError(
+        raise InputError(
             f"{path} is one table, and no column of it says the split of a row: pass "
             "the folder of train.csv, val.csv and test.csv, or add a column split"
         )

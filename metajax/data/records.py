@@ -65,7 +65,7 @@ class Records:
         return {k: v for k, v in self.__dict__.items() if k != "_source"}
 
 
-class Shelf:
+class ImageReader:
     """Gathers images by class and place.
 
     It is a function of NumPy arrays alone, for callbacks and for worker processes.

@@ -11,7 +11,7 @@ from metajax.checks import check_count
 from metajax.data.drawing import Shape, Shown, draw_batch
 from metajax.data.images import ImageStore, as_episode, shape_of
 from metajax.data.reading import host_device
-from metajax.data.records import Shelf
+from metajax.data.records import ImageReader
 from metajax.data.sampling import Fetching, StagedSampler
 from metajax.types import Array, Episode
 
@@ -25,14 +25,14 @@ class Stream(StagedSampler):
 
     Attributes:
       counts: `int32[classes]`, on the device.
-      shelf: where the images are.
+      reader: where the images are.
       shape: of an episode.
       image: of an image.
       workers: processes that read for `metajax.fit`; 0 for threads.
     """
 
     counts: Array
-    shelf: Shelf = field(metadata={"static": True})
+    reader: ImageReader = field(metadata={"static": True})
     shape: Shape = field(metadata={"static": True})
     image: tuple[int, ...] = field(metadata={"static": True})
     workers: int = field(metadata={"static": True})
@@ -48,7 +48,7 @@ class Stream(StagedSampler):
 
     def fetch(self, drawn: Any) -> tuple[np.ndarray, np.ndarray]:
         """Reads the images of a `Shown`, and passes on its turns."""
-        return self.shelf(drawn.classes, drawn.images), drawn.turns
+        return self.reader(drawn.classes, drawn.images), drawn.turns
 
     def make_task(self, fetched: tuple[Array, Array]) -> Episode:
         """Makes an episode as `metajax.data.Images` does."""
@@ -112,4 +112,4 @@ def stream_episodes(
     host_device()
     counts = jnp.asarray(store.counts, jnp.int32)
     image = tuple(store.images.shape[2:])
-    return Stream(counts, Shelf(store.images), shape, image, workers)
+    return Stream(counts, ImageReader(store.images), shape, image, workers)

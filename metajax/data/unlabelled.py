@@ -69,10 +69,10 @@ def decode_ahead(
     >>> folder, bad = Path(tempfile.mkdtemp()), []
     >>> for name in ("a.png", "c.png"):
     ...     Image.new("L", (9, 9)).save(folder / name)
-    >>> found = decode_ahead(
+    >>> batches = decode_ahead(
     ...     folder, ["a.png", "b.png", "c.png"], (4, 4), "L", batch=4, refuse=bad.append
     ... )
-    >>> [(part.files, part.images.shape) for part in found]
+    >>> [(part.files, part.images.shape) for part in batches]
     [(('a.png', 'c.png'), (4, 4, 4, 1))]
     >>> bad[0].file, bad[0].reason
     ('b.png', 'cannot be read as an image (it is not a file)')

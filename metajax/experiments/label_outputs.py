@@ -25,7 +25,7 @@ from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments.labelled import blaming
 from metajax.experiments.owned import run_of
-from metajax.labelling import PLATFORMS, FolderLabels, Labeller, export, save
+from metajax.labelling import PLATFORMS, FolderLabels, Label, Labeller, export, save
 from metajax.labelling.folder import csv_line
 from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
@@ -152,10 +152,8 @@ class LabelFiles:
             what = "the file given by --from"
         elif _is_picture(path):
             what = "a picture"
-        elif is_table(path):
-            what = "a table of labelled pictures"
-        elif name == LIST and path.stat().st_size and not _is_list(path):
-            what = "another file"
+        elif is_table(path) and not _is_own(path, name):
+            what = "a table, and not one of this command"
         else:
             return
         raise InputError(
@@ -206,9 +204,11 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _is_list(path: Path) -> bool:
+def _is_own(path: Path, name: str) -> bool:
+    """Whether a file begins as the table that this command writes by that name."""
+    fields = Unreadable._fields if name == LIST else Label._fields
     with path.open("rb") as file:
-        return file.readline().strip() == ",".join(Unreadable._fields).encode()
+        return file.readline().strip() == csv_line(fields).strip()
 
 
 def write_unreadable(path: Path | None, unreadable: list[Unreadable]) -> None:

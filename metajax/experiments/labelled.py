@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from metajax import labelling
+from metajax.data.listing import Columns
 from metajax.errors import InputError
 from metajax.experiments.backbone import read_body
 from metajax.experiments.build import build_learner, build_model
@@ -35,7 +36,12 @@ from metajax.types import Loss, Model, Params, Sampler
 
 
 def teach_run(
-    directory: Path, support: Path, places: Places, *, kept: Kept = "last"
+    directory: Path,
+    support: Path,
+    places: Places,
+    *,
+    kept: Kept = "last",
+    columns: Columns | None = None,
 ) -> Labeller:
     """Teaches a run's learner the classes of a folder.
 
@@ -44,6 +50,7 @@ def teach_run(
       support: a folder of labelled images, or a table.
       places: of the run's data, to calibrate and measure on its validation classes.
       kept: which checkpoint.
+      columns: the names of the table's columns, see `read_labelled`.
 
     Returns:
       A `Labeller`.
@@ -55,7 +62,7 @@ def teach_run(
     config = configured(directory)
     learner = image_learner(config)
     with blaming("--support"):
-        images = read_labelled(support, learner)
+        images = read_labelled(support, learner, columns=columns)
     _, _, meta, _ = restored(directory, places_to_build(config), kept)
     print(_describe_shots(images.shots))
     reason, validation = "", None

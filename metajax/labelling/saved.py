@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 import metajax
 from metajax._files.arrays import read_about, read_arrays, write_arrays
-from metajax._files.writing import write_whole
+from metajax._files.writing import writable_place, write_whole
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.labelling.labeller import Labeller
@@ -107,7 +107,8 @@ def export(labeller: Labeller, path: Path) -> None:
     The program, serialised by `jax.export` for CPUs and CUDA, takes any number of
     images `uint8[n, height, width, channels]` with the pixels of their files, and
     returns the probability of each class, `float32[n, classes]`. A JSON file beside it,
-    see `classes_of`, names the classes in order.
+    see `classes_of`, names the classes in order. One of an earlier program is removed
+    first: it never stands beside a program of other classes.
 
     Raises:
       OSError: if it cannot be written.
@@ -121,11 +122,15 @@ def export(labeller: Labeller, path: Path) -> None:
     n = jax.export.symbolic_shape("n")[0]
     images = jax.ShapeDtypeStruct((n, *shape), jnp.uint8)
     exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(images)
-    write_whole(path, bytes(exported.serialize()))
+    content = bytes(exported.serialize())
     about = {
         "classes": labeller.classes,
         "images": f"uint8[n, {', '.join(map(str, shape))}]",
         "platforms": PLATFORMS,
         "jax": jax.__version__,
     }
+    beside = writable_place(classes_of(path))  # None for a stream
+    if beside is not None:
+        beside.unlink(missing_ok=True)
+    write_whole(path, content)
     write_whole(classes_of(path), json.dumps(about, indent=2) + "\n")

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.data._columns import Columns, check_columns
+from metajax.data._faults import gather_faults
 from metajax.data._survey import survey
-from metajax.data.decoding import decode_classes
-from metajax.data.listing import list_images, warn_each
+from metajax.data.decoding import Pixels
+from metajax.data.listing import find_images, warn_each
 from metajax.labelling.calibration import share_interval, temperature
 from metajax.labelling.labeller import Labeller, check_finite
 from metajax.labelling.learner import ImageLearner, PerQueryLearner
@@ -48,29 +50,36 @@ class LabelledImages(NamedTuple):
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
 
 
-def read_labelled(folder: str | Path, learner: ImageLearner) -> LabelledImages:
+def read_labelled(
+    folder: str | Path, learner: ImageLearner, *, columns: Columns | None = None
+) -> LabelledImages:
     """Reads the labelled images of a folder, or of a table of files and classes.
 
     Args:
       folder: of `CLASS/*`, see `metajax.data.image_folder`; or a table.
       learner: that is to be taught, whose format the images get.
+      columns: the names of a table's columns, as {"file": "photo", "label": "breed"}.
 
     Returns:
       `LabelledImages`, class by class.
 
     Raises:
-      InputError: if there is no such folder, an image cannot be read, or the learner
-        cannot tell so many classes apart.
+      FilesError: if images cannot be read, or lines of a table not be used; it lists
+        all of them.
+      InputError: if there is no such folder, or the learner cannot tell so many classes
+        apart.
     """
-    listing = list_images(Path(folder), None)
+    listing = find_images(Path(folder), None, check_columns(columns))
+    bits, lines = survey(listing.folder, listing.files)
+    form = learner.format
+    pixels = Pixels(form.size, form.mode, bits)
+    if listing.faults:
+        raise gather_faults(listing.faults_of(pixels), listing.folder)
     warn_each(listing.lines)
     names = tuple(listing.classes)
     learner.check_classes(names)
-    bits, lines = survey(listing.folder, listing.files)
     warn_each(lines)
-    form, files = learner.format, list(listing.classes.values())
-    padded = decode_classes(files, form.size, form.mode, bits)
-    counts = [len(each) for each in files]
+    padded, counts = listing.decode(pixels), listing.counts
     images = np.concatenate([each[:n] for each, n in zip(padded, counts)])
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     return LabelledImages(names, images, labels, bits)

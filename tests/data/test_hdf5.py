@@ -162,6 +162,14 @@ def test_encoded_images_that_are_damaged_are_listed(tmp_path):
     assert "n02[0]" in message and "n02[2]" in message
 
 
+def test_encoded_images_of_unknown_depth_are_refused(tmp_path):
+    deep = {"a": np.full((2, 6, 5), 400, np.uint16)}
+    write(tmp_path / "train_data.hdf5", deep, encoded=True)
+    message = refused(tmp_path)
+    assert "a[0]" in message and "a[1] has 16 bits a number" in message
+    assert message.endswith("; encode it in 8 bits")
+
+
 def test_without_h5py(tmp_path, monkeypatch):
     write(tmp_path / "train_data.hdf5", CLASSES)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)

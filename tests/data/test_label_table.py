@@ -1,10 +1,12 @@
 """Tables of labels as people have them."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import metajax as mj
+from metajax.data._rows import header_of
 from metajax.data._table import is_table
 from metajax.data.listing import list_images, parse_columns
 from metajax.errors import naming
@@ -46,13 +48,17 @@ def test_tables_that_people_have(tmp_path, form, encoding):
     assert is_table(table)
 
 
-@pytest.mark.parametrize("text", ["photos,label\n", "filename,breed\n", "", "\0"])
+NO_TABLES = ["photos,label\n", "filename,breed\n", "", "\0"]
+
+
+@pytest.mark.parametrize("text", NO_TABLES)
 def test_what_is_no_table(tmp_path, text):
     write_image(tmp_path / "0.png", 1)
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(mj.InputError, match="must have the columns|not a table"):
         list_images(tmp_path / "a.csv", None)
-    assert not is_table(tmp_path / "a.csv")
+    (tmp_path / "a.csv").rename(tmp_path / "a")
+    assert not is_table(tmp_path / "a")
 
 
 LINES = '{{"file_name": "{a}", "label": "x"}}\n\n{{"label": "y", "file_name": "{b}"}}\n'
@@ -147,7 +153,7 @@ def test_columns_by_name(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "file", "file=", "image=x", "file=a,file=b"])
 def test_columns_of_another_form(text):
-    with pytest.raises(mj.InputError, match="columns must name"):
+    with pytest.raises(mj.InputError, match="columns must name (each|.*split)"):
         parse_columns(text)
 
 
@@ -181,11 +187,65 @@ def test_paths_of_another_machine(tmp_path):
     assert "make its path relative to that folder" in said
 
 
-def test_labels_that_metajax_wrote_are_no_table(tmp_path):
-    (tmp_path / "out.csv").write_text("file,label,confidence,runner_up\n0.png,x,1,y\n")
-    assert not is_table(tmp_path / "out.csv")
-    (tmp_path / "in.csv").write_text("file,label\n0.png,x\n")
-    assert is_table(tmp_path / "in.csv")
+TABLES = {
+    "a.csv": "photo,breed\n0.png,x\n",
+    "b.jsonl": '\n{"file_name": "0.png", "label": "x"}\n',
+    "c.csv": "name,caf\xe9\n",
+    "d.tsv": "\nphoto\tbreed\n",
+    "e": "file,label\n0.png,x\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_may_be_a_table(tmp_path, name):
+    (tmp_path / name).write_text(TABLES[name], encoding="latin-1")
+    assert is_table(tmp_path / name)
+
+
+def test_the_header_of_json_lines_may_come_late(tmp_path):
+    (tmp_path / "a.jsonl").write_text('\n \n{"image": "0.png", "split": "train"}\n')
+    assert header_of(tmp_path / "a.jsonl", None) == ["image", "split"]
+
+
+def test_cells_beyond_the_last_column_are_refused(tmp_path):
+    said = refused(write_table(tmp_path, "file,label\n0.png,cat, black\n1.png,x,\n"))
+    assert "line 2 of" in said and "line 3" not in said
+    assert "has more cells than the table has columns (black); put a cell" in said
+    table = tmp_path / "train.csv"
+    table.write_text("file,label,split\n0.png,cat, black,train\n1.png,x,train\n")
+    with pytest.raises(mj.InputError, match="line 2 of .* more cells .*train"):
+        list_images(table, "train")
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ('0.png,"cat\n1.png,dog\n', "begins in line 2 cannot be read"),
+        ('0.png,x\n1.png,"cat" black\n', "begins in line 3 cannot be read"),
+        ('0.png,"cat\n1.png,dog"\n', "line 3 of .* has a line break"),
+        ('"0.png\r\n",dog\n', "line 3 of .* has a line break"),
+    ],
+)
+def test_quotes_that_swallow_lines_are_refused(tmp_path, rows, message):
+    said = refused(write_table(tmp_path, f"file,label\n{rows}"))
+    assert re.search(message, said) and "close its quotes" in said
+    assert "iconv" not in said
+
+
+def test_line_breaks_and_quotes_where_they_may_be(tmp_path):
+    rows = '0.png,5" disk,"two\nlines"\n1.png, "a ""b""",\n'
+    folder = write_table(tmp_path, f"file,label,note\n{rows}")
+    assert list(list_images(folder, "train").classes) == ['5" disk', 'a "b"']
+
+
+def test_a_column_that_is_named_has_no_other_role(tmp_path):
+    table = tmp_path / "a.csv"
+    write_table(tmp_path, "image,label,subset\n0.png,x,a\n1.png,y,b\n", "a.csv")
+    listing = list_images(table, None, {"label": "subset"})
+    assert list(listing.classes) == ["a", "b"]
+    assert "subset" not in str(listing.lines)
+    with pytest.raises(mj.InputError, match="no column of it says the split"):
+        list_images(table, "train", {"label": "subset"})
 
 
 def test_a_folder_given_by_a_relative_path(tmp_path, monkeypatch):

@@ -234,6 +234,14 @@ def test_two_tables_of_a_split(tmp_path):
     ]
 
 
+def test_a_bad_split_does_not_stop_another(tmp_path):
+    fill(tmp_path, "train/a/1.png", "test/1.png")
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "test" / name).write_text("filename,label\n1.png,x\n")
+    assert image_folder(tmp_path, SIZE, split="train").names == ("a",)
+    assert "has several tables (a.csv, b.csv)" in refused(tmp_path, "test")
+
+
 def test_what_is_beside_loose_images(tmp_path):
     fill(tmp_path, "1.png", "deep/2.jpg")
     write(tmp_path, "a.HEIC", "deep/b.heic", "notes", ".hidden", "Thumbs.db")

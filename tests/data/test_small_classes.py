@@ -1,7 +1,10 @@
 """Classes of too few pictures: counted, and left out on request."""
 
+import warnings
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import metajax as mj
 from metajax.data import ImageStore, image_episodes, image_folder, stream_episodes
@@ -85,6 +88,39 @@ def test_small_classes_are_left_out(folder, tmp_path, mapped):
     np.testing.assert_array_equal(large.images, whole.images[[0, 2, 4]])
     episodes = stream_episodes if mapped else image_episodes
     assert episodes(large, 3, 1, 2) is not None
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_small_classes_count_for_the_depth(tmp_path, kept):
+    """Whichever split is read, and whether or not they are left out."""
+    names = ("train/dim/0", "train/dim/1", "train/bright/0", "test/other/0")
+    for name in (*names, "test/other/1"):
+        path = tmp_path / f"set/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        most = 4000 if "bright" in name else 400
+        Image.fromarray(np.full((4, 4), most, np.uint16)).save(path)
+    cache = tmp_path / "cache" if kept else None
+    for split in ("train", "test"):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            store = image_folder(
+                tmp_path / "set", (4, 4), split=split, min_per_class=2, cache=cache
+            )
+        assert "read as 12-bit" in str(said[-1].message)
+        np.testing.assert_array_equal(store.images, 400 >> 4)
+
+
+def test_faults_of_other_splits_leave_out_small_classes(folder, tmp_path):
+    write_image(tmp_path / "test" / "b" / "0.png", 1)
+    (tmp_path / "test" / "b" / "0.png").write_bytes(b"")
+    (tmp_path / "train" / "a" / "0.png").write_bytes(b"")
+    for i in range(2):
+        write_image(tmp_path / "test" / "a" / f"{i}.png", i)
+    with pytest.warns(UserWarning, match="left out"):
+        said = refused(
+            lambda: image_folder(folder, (4, 4), split="train", min_per_class=2)
+        )
+    assert "train/a/0.png cannot be read" in said and "test/b" not in said
 
 
 def test_the_warning_counts_classes_and_images(folder):

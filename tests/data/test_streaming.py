@@ -25,7 +25,7 @@ from metajax.data import (
     stream_episodes,
     varied,
 )
-from metajax.data.records import Shelf
+from metajax.data.records import ImageReader
 from metajax.data.staging import staged
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.feeding import feed
@@ -259,9 +259,11 @@ def test_records_are_an_array():
 def test_a_file_is_sent_to_a_process_by_name(store):
     place = np.array([[1, 2]]), np.array([[[0], [2]]])
     for images, large in ((store.images, False), (store.images[::2], True)):
-        sent = pickle.dumps(Shelf(images))
+        sent = pickle.dumps(ImageReader(images))
         assert (len(sent) > 300) == large
-        np.testing.assert_array_equal(pickle.loads(sent)(*place), Shelf(images)(*place))
+        np.testing.assert_array_equal(
+            pickle.loads(sent)(*place), ImageReader(images)(*place)
+        )
 
 
 def test_refuses_what_image_episodes_refuses(store, monkeypatch):

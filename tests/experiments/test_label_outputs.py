@@ -23,6 +23,8 @@ from metajax.labelling import FolderLabels
 from metajax.labelling.folder import _common_bits
 from tests.helpers import write_image
 
+HEADER = "file,label,confidence,runner_up,runner_up_confidence\n"
+
 
 @pytest.fixture
 def images(tmp_path):
@@ -73,9 +75,13 @@ def test_pictures_are_spared(tmp_path, images, name):
 def test_tables_of_labels_are_spared(tmp_path, images):
     table = tmp_path / "train.csv"
     table.write_text("label, filename\nx,1.png\n")
-    assert "a table of labelled pictures" in refused(images=images, out=table)
-    table.write_text("file,label,confidence,runner_up,runner_up_confidence\n")
-    LabelFiles(images, table).check()  # an earlier result
+    assert "a table, and not one of this" in refused(images=images, out=table)
+    for other in ("filename,label,confidence\n", "photo,breed\n", "\n\nfile,label\n"):
+        table.write_text(other)
+        assert "a table, and not one of this" in refused(images=images, out=table)
+    for own in (HEADER, ""):
+        table.write_text(own)
+        LabelFiles(images, table).check()  # an earlier result
 
 
 def test_what_is_labelled_from_is_spared(tmp_path, images):
@@ -128,7 +134,7 @@ def test_labels_go_beside_a_run_again_and_again(images, run):
         files.check()
         for path in (files.out, files.html, files.save):
             assert path is not None
-            path.write_text("labels")
+            path.write_text(HEADER)
     (run / "labels").mkdir()
     LabelFiles(images, run / "labels" / "data.csv").check()
     (run / "config.json").unlink()

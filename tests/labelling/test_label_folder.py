@@ -381,6 +381,7 @@ def test_more_classes_than_outputs(maml, prototypical, tmp_path, capsys):
         (["--out", "{}/a", "--images", "{}/no"], "images at {}/no, which is not there"),
         (["--out", "{}/a", "--support", "{}/no"], "at {}/no, which is not there"),
         (["--out", "{}/a", "--from", "{}/no"], "leave out the run, its"),
+        (["--out", "{}/a", "--columns", "file"], "--columns must name the column"),
         ([], "--images needs --out"),
     ],
 )

@@ -1,6 +1,8 @@
 """Labelling from Python: no run, no command, no configuration."""
 
+import json
 from functools import partial
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,19 +10,24 @@ import pytest
 from PIL import Image
 
 import metajax as mj
-from metajax.errors import InputError
+from metajax._files.writing import write_whole
+from metajax.errors import FilesError, InputError
 from metajax.labelling import (
     FolderLabels,
     ImageFormat,
     ImageLearner,
     LabelledImages,
     PerQueryLearner,
+    export,
     load,
+    read_labelled,
     save,
+    saved,
     teach,
     validation_tasks,
 )
-from tests.helpers import KEY
+from metajax.labelling.saved import classes_of
+from tests.helpers import KEY, write_image
 
 FORM = ImageFormat((28, 28), "L", inverted=True)
 
@@ -103,6 +110,53 @@ def test_a_learner_of_fewer_classes(meta):
         teach(LEARNER._replace(name="maml", most_classes=2), meta, drawings(1))
     with pytest.raises(InputError, match=r"at least 2 classes .*, got 1 \(a\)"):
         teach(LEARNER, meta, drawings(1)._replace(classes=("a",)))
+
+
+def test_a_table_teaches_by_the_columns_that_are_named(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "images" / f"{i}.png", i)
+    (tmp_path / "a.csv").write_text("photo;breed\n0.png;pug\n1.png;cat\n")
+    with pytest.raises(InputError, match="say which they are by columns="):
+        read_labelled(tmp_path / "a.csv", LEARNER)
+    columns = {"file": "photo", "label": "breed"}
+    images = read_labelled(tmp_path / "a.csv", LEARNER, columns=columns)
+    assert images.classes == ("cat", "pug") and images.shots == [1, 1]
+    with pytest.raises(InputError, match="columns must name"):
+        read_labelled(tmp_path / "a.csv", LEARNER, columns={"photo": "file"})
+
+
+def test_everything_that_cannot_be_used_is_in_one_error(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "images" / f"{i}.png", i)
+        (tmp_path / "images" / f"empty{i}.png").write_bytes(b"")
+    files = ("0", "1", "empty0", "empty1", "none")
+    lines = [f"{name}.png,{name}" for name in files]
+    (tmp_path / "a.csv").write_text("\n".join(["file,label", *lines]))
+    with pytest.raises(FilesError, match="3 files or lines of tables") as caught:
+        read_labelled(tmp_path / "a.csv", LEARNER)
+    assert len(caught.value.faults) == 3
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_new_weights_never_stand_beside_old_classes(
+    labeller, tmp_path, monkeypatch, link
+):
+    program = tmp_path / "a"
+    exported = SimpleNamespace(serialize=lambda: b"new")
+    monkeypatch.setattr(saved.jax.export, "export", lambda *_, **__: lambda _: exported)
+    classes_of(program).symlink_to("real") if link else None
+    export(labeller, program)
+    assert json.loads(classes_of(program).read_text())["classes"] == ["a", "b", "c"]
+
+    def interrupted(path, content):
+        write_whole(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(saved, "write_whole", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(labeller, program)
+    assert program.read_bytes() == b"new" and not classes_of(program).exists()
+    assert classes_of(program).is_symlink() == link
 
 
 def test_images_are_inverted_only_if_the_learner_sees_them_so():
