@@ -6,6 +6,8 @@ import subprocess
 import jax
 import pytest
 
+from tests.slow import SLOW
+
 # The tests compile many small programs once: optimising them costs more than it gains.
 FLAGS = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):  # an unknown flag is fatal, and later ones lack it
@@ -13,6 +15,15 @@ if jax.__version_info__ < (0, 11):  # an unknown flag is fatal, and later ones l
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 jax.config.update("jax_num_cpu_devices", 2)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # the command keeps no programs then
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks what `tests/slow.py` lists."""
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        if {function, function.partition("::")[0]} & SLOW:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True, scope="module")
