@@ -1,4 +1,8 @@
-"""Dataclasses from plain values, such as JSON's, each held to its field's type."""
+"""Dataclasses from plain values, such as JSON's, each held to its field's type.
+
+Libraries for this are more lenient: cattrs makes 3 of 3.7 for a whole number, and
+msgspec passes over names that a dataclass does not have.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
