@@ -16,6 +16,7 @@ import tyro
 from absl import logging
 
 import metajax
+from metajax.checks import check_known
 from metajax.cli import commands, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
 from metajax.cli.starting import Unknown
@@ -104,6 +105,11 @@ def _parse(argv: list[str]) -> Any:
             return run or _cli(name, runs.presets(name), rest, SUMMARIES[name])
         if name in COMMANDS:
             return _cli(name, COMMANDS[name], rest, COMMANDS[name].__doc__)
+        if name and not name.startswith("-"):
+            try:
+                check_known("command", name, (*SUMMARIES, *COMMANDS))
+            except InputError as error:
+                raise Unknown(str(error)) from error
         return tyro.cli(
             _everything(),
             prog="metajax",

@@ -36,7 +36,7 @@ class Run:
     """Directory of the run; a run that is there goes on, with the same data."""
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Configuration file in TOML or JSON (preset = "NAME" and what is different from
-    it), or a run's config.json; flags change what it says."""
+    it), or a run's directory or config.json; flags change what it says."""
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 
     def __call__(self) -> None:

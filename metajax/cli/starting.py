@@ -24,6 +24,7 @@ OPTIONS: dict[str, Any] = {
     "evaluation": (Evaluating, EvaluatingSteps),
 }
 CONFIG = "config.json"
+JSON = "JSON", json.loads  # of any other suffix than .toml
 WHOLE = {"learner", "data", "model", "inner", "outer", "evaluation"}
 SHOWN = 3  # owners of an option that an error names
 
@@ -117,7 +118,7 @@ def _check_options(config: Config, arguments: Sequence[str]) -> None:
             continue  # an option that there is not is the parser's to refuse
         names = [_describe(kind) for kind in owners]
         ours = _describe(type(getattr(config, group))) or config.learner
-        others = sorted({name for name in names if name and name != ours})[:SHOWN]
+        others = [n for n in dict.fromkeys(names) if n and n != ours][:SHOWN]
         ours = config.learner if ours in names else ours
         mend = f", or take {', '.join(others)}" if others else ""
         raise Unknown(f"{flag} is no option with {ours}; leave it out{mend}")
@@ -153,9 +154,9 @@ def read_config(path: Path, preset: str | None = None) -> Config:
       InputError: if the file cannot be read, or is not a configuration.
     """
     path = path / CONFIG if path.is_dir() else path
+    kind, loads = ("TOML", tomllib.loads) if path.suffix == ".toml" else JSON
     try:
-        text = path.read_text("utf-8")
-        plain = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        plain = loads(path.read_text("utf-8"))
         return _completed(object_at("a configuration", plain), preset)
     except Unknown:
         raise
@@ -163,7 +164,7 @@ def read_config(path: Path, preset: str | None = None) -> Config:
         raise InputError(f"--config: cannot read {path} ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"--config: {path} is not a configuration ({error})"
+            f"--config: {path}, read as {kind}, is not a configuration ({error})"
         ) from error
 
 

@@ -119,8 +119,9 @@ def choose(
     missing: list[Role] = [role for role in places if not places[role]]
     if wrong := [role for role in missing if role in (columns or {})]:
         raise InputError(
-            f"{table} has no such column for {WORDS[wrong[0]]} as {columns} names; its "
-            f"columns are {written}: change {argument('columns')}"
+            f"{table} has no column {(columns or {})[wrong[0]]!r} for "
+            f"{WORDS[wrong[0]]}; its columns are {written}: change "
+            f"{argument('columns')}"
         )
     if {"file", "label"} & set(missing):
         raise InputError(

@@ -43,8 +43,8 @@ class StagedSampler:
     It may be registered as a pytree, which makes its arrays arguments of the compiled
     program in place of constants.
 
-    >>> import numpy as np, metajax as mj
-    >>> class Waves(StagedSampler):
+    >>> import jax, numpy as np, metajax as mj
+    >>> class Waves(mj.data.StagedSampler):
     ...     def draw(self, key, tasks):
     ...         return jax.random.uniform(key, (tasks, 1))
     ...     def fetch(self, drawn):  # NumPy arrays, on the host

@@ -376,8 +376,8 @@ def claim(directory: Path, config: Config) -> None:
         if config not in (theirs, _of_length(theirs, config)):
             raise InputError(
                 f"{directory} holds a run of another configuration "
-                f"({_differences(theirs, config)}); choose another --run-dir, or "
-                "delete that one"
+                f"({_differences(theirs, config)}); choose another --run-dir, or give "
+                f"--config {directory} for the options that it began with"
             )
         return
     if directory.exists() and not (
@@ -427,12 +427,17 @@ def _of_length(theirs: Config, ours: Config) -> Config:
 
 
 def _differences(theirs: Config, ours: Config) -> str:
-    there, here = _flat(theirs.as_dict()), _flat(ours.as_dict())
+    there = _flat(_of_length(theirs, ours).as_dict())
+    here = _flat(ours.as_dict())
     return "; ".join(
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        f"{name} is {_shown(name, there)} there and {_shown(name, here)} here"
         for name in here | there
         if there.get(name) != here.get(name)
     )
+
+
+def _shown(name: str, options: Mapping[str, Any]) -> str:
+    return repr(options[name]) if name in options else "no option"
 
 
 def _check_name(directory: Path) -> None:

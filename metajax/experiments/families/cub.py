@@ -33,7 +33,10 @@ class CubData(ImageData):
     training, and of the odd ones every other for validation, the rest for the test.
     """
 
-    origin = "CUB-200-2011", "your own: metajax train cub-5w1s --images images"
+    origin = (
+        "CUB-200-2011",
+        "your own: metajax train cub-5w1s --images CUB_200_2011/images",
+    )
     places = "images", "data_dir", "stream"
     queries: Count = 15
     size: Count = 84
