@@ -132,7 +132,12 @@ def _jitted(judge: Judge) -> Any:
     def records(shared: Shared, batch: PyTree) -> Records:
         return jax.vmap(partial(_record, judge, shared))(batch)
 
-    return jax.jit(map_over_tasks(records, devices=jax.local_device_count()))
+    mapped = map_over_tasks(records, devices=jax.local_device_count())
+
+    def evaluated_records(shared: Shared, batch: PyTree) -> Records:
+        return mapped(shared, batch)
+
+    return jax.jit(evaluated_records)
 
 
 def _record(judge: Judge, shared: Shared, task: PyTree) -> Records:

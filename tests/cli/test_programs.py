@@ -327,5 +327,5 @@ def test_a_validation_is_the_program_of_the_evaluation(tmp_path, monkeypatch):
         small = ["--model.filters", "2", "--data.queries", "1", "--no-cache"]
         folder = ["--run-dir", str(tmp_path / "run")]
         assert main(["train", "glyphs", *folder, *flags, *small]) == 0
-    assert sum("_scores" in name for name in compiled) == 1, compiled
+    assert sum("evaluated_records" in name for name in compiled) == 1, compiled
     assert len(compiled) < 60
