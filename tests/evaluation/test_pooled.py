@@ -113,7 +113,8 @@ def test_goes_on_to_the_same_bits_and_reads_as_it_is_formatted(tmp_path):
 
 @pytest.mark.usefixtures("relaxed")
 def test_an_observer_of_training_validates_by_it(tmp_path):
-    rows, best = JsonLines(tmp_path / "metrics.jsonl"), Best(tmp_path, METRIC)
+    rows, kept = JsonLines(tmp_path / "metrics.jsonl"), mj.Checkpoints(tmp_path / "all")
+    best = Best(tmp_path, METRIC, kept)
 
     class Validation:
         """Writes a row of the metric, and keeps the best state."""
@@ -137,8 +138,10 @@ def test_an_observer_of_training_validates_by_it(tmp_path):
             steps=60,
             tasks=4,
             steps_per_call=20,
+            checkpoints=kept,
             observers=(rows, progress, Validation()),
         )
+    best.prune()
     read = read_rows(tmp_path / "metrics.jsonl")
     values = [row[METRIC.name] for row in read if row["split"] == "validation"]
     assert len(values) == 3 and values[-1] > values[0]
