@@ -365,7 +365,7 @@ def test_ranges_of_something_else():
     episodes = mj.data.glyphs(2, 2, 1)
     for end in (None, "a", 2.0):
         call = lambda: mj.data.varied(episodes, (1, end), (1, 2))  # noqa: E731
-        refused(call, match="the most ways must be a whole number")
+        refused(call, match="the max of ways must be a whole number")
 
 
 @pytest.mark.parametrize(

@@ -420,7 +420,7 @@ def test_labels_that_break_off_leave_the_old_ones(
     labelled, folders, tmp_path, monkeypatch
 ):
     out = tmp_path / "labels.csv"
-    out.write_text("old")
+    out.write_text(old := ",".join(Label._fields) + "\n")
     told, calls = labeller._probabilities, []
 
     def breaks(*args):
@@ -432,7 +432,7 @@ def test_labels_that_break_off_leave_the_old_ones(
     monkeypatch.setattr(labeller, "_probabilities", breaks)
     arguments = ["--images", str(folders / "images"), "--out", str(out)]
     assert main(["label", "--from", str(labelled / "adapted.npz"), *arguments]) == 130
-    assert len(calls) == 2 and out.read_text() == "old"
+    assert len(calls) == 2 and out.read_text() == old
     assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
 
 
