@@ -30,6 +30,7 @@ OPTIMIZERS = {
 class GradientSteps(Adaptation):
     """An inner loop of gradient steps."""
 
+    factory: ClassVar[Callable[..., Learner]]
     rate: Positive = 0.4
     """Inner learning rate."""
     steps: CountOrZero = 1  # pyright: ignore (a class's constant elsewhere)
@@ -46,6 +47,16 @@ class GradientSteps(Adaptation):
         view = whole if self.batch is None else mini_batches(self.batch)
         return {"view": view, "metrics": setting.metrics}
 
+    def rule(self) -> Any:
+        """The inner optimizer: one of optax, or one that is learnt."""
+        raise NotImplementedError
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner."""
+        arguments = self.arguments(setting) | changes
+        network, loss = setting.network, setting.loss
+        return type(self).factory(network, loss, self.rule(), self.steps, **arguments)
+
 
 @dataclass(frozen=True)
 class InnerLoop(GradientSteps):
@@ -54,14 +65,10 @@ class InnerLoop(GradientSteps):
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
     """Inner optimizer: momentum is 0.9; adam has an eps_root, which keeps its
     derivative finite; adam-b1-0 is Reptile's, of β1 = 0."""
-    factory: ClassVar[Callable[..., Learner]]
 
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner."""
-        optimizer = OPTIMIZERS[self.optimizer](self.rate)
-        arguments = self.arguments(setting) | changes
-        network, loss = setting.network, setting.loss
-        return type(self).factory(network, loss, optimizer, self.steps, **arguments)
+    def rule(self) -> optax.GradientTransformation:
+        """The inner optimizer."""
+        return OPTIMIZERS[self.optimizer](self.rate)
 
 
 @dataclass(frozen=True)
@@ -69,17 +76,7 @@ class LearntSteps(GradientSteps):
     """Gradient steps by an optimizer that is learnt."""
 
     rate_is_learnt = True
-    factory: ClassVar[Callable[..., Learner]] = staticmethod(learners.learned_maml)
-
-    def rule(self) -> InnerOptimizer:
-        """The optimizer that is learnt, from `rate` on."""
-        raise NotImplementedError
-
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner."""
-        arguments = self.arguments(setting) | changes
-        network, loss = setting.network, setting.loss
-        return type(self).factory(network, loss, self.rule(), self.steps, **arguments)
+    factory = staticmethod(learners.learned_maml)
 
 
 @dataclass(frozen=True)
