@@ -11,8 +11,7 @@ from metajax import data
 from metajax.data.contents import Contents, hash_bytes, hash_files
 from metajax.data.listing import list_images
 from metajax.errors import InputError
-from metajax.experiments.bounds import Count
-from metajax.experiments.families.family import ImageData
+from metajax.experiments.families.folder import OwnImages
 from metajax.experiments.tasks import Places, Source, Split, Task
 
 CLASSES = 200
@@ -25,7 +24,7 @@ SPLITS: dict[Split, slice] = {
 
 
 @dataclass(frozen=True)
-class CubData(ImageData):
+class CubData(OwnImages):
     """CUB-200-2011: `--images DIR`, its folder images/, of a folder for each species.
 
     Classes are split as in Chen et al., "A Closer Look at Few-shot Classification",
@@ -38,14 +37,6 @@ class CubData(ImageData):
         "your own: metajax train cub-5w1s --images CUB_200_2011/images",
     )
     places = "images", "data_dir", "stream"
-    queries: Count = 15
-    size: Count = 84
-    """Height and width that images are resized to, in pixels."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Of an image: height, width, channels."""
-        return self.size, self.size, 3
 
     def build(self, places: Places) -> Task:
         """Classification of birds."""
@@ -81,13 +72,6 @@ class CubData(ImageData):
             return hash_files(folder, chosen, kept=kept)
 
         return self.stored(store, Source(folder, contents), stream=places.stream)
-
-    def check_at_hand(self, places: Places) -> None:
-        """Checks that the folder is given."""
-        if places.images is None:
-            raise InputError(
-                "they are in a folder of yours: give it by --run-images DIR"
-            )
 
 
 def _check_classes(folder: Path, count: int) -> None:

@@ -16,7 +16,28 @@ SHOWN = 40  # characters of a folder's name, in that of its file of hashes
 
 
 @dataclass(frozen=True)
-class FolderData(ImageData):
+class OwnImages(ImageData):
+    """Images in a folder of the user's: `--images DIR`."""
+
+    queries: Count = 15
+    size: Count = 84
+    """Height and width that images are resized to, in pixels."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of an image: height, width, channels."""
+        return self.size, self.size, 3
+
+    def check_at_hand(self, places: Places) -> None:
+        """Checks that the folder is given."""
+        if places.images is None:
+            raise InputError(
+                "they are in a folder of images of yours: give it by --run-images DIR"
+            )
+
+
+@dataclass(frozen=True)
+class FolderData(OwnImages):
     """Your own images, in a folder that is split by class: `--images DIR`."""
 
     origin = (
@@ -24,17 +45,9 @@ class FolderData(ImageData):
         "your own: metajax train miniimagenet-5w1s --images DIR",
     )
     places = "images", "columns", "data_dir", "stream"
-    queries: Count = 15
-    size: Count = 84
-    """Height and width that images are resized to, in pixels."""
     drop_small_classes: bool = False
     """Leave out classes with fewer images than an episode takes of each (shots and
     queries); how many were left out is printed."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Of an image: height, width, channels."""
-        return self.size, self.size, 3
 
     def build(self, places: Places) -> Task:
         """Classification of the folder's images."""
@@ -77,10 +90,3 @@ class FolderData(ImageData):
             "min_per_class": "--data.drop-small-classes",
             "stored": f"the {split} data{left_out}",
         }
-
-    def check_at_hand(self, places: Places) -> None:
-        """Checks that the folder is given."""
-        if places.images is None:
-            raise InputError(
-                "they are in a folder of images of yours: give it by --run-images DIR"
-            )
