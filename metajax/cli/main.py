@@ -16,10 +16,9 @@ import tyro
 from absl import logging
 
 import metajax
-from metajax.checks import check_known
 from metajax.cli import commands, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
-from metajax.cli.starting import Unknown
+from metajax.cli.starting import Unknown, check_name
 from metajax.errors import InputError, NonFiniteError, naming
 from metajax.experiments.interrupt import Stopped
 
@@ -106,10 +105,7 @@ def _parse(argv: list[str]) -> Any:
         if name in COMMANDS:
             return _cli(name, COMMANDS[name], rest, COMMANDS[name].__doc__)
         if name and not name.startswith("-"):
-            try:
-                check_known("command", name, (*SUMMARIES, *COMMANDS))
-            except InputError as error:
-                raise Unknown(str(error)) from error
+            check_name("command", name, (*SUMMARIES, *COMMANDS))
         return tyro.cli(
             _everything(),
             prog="metajax",

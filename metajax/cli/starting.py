@@ -9,7 +9,13 @@ from typing import Any
 
 from metajax.checks import check_known
 from metajax.errors import InputError
-from metajax.experiments.config import Config, changed, with_learner, with_model
+from metajax.experiments.config import (
+    CONFIG,
+    Config,
+    changed,
+    with_learner,
+    with_model,
+)
 from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
 from metajax.experiments.families import FAMILIES
 from metajax.experiments.learners import LEARNERS
@@ -23,7 +29,6 @@ OPTIONS: dict[str, Any] = {
     "model": NETWORKS,
     "evaluation": (Evaluating, EvaluatingSteps),
 }
-CONFIG = "config.json"
 JSON = "JSON", json.loads  # of any other suffix than .toml
 WHOLE = {"learner", "data", "model", "inner", "outer", "evaluation"}
 SHOWN = 3  # owners of an option that an error names
@@ -68,21 +73,21 @@ def read_start(arguments: Sequence[str]) -> Start | None:
     named = bool(arguments) and not arguments[0].startswith("-")
     preset, rest = (arguments[0], arguments[1:]) if named else (None, arguments)
     if preset is not None:
-        _check_known("preset", preset, PRESETS)
+        check_name("preset", preset, PRESETS)
     path, learner, model = (
         _value(flag, rest) for flag in ("--config", "--learner", "--model")
     )
     if preset is None and path is None:
         return None
     if learner is not None:
-        _check_known("learner", learner, LEARNERS)
+        check_name("learner", learner, LEARNERS)
     if path is not None:
         config = read_config(Path(path), preset)
         config = config if learner is None else with_learner(config, learner)
     elif preset is not None:
         config = PRESETS[preset] if learner is None else preset_with(preset, learner)
     if model is not None:
-        _check_known("model", model, MODELS)
+        check_name("model", model, MODELS)
         config = with_model(config, model)
     _check_options(config, rest)
     return Start(preset or _name_of(Path(path or "")), preset, config, tuple(rest))
@@ -129,7 +134,12 @@ def _describe(kind: Any) -> str:
     return getattr(kind, "name", "") or getattr(kind, "origin", ("",))[0]
 
 
-def _check_known(what: str, name: str, names: Collection[str]) -> None:
+def check_name(what: str, name: str, names: Collection[str]) -> None:
+    """Checks a name of a command line.
+
+    Raises:
+      Unknown: if it is none of those there are.
+    """
     try:
         check_known(what, name, names)
     except InputError as error:
@@ -175,11 +185,11 @@ def _completed(plain: Mapping[str, Any], preset: str | None) -> Config:
     named = plain.get("preset", preset)
     if named is None:
         raise InputError('expected preset = "NAME", or a run\'s whole config.json')
-    _check_known("preset", str(named), PRESETS)
+    check_name("preset", str(named), PRESETS)
     if preset not in (None, named):
         raise InputError(f"it is of preset {named}, and {preset} was asked for")
     changes = {name: value for name, value in plain.items() if name != "preset"}
     if (learner := changes.get("learner")) is None:
         return changed(PRESETS[named], changes)
-    _check_known("learner", str(learner), LEARNERS)
+    check_name("learner", str(learner), LEARNERS)
     return changed(preset_with(named, str(learner)), changes)

@@ -78,7 +78,6 @@ def augment_episodes(
         ways or shots are more than there are, or come with another loss than a mean.
     """
     episodes, ways = task.episodes("train", queries), task.train_outputs
-    transforms = augment.transforms(ways) if task.classes else ()
     if augment == Augment():
         return episodes
     if not task.classes:
@@ -87,7 +86,7 @@ def augment_episodes(
         )
     if augment.mix == "none" and augment.alpha != Augment.alpha:
         raise InputError("--augment.alpha has no effect without --augment.mix")
-    if transforms:
+    if transforms := augment.transforms(ways):
         episodes = data.augmented(episodes, *transforms)
     if not augment.varies:
         return episodes

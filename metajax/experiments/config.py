@@ -28,6 +28,7 @@ Inner = Annotated[
     tyro.conf.AvoidSubcommands,
 ]
 Measurement = Annotated[Evaluating | EvaluatingSteps, tyro.conf.AvoidSubcommands]
+CONFIG = "config.json"  # the file of a run's
 KINDS: dict[str, dict[str, Any]] = {
     "data": {kind.__name__: kind for kind in FAMILIES},
     "model": {kind.__name__: kind for kind in NETWORKS},
@@ -119,19 +120,18 @@ def measurement_of(inner: type[Adaptation]) -> type[Evaluating]:
     return EvaluatingSteps if "steps" in names_of(inner) else Evaluating
 
 
-def carried(settings: Any, kind: type[T], **changes: Any) -> T:
+def carried(settings: Any, kind: type[T]) -> T:
     """Options of another class, with the values of those that both have."""
     shared = names_of(type(settings)) & names_of(kind)
-    return kind(**{name: getattr(settings, name) for name in shared} | changes)
+    return kind(**{name: getattr(settings, name) for name in shared})
 
 
-def with_learner(config: Config, name: str, **options: Any) -> Config:
+def with_learner(config: Config, name: str) -> Config:
     """A configuration of another learner, which keeps the options that both have.
 
     Args:
       config: the configuration.
       name: of the learner.
-      **options: of the learner, that are to be others.
 
     Returns:
       The configuration; options that the learner has no use for are not in it.
@@ -140,7 +140,7 @@ def with_learner(config: Config, name: str, **options: Any) -> Config:
     model = type(config.model).for_learner(kind.makes_head)
     return replace(
         config,
-        inner=carried(config.inner, kind, **options),
+        inner=carried(config.inner, kind),
         model=carried(config.model, model),
         evaluation=carried(config.evaluation, measurement_of(kind)),
     )

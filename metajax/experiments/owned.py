@@ -6,8 +6,8 @@ from pathlib import Path
 
 from metajax._files import lock
 from metajax.experiments import backbone, record, results
+from metajax.experiments.config import CONFIG
 
-CONFIG = "config.json"
 # As `metajax.experiments.run` lists them; files below one of these are a run's too.
 OWN = (
     CONFIG,

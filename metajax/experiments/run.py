@@ -43,7 +43,7 @@ from metajax.experiments.build import (
     build_training_episodes,
     build_training_learner,
 )
-from metajax.experiments.config import Config
+from metajax.experiments.config import CONFIG, Config
 from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
@@ -73,7 +73,6 @@ from metajax.training.state import TrainState, init_state
 from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 
-CONFIG = "config.json"
 MEASURED = "evaluation*", "study*", "adaptation*.png"
 FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
