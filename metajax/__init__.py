@@ -6,6 +6,7 @@ from metajax import metrics as metrics
 from metajax import models as models
 from metajax import ops as ops
 from metajax import reporting as reporting
+from metajax import rl as rl
 from metajax import study as study
 from metajax import targets as targets
 from metajax import training as training
@@ -52,6 +53,7 @@ from metajax.learners import prototypical as prototypical
 from metajax.learners import r2d2 as r2d2
 from metajax.learners import relation as relation
 from metajax.learners import reptile as reptile
+from metajax.learners import rl2 as rl2
 from metajax.learners import siamese as siamese
 from metajax.learners import snail as snail
 from metajax.losses import cross_entropy as cross_entropy
@@ -84,6 +86,7 @@ from metajax.training import fit as fit
 from metajax.training import init_state as init_state
 from metajax.training import meta_gradient as meta_gradient
 from metajax.training import parameter_average as parameter_average
+from metajax.training import repeated_step as repeated_step
 from metajax.training import train_step as train_step
 from metajax.types import Batch as Batch
 from metajax.types import Episode as Episode

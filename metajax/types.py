@@ -101,6 +101,11 @@ class Model(NamedTuple):
         return self.forward(params, undrawn(inputs))
 
 
+def keep_task(meta: PyTree, task: PyTree) -> PyTree:
+    """The task as it is."""
+    return task
+
+
 class Learner(NamedTuple):
     """A few-shot learning algorithm as pure functions of ONE task.
 
@@ -113,13 +118,17 @@ class Learner(NamedTuple):
       trajectory: `trajectory(meta, support) -> adapted` after 0, 1, ..., K steps,
         stacked along a new leading axis; its last entry is `adapt`'s result. A learner
         that adapts in one go returns a stack of one.
+      collect: `collect(meta, task) -> data`, which `loss` takes in place of the task:
+        of a learner whose data depend on its parameters, so that several updates can
+        share them (`metajax.repeated_step`). The task itself, by default.
     """
 
     init: Callable[[Array], PyTree]
-    adapt: Callable[[PyTree, Batch], PyTree]
+    adapt: Callable[[PyTree, Any], PyTree]
     predict: Callable[[PyTree, PyTree], PyTree]
-    loss: Callable[[PyTree, Episode], tuple[Array, Metrics]]
-    trajectory: Callable[[PyTree, Batch], PyTree]
+    loss: Callable[[PyTree, Any], tuple[Array, Metrics]]
+    trajectory: Callable[[PyTree, Any], PyTree]
+    collect: Callable[[PyTree, PyTree], PyTree] = keep_task
 
 
 LearnerSchedule = Callable[[Array], Learner]
@@ -143,16 +152,16 @@ class Loss(Protocol):
 
 
 class Sampler(Protocol):
-    """`episodes(key, tasks) -> Episode`, every leaf with a leading axis of `tasks`.
+    """`episodes(key, tasks) -> tasks`, every leaf with a leading axis of `tasks`.
 
     It is called inside `jit`. One that holds arrays should be a pytree (see
     `metajax.data.Images`), so that they are passed to the compiled step and are not
     baked into it. One that inherits `metajax.data.StagedSampler` makes each task on the
-    device that trains on it. Tasks of other learners may be other pytrees.
+    device that trains on it. Tasks are `Episode`s, or other pytrees of other learners.
     """
 
-    def __call__(self, key: Array, tasks: int, /) -> Episode:
-        """A meta-batch of `tasks` episodes."""
+    def __call__(self, key: Array, tasks: int, /) -> Any:
+        """A meta-batch of `tasks` tasks."""
         ...
 
 

@@ -17,6 +17,7 @@ ROOMS = (
     ("evaluation", "reporting"),
     ("training",),
     ("learners",),
+    ("rl",),
     ("data",),
     ("models", "targets"),
     ("inner",),

@@ -5,6 +5,7 @@ from metajax.training.averaging import parameter_average as parameter_average
 from metajax.training.checkpoints import Checkpoints as Checkpoints
 from metajax.training.dispatching import dispatches as dispatches
 from metajax.training.fitting import fit as fit
+from metajax.training.repeating import repeated_step as repeated_step
 from metajax.training.state import Checkpointer as Checkpointer
 from metajax.training.state import Observer as Observer
 from metajax.training.state import TrainState as TrainState

@@ -21,7 +21,7 @@ from metajax.training.feeding import feed
 from metajax.training.processes import place
 from metajax.training.programs import kept_step, kept_with, many_steps, one_step
 from metajax.training.state import TrainState
-from metajax.training.step import Step
+from metajax.training.step import MakeStep, Step, train_step
 from metajax.types import (
     Array,
     Learner,
@@ -51,6 +51,7 @@ def dispatches(
     devices: int | None = None,
     steps_per_call: int | None = None,
     pause_every: int | None = None,
+    make_step: MakeStep = train_step,
 ) -> Generator[tuple[TrainState, HostMetrics]]:
     """Trains from a state on, and gives the state and the metrics of each dispatch.
 
@@ -69,6 +70,7 @@ def dispatches(
       devices: see `metajax.meta_gradient`; all by default.
       steps_per_call: meta-steps a dispatch; see `metajax.fit`.
       pause_every: a dispatch ends at every multiple of it.
+      make_step: see `metajax.fit`.
 
     Yields:
       The state, donated to the next dispatch, and metrics with one entry a meta-step.
@@ -89,7 +91,11 @@ def dispatches(
     """
     check_chunk(tasks_per_chunk)
     step = kept_step(
-        learner, optimizer, tasks_per_chunk=tasks_per_chunk, devices=devices
+        learner,
+        optimizer,
+        tasks_per_chunk=tasks_per_chunk,
+        devices=devices,
+        make_step=make_step,
     )
     run = _Run(learner, step, key, tasks, steps, steps_per_call, pause_every)
     run.check()

@@ -48,6 +48,7 @@ from metajax.training.processes import FirstWrites, any_says
 from metajax.training.programs import kept_step, one_step
 from metajax.training.saving import Runs, Save, resumed, saved_on_error, saving
 from metajax.training.state import Checkpointer, Observer, TrainState, init_state
+from metajax.training.step import MakeStep, train_step
 from metajax.training.tuned import Tuner, forms_of, tuner_of
 from metajax.types import (
     Array,
@@ -76,6 +77,7 @@ def fit(
     observers: Sequence[Observer] = (),
     stop: Callable[[], bool] = lambda: False,
     forms: Literal["table", "tuned"] | Tuner = "table",
+    make_step: MakeStep = train_step,
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
@@ -95,6 +97,7 @@ def fit(
       observers: given the metrics after each dispatch.
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
       forms: "table", "tuned", or a `tune(function, *args)`; `metajax.ops.tune`.
+      make_step: builds the meta-step: `train_step`, or `repeated_step(...)`.
 
     Returns:
       The final state.
@@ -116,6 +119,7 @@ def fit(
     run = _Fit(learner, optimizer, steps, tasks, tasks_per_chunk, devices)
     run = run._replace(steps_per_call=steps_per_call, checkpoint_every=checkpoint_every)
     run = run._replace(observers=observers, stop=stop, tuner=tuner_of(forms))
+    run = run._replace(make_step=make_step)
     run.check()
     check_seed("seed", seed)
     return run.train(staged(episodes), jax.random.key(seed), checkpoints)
@@ -135,6 +139,7 @@ class _Fit(NamedTuple):
     observers: Sequence[Observer] = ()
     stop: Callable[[], bool] = lambda: False
     tuner: Tuner | None = None
+    make_step: MakeStep = train_step
 
     def check(self) -> None:
         for name in ("steps", "tasks", "checkpoint_every"):
@@ -179,6 +184,7 @@ class _Fit(NamedTuple):
             devices=self.devices,
             steps_per_call=self.steps_per_call,
             pause_every=self.checkpoint_every,
+            make_step=self.make_step,
         )
 
     def choose_forms(
@@ -192,6 +198,7 @@ class _Fit(NamedTuple):
             self.optimizer,
             tasks_per_chunk=self.tasks_per_chunk,
             devices=self.devices,
+            make_step=self.make_step,
         )
         one = partial(one_step, step, sampler, self.tasks)
         return partial(self.tuner, one, state, key)

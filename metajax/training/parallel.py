@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from metajax.checks import check_count
 from metajax.data.arrays import length
 from metajax.data.staging import to_drawn
 from metajax.ops.precision import wider
 from metajax.training.cutting import (
     Chunk,
     Devices,
+    Pool,
     check_chunk,
     check_devices,
     cut,
@@ -93,14 +93,16 @@ def map_over_tasks(
     function: Callable[[PyTree, PyTree], PyTree],
     *,
     tasks_per_chunk: Chunk = "auto",
-    devices: int = 1,
+    devices: Any = 1,
+    pool: Callable[[Any], Pool] = here,
 ) -> Callable[[PyTree, PyTree], PyTree]:
     """Runs a function whose results have a leading task axis, like `mean_over_tasks`.
 
     Args:
       function: `function(shared, batch) -> tree`.
       tasks_per_chunk: see `mean_over_tasks`.
-      devices: at most so many of this process's devices share the tasks.
+      devices: at most so many devices share the tasks.
+      pool: which ones those are: by default, this process's; or `everywhere`.
 
     Returns:
       A function with the same arguments and result.
@@ -109,22 +111,21 @@ def map_over_tasks(
       InputError: if `tasks_per_chunk` is none of these, or `devices` is below 1.
     """
     check_chunk(tasks_per_chunk)
-    check_count("devices", devices, least=1)
+    check_devices(devices)
     function = jax.jit(function)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
-        pool = here(devices)
-        plan = cut(
-            length(batch), mapped_work(function, shared, batch), tasks_per_chunk, pool
-        )
+        shared_by = pool(devices)
+        work = mapped_work(function, shared, batch)
+        plan = cut(length(batch), work, tasks_per_chunk, shared_by)
 
         def part(shared: PyTree, chunks: PyTree) -> PyTree:
             return jax.lax.map(partial(function, shared), chunks)
 
-        if plan.devices > 1:
-            part = _sharded(part, pool.devices[: plan.devices], P("task"))
+        if plan.devices > 1 or shared_by.chosen:
+            part = _sharded(part, shared_by.devices[: plan.devices], P("task"))
         result = part(shared, plan.split(batch))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: plan.tasks], result)
+        return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[: plan.tasks], result)
 
     return run
 

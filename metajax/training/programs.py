@@ -14,7 +14,7 @@ from metajax.data.staging import Drawn, staged
 from metajax.training.cutting import Chunk
 from metajax.training.feeding import FetchedSteps
 from metajax.training.state import TrainState
-from metajax.training.step import Step, train_step
+from metajax.training.step import MakeStep, Step
 from metajax.types import (
     Array,
     Learner,
@@ -65,11 +65,12 @@ def kept_step(
     *,
     tasks_per_chunk: Chunk,
     devices: int | None,
+    make_step: MakeStep,
 ) -> Step:
-    """`train_step`, the same for the same arguments: to fit again compiles nothing."""
+    """The meta-step, the same for equal arguments: to fit again compiles nothing."""
     devices = jax.device_count() if devices is None else devices
     settings = dict(tasks_per_chunk=tasks_per_chunk, devices=devices)
-    return kept_with(learner, train_step, learner, optimizer, **settings)
+    return kept_with(learner, make_step, learner, optimizer, **settings)
 
 
 def one_step(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,21 @@ from metajax.training.state import TrainState
 from metajax.types import Array, Learner, LearnerSchedule, Metrics, PyTree, learner_at
 
 Step = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+
+
+class MakeStep(Protocol):
+    """What makes a meta-step: `train_step`, or what `repeated_step` gives."""
+
+    def __call__(
+        self,
+        learner: Learner | LearnerSchedule,
+        optimizer: optax.GradientTransformation,
+        *,
+        tasks_per_chunk: Chunk = "auto",
+        devices: Devices = 1,
+    ) -> Step:
+        """The meta-step."""
+        ...
 
 
 def meta_gradient(

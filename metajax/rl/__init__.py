@@ -1,0 +1,36 @@
+"""Reinforcement learning: environments, policies, and estimators of their gradients."""
+
+from metajax.rl.advantages import advantages as advantages
+from metajax.rl.advantages import gae as gae
+from metajax.rl.advantages import learnt_value as learnt_value
+from metajax.rl.advantages import leave_one_out as leave_one_out
+from metajax.rl.advantages import linear_features as linear_features
+from metajax.rl.advantages import no_baseline as no_baseline
+from metajax.rl.advantages import returns_to_go as returns_to_go
+from metajax.rl.advantages import standardized as standardized
+from metajax.rl.agents import Agent as Agent
+from metajax.rl.bandits import bernoulli_bandit as bernoulli_bandit
+from metajax.rl.environment import Environment as Environment
+from metajax.rl.environment import Transition as Transition
+from metajax.rl.environment import check_environment as check_environment
+from metajax.rl.estimators import Path as Path
+from metajax.rl.estimators import clipped as clipped
+from metajax.rl.estimators import dice as dice
+from metajax.rl.estimators import loaded_dice as loaded_dice
+from metajax.rl.estimators import lvc as lvc
+from metajax.rl.estimators import score as score
+from metajax.rl.heads import Head as Head
+from metajax.rl.heads import Normal as Normal
+from metajax.rl.heads import categorical as categorical
+from metajax.rl.heads import gaussian as gaussian
+from metajax.rl.mdps import TabularMDP as TabularMDP
+from metajax.rl.mdps import tabular_mdp as tabular_mdp
+from metajax.rl.navigation import navigation as navigation
+from metajax.rl.policies import Outputs as Outputs
+from metajax.rl.policies import Policy as Policy
+from metajax.rl.policies import Seen as Seen
+from metajax.rl.policies import feedforward as feedforward
+from metajax.rl.recurrent import gru as gru
+from metajax.rl.rollout import Steps as Steps
+from metajax.rl.trials import Trial as Trial
+from metajax.rl.trials import trials as trials
