@@ -42,6 +42,7 @@ from metajax.learners import learned_maml as learned_maml
 from metajax.learners import lr_d2 as lr_d2
 from metajax.learners import maml as maml
 from metajax.learners import maml_plus_plus as maml_plus_plus
+from metajax.learners import maml_rl as maml_rl
 from metajax.learners import mann as mann
 from metajax.learners import matching as matching
 from metajax.learners import meta_opt_net as meta_opt_net

@@ -20,6 +20,7 @@ from metajax.learners.maml import fomaml as fomaml
 from metajax.learners.maml import maml as maml
 from metajax.learners.maml_plus_plus import maml_plus_plus as maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights as multi_step_weights
+from metajax.learners.maml_rl import maml_rl as maml_rl
 from metajax.learners.mann import mann as mann
 from metajax.learners.matching import matching as matching
 from metajax.learners.mtl import mtl as mtl

@@ -101,15 +101,11 @@ def rl2(
             jnp.where(alive, steps.log_prob, 0),
             played.advantages,
             steps.reward,
+            jnp.ones_like(logs),
         )
-        count = jnp.sum(alive).astype(logs.dtype)
-
-        def mean(values: Array) -> Array:
-            return jnp.sum(jnp.where(alive, values, 0)) / count
-
-        gain = objective(path) / count
-        error = mean((outputs.value - played.returns) ** 2)
-        entropy = mean(jax.vmap(head.entropy)(outputs.action))
+        gain = objective(path) / jnp.sum(alive, dtype=logs.dtype)
+        error = jnp.mean((outputs.value - played.returns) ** 2, where=alive)
+        entropy = jnp.mean(jax.vmap(head.entropy)(outputs.action), where=alive)
         total = -gain + value_weight / 2 * error - entropy_weight * entropy
         metrics = {"return": jnp.sum(steps.reward), "entropy": entropy}
         return total, metrics

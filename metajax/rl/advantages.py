@@ -9,7 +9,7 @@ from metajax.rl.rollout import Steps
 from metajax.types import Array
 
 Baseline = Callable[[Steps, Array], Array]
-Advantages = Callable[[Steps], Array]
+Advantages = Callable[[Steps, float], Array]
 
 
 def returns_to_go(rewards: Array, discount: float = 1.0) -> Array:
@@ -127,17 +127,15 @@ def learnt_value(steps: Steps, returns: Array) -> Array:
 def advantages(
     baseline: Baseline = linear_features,
     *,
-    discount: float = 0.99,
     decay: float = 1.0,
     standardize: Callable[[Array, Array], Array] | None = None,
 ) -> Advantages:
-    """Builds `advantages(steps) -> float[N, horizon]`, of the trajectories of one task.
+    """Builds `advantages(steps, γ) -> float[N, horizon]`, of trajectories of one task.
 
       A = GAE of γ and λ with V = baseline;  λ = 1 is  R_t - b_t
 
     Args:
       baseline: `baseline(steps, returns_to_go) -> values`.
-      discount: γ.
       decay: λ.
       standardize: `standardize(advantages, alive)`, applied in the end; `standardized`
         of one task, or nothing.
@@ -146,7 +144,7 @@ def advantages(
       The function. What it gives is a constant to derivatives.
     """
 
-    def compute(steps: Steps) -> Array:
+    def compute(steps: Steps, discount: float) -> Array:
         returns = returns_to_go(steps.reward, discount)
         values = baseline(steps, returns)
         result = gae(steps._replace(value=values), discount, decay)

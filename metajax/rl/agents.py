@@ -1,11 +1,10 @@
 """What a reinforcement learner adapts to."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metajax.errors import InputError
 from metajax.rl.environment import Environment
 from metajax.rl.policies import Policy
-from metajax.rl.rollout import Carried
 from metajax.types import Array, Params
 
 
@@ -14,12 +13,12 @@ class Agent(NamedTuple):
 
     Attributes:
       params: of its policy.
-      carried: what it remembers.
+      carried: what it remembers; nothing of `maml_rl`'s.
       done: how many episodes, or steps of adaptation, are behind it.
     """
 
     params: Params
-    carried: Carried
+    carried: Any
     done: Array
 
 

@@ -23,13 +23,15 @@ class Path(NamedTuple):
       old_log_probs: under the policy that played.
       advantages: how much better than expected each action was, a constant; 0 after
         the end.
-      rewards: discounted, γ^t r_t.
+      rewards: r_t.
+      discounts: γ^t.
     """
 
     log_probs: Array
     old_log_probs: Array
     advantages: Array
     rewards: Array
+    discounts: Array
 
 
 Estimator = Callable[[Path], Array]
@@ -94,7 +96,9 @@ def dice(path: Path) -> Array:
     Source: Foerster et al., "DiCE: The Infinitely Differentiable Monte Carlo
     Estimator", ICML 2018.
     """
-    return jnp.sum(_box(jnp.cumsum(path.log_probs, -1)) * path.rewards, -1)
+    return jnp.sum(
+        box(jnp.cumsum(path.log_probs, -1)) * path.discounts * path.rewards, -1
+    )
 
 
 def loaded_dice(weight: float = 1.0) -> Estimator:
@@ -107,7 +111,7 @@ def loaded_dice(weight: float = 1.0) -> Estimator:
         derivatives up to the second are those of `lvc`.
 
     Returns:
-      An estimator. Its advantages must be those of γ^t-discounted returns.
+      An estimator.
 
     Source: Farquhar et al., "Loaded DiCE: Trading off Bias and Variance in Any-Order
     Score Function Estimators for Reinforcement Learning", NeurIPS 2019.
@@ -123,7 +127,8 @@ def loaded_dice(weight: float = 1.0) -> Estimator:
         steps = jnp.moveaxis(logs, -1, 0)
         _, sums = jax.lax.scan(add, jnp.zeros_like(steps[0]), steps)
         sums = jnp.moveaxis(sums, 0, -1)
-        return jnp.sum((_box(sums) - _box(sums - logs)) * path.advantages, -1)
+        weights = path.discounts * path.advantages
+        return jnp.sum((box(sums) - box(sums - logs)) * weights, -1)
 
     return estimate
 
@@ -148,6 +153,9 @@ def score(path: Path) -> Array:
     return jnp.sum(path.log_probs * path.advantages, -1)
 
 
-def _box(x: Array) -> Array:
-    """1, whose derivative is that of x times itself."""
+def box(x: Array) -> Array:
+    """DiCE's magic box: 1, whose derivative is itself times that of x.
+
+    ☐(x) = exp(x - stop(x))
+    """
     return jnp.exp(x - jax.lax.stop_gradient(x))

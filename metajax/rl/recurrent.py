@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.nn import initializers
 
 from metajax.checks import check_count
 from metajax.rl.heads import Head
@@ -9,6 +10,7 @@ from metajax.rl.policies import Outputs, Policy, Seen, feature_count, features_o
 from metajax.types import Array, Params, PyTree
 
 START_SCALE = 0.01  # of the policy's last layer: it begins nearly uniform
+KEEP = 1.0  # the bias of z: memories last
 
 
 def gru(observation_size: int, head: Head, units: int = 64) -> Policy:
@@ -45,14 +47,14 @@ def gru(observation_size: int, head: Head, units: int = 64) -> Policy:
 
     def init(key: Array) -> Params:
         keys = jax.random.split(key, 5)
-        dense, square = jax.nn.initializers.glorot_uniform(), jax.nn.initializers
+        dense = initializers.glorot_uniform()
         blocks = jax.random.split(keys[1], 3)
-        recurrent = [square.orthogonal()(k, (units, units)) for k in blocks]
+        recurrent = [initializers.orthogonal()(k, (units, units)) for k in blocks]
         out = dense(keys[2], (units, head.inputs)) * START_SCALE
         return {
-            "inputs": dense(keys[0], (inputs, 3 * units)),
+            "inputs": initializers.lecun_normal()(keys[0], (inputs, 3 * units)),
             "recurrent": jnp.concatenate(recurrent, 1),
-            "bias": jnp.zeros(3 * units),
+            "bias": jnp.zeros(3 * units).at[:units].set(KEEP),
             "action": {"kernel": out, "bias": jnp.zeros(head.inputs)},
             "value": {"kernel": dense(keys[3], (units, 1)), "bias": jnp.zeros(1)},
             "head": head.init(keys[4]),

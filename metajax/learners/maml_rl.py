@@ -1,0 +1,199 @@
+"""MAML on policies: the exact gradient through policy gradients."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax.checks import check_count
+from metajax.gradients import exact
+from metajax.inner import InnerState, inner_loop, inner_segment, inner_trajectory
+from metajax.rl.advantages import Advantages, advantages, standardized
+from metajax.rl.agents import Agent, check_actions
+from metajax.rl.environment import Environment
+from metajax.rl.estimators import Estimator, Path, box, lvc, score
+from metajax.rl.policies import Policy
+from metajax.rl.rollout import Steps
+from metajax.rl.sampling import Sampled, Sampling
+from metajax.rl.trials import Trial
+from metajax.types import Array, GradTransform, Learner, Metrics, Params
+
+STANDARDIZED = advantages(standardize=standardized)
+
+
+class Gathered(NamedTuple):
+    """What one adaptation sampled.
+
+    Attributes:
+      inner: before each inner step, with a leading axis of steps.
+      outer: after the last.
+    """
+
+    inner: Sampled
+    outer: Sampled
+
+
+def maml_rl(
+    environment: Environment,
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    trajectories: int = 20,
+    discount: float = 0.99,
+    advantages: Advantages = STANDARDIZED,
+    inner: Estimator | None = None,
+    outer: Estimator = lvc,
+    presampling: bool = False,
+    value_weight: float = 0.0,
+    grad: GradTransform = exact,
+) -> Learner:
+    """MAML on policies: learn the policy that policy gradients improve fastest.
+
+      θ_{k+1} = θ_k + α ĝ(τ_k),   τ_k ~ π_{θ_k};    max_θ E V(θ_K)
+
+    with ĝ = ∇ (1/NH) Σ_i inner(τ^i), new trajectories at each step. Which derivative
+    the second line has depends on what is averaged first:
+
+      J_I = V(θ + α E[ĝ]),   whose gradient DiCE estimates, and `lvc` nearly;
+      J_II = E_τ[V(θ + α ĝ(τ))],   what is run, with `presampling`.
+
+    J_II needs a score term, ∇ log π(τ) V(θ'), as θ decides what is sampled; with it,
+    ĝ is differentiated as it is (`score`).
+
+    Args:
+      environment: the environment.
+      policy: the policy; its parameters are the meta-parameters.
+      optimizer: the inner optimizer, with its learning rate α.
+      steps: K, the number of inner steps; evaluation may take more.
+      trajectories: N, of each step, and after the last.
+      discount: γ.
+      advantages: `advantages(steps, γ)`, of the trajectories of one task and step.
+      inner: the estimator of the inner gradient: `lvc` by default, or `dice`,
+        `loaded_dice(...)`; with `presampling`, `score`.
+      outer: the estimator of the outer one: `lvc`, or `clipped(ε)` for several updates
+        on what is collected once (ProMP).
+      presampling: whether the objective is J_II. Its gradient has a high variance.
+      value_weight: weight of the squared error of the policy's value, where the policy
+        learns one.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+
+    Returns:
+      A `Learner` of `rl.Trial`s. `predict(agent, trial)` plays N episodes. Its metrics
+      are the mean `return` after adaptation, and `before`, if there is a step.
+
+    Raises:
+      InputError: if `steps` is below 0, `trajectories` below 1, or the policy cannot
+        give such actions.
+
+    >>> import metajax as mj
+    >>> navigation, head = mj.rl.navigation(horizon=5), mj.rl.gaussian(2)
+    >>> policy = mj.rl.feedforward(mj.mlp(2, (8,), 2), head)
+    >>> learner = maml_rl(navigation, policy, optax.sgd(0.1), 1, trajectories=3)
+    >>> adam, trials = optax.adam(1e-3), mj.rl.trials(navigation)
+    >>> state = mj.fit(learner, adam, trials, steps=2, tasks=4)
+
+    Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, algorithm 3; J_I and
+    J_II: Al-Shedivat et al., "Continuous Adaptation via Meta-Learning", ICLR 2018, and
+    Stadie et al., "Some Considerations on Learning to Explore via Meta-Reinforcement
+    Learning", 2018; ProMP: Rothfuss et al., ICLR 2019.
+    """
+    check_count("steps", steps, least=0)
+    check_count("trajectories", trajectories, least=1)
+    check_actions(environment, policy)
+    sampling = Sampling(environment, policy, trajectories, discount, advantages)
+    estimate = inner or (score if presampling else lvc)
+    loop = _Loop(sampling, optimizer, steps, estimate, grad)
+
+    def collect(meta: Params, trial: Trial) -> Gathered:
+        adapted, batches = loop.explore(meta, trial)
+        return Gathered(batches, sampling.sample(adapted, trial, steps))
+
+    def loss(meta: Params, task: Trial | Gathered) -> tuple[Array, Metrics]:
+        data = collect(meta, task) if isinstance(task, Trial) else task
+        after, values = sampling.path(loop.adapt(meta, data.inner), data.outer)
+        total = -sampling.mean_step(outer(after))
+        if presampling:
+            total -= loop.score_term(meta, data.inner, after)
+        total += value_weight * _value_loss(values, data.outer)
+        metrics = {"return": _mean_return(data.outer.steps)}
+        if steps:
+            first = jax.tree.map(lambda x: x[0], data.inner.steps)
+            metrics["before"] = _mean_return(first)
+        return total, metrics
+
+    def trajectory(meta: Params, support: Trial) -> Agent:
+        params = loop.trajectory(meta, loop.explore(meta, support)[1])
+        return Agent(params, (), jnp.arange(steps + 1))
+
+    def adapt(meta: Params, support: Trial) -> Agent:
+        params = loop.adapt(meta, loop.explore(meta, support)[1])
+        return Agent(params, (), jnp.asarray(steps))
+
+    def predict(agent: Agent, trial: Trial) -> Steps:
+        return sampling.sample(agent.params, trial, agent.done).steps
+
+    return Learner(policy.init, adapt, predict, loss, trajectory, collect)
+
+
+class _Loop(NamedTuple):
+    """The inner loop, as functions of the meta-parameters."""
+
+    sampling: Sampling
+    optimizer: optax.GradientTransformation
+    steps: int
+    estimate: Estimator
+    grad: GradTransform
+
+    def loss(self, params: Params, batch: Any) -> Array:
+        return -self.sampling.mean_step(
+            self.estimate(self.sampling.path(params, batch)[0])
+        )
+
+    def explore(self, meta: Params, trial: Trial) -> tuple[Params, Sampled]:
+        """The adapted parameters, and what was sampled before each step."""
+        segment = inner_segment(self.loss, self.optimizer, 1)
+
+        def step(state: InnerState, number: Array):
+            batch: Any = self.sampling.sample(state.params, trial, number)
+            return segment.run(state, batch), batch
+
+        first = segment.init(jax.lax.stop_gradient(meta))
+        last, batches = jax.lax.scan(step, first, jnp.arange(self.steps))
+        return last.params, batches
+
+    def adapt(self, meta: Params, batches: Any) -> Params:
+        """The adapted parameters, for trajectories that are held."""
+        run = inner_loop(
+            self.loss, self.optimizer, self.steps, grad=self.grad, view=_of_step
+        )
+        return run(meta, batches)
+
+    def trajectory(self, meta: Params, batches: Any) -> Params:
+        """The parameters after each step, stacked."""
+        run = inner_trajectory(
+            self.loss, self.optimizer, self.steps, grad=self.grad, view=_of_step
+        )
+        return run(meta, batches)
+
+    def score_term(self, meta: Params, batches: Sampled, after: Path) -> Array:
+        """0, whose gradient is ∇ log π of all that was sampled, times V after it."""
+        before = jax.tree.map(lambda x: x[:-1], self.trajectory(meta, batches))
+        paths, _ = jax.vmap(self.sampling.path)(before, batches)
+        value = self.sampling.mean_step(jnp.sum(after.discounts * after.rewards, -1))
+        return (box(jnp.sum(paths.log_probs)) - 1) * jax.lax.stop_gradient(value)
+
+
+def _value_loss(values: Array, sampled: Sampled) -> Array:
+    """Half the mean squared error of values, as estimates of the return to go."""
+    return jnp.mean((values - sampled.returns) ** 2, where=sampled.steps.alive) / 2
+
+
+def _mean_return(steps: Steps) -> Array:
+    """The undiscounted return of a trajectory, averaged over those of a task."""
+    return jnp.mean(jnp.sum(steps.reward, -1))
+
+
+def _of_step(batches: Any, step: Array) -> Any:
+    return jax.tree.map(lambda x: x[step], batches)

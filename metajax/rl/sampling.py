@@ -1,0 +1,78 @@
+"""Trajectories that are held while the policy that played them is differentiated."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.rl.advantages import Advantages, returns_to_go
+from metajax.rl.environment import Environment
+from metajax.rl.estimators import Path
+from metajax.rl.policies import Policy
+from metajax.rl.rollout import Steps, play_side_by_side
+from metajax.rl.trials import Trial
+from metajax.types import Array, Params
+
+
+class Sampled(NamedTuple):
+    """Trajectories of one policy, constant to derivatives.
+
+    Attributes:
+      steps: `[trajectories, horizon, ...]`.
+      advantages: of the actions.
+      returns: to go, discounted.
+    """
+
+    steps: Steps
+    advantages: Array
+    returns: Array
+
+
+class Sampling(NamedTuple):
+    """How trajectories of a trial are sampled, and read under other parameters.
+
+    Attributes:
+      environment: the environment.
+      policy: the policy.
+      trajectories: how many.
+      discount: γ.
+      advantages: `advantages(steps, γ)`.
+    """
+
+    environment: Environment
+    policy: Policy
+    trajectories: int
+    discount: float
+    advantages: Advantages
+
+    def sample(self, params: Params, trial: Trial, number: Array | int) -> Sampled:
+        """Trajectories of a policy; `number` sets those of one trial apart."""
+        key = jax.random.fold_in(trial.key, number)
+        steps = play_side_by_side(
+            self.environment, self.policy, params, trial.task, key, self.trajectories
+        )
+        gained = self.advantages(steps, self.discount)
+        held = Sampled(steps, gained, returns_to_go(steps.reward, self.discount))
+        return jax.lax.stop_gradient(held)
+
+    def path(self, params: Params, sampled: Sampled) -> tuple[Path, Array]:
+        """What estimators take under these parameters, and the values."""
+        steps, alive = sampled.steps, sampled.steps.alive
+        unroll = jax.vmap(self.policy.unroll, (None, None, 0, 0))
+        outputs = unroll(params, self.policy.start(params), steps.seen, alive)
+        logs = jax.vmap(jax.vmap(self.policy.head.log_prob))(
+            outputs.action, steps.action
+        )
+        weights = self.discount ** jnp.arange(logs.shape[-1], dtype=logs.dtype)
+        path = Path(
+            jnp.where(alive, logs, 0),
+            jnp.where(alive, steps.log_prob, 0),
+            sampled.advantages,
+            steps.reward,
+            jnp.broadcast_to(weights, logs.shape),
+        )
+        return path, outputs.value
+
+    def mean_step(self, sums: Array) -> Array:
+        """The mean over trajectories and steps, of sums over each trajectory."""
+        return jnp.mean(sums) / self.environment.horizon
