@@ -311,8 +311,8 @@ def _loss_of_learnt(loss_fn: LossFn) -> LossFn:
 def _view_with_rest(view: View) -> View:
     """The view as a function of (the rest, batch), with random keys for each step."""
 
-    def seen(whole: tuple[Params, Batch], step: Array) -> tuple[Params, Batch]:
-        rest, batch = whole
+    def seen(both: tuple[Params, Batch], step: Array) -> tuple[Params, Batch]:
+        rest, batch = both
         return rest, at_step(view(batch, step), step)
 
     return seen

@@ -279,8 +279,8 @@ def over_present(loss: Loss) -> Loss:
         if allowed is not None:
             if allowed.shape != outputs.shape:
                 raise InputError(
-                    f"the tasks need a model with {allowed.shape[-1]} outputs, one for "
-                    f"each of the most ways, got {outputs.shape[-1]}"
+                    f"tasks of up to {allowed.shape[-1]} classes need a model of "
+                    f"that many outputs, got {outputs.shape[-1]}"
                 )
             outputs = jnp.where(allowed, outputs, never(outputs.dtype))
         alone = jax.tree.map(lambda x: x[:, None], (outputs, values))

@@ -15,7 +15,7 @@ Metrics = Mapping[str, Array]
 
 
 class Padded(NamedTuple):
-    """Examples of which some are padding, so that all tasks have one shape.
+    """Examples, some of which are padding, so that all tasks have one shape.
 
     A `Batch` of them has `Padded` inputs and `Padded` targets. A loss is the mean over
     the examples that are present, and batch norm's statistics leave out the others.
@@ -72,9 +72,9 @@ class Model(NamedTuple):
       settle: `settle(params, inputs) -> params`, which a learner applies to adapted
         parameters and the support set before it predicts. A network that normalises by
         the support set's statistics stores them here. It does nothing by default.
-      inference: the function that predicts without random numbers, of a network whose
-        `apply` draws them from the keys of `Keyed` inputs (`Keyed.of(inputs)`); None
-        for a network that draws nothing.
+      inference: the same function of plain inputs without random numbers, for a network
+        whose `apply` draws them from the keys of `Keyed` inputs (`Keyed.of(inputs)`);
+        None for a network that draws nothing.
     """
 
     init: Callable[[Array], Params]
@@ -101,7 +101,7 @@ class Model(NamedTuple):
 
 
 def keep_task(meta: PyTree, task: PyTree) -> PyTree:
-    """The task as it is."""
+    """Returns the task unchanged: the default `collect` of a `Learner`."""
     return task
 
 

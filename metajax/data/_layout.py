@@ -152,11 +152,10 @@ class Table:
     def _named_anywhere(self) -> set[Path]:
         """The files that this table and those of the other splits name."""
         tables = split_tables(self.folder, ALL_SPLITS)
-        beside = tables if self.table in tables else [self.table]
-        files: set[Path] = set()
-        for table in beside:
-            files |= replace(self, table=table, splits=None).files()
-        return files
+        if self.table not in tables:
+            tables = [self.table]
+        each = (replace(self, table=table, splits=None).files() for table in tables)
+        return set().union(*each)
 
 
 @dataclass(frozen=True)
@@ -289,20 +288,16 @@ def _inner(folder: Path, names: Iterable[str]) -> list[Path]:
 
 def _outside(folder: Path) -> list[str]:
     """A line about images outside the folders of splits, if there are any."""
-    others = [
-        path
-        for path in entries(folder)
-        if (
-            path.is_dir()
-            and path.name.casefold() not in ALL_SPLITS
-            and walk(path).images
-        )
-        or (path.is_file() and path.suffix.lower() in SUFFIXES)
-    ]
+
+    def has_images(path: Path) -> bool:
+        if path.is_dir():
+            return path.name.casefold() not in ALL_SPLITS and bool(walk(path).images)
+        return path.is_file() and path.suffix.lower() in SUFFIXES
+
+    others = [path.name for path in entries(folder) if has_images(path)]
     if not others:
         return []
-    named = some(path.name for path in others)
-    return [f"images of {folder} in none of its splits are not read: {named}"]
+    return [f"images of {folder} in none of its splits are not read: {some(others)}"]
 
 
 def _images_of(tree: Tree) -> set[Path]:

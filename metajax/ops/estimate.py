@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Literal, jaxprs_in_params
 
 from metajax.ops.bilinear import PRIMITIVES, form_of
 from metajax.ops.forms import Backend
@@ -144,15 +144,15 @@ def _peak(jaxpr: Any, memory: _Memory) -> int:
     dying = defaultdict(list)
     for var, index in last.items():
         dying[index].append(var)
-    held: dict[Any, int] = {}
+    sizes: dict[Any, int] = {}
     now = most = 0
     for index, equation in enumerate(jaxpr.eqns):
         for var in equation.outvars:
-            held[var] = 0 if fused[index] else memory.size_of(var)
-            now += held[var]
+            sizes[var] = 0 if fused[index] else memory.size_of(var)
+            now += sizes[var]
         most = max(most, now + _peak_inside(equation, memory))
         unread = [var for var in equation.outvars if var not in last]
-        now -= sum(held.pop(var, 0) for var in (*unread, *dying[index]))
+        now -= sum(sizes.pop(var, 0) for var in (*unread, *dying[index]))
     return most
 
 
@@ -193,22 +193,14 @@ def _peak_inside(equation: Any, memory: _Memory) -> int:
     # The results of a scan's body are parts of the scan's, so they do not count twice.
     stacked = equation.primitive.name == "scan"
 
-    def beside(jaxpr: Any) -> int:
+    def peak(jaxpr: Any) -> int:
         results = 0 if stacked else sum(map(memory.size_of, jaxpr.outvars))
         return _peak(jaxpr, memory) - results
 
-    inside = _bodies(equation)
+    inside = [*jaxprs_in_params(equation.params)]
     if memory.backend is not None and equation.primitive in PRIMITIVES:
         inside.append(form_of(equation, memory.backend))
-    return max([0, *map(beside, inside)])
-
-
-def _bodies(equation: Any) -> list[Any]:
-    """The bodies of an equation."""
-    leaves = jax.tree.leaves(equation.params)
-    return [
-        getattr(x, "jaxpr", x) for x in leaves if isinstance(x, Jaxpr | ClosedJaxpr)
-    ]
+    return max([0, *map(peak, inside)])
 
 
 def _is_variable(var: Any) -> bool:
@@ -244,7 +236,7 @@ def _within(jaxpr: Any, times: int) -> Iterator[tuple[Any, int]]:
     for equation in jaxpr.eqns:
         yield equation, times
         inside = times * _repeats(equation)
-        for body in _bodies(equation):
+        for body in jaxprs_in_params(equation.params):
             yield from _within(body, inside)
 
 

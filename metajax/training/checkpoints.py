@@ -69,8 +69,8 @@ class Checkpoints:
 
         Damaged checkpoints, of this step or met by `restore`, are first moved into a
         folder beside this one. An undamaged checkpoint of this step stays if it has the
-        same state. One of another state, which other devices can lead to, is moved
-        aside once `state` is written.
+        same state; one of another state is moved aside once `state` is written. States
+        can differ in their last bits if the number of devices changed.
 
         Args:
           state: the state to save.

@@ -214,8 +214,8 @@ def task_bytes(work: Work, backend: Backend) -> int:
     """
     size = tiled_bytes if backend == "tpu" else whole_bytes
     function, shared, *inputs = work.whole(1)
-    held = sum(map(size, jax.tree.leaves(inputs)))
-    return held + live_bytes(function, shared, *inputs, size=size, backend=backend)
+    read = sum(map(size, jax.tree.leaves(inputs)))
+    return read + live_bytes(function, shared, *inputs, size=size, backend=backend)
 
 
 def _budget(device: Any) -> int:

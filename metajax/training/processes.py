@@ -232,14 +232,14 @@ def _together(call: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.nda
 
 def _as_bytes(tree: PyTree) -> np.ndarray:
     """The bytes of all leaves; broadcasts are sums, which lose the sign of zero."""
-    whole = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
-    return np.frombuffer(whole, np.uint8)
+    content = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
+    return np.frombuffer(content, np.uint8)
 
 
-def _from_bytes(whole: np.ndarray, like: PyTree) -> PyTree:
+def _from_bytes(content: np.ndarray, like: PyTree) -> PyTree:
     leaves, form = jax.tree.flatten(like)
     ends = np.cumsum([x.size * x.dtype.itemsize for x in leaves])
-    parts = np.split(np.asarray(whole), ends[:-1])
+    parts = np.split(np.asarray(content), ends[:-1])
     return form.unflatten(
         part.view(x.dtype).reshape(x.shape) for part, x in zip(parts, leaves)
     )
