@@ -52,14 +52,14 @@ def coordinates(work: Workload) -> dict[str, int]:
 def along(axis: str, results: Mapping[str, Rows]) -> dict[int, Rows]:
     """The results at workloads that differ from the base in `axis` alone, in order."""
     base = coordinates(BASE)
-    found = {}
+    rows_by_value = {}
     for name, rows in results.items():
         work = workload(name)
         here = coordinates(work)
         others = {key: value for key, value in here.items() if key != axis}
         if work.family.image == BASE.family.image and others.items() <= base.items():
-            found[here[axis]] = rows
-    return dict(sorted(found.items()))
+            rows_by_value[here[axis]] = rows
+    return dict(sorted(rows_by_value.items()))
 
 
 def draw(axes: Axes, points: Mapping[int, Rows], quantity: str) -> None:

@@ -40,17 +40,17 @@ def main(settings: Settings) -> None:
     for name in settings.edges:
         began = time.monotonic()
         wanted = round(settings.share * EDGES[name].many)
-        found: Counter[str] = Counter()
+        outcomes: Counter[str] = Counter()
         for start in range(0, wanted, ROUND):
             cases = min(ROUND, wanted - start)
-            found += drive(EDGES[name], cases, seed=settings.seed * 10**6 + start)
-        _print(name, found, f"{time.monotonic() - began:.0f} | {_peak():.0f}")
-        total += found
+            outcomes += drive(EDGES[name], cases, seed=settings.seed * 10**6 + start)
+        _print(name, outcomes, f"{time.monotonic() - began:.0f} | {_peak():.0f}")
+        total += outcomes
     _print("all", total, " | ")
 
 
-def _print(name: str, found: Counter[str], rest: str) -> None:
-    cells = name, found.total(), found[TAKEN], found[REFUSED], rest
+def _print(name: str, outcomes: Counter[str], rest: str) -> None:
+    cells = name, outcomes.total(), outcomes[TAKEN], outcomes[REFUSED], rest
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 

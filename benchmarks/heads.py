@@ -116,8 +116,8 @@ def errors(
         jax.clear_caches()
 
         def distance(head: Head, dtype: type) -> float:
-            found = gradient(head)(x.astype(dtype), y.astype(dtype)).astype(np.float64)
-            return float(jnp.linalg.norm(found - right) / jnp.linalg.norm(right))
+            ours = gradient(head)(x.astype(dtype), y.astype(dtype)).astype(np.float64)
+            return float(jnp.linalg.norm(ours - right) / jnp.linalg.norm(right))
 
         kinds = np.float64, np.float32
         return {n: tuple(distance(h, kind) for kind in kinds) for n, h in heads.items()}
@@ -132,13 +132,13 @@ def times(heads: Mapping[str, Head], rounds: int, sizes: Sizes) -> dict[str, flo
         return lambda: jax.block_until_ready(run(x, y))
 
     run = {name: waiting(head) for name, head in heads.items()}
-    found: dict[str, list[float]] = {name: [] for name in heads}
+    milliseconds: dict[str, list[float]] = {name: [] for name in heads}
     for turn in range(rounds + 1):
         for name in heads:
             taken = timed(run[name])
             if turn:  # the first one compiles
-                found[name].append(1e3 * taken)
-    return {name: statistics.median(each) for name, each in found.items()}
+                milliseconds[name].append(1e3 * taken)
+    return {name: statistics.median(each) for name, each in milliseconds.items()}
 
 
 def main(settings: Settings) -> None:

@@ -137,14 +137,14 @@ def newest(folder: Path) -> int:
 
 def outcome(run: Path) -> dict[str, str | bytes]:
     """All that must be alike of two runs."""
-    found: dict[str, str | bytes] = {
+    result: dict[str, str | bytes] = {
         name: (run / name).read_bytes() for name in COMPARED
     }
     for kept in KEPT:
         path = run / kept / str(newest(run / kept)) / "manifest" / "metadata"
-        found[kept] = json.dumps(json.loads(path.read_text()), sort_keys=True)
-    found["files"] = " ".join(sorted(path.name for path in run.iterdir()))
-    return found
+        result[kept] = json.dumps(json.loads(path.read_text()), sort_keys=True)
+    result["files"] = " ".join(sorted(path.name for path in run.iterdir()))
+    return result
 
 
 def left_alone(folder: Path, settings: Settings) -> dict[str, float]:
@@ -200,13 +200,13 @@ def killed(process: Process, number: signal.Signals, when: Moment) -> Kill | Non
     while time.monotonic() < until:
         if not process.running():
             return None
-    found, writing = process.phase(), bool(process.writing() - before)
+    phase, writing = process.phase(), bool(process.writing() - before)
     process.process.send_signal(number)
     status = process.process.wait()
     if number == signal.SIGKILL:  # what it left behind is surer
         writing = bool(process.writing() - before)
     kept = newest(process.folder / "checkpoints")
-    return Kill(number.name, found, writing, status, kept)
+    return Kill(number.name, phase, writing, status, kept)
 
 
 def check(process: Process, kill: Kill, before: int) -> None:
@@ -272,9 +272,9 @@ def main(settings: Settings) -> None:
             for kill in chain(folder, settings, durations, chance):
                 kills.append(kill)
                 print(len(kills), *kill, flush=True)
-            found = outcome(folder)
-            differing = [name for name in expected if found[name] != expected[name]]
-            assert not differing, f"run {number} differs in {differing}: {found}"
+            result = outcome(folder)
+            differing = [name for name in expected if result[name] != expected[name]]
+            assert not differing, f"run {number} differs in {differing}: {result}"
             print(f"run {number} is as the one left alone, after {len(kills)} kills")
         print(table(kills))
         print(f"{len(kills)} kills over {number} runs: all went on and ended alike")

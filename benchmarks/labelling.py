@@ -70,7 +70,7 @@ def main(settings: Settings) -> None:
         learner = build_per_query(config, task, len(shots))
         tasks = run_validation_tasks(config, places, shots)
         others = predict_tasks(learner, meta, tasks)
-        found, own = defaultdict(list), []
+        predictions, own = defaultdict(list), []
         for seed in range(settings.folders):
             support, inputs, labels = _drawn(store, shots, seed)
             left_out = leave_one_out(learner, meta, support)
@@ -78,21 +78,21 @@ def main(settings: Settings) -> None:
             logits = np.asarray(learner.logits(adapted, inputs), float)
             own.append(left_out.correct())
             for source, at in _temperatures(left_out, others).items():
-                found[source].append(Predictions(logits / at, labels))
-        _print(name, found, np.concatenate(own), others.correct())
+                predictions[source].append(Predictions(logits / at, labels))
+        _print(name, predictions, np.concatenate(own), others.correct())
 
 
 def _print(
     name: str,
-    found: Mapping[str, Sequence[Predictions]],
+    predictions: Mapping[str, Sequence[Predictions]],
     left_out: np.ndarray,
     held: np.ndarray,
 ) -> None:
-    right = np.concatenate([part.correct() for part in found["1"]])
+    right = np.concatenate([part.correct() for part in predictions["1"]])
     shares = {"right": right, "left out": left_out, "validation": held}
     text = (f"{what} {_percent(each)}" for what, each in shares.items())
     print(f"\n{name}: {', '.join(text)}")
-    for source, parts in found.items():
+    for source, parts in predictions.items():
         whole = Predictions(*(np.concatenate(side) for side in zip(*parts)))
         chances = softmax(whole.logits, axis=1)[
             np.arange(len(whole.labels)), whole.labels
@@ -109,10 +109,10 @@ def _percent(right: np.ndarray) -> str:
 
 
 def _temperatures(own: Predictions, others: Predictions) -> dict[str, float]:
-    found = {"1": 1.0, "validation": temperature(others)}
+    temperatures = {"1": 1.0, "validation": temperature(others)}
     if len(own.labels):
-        found |= {"left out": temperature(own), "both": temperature(own, others)}
-    return found
+        temperatures |= {"left out": temperature(own), "both": temperature(own, others)}
+    return temperatures
 
 
 def _drawn(

@@ -98,9 +98,12 @@ def memory(settings: Memory) -> None:
             learner = mj.maml(
                 work.model, mj.cross_entropy, sgd, work.steps, **arguments
             )
-            found = measured(learner, meta, episodes, settings.repeats)
+            figures = measured(learner, meta, episodes, settings.repeats)
             print(
-                "|", " | ".join([choice, *(f"{x:.1f}" for x in found)]), "|", flush=True
+                "|",
+                " | ".join([choice, *(f"{x:.1f}" for x in figures)]),
+                "|",
+                flush=True,
             )
 
 
@@ -160,10 +163,10 @@ def sinusoid(settings: Sinusoid) -> None:
                 seed=seed,
             )
             times.append(1e3 * (time.perf_counter() - began) / settings.meta_steps)
-            found = mj.evaluate(
+            score = mj.evaluate(
                 learner, state.meta, episodes, mj.mse, tasks=1000, seed=1234
             ).transductive
-            scores.append(f"{found.mean[-1]:.3f} ± {found.interval[-1]:.3f}")
+            scores.append(f"{score.mean[-1]:.3f} ± {score.interval[-1]:.3f}")
         print(f"| {name} | {', '.join(scores)} | {np.median(times):.1f} |", flush=True)
 
 

@@ -49,7 +49,7 @@ class Settings:
 def compiled(name: str, devices: Sequence[Any], tasks: int, program: str) -> Any:
     """The facts of the compiled dispatch of a workload, of so many tasks."""
     work = workload(name)
-    found, cut = compile_dispatch(
+    facts, cut = compile_dispatch(
         build(program, work),
         optax.adam(OUTER_RATE),
         sampler(work),
@@ -63,12 +63,12 @@ def compiled(name: str, devices: Sequence[Any], tasks: int, program: str) -> Any
         "devices": cut.devices,
         "tasks_each": each,
         "chunk": cut.chunk,
-        "collectives": found.program.collectives,
-        "temporary_bytes": found.temporary_bytes,
-        "argument_bytes": found.argument_bytes,
+        "collectives": facts.program.collectives,
+        "temporary_bytes": facts.temporary_bytes,
+        "argument_bytes": facts.argument_bytes,
         "allowed_bytes": allowed,
         "all_at_once": cut.chunk >= each,
-        "compile_s": found.compile_seconds,
+        "compile_s": facts.compile_seconds,
     }
 
 

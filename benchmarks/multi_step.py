@@ -86,9 +86,11 @@ def main(settings: Settings) -> None:
                     for seed in range(settings.seeds)
                 ]
                 finite = [run[np.isfinite(run)] for run in runs]
-                found = np.median([np.quantile(run, QUANTILES) for run in finite], 0)
+                quantiles = np.median(
+                    [np.quantile(run, QUANTILES) for run in finite], 0
+                )
                 lost = sum(not np.isfinite(run).all() for run in runs)
-                figures = " | ".join(f"{x:.3g}" for x in found)
+                figures = " | ".join(f"{x:.3g}" for x in quantiles)
                 print(f"| {steps} | {rate} | {name} | {figures} | {lost} |", flush=True)
 
 

@@ -123,8 +123,8 @@ def oracle(apply: Callable, steps: int) -> Callable[[Any, Episode], Any]:
 
     def outer(params: Any, e: Episode) -> jax.Array:
         for _ in range(steps):
-            found = jax.grad(loss)(params, e.support)
-            params = jax.tree.map(lambda p, g: p - RATE * g, params, found)
+            gradient = jax.grad(loss)(params, e.support)
+            params = jax.tree.map(lambda p, g: p - RATE * g, params, gradient)
         return loss(params, e.query)
 
     return jax.jit(jax.grad(outer))
@@ -164,8 +164,8 @@ def main(settings: Settings) -> None:
                 error = flat(function(*single)) - right
                 size = np.linalg.norm(error) / np.linalg.norm(right)
                 distances[form].append(size)
-        for form, found in distances.items():
-            middle, most = np.median(found), np.max(found)
+        for form, values in distances.items():
+            middle, most = np.median(values), np.max(values)
             print(f"| {kind} | {form} | {middle:.1e} | {most:.1e} |", flush=True)
 
 

@@ -72,8 +72,8 @@ class Textbook(textbook.Run):
 
     def products(self) -> int:
         """Floating-point operations of all products, those with padding included."""
-        found = equations(self._value_and_grad, self._params, self._episodes)
-        return sum(times * operations(each) for each, times in found)
+        counted = equations(self._value_and_grad, self._params, self._episodes)
+        return sum(times * operations(each) for each, times in counted)
 
 
 class Ours(ours.Run):
@@ -198,10 +198,10 @@ def measure(
 
 def roofs(record: Mapping[str, Any], steps: str) -> dict[str, float]:
     """Tasks a second, at most, by products and by copying without fusion."""
-    found, rate = record["costs"][steps], record["rates"]
+    costs, rate = record["costs"][steps], record["rates"]
     return {
-        "products": rate["products"] / max(1, found["products"]),
-        "bytes": rate["bytes"] / (2 * found["written"]),
+        "products": rate["products"] / max(1, costs["products"]),
+        "bytes": rate["bytes"] / (2 * costs["written"]),
     }
 
 
@@ -237,9 +237,9 @@ def main(settings: Settings) -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
     record = measure(settings)
     for steps in record["costs"]:
-        found = roofs(record, steps)
-        told = ", ".join(f"{roof} {rate:.4g}" for roof, rate in found.items())
-        print(f"roofs at {steps} steps, tasks/s: {told}")
+        rates = roofs(record, steps)
+        text = ", ".join(f"{roof} {rate:.4g}" for roof, rate in rates.items())
+        print(f"roofs at {steps} steps, tasks/s: {text}")
     if settings.to is not None:
         settings.to.write_text(json.dumps(record, indent=1) + "\n")
     if settings.figure is not None:

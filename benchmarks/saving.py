@@ -61,15 +61,15 @@ WAYS: dict[str, Callable[[Path], AbstractContextManager[Save]]] = {
 
 def calls(way: str, state: mj.TrainState, saves: int) -> np.ndarray:
     """Seconds until each call returns, the copy to the host included."""
-    found = []
+    times = []
     with tempfile.TemporaryDirectory() as folder, WAYS[way](Path(folder)) as save:
         for _ in range(saves + 1):
             state = state._replace(step=state.step + 1)
             began = time.perf_counter()
             save(jax.tree.map(np.array, state))
-            found.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - began)
             time.sleep(PAUSE)
-    return np.array(found[1:])  # the first one sets things up
+    return np.array(times[1:])  # the first one sets things up
 
 
 class Blocking:
@@ -132,12 +132,12 @@ def main(settings: Settings) -> None:
     print(f"on {jax.devices()[0].device_kind}, a state of {size / 2**20:.2f} MiB")
     print("| save | ms until it returns: median | largest |\n|---|---|---|")
     for way in WAYS:
-        found = 1e3 * calls(way, state, settings.saves)
-        print(f"| {way} | {np.median(found):.1f} | {found.max():.1f} |", flush=True)
+        times = 1e3 * calls(way, state, settings.saves)
+        print(f"| {way} | {np.median(times):.1f} | {times.max():.1f} |", flush=True)
     print("\n| saves in `fit` | ms a dispatch: median | largest |\n|---|---|---|")
     for way in ("none", "blocking", "in the background"):
-        found = 1e3 * training(learner, settings.saves, way)
-        print(f"| {way} | {np.median(found):.1f} | {found.max():.1f} |", flush=True)
+        times = 1e3 * training(learner, settings.saves, way)
+        print(f"| {way} | {np.median(times):.1f} | {times.max():.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -123,10 +123,10 @@ def main(settings: Settings) -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
     clock, forms = Clock(), samplers(settings)
     seconds: dict[str, list[np.ndarray]] = {form: [] for form in forms}
-    first, rest, found = [], [], {}
+    first, rest, states = [], [], {}
     for _ in range(settings.rounds):
         for form, make in forms.items():
-            found[form] = train(settings, make(), clock)
+            states[form] = train(settings, make(), clock)
             seconds[form].append(np.subtract(clock.ends[-1], clock.ends[0]))
             if clock.waits:
                 first.append(clock.waits[0])
@@ -145,7 +145,7 @@ def main(settings: Settings) -> None:
         f"waited for data: {statistics.median(first):.2f} s before the first dispatch, "
         f"{statistics.median(rest):.3f} s in the others"
     )
-    off = distance(found["streamed"], found["resident"])
+    off = distance(states["streamed"], states["resident"])
     print(f"largest difference of parameters: {off}")
     if off:
         raise SystemExit("error: the parameters are not the same")

@@ -124,19 +124,19 @@ def facts(work: Workload, chip: str, program: str, count: int, top: int) -> Any:
     with (
         jax.default_matmul_precision("highest") if highest else contextlib.nullcontext()
     ):
-        found = compile_for(absent[:count], step, state, episodes)
+        compiled = compile_for(absent[:count], step, state, episodes)
     return {
-        "cycles": found.program.cycles or None,
-        "bytes": found.program.bytes,
-        "account_bytes": found.account_bytes,
-        "launches": found.program.launches,
-        "temporary_bytes": found.temporary_bytes,
-        "argument_bytes": found.argument_bytes,
-        "operations": found.operations,
-        "lower_s": found.lower_seconds,
-        "compile_s": found.compile_seconds,
-        "collectives": found.program.collectives,
-        "dearest": [each._asdict() for each in found.program.dearest(top)],
+        "cycles": compiled.program.cycles or None,
+        "bytes": compiled.program.bytes,
+        "account_bytes": compiled.account_bytes,
+        "launches": compiled.program.launches,
+        "temporary_bytes": compiled.temporary_bytes,
+        "argument_bytes": compiled.argument_bytes,
+        "operations": compiled.operations,
+        "lower_s": compiled.lower_seconds,
+        "compile_s": compiled.compile_seconds,
+        "collectives": compiled.program.collectives,
+        "dearest": [each._asdict() for each in compiled.program.dearest(top)],
     }
 
 

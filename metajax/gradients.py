@@ -1,10 +1,10 @@
-"""How the inner gradient is differentiated: functions that stand where `jax.grad` does.
+"""How the inner gradient is differentiated: functions that replace `jax.grad`.
 
 Write g(θ, x) = ∇_θ L(θ, x) for the inner gradient. MAML differentiates through it, so
-it needs the vector products vᵀ ∂g/∂θ and vᵀ ∂g/∂x. `reverse` has them of any loss that
-JAX differentiates twice in reverse mode; `mixed` of a loss all of whose derivatives are
-JAX's own, so that ∂g/∂θ is a Hessian, and symmetric; `exact` takes the one that is
-right for the loss; `first_order` takes them for zero.
+it needs the vector products vᵀ ∂g/∂θ and vᵀ ∂g/∂x. `reverse` computes them for any loss
+that JAX differentiates twice in reverse mode. `mixed` needs a loss with JAX's own
+derivatives only, for which ∂g/∂θ is a symmetric Hessian. `exact` chooses between the
+two. `first_order` sets the products to zero.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ from metajax.types import Array, Params, PyTree
 
 
 def reverse(fun: Callable[..., Array]) -> Callable[..., Params]:
-    """`jax.grad`: differentiated again, it is reverse-over-reverse.
+    """`jax.grad`, whose derivative is reverse-over-reverse.
 
-    It is differentiable to any order in any mode, and the oracle of the others.
+    It can be differentiated to any order in any mode; the others are tested against it.
 
     Args:
       fun: `fun(params, *args) -> scalar`.
@@ -38,16 +38,16 @@ def reverse(fun: Callable[..., Array]) -> Callable[..., Params]:
 
 
 def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
-    """`jax.grad`, itself differentiated by one forward pass over a reverse one.
+    """`jax.grad`, whose derivative is one forward pass over a reverse pass.
 
     With the cotangent v of the gradient g(θ, x) = ∇_θ L(θ, x), the symmetry of second
-    derivatives gives every product at once as a directional derivative along θ:
+    derivatives gives both products as one directional derivative along θ:
 
       vᵀ ∂g/∂θ = d/dε ∇_θ L(θ + εv, x),    vᵀ ∂g/∂x = d/dε ∇_x L(θ + εv, x)
 
-    so no graph of the inner backward pass is kept. What `fun` closes over is treated as
-    part of x: learned hyper-parameters are differentiated, and labels, masks and keys
-    may be values of an outer transformation.
+    so nothing of the inner backward pass is stored. What `fun` closes over is part of
+    x: learned hyper-parameters are differentiated, and labels, masks and keys may be
+    traced.
 
     Forward-mode differentiation of the result is not possible (`jax.custom_vjp`); use
     `reverse` for that.
@@ -59,9 +59,9 @@ def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
       The function `(params, *args) -> gradient` with respect to `params`.
 
     Raises:
-      InputError: when it is called, if `fun` holds a derivative that is not JAX's own
-        (`jax.custom_vjp`, `jax.custom_jvp`, a linear solve, a collective): second
-        derivatives need not be symmetric then. `exact` and `reverse` take any.
+      InputError: when the result is called, if `fun` has a derivative that is not JAX's
+        own (`jax.custom_vjp`, `jax.custom_jvp`, a linear solve, a collective), since
+        second derivatives may not be symmetric then. `exact` and `reverse` take any.
 
     >>> float(jax.grad(mixed(lambda x: x**3))(2.0))
     12.0
@@ -83,12 +83,12 @@ def mixed(fun: Callable[..., Array]) -> Callable[..., Params]:
 def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
     """The exact second-order gradient of any loss, equal to that of `reverse`.
 
-    It is `mixed` where every derivative in the loss is JAX's own, which it finds by
-    tracing the loss: on a CPU, the one backend measured so far, that takes somewhat
-    less memory than a rematerialised `reverse` (`benchmarks/README.md`). It is
-    `reverse` where the loss holds somebody's derivative (`jax.custom_vjp`, most of
-    `jax.custom_jvp`), a linear solve or a collective. Forward mode through it
-    (`jax.jvp`, `jax.hessian`) needs `reverse`.
+    It traces the loss, and is `mixed` if every derivative in it is JAX's own. On a CPU,
+    the only backend measured so far, that takes somewhat less memory than a
+    rematerialised `reverse` (`benchmarks/README.md`). It is `reverse` if the loss has a
+    custom derivative (`jax.custom_vjp`, most `jax.custom_jvp`), a linear solve or a
+    collective. Use `reverse` to differentiate it in forward mode (`jax.jvp`,
+    `jax.hessian`).
 
     Args:
       fun: `fun(params, *args) -> scalar`.
@@ -99,11 +99,11 @@ def exact(fun: Callable[..., Array]) -> Callable[..., Params]:
     >>> float(jax.grad(exact(lambda x: x**3))(2.0))
     12.0
 
-    With a derivative that is passed straight through a step, as without:
+    It also takes a straight-through derivative:
 
-    >>> held = jax.custom_vjp(jnp.floor)
-    >>> held.defvjp(lambda x: (jnp.floor(x), None), lambda _, g: (g,))
-    >>> float(jax.grad(exact(lambda x: held(x) ** 3 * x))(1.6))
+    >>> straight = jax.custom_vjp(jnp.floor)
+    >>> straight.defvjp(lambda x: (jnp.floor(x), None), lambda _, g: (g,))
+    >>> float(jax.grad(exact(lambda x: straight(x) ** 3 * x))(1.6))
     3.0
     """
 
@@ -124,12 +124,12 @@ def _mixed(
 
 
 def _mixed_forward(fun: Callable[[Params, list], Array], params: Params, inputs: list):
-    # Of what nothing is differentiated by, no derivative need exist.
+    # Inputs that are not differentiated need no derivative.
     moved = [x.value if x.perturbed else None for x in inputs]
     still = [None if x.perturbed else x.value for x in inputs]
     params, inputs = custom_vjp_primal_tree_values((params, inputs))
-    # Not `_mixed` itself, the usual form: inside a scan, jax 0.10 then takes a second
-    # derivative of the result that is wrong.
+    # Not `_mixed`, as is usual: inside a scan, JAX 0.10 would then compute a wrong
+    # second derivative of the result.
     return jax.grad(fun)(params, inputs), (params, moved, still)
 
 
@@ -161,7 +161,7 @@ _mixed.defvjp(_mixed_forward, _mixed_backward, symbolic_zeros=True)
 
 
 def first_order(fun: Callable[..., Array]) -> Callable[..., Params]:
-    """`jax.grad` held constant: its own derivative is taken for zero.
+    """`jax.grad` with a derivative of zero.
 
     Args:
       fun: `fun(params, *args) -> scalar`.

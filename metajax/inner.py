@@ -1,7 +1,7 @@
-"""The inner loop: optimization on one batch, differentiable in all that it depends on.
+"""The inner loop: optimization on one batch, differentiable in all its inputs.
 
-`_scan` is the only machinery. The public functions differ in what they return of it:
-the last parameters, those of every step, or all that a later segment goes on from.
+`_scan` runs the steps. The public functions differ in what they return: the last
+parameters, the parameters of every step, or the state that the next segment needs.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ View = Callable[[Any, Array], Any]
 
 
 def whole(batch: Batch, step: Array) -> Batch:
-    """A view of the whole batch, at every step."""
+    """A `view` for `inner_loop`: every step sees the whole batch."""
     return batch
 
 
@@ -46,31 +46,31 @@ def inner_loop(
       θ_{k+1}, s_{k+1} = θ_k + u(∇L(θ_k, batch), s_k, θ_k),    k = 0, ..., steps - 1
 
     The result can be differentiated with respect to the parameters, the batch, and
-    whatever `loss_fn` and `optimizer` close over (a learned learning rate). The memory
-    of its derivative grows with `steps` by θ_k and s_k alone: each step is computed
-    again on the way back, unless `grad` says otherwise.
+    whatever `loss_fn` and `optimizer` close over (a learned learning rate). Only θ_k
+    and s_k are stored of each step, which the backward pass recomputes; `kept` and
+    `offloaded` change that.
 
     Args:
       loss_fn: `loss_fn(params, batch) -> scalar`, any pure function of two pytrees.
-      optimizer: any optimizer of optax that can be differentiated. Its update is called
-        with those of `value`, `grad`, `value_fn`, `grad_fn` and `obj_fn` that it takes:
-        this step's loss, its gradient, and both as functions of the parameters;
-        `obj_fn` is the loss for optimizers that differentiate it themselves. Where a
-        part of the update has a pole (such as a square root at 0, which many updates
-        have at a gradient of exactly zero), the derivative of that part is taken as 0.
+      optimizer: any optax optimizer that can be differentiated. Its update receives
+        whichever it accepts of `value` and `grad`, this step's loss and gradient;
+        `value_fn` and `grad_fn`, both as functions of the parameters; and `obj_fn`, the
+        loss for optimizers that differentiate it themselves. Where the derivative of an
+        operation in the update is infinite (many updates take a square root, which is 0
+        at a gradient of zero), it counts as 0.
       steps: the number of steps, at least 0.
       grad: how the inner gradient is differentiated: `exact`, `reverse`, `mixed` or
         `first_order`, in `kept` or `offloaded` to change what is stored of each step.
-      view: `view(batch, k) -> batch`, the part of the batch that step k sees: all of
-        it, by default; or `mini_batches`.
+      view: `view(batch, k) -> batch`, the part of the batch that step k sees, such as
+        `mini_batches`; the whole batch by default.
 
     Returns:
       A pure function of one task: `vmap` it over tasks.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0; from `adapt`, when it
-        is traced, if `optimizer` asks for more (gradients of each example) or changes
-        the structure of its state; from the derivative, if `optimizer` has none (a line
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, if
+        `optimizer` needs other arguments (per-example gradients) or changes the
+        structure of its state; from its derivative, if `optimizer` has none (a line
         search, a singular value decomposition).
 
     >>> def loss(w, batch):
@@ -100,7 +100,7 @@ def inner_trajectory(
     grad: GradTransform = exact,
     view: View = whole,
 ) -> Adapt:
-    """`inner_loop` that returns θ_0, θ_1, ..., θ_steps instead of θ_steps alone.
+    """`inner_loop` that returns all of θ_0, θ_1, ..., θ_steps.
 
     Args:
       loss_fn: see `inner_loop`.
@@ -151,7 +151,7 @@ class InnerState(NamedTuple):
 
 
 class InnerSegment(NamedTuple):
-    """Some steps of an inner loop, which can continue others.
+    """Some steps of an inner loop, which can continue another segment.
 
     Attributes:
       init: `init(params) -> InnerState`, before the first step.
@@ -172,9 +172,9 @@ def inner_segment(
 ) -> InnerSegment:
     """`inner_loop` that keeps the optimizer's state: one segment of a longer loop.
 
-    Segments in a row are the inner loop of all their steps, on one batch or on a new
-    batch each. With `jax.lax.stop_gradient(state)` between segments, the derivative is
-    that of truncated backpropagation, and costs as much as one segment's.
+    Successive segments, on one batch or on a new batch each, make one inner loop. With
+    `jax.lax.stop_gradient(state)` between them, differentiation is truncated
+    backpropagation, and costs as much as for one segment.
 
     Args:
       loss_fn: see `inner_loop`.
@@ -200,7 +200,7 @@ def inner_segment(
     3.60 after 2 steps
 
     Source: Metz et al., "Understanding and Correcting Pathologies in the Training of
-    Learned Optimizers", ICML 2019, for what truncation costs.
+    Learned Optimizers", ICML 2019, on the bias of truncation.
     """
     run = _scan(loss_fn, optimizer, steps, grad, view, every=lambda params: None)
 
@@ -209,23 +209,23 @@ def inner_segment(
         rest = unlearnt(params)
         return InnerState(completed(first, rest), state, jnp.zeros((), jnp.int32))
 
-    def go_on(state: InnerState, batch: Batch) -> InnerState:
+    def advance(state: InnerState, batch: Batch) -> InnerState:
         rest, carried = unlearnt(state.params), (learnt(state.params), state.opt_state)
         numbers = state.step + jnp.arange(steps, dtype=state.step.dtype)
         (last, opt_state), _ = run(carried, numbers, rest, batch)
         return InnerState(completed(last, rest), opt_state, state.step + steps)
 
-    return InnerSegment(init, go_on)
+    return InnerSegment(init, advance)
 
 
 def mini_batches(size: int) -> View:
     """Step k sees `size` examples, evenly spaced over the batch from example k on.
 
-    Since episodes are grouped by class, each mini-batch is as balanced over classes as
-    it can be, and successive ones go through the whole batch.
+    Since episodes are grouped by class, each mini-batch is as balanced as possible, and
+    successive ones cover the whole batch.
 
     Args:
-      size: examples of a step; a batch of fewer is used whole.
+      size: examples per step; a smaller batch is used whole.
 
     Returns:
       A `view` for `inner_loop`.
@@ -246,7 +246,7 @@ def mini_batches(size: int) -> View:
         examples = jax.tree.leaves(batch)[0].shape[0]
         order, count = jnp.arange(examples), examples
         if (present := unpadded(batch.targets)[1]) is not None:
-            # Only the examples that are present are gone through, so they come first.
+            # Steps use only the examples that are present, so those come first.
             order, count = jnp.argsort(~present), jnp.sum(present)
         places = jnp.arange(min(size, examples))
         rows = order[(step + count // jnp.minimum(size, count) * places) % count]
@@ -256,7 +256,7 @@ def mini_batches(size: int) -> View:
 
 
 def _only(batch: Batch, rows: Array) -> Batch:
-    """A padded batch with only those rows present; any other batch unchanged."""
+    """Marks only those rows of a padded batch as present."""
 
     def only(side: Any) -> Any:
         return side._replace(present=side.present & rows) if _is_padded(side) else side
@@ -280,26 +280,26 @@ def adam(
 
       u = -α m̂ / (√(v̂ + eps_root) + eps)
 
-    Where a parameter has had no gradient (a dead ReLU), the derivative of u with
-    respect to it is -α / (√eps_root + eps): -10⁴ α here, -10⁸ α in `optax.adam`.
+    If a gradient has always been zero (a dead ReLU), the derivative of u with respect
+    to it is -α / (√eps_root + eps): -10⁴ α here, -10⁸ α in `optax.adam`.
 
     Args:
       learning_rate: α.
       b1: decay of the first moment m.
       b2: decay of the second moment v.
-      eps: added outside the root.
-      eps_root: added inside it.
+      eps: constant added outside the root.
+      eps_root: constant added inside the root.
 
     Returns:
-      An optax optimizer for the inner loop.
+      An optax optimizer.
 
     Source: Kingma & Ba, "Adam", ICLR 2015; `optax.adam` describes `eps_root`.
     """
     return optax.adam(learning_rate, b1, b2, eps=eps, eps_root=eps_root)
 
 
-def _of_learnt(loss_fn: LossFn) -> LossFn:
-    """The loss as a function of the learnt parameters and of (the rest, batch)."""
+def _loss_of_learnt(loss_fn: LossFn) -> LossFn:
+    """The loss as a function of the learnt parameters and (the rest, batch)."""
 
     def loss(part: Params, seen: tuple[Params, Batch]) -> Array:
         rest, batch = seen
@@ -308,18 +308,18 @@ def _of_learnt(loss_fn: LossFn) -> LossFn:
     return loss
 
 
-def _of_step(view: View) -> View:
+def _view_with_rest(view: View) -> View:
     """The view as a function of (the rest, batch), with random keys for each step."""
 
-    def seen(whole: tuple[Params, Batch], step: Array) -> tuple[Params, Batch]:
-        rest, batch = whole
+    def seen(both: tuple[Params, Batch], step: Array) -> tuple[Params, Batch]:
+        rest, batch = both
         return rest, at_step(view(batch, step), step)
 
     return seen
 
 
 def _start(optimizer: optax.GradientTransformation, params: Params) -> tuple:
-    """The learnt parameters, and the optimizer's state at the start."""
+    """The learnt parameters and the optimizer's first state."""
     part = jax.tree.map(jnp.asarray, learnt(params))
     return part, optimizer.init(part)
 
@@ -333,35 +333,34 @@ def _scan(
     *,
     every: Callable[[Params], Params | None],
 ) -> Callable[[tuple, Array, Params, Batch], tuple[tuple, Params]]:
-    """`run((params, state), numbers, rest, batch)`, a step for each of the numbers.
+    """Builds `run((params, state), numbers, rest, batch)`, a step for each number.
 
-    It returns the last parameters and state, and `every(params)` of each step, stacked.
+    It returns the last parameters and state, and `every(params)` stacked over steps.
     """
     check_count("steps", steps, least=0)
     if not hasattr(optimizer, "update"):
         raise InputError(
             f"optimizer must be an optax optimizer, got {type(optimizer).__name__}; "
-            "metajax.learned_maml takes one that is meta-learned"
+            "use metajax.learned_maml for one that is meta-learned"
         )
     stored = grad if isinstance(grad, Stored) else recomputed(grad)
-    # Constants among the parameters are not carried: no optimizer may move them, and no
+    # Constants among the parameters are not carried, so no optimizer moves them and no
     # step stores them.
-    loss_fn, view = _of_learnt(loss_fn), _of_step(view)
+    loss_fn, view = _loss_of_learnt(loss_fn), _view_with_rest(view)
     gradient, offer = grad(loss_fn), _offered(loss_fn, grad)
     update = served(optimizer)
 
     def run(carried: tuple, numbers: Array, rest: Params, batch: Batch):
         def step(carry, k):
             params, state = carry
-            # The view is taken inside the step, so that recomputing it stores no batch.
+            # The view is inside the step, so that it is recomputed and not stored.
             seen = view((rest, batch), k)
             grads = gradient(params, seen)
             offers = offer(gradient, params, seen)
             updates, state = update(grads, state, params, offers)
             return (optax.apply_updates(params, updates), state), every(params)
 
-        # A scan compiles one step whatever their number; remat makes its derivative
-        # store what it carries, and compute the rest of the step again.
+        # A scan compiles one step, however many run.
         return jax.lax.scan(stored.remat(step), carried, numbers)
 
     return run
@@ -370,9 +369,9 @@ def _scan(
 def _offered(
     loss_fn: LossFn, grad: GradTransform
 ) -> Callable[[Callable[..., Params], Params, Batch], Offers]:
-    """What optimizers can ask for beside the gradient, as `offer(gradient, ...)`."""
-    # As L(θ, batch) = d/ds sL(θ, batch), the value is differentiated as the gradient is
-    # (exact, first order, ...), which `loss_fn` itself would not be.
+    """Builds `offer(gradient, ...)`, the further arguments that an update can take."""
+    # Since L(θ, batch) = d/ds sL(θ, batch), `grad` gives the value too, so that it is
+    # differentiated in the same way as the gradient (exact, first order, ...).
     scaled = grad(lambda scale, params, seen: scale * loss_fn(params, seen))
 
     def offer(gradient: Callable[..., Params], params: Params, seen: Batch) -> Offers:
@@ -384,10 +383,10 @@ def _offered(
         functions = {
             "value_fn": value,
             "grad_fn": lambda params, *step: gradient(params, seen),
-            # Not by `grad`: the optimizer differentiates it itself, for the Hessian.
+            # Without `grad`: the optimizer differentiates it itself, for the Hessian.
             "obj_fn": lambda params: loss_fn(params, seen),
         }
-        # `finite` must not look for poles in the loss, but in the optimizer alone.
+        # `finite` must look for poles in the optimizer only, not in the loss.
         functions = {name: opaque(function) for name, function in functions.items()}
         return Offers(loss, lambda: value(params), functions)
 

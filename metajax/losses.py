@@ -17,7 +17,7 @@ from metajax.types import Array, Loss, Padded, PyTree
 def cross_entropy(outputs: Array, targets: Array) -> Array:
     """Mean softmax cross-entropy, H = -(1/n) Σ_i Σ_k p_ik log softmax(z_i)[k].
 
-    Of a label y_i, p_i is one at y_i and zero elsewhere. The mean matters when a
+    For a label y_i, p_i is one at y_i and zero elsewhere. The mean matters when a
     learning rate is copied from a paper: see `cross_entropy_over_ways`.
 
     Args:
@@ -26,13 +26,12 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
         `float[n, ways]`.
 
     Returns:
-      The loss, a scalar in nats; NaN, in a compiled function, if a label is out of
-      range.
+      The loss, a scalar in nats. Inside `jit`, where labels cannot be checked, it is
+      NaN if a label is out of range.
 
     Raises:
-      InputError: if the targets are neither, a label that is at hand is out of range,
-        or there is one output: for the logit of two classes, take
-        `optax.sigmoid_binary_cross_entropy`.
+      InputError: if the targets are neither, a label is out of range, or there is only
+        one output; use `optax.sigmoid_binary_cross_entropy` for a single logit.
 
     >>> print(f"{cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])):.4f}")
     1.3863
@@ -46,12 +45,12 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
 
 
 def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
-    """The sum over the ways of the mean over a way's shots, as Finn's MAML code has it.
+    """Cross-entropy averaged over the shots of each class and summed over the classes.
 
       L = ways · cross_entropy(z, y),  for equally many examples per class
 
-    An inner rate from that paper's Omniglot or miniImageNet belongs to this loss: 0.4
-    at 5 ways is 2.0 of the mean.
+    The inner rates of Finn et al. for Omniglot and miniImageNet belong to this loss:
+    their 0.4 at 5 ways is 2.0 with `cross_entropy`.
 
     Args:
       outputs: see `cross_entropy`.
@@ -61,8 +60,8 @@ def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
       The loss, a scalar in nats.
 
     Raises:
-      InputError: see `cross_entropy`; and if the number of examples is no multiple of
-        the ways, which that of padded tasks need not be.
+      InputError: see `cross_entropy`; also if the number of examples is not a multiple
+        of the ways, as in padded tasks.
 
     >>> loss = cross_entropy_over_ways(jnp.zeros((4, 2)), jnp.array([0, 0, 1, 1]))
     >>> print(f"{loss:.4f}")
@@ -74,7 +73,7 @@ def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
     if examples % ways:
         raise InputError(
             "cross_entropy_over_ways needs equally many examples per class, got "
-            f"{examples} of {ways} classes; take cross_entropy for padded tasks"
+            f"{examples} examples of {ways} classes; use cross_entropy for padded tasks"
         )
     return ways * cross_entropy(outputs, targets)
 
@@ -90,7 +89,7 @@ def mse(outputs: Array, targets: Array) -> Array:
       The loss, a scalar in the squared unit of the targets.
 
     Raises:
-      InputError: if outputs and targets have other shapes.
+      InputError: if outputs and targets differ in shape.
 
     >>> float(mse(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
     2.0
@@ -109,17 +108,17 @@ def gaussian(outputs: Array, targets: Array) -> Array:
       targets: y, `float[n, values]`.
 
     Returns:
-      The loss, a scalar in nats a value.
+      The loss, a scalar in nats per value.
 
     Raises:
-      InputError: if outputs and targets are not of this form.
+      InputError: if outputs and targets do not have these shapes.
 
     >>> outputs, targets = jnp.array([[1.0, 0.0]]), jnp.array([[1.5]])
     >>> print(f"{gaussian(outputs, targets):.4f}")
     0.8343
 
-    Source: Garnelo et al., "Conditional Neural Processes", ICML 2018, for the least
-    scale, which keeps the likelihood finite.
+    Source: Garnelo et al., "Conditional Neural Processes", ICML 2018; its least scale,
+    0.1, keeps the likelihood finite.
     """
     mean, raw = _halves(outputs)
     _check_shapes(targets, mean.shape)
@@ -129,16 +128,16 @@ def gaussian(outputs: Array, targets: Array) -> Array:
 
 
 def of_mean(loss: Loss) -> Loss:
-    """A loss, or a metric, of the means alone that outputs for `gaussian` have.
+    """Applies a loss or a metric to the means in outputs made for `gaussian`.
 
     Args:
       loss: `loss(means, targets) -> scalar`, such as `mse`.
 
     Returns:
-      A loss of `gaussian`'s outputs.
+      The same loss, of outputs as `gaussian` takes them.
 
     Raises:
-      InputError: when it is called, if the outputs are not of that form.
+      InputError: when the result is called, if outputs do not have that shape.
 
     >>> outputs, targets = jnp.array([[1.0, 0.0]]), jnp.array([[1.5]])
     >>> print(of_mean(mse)(outputs, targets))
@@ -177,11 +176,11 @@ def score_mse(outputs: Array, targets: Array) -> Array:
 
 
 def pair_cross_entropy(outputs: Array, targets: Array) -> Array:
-    """Binary cross-entropy of pairs of an example and a class: is it of that class?
+    """Binary cross-entropy over all pairs of an example and a class.
 
       L = -1/(2n) Σ_i Σ_k (y_ik log σ(z_ik) + (1 - y_ik)/(ways - 1) log σ(-z_ik))
 
-    so that pairs alike weigh as much as pairs that differ.
+    Pairs that match and pairs that do not have the same total weight.
 
     Args:
       outputs: logits z, `float[n, ways]`.
@@ -207,7 +206,7 @@ def pair_cross_entropy(outputs: Array, targets: Array) -> Array:
 
 
 def accuracy(outputs: Array, targets: Array) -> Array:
-    """The share of examples whose largest logit is that of their label.
+    """The share of examples whose largest logit is their label's.
 
     Args:
       outputs: logits, `float[n, ways]`.
@@ -218,9 +217,8 @@ def accuracy(outputs: Array, targets: Array) -> Array:
       A scalar in [0, 1].
 
     Raises:
-      InputError: if the targets are neither, a label that is at hand is out of range,
-        or there is one output: of the logit of two classes, take the mean of
-        `(outputs[:, 0] > 0) == targets`.
+      InputError: if the targets are neither, a label is out of range, or there is only
+        one output; use the mean of `(outputs[:, 0] > 0) == targets` for one logit.
 
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
@@ -233,7 +231,7 @@ def accuracy(outputs: Array, targets: Array) -> Array:
 
 
 def probabilities(targets: Array, ways: int, dtype: Any) -> Array:
-    """Labels `int[n]` as one-hot `dtype[n, ways]`; probabilities only change dtype.
+    """One-hot `dtype[n, ways]` of labels `int[n]`; casts targets that are floats.
 
     >>> probabilities(jnp.array([2, 0]), 3, jnp.float32).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
@@ -244,7 +242,7 @@ def probabilities(targets: Array, ways: int, dtype: Any) -> Array:
 
 
 def memberships(targets: Array, ways: int, dtype: Any) -> Array:
-    """`probabilities`, NaN for a label out of range, which is no class at all.
+    """`probabilities`, with a row of NaN for a label that is out of range.
 
     >>> memberships(jnp.array([2, 0]), 2, jnp.float32).tolist()
     [[nan, nan], [1.0, 0.0]]
@@ -257,7 +255,7 @@ def memberships(targets: Array, ways: int, dtype: Any) -> Array:
 
 
 def over_present(loss: Loss) -> Loss:
-    """A loss that takes `Padded` targets too, as a mean over those present.
+    """Extends a loss to `Padded` targets, as the mean over the examples present.
 
       L = Σ_i present_i loss(z_i, y_i) / Σ_i present_i
 
@@ -265,7 +263,7 @@ def over_present(loss: Loss) -> Loss:
       loss: a loss, or a metric, that is a mean over examples.
 
     Returns:
-      A loss: of targets that are not padded, `loss` itself.
+      A loss that is `loss` itself where targets are not padded.
 
     >>> labels = Padded(jnp.array([0, 1]), jnp.array([True, False]))
     >>> float(over_present(accuracy)(jnp.array([[2.0, 1.0], [2.0, 1.0]]), labels))
@@ -276,13 +274,13 @@ def over_present(loss: Loss) -> Loss:
         if not isinstance(targets, Padded):
             return loss(outputs, targets)
         values, present, allowed = targets
-        if _is_at_hand((values, present)):
+        if _is_concrete((values, present)):
             _check_present(loss, outputs, values, np.asarray(present))
         if allowed is not None:
             if allowed.shape != outputs.shape:
                 raise InputError(
-                    f"the tasks have classes for {allowed.shape[-1]} outputs, and the "
-                    f"model has {outputs.shape[-1]}; give it as many as the most ways"
+                    f"tasks of up to {allowed.shape[-1]} classes need a model of "
+                    f"that many outputs, got {outputs.shape[-1]}"
                 )
             outputs = jnp.where(allowed, outputs, never(outputs.dtype))
         alone = jax.tree.map(lambda x: x[:, None], (outputs, values))
@@ -294,47 +292,47 @@ def over_present(loss: Loss) -> Loss:
 
 
 def check_labels(labels: Array, ways: int) -> None:
-    """Checks labels that are at hand: not those inside a compiled function.
+    """Checks labels whose values are known; inside `jit` they are not.
 
     Raises:
       InputError: if a label is below 0 or not below `ways`.
 
     >>> check_labels(jnp.array([0, 2]), 3)
     """
-    if not _is_at_hand(labels) or not labels.size:
+    if not _is_concrete(labels) or not labels.size:
         return
-    at_hand = np.asarray(labels)  # whose operations no surrounding trace takes up
-    low, high = int(at_hand.min()), int(at_hand.max())
+    values = np.asarray(labels)  # no surrounding trace records NumPy's operations
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high >= ways:
         raise InputError(
             f"labels must lie in 0..{ways - 1} for a model of {ways} outputs, got "
-            f"{low}..{high}; give the model as many outputs as the episodes have ways"
+            f"{low}..{high}; give the model one output for each way of the episodes"
         )
 
 
 def _check_present(loss: Loss, outputs: PyTree, values: PyTree, present: Any) -> None:
     """Lets a loss check the targets that are present."""
-    there = jax.tree.map(lambda x: np.asarray(x)[present], values)
+    kept = jax.tree.map(lambda x: np.asarray(x)[present], values)
     count = int(np.sum(present))
     like = jax.eval_shape(lambda: jax.tree.map(lambda x: x[:count], outputs))
-    jax.eval_shape(lambda outputs: loss(outputs, there), like)
+    jax.eval_shape(lambda outputs: loss(outputs, kept), like)
 
 
-def _is_at_hand(tree: PyTree) -> bool:
+def _is_concrete(tree: PyTree) -> bool:
     return not any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))
 
 
 def _check_ways(name: str, outputs: Array) -> None:
     if outputs.shape[-1:] == (1,):
         raise InputError(
-            f"{name} needs an output for each class, at least 2, got 1; for one logit "
-            "of two classes take a loss or a metric of (outputs[:, 0], targets), such "
-            "as optax.sigmoid_binary_cross_entropy"
+            f"{name} needs an output for each class, at least 2, got 1; for a single "
+            "logit of two classes, use a loss or a metric of (outputs[:, 0], targets), "
+            "such as optax.sigmoid_binary_cross_entropy"
         )
 
 
 def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
-    """Refuses what would broadcast to a number that means nothing."""
+    """Refuses shapes that would broadcast to a meaningless number."""
     if targets.shape != expected:
         raise InputError(
             f"targets must have shape {expected} for these outputs, got {targets.shape}"
@@ -342,24 +340,24 @@ def _check_shapes(targets: Array, expected: tuple[int, ...]) -> None:
 
 
 def _halves(outputs: Array) -> tuple[Array, Array]:
-    """Means and raw scales."""
+    """Splits outputs into means and raw scales."""
     if not outputs.shape or outputs.shape[-1] % 2:
         raise InputError(
-            "outputs must be means and as many raw scales along the last axis, got "
-            f"shape {outputs.shape}; give the model twice as many outputs as values"
+            "outputs must hold means and equally many raw scales along the last axis, "
+            f"got shape {outputs.shape}; give the model two outputs for each value"
         )
     mean, raw = jnp.split(outputs, 2, axis=-1)
     return mean, raw
 
 
 def _classes(outputs: Array, targets: Array) -> Array:
-    """Checked targets, as probabilities of the classes; NaN for unknown labels."""
+    """Checks targets, and converts them as `memberships` does."""
     _are_probabilities(outputs, targets)
     return memberships(targets, outputs.shape[-1], outputs.dtype)
 
 
 def _known(outputs: Array, targets: Array) -> Array:
-    """Which checked targets are of a class that there is."""
+    """Checks targets, and tells which are of one of the classes."""
     if _are_probabilities(outputs, targets):
         return jnp.ones(targets.shape[:-1], bool)
     return (targets >= 0) & (targets < outputs.shape[-1])

@@ -18,7 +18,7 @@ from metajax.types import Loss
 
 
 class JsonLines:
-    """Appends a row of JSON a dispatch: the mean of each metric and its interval.
+    """Appends one row of JSON per dispatch: the mean of each metric and its interval.
 
     When training resumes from a checkpoint, rows past its step are removed, so that the
     file reads as if training had never stopped.
@@ -50,18 +50,18 @@ class JsonLines:
         self.write({"step": int(state.step), "split": "train", **_means(metrics)})
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends a row of any kind, which must have a `step`."""
+        """Appends any row that has a `step`."""
         with self._path.open("a") as file:
             file.write(json.dumps(finite(row)) + "\n")
 
 
 class TensorBoard:
-    """Writes the mean of each metric as TensorBoard events; no TensorFlow needed.
+    """Writes the mean of each metric as TensorBoard events, without TensorFlow.
 
     It is a context manager: the last events are on disk when it closes.
 
     Args:
-      directory: the folder of the events.
+      directory: the folder for the events.
     """
 
     def __init__(self, directory: str | Path):
@@ -75,7 +75,7 @@ class TensorBoard:
             self._writer.close()
 
     def start(self, state: TrainState) -> None:
-        """Opens the events; those past the state's step are marked as undone."""
+        """Opens the event file, and marks events past the state's step as deleted."""
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(self._directory, purge_step=int(state.step) + 1)
@@ -85,7 +85,7 @@ class TensorBoard:
         self.write({"step": int(state.step), "split": "train", **_means(metrics)})
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Writes the numbers of a row, under its `split`."""
+        """Writes the numbers of a row under its `split`."""
         assert self._writer is not None, "start comes first"
         for name, value in row.items():
             if isinstance(value, float):
@@ -93,17 +93,17 @@ class TensorBoard:
 
 
 class Progress:
-    """A progress bar on a terminal, a line every `seconds` elsewhere.
+    """A progress bar on a terminal, and a line every `seconds` elsewhere.
 
-    Both show the step, the loss and the other metrics that the learner logs, tasks a
-    second, and the time left. The rate leaves out the first dispatch, which compiles.
+    Both show the step, the loss and other metrics of the learner, tasks per second and
+    the time left. The rate leaves out the first dispatch, which compiles.
 
     Args:
-      steps: meta-steps in all.
-      tasks: tasks a meta-batch.
-      metrics: as the learner was given them: how a `Metric` among them formats values
-        is how they are shown, and other values have four decimals.
-      seconds: the least time between two lines where there is no terminal.
+      steps: the total number of meta-steps.
+      tasks: the number of tasks per meta-batch.
+      metrics: the learner's metrics. A `Metric` formats its own values; other values
+        have four decimals.
+      seconds: the least time between two lines, if there is no terminal.
       console: a `rich.console.Console`; standard error by default.
     """
 
@@ -138,7 +138,7 @@ class Progress:
     def start(self, state: TrainState) -> None:
         """Starts the clock."""
         self._first, self._began = int(state.step), time.monotonic()
-        self._said = -math.inf
+        self._last_line = -math.inf
         text = f"step {self._first}/{self._steps} compiling"
         if not self._console.is_terminal and self._first < self._steps:
             self._console.print(text, highlight=False)
@@ -149,10 +149,10 @@ class Progress:
         step, now = int(state.step), time.monotonic()
         text = self._line(step, metrics, now - self._began)
         self._bar.update(self._task, completed=step, description=text)
-        if self._said == -math.inf:  # compiled by now
+        if self._last_line == -math.inf:  # the first dispatch has compiled
             self._first, self._began = step, now
-        if now - self._said >= self._seconds or step == self._steps:
-            self._said = now
+        if now - self._last_line >= self._seconds or step == self._steps:
+            self._last_line = now
             if not self._console.is_terminal:
                 self._console.print(text, highlight=False, soft_wrap=True)
 
@@ -178,10 +178,16 @@ class Progress:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last row that was cut short is left out.
+    """Reads the rows of a JSON-lines file, without a last row that was cut short.
+
+    Args:
+      path: the file; it has no rows if it does not exist.
+
+    Returns:
+      The rows in order, each with a `step`.
 
     Raises:
-      InputError: if a line is not a row: an object with a step.
+      InputError: if a line is not an object with a step.
     """
     if not path.exists():
         return []
@@ -202,7 +208,7 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Plain values with None for NaN and infinities, which JSON cannot say."""
+    """Replaces NaN and infinities by None, since JSON has neither."""
     if isinstance(value, Mapping):
         return {name: finite(x) for name, x in value.items()}
     if isinstance(value, list):

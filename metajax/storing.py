@@ -1,8 +1,8 @@
-"""What the inner loop stores of each step, to be differentiated on the way back.
+"""What the inner loop stores of each step, for the backward pass.
 
-It is part of how the inner loop is differentiated, and so is given with `grad`. By
-default each step's parameters and optimizer state are stored, and the step is computed
-again from them.
+It is part of how the inner loop is differentiated, so it belongs to `grad`. By default
+each step's parameters and optimizer state are stored, and the step is recomputed from
+them.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ CARRIED = "metajax_carried"
 
 
 class Stored(NamedTuple):
-    """A `grad` that also says what the inner loop stores of each step.
+    """A `grad` that also decides what the inner loop stores of each step.
 
     Attributes:
       grad: how the inner gradient is differentiated.
-      remat: `remat(step) -> step`, as `jax.checkpoint` is, whose `policy` decides what
-        is stored; of a step `(carried, k) -> (carried, result)` of the inner loop.
+      remat: `remat(step) -> step`, such as `jax.checkpoint` with a `policy`, for a step
+        `(carried, k) -> (carried, result)` of the inner loop.
 
     >>> from functools import partial
     >>> import optax, metajax as mj
@@ -38,22 +38,22 @@ class Stored(NamedTuple):
     remat: Callable[[Step], Step]
 
     def __call__(self, fun: Callable[..., Array], /) -> Callable[..., Params]:
-        """The gradient of `fun`, as `grad` has it."""
+        """Returns `grad(fun)`."""
         return self.grad(fun)
 
 
 def recomputed(grad: GradTransform) -> Stored:
-    """Stores what each step starts from, and computes it again: the default."""
-    # A scan already keeps XLA from merging the recomputed step with the first.
+    """Stores the start of each step and recomputes the rest, which is the default."""
+    # A scan already keeps XLA from merging the recomputed step with the original.
     return Stored(grad, lambda step: jax.checkpoint(step, prevent_cse=False))
 
 
 def kept(grad: GradTransform) -> Stored:
-    """Stores all that the derivative of each step needs, and computes nothing again.
+    """Stores all that the derivative of each step needs, and recomputes nothing.
 
-    For networks whose parameters outweigh their activations: of a wide first layer, no
-    step's weights are stored. With `metajax.reverse`: `mixed`, and so `exact`, keeps no
-    activations to store.
+    It saves memory for networks whose parameters outweigh their activations, because
+    the weights of each step are not stored. Use it with `metajax.reverse`: `mixed`, and
+    so `exact`, has no activations to store.
 
     Args:
       grad: how the inner gradient is differentiated.
@@ -69,11 +69,11 @@ def kept(grad: GradTransform) -> Stored:
 
 
 def offloaded(grad: GradTransform) -> Stored:
-    """Stores what each step starts from in the host's memory, and computes it again.
+    """Stores the start of each step in the host's memory, and recomputes the rest.
 
-    Device memory then does not grow with the number of steps. On a CPU, where both
-    memories are one, that changes nothing. What results cannot be differentiated once
-    more, as JAX has it.
+    Device memory then does not grow with the number of steps. It changes nothing on a
+    CPU, where both memories are the same. JAX cannot differentiate the outer gradient
+    once more.
 
     Args:
       grad: how the inner gradient is differentiated.
@@ -97,7 +97,7 @@ def offloaded(grad: GradTransform) -> Stored:
     )
 
     def remat(step: Step) -> Step:
-        # Named inside: what a step takes from outside is stored where it is.
+        # Named inside, so that what a step closes over is not copied to the host.
         def named(carried: Any, k: Array) -> Any:
             return step(checkpoint_name(carried, CARRIED), k)
 
@@ -112,6 +112,6 @@ def _check_host_memory() -> None:
     if HOST not in kinds:
         raise InputError(
             f'offloaded needs a backend with memory of kind "{HOST}", got '
-            f"{device.platform} with {', '.join(kinds)}; leave it out, or take "
+            f"{device.platform} with {', '.join(kinds)}; leave it out, or use "
             "metajax.kept"
         )

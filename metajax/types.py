@@ -15,17 +15,16 @@ Metrics = Mapping[str, Array]
 
 
 class Padded(NamedTuple):
-    """Examples of which some are padding, so that all tasks have one shape.
+    """Examples, some of which are padding, so that all tasks have one shape.
 
-    A `Batch` of them has `Padded` inputs and `Padded` targets. What is padding has no
-    part in a loss, which is a mean over the examples that are present, nor in batch
-    norm's statistics.
+    A `Batch` of them has `Padded` inputs and `Padded` targets. A loss is the mean over
+    the examples that are present, and batch norm's statistics leave out the others.
 
     Attributes:
       values: a pytree whose leaves have shape `[examples, ...]`.
       present: `bool[examples]`.
-      allowed: of labels, the outputs that stand for a class of the episode,
-        `bool[examples, outputs]`; the others are out of the softmax. All by default.
+      allowed: for labels, the outputs that stand for a class of the episode,
+        `bool[examples, outputs]`; the softmax leaves out the others. All by default.
     """
 
     values: PyTree
@@ -48,7 +47,7 @@ class Batch(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One few-shot task: adapt to `support`, be judged on `query`.
+    """One few-shot task: a learner adapts to `support` and is judged on `query`.
 
     A meta-batch is the same pytree with a leading task axis on every leaf.
     """
@@ -58,7 +57,7 @@ class Episode(NamedTuple):
 
 
 def keep(params: Params, inputs: PyTree) -> Params:
-    """The parameters as they are."""
+    """Returns the parameters unchanged: the default `settle` of a `Model`."""
     return params
 
 
@@ -68,14 +67,14 @@ class Model(NamedTuple):
     Attributes:
       init: `init(key) -> params`.
       apply: `apply(params, inputs) -> outputs`.
-      parts: the body and the head that it was made of by `metajax.headed`, if it was;
-        its parameters are then `{"body": ..., "head": ...}`.
-      settle: `settle(params, inputs) -> params`, what a learner does with adapted
-        parameters and the support set before it predicts: a network that normalises by
-        the support set's statistics keeps them here. Nothing, by default.
-      inference: of a network whose `apply` draws random numbers, of the keys of
-        `Keyed` inputs (`Keyed.of(inputs)`), the same function of plain inputs without
-        drawing any; None of one that draws nothing.
+      parts: the body and the head of a network made by `metajax.headed`, whose
+        parameters are `{"body": ..., "head": ...}`; None for any other.
+      settle: `settle(params, inputs) -> params`, which a learner applies to adapted
+        parameters and the support set before it predicts. A network that normalises by
+        the support set's statistics stores them here. It does nothing by default.
+      inference: the same function of plain inputs without random numbers, for a network
+        whose `apply` draws them from the keys of `Keyed` inputs (`Keyed.of(inputs)`);
+        None for a network that draws nothing.
     """
 
     init: Callable[[Array], Params]
@@ -85,10 +84,10 @@ class Model(NamedTuple):
     inference: Callable[[Params, PyTree], PyTree] | None = None
 
     def forward(self, params: Params, inputs: PyTree) -> PyTree:
-        """The outputs of a training pass, in which the network draws if it does so.
+        """The outputs of a training pass, in which dropout and the like are active.
 
         Raises:
-          InputError: if it draws, and the inputs are not `Keyed`.
+          InputError: if the network draws random numbers and the inputs have no keys.
         """
         if self.inference is None:
             return self.apply(params, values_of(inputs))
@@ -97,12 +96,12 @@ class Model(NamedTuple):
         return self.apply(params, inputs)
 
     def predict(self, params: Params, inputs: PyTree) -> PyTree:
-        """The outputs to predict with: nothing is drawn, and keys are ignored."""
+        """The outputs to predict with; no random numbers are drawn."""
         return self.forward(params, undrawn(inputs))
 
 
 def keep_task(meta: PyTree, task: PyTree) -> PyTree:
-    """The task as it is."""
+    """Returns the task unchanged: the default `collect` of a `Learner`."""
     return task
 
 
@@ -111,16 +110,16 @@ class Learner(NamedTuple):
 
     Attributes:
       init: `init(key) -> meta`, the meta-parameters: any pytree.
-      adapt: `adapt(meta, support) -> adapted`, what was learnt from the support set.
+      adapt: `adapt(meta, support) -> adapted`, which learns from the support set.
       predict: `predict(adapted, inputs) -> outputs`.
       loss: `loss(meta, episode) -> (scalar, metrics)`; its gradient with respect to
         `meta` is the outer gradient.
       trajectory: `trajectory(meta, support) -> adapted` after 0, 1, ..., K steps,
         stacked along a new leading axis; its last entry is `adapt`'s result. A learner
-        that adapts in one go returns a stack of one.
-      collect: `collect(meta, task) -> data`, which `loss` takes in place of the task:
-        of a learner whose data depend on its parameters, so that several updates can
-        share them (`metajax.repeated_step`). The task itself, by default.
+        without inner steps returns a stack of one.
+      collect: `collect(meta, task) -> data`, which `loss` takes in place of the task. A
+        learner whose data depend on its parameters sets it, so that several updates can
+        share the data (`metajax.repeated_step`). It returns the task by default.
     """
 
     init: Callable[[Array], PyTree]
@@ -132,9 +131,10 @@ class Learner(NamedTuple):
 
 
 LearnerSchedule = Callable[[Array], Learner]
-"""A learner that changes as training goes on: `schedule(meta-steps done) -> Learner`.
+"""A learner that changes during training: `schedule(step) -> Learner`.
 
-The number is traced, and all its learners must share their meta-parameters.
+`step`, the number of meta-steps done, is traced. All of its learners must share one
+structure of meta-parameters.
 """
 
 
@@ -154,10 +154,10 @@ class Loss(Protocol):
 class Sampler(Protocol):
     """`episodes(key, tasks) -> tasks`, every leaf with a leading axis of `tasks`.
 
-    It is called inside `jit`. One that holds arrays should be a pytree (see
-    `metajax.data.Images`), so that they are passed to the compiled step and are not
-    baked into it. One that inherits `metajax.data.StagedSampler` makes each task on the
-    device that trains on it. Tasks are `Episode`s, or other pytrees of other learners.
+    It is called inside `jit`. A sampler that holds arrays should be a pytree (see
+    `metajax.data.Images`), so that they are arguments of the compiled step and not
+    constants in it. A `metajax.data.StagedSampler` makes each task on the device that
+    trains on it. Tasks are `Episode`s, or the pytrees that other learners take.
     """
 
     def __call__(self, key: Array, tasks: int, /) -> Any:
@@ -166,7 +166,7 @@ class Sampler(Protocol):
 
 
 class GradTransform(Protocol):
-    """`grad(loss_fn)(params, batch) -> gradient`, as `jax.grad` has it."""
+    """`grad(loss_fn)(params, batch) -> gradient`, a function like `jax.grad`."""
 
     def __call__(self, fun: Callable[..., Array], /) -> Callable[..., Params]:
         """The gradient of `fun` with respect to its first argument."""
@@ -174,7 +174,7 @@ class GradTransform(Protocol):
 
 
 def unpadded(inputs: PyTree) -> tuple[PyTree, Array | None]:
-    """Values, without keys, and which of them are present; None for all.
+    """The values without keys, and which of them are present; None if all are.
 
     >>> unpadded(Padded(jnp.zeros(2), jnp.array([True, False])))[1].tolist()
     [True, False]

@@ -188,7 +188,7 @@ def test_refuses_bad_steps(steps):
 
 def test_refuses_an_optimizer_that_is_meta_learned():
     adapt = lambda rule: mj.inner_loop(loss_fn, rule, 1)  # noqa: E731
-    with pytest.raises(mj.InputError, match="metajax.learned_maml takes one"):
+    with pytest.raises(mj.InputError, match="use metajax.learned_maml for one"):
         adapt(mj.learners.meta_lstm(0.1))
     for factory in (mj.learned_maml, mj.maml_plus_plus):
         with pytest.raises(mj.InputError, match="metajax.learners.fixed"):

@@ -36,7 +36,7 @@ def test_labels_of_padding_are_not_looked_at():
 
 @pytest.mark.parametrize("measure", [mj.cross_entropy, mj.accuracy])
 def test_one_logit_is_not_taken_for_a_class(measure):
-    with pytest.raises(mj.InputError, match="at least 2, got 1; for one logit"):
+    with pytest.raises(mj.InputError, match="at least 2, got 1; for a single logit"):
         measure(jnp.array([[2.0], [3.0]]), jnp.array([1, 1]))
 
 
@@ -109,13 +109,13 @@ def test_gaussian_is_the_density(float64):
 
 
 def test_gaussian_refuses_other_shapes():
-    with pytest.raises(mj.InputError, match="twice as many outputs as values"):
+    with pytest.raises(mj.InputError, match="two outputs for each value"):
         mj.gaussian(jnp.zeros((5, 3)), jnp.zeros((5, 1)))
     with pytest.raises(mj.InputError, match=r"targets must have shape \(5, 1\)"):
         mj.gaussian(jnp.zeros((5, 2)), jnp.zeros((5, 2)))
 
 
 def test_a_loss_over_ways_needs_equally_many_examples_per_class():
-    said = "equally many examples per class, got 3 of 2 classes; take cross_entropy"
+    said = "per class, got 3 examples of 2 classes; use cross_entropy"
     with pytest.raises(mj.InputError, match=said):
         mj.cross_entropy_over_ways(jnp.zeros((3, 2)), jnp.array([0, 1, 1]))

@@ -127,8 +127,8 @@ def rows(setting: Setting, budget: Budget) -> Mapping[str, Row]:
 
 def main(args: MiniImageNet) -> None:
     """Prints the table."""
-    found = rows(args.setting, args.settings.budget)
-    print(build(f"miniimagenet-{args.setting}", found, args.settings))
+    results = rows(args.setting, args.settings.budget)
+    print(build(f"miniimagenet-{args.setting}", results, args.settings))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def rows(shots: int, budget: Budget) -> Mapping[str, Row]:
 
 def main(args: Sinusoid) -> None:
     """Prints the table."""
-    found = rows(args.shots, args.settings.budget)
-    print(build(f"sinusoid-{args.shots}", found, args.settings))
+    results = rows(args.shots, args.settings.budget)
+    print(build(f"sinusoid-{args.shots}", results, args.settings))
 
 
 if __name__ == "__main__":

@@ -127,11 +127,11 @@ def _markdown(rows: Mapping[str, Row], folder: Path, seeds: Sequence[int]) -> st
         "|---|---|---|---|---|---|---|",
     ]
     for name, (config, published) in rows.items():
-        found = list(_evaluations(folder, name, seeds))
+        evaluations = list(_evaluations(folder, name, seeds))
         inner, outer, test = config.inner, config.outer, config.evaluation
         lines.append(
-            f"| {name} | {_score(found, 'transductive')} | "
-            f"{_score(found, 'inductive')} | {len(found)} | {published} | "
+            f"| {name} | {_score(evaluations, 'transductive')} | "
+            f"{_score(evaluations, 'inductive')} | {len(evaluations)} | {published} | "
             f"{inner.steps} / {test.steps} | {outer.steps} x {outer.tasks} |"
         )
     return "\n".join(lines)
@@ -144,16 +144,16 @@ def _evaluations(folder: Path, row: str, seeds: Sequence[int]) -> Iterator[dict]
             yield json.loads(path.read_text())
 
 
-def _score(found: Sequence[Mapping[str, Any]], mode: str) -> str:
+def _score(evaluations: Sequence[Mapping[str, Any]], mode: str) -> str:
     """The mean over seeds ± the mean of their intervals over tasks, and each seed's.
 
     A run whose adaptation diverges on some task has no finite figure.
     """
-    if not found:
+    if not evaluations:
         return "-"
-    percent = found[0]["protocol"]["metric"] == "accuracy"
+    percent = evaluations[0]["protocol"]["metric"] == "accuracy"
     scale, digits = (100, 2) if percent else (1, 3)
-    pairs = [(f[mode]["mean"][-1], f[mode]["interval"][-1]) for f in found]
+    pairs = [(f[mode]["mean"][-1], f[mode]["interval"][-1]) for f in evaluations]
     if any(None in pair for pair in pairs):
         return "diverged"
     means, intervals = zip(*pairs)

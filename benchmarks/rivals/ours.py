@@ -95,7 +95,7 @@ class Run(textbook.Run):
         def value_and_grad(params, arrays):
             support = Batch(arrays["support_x"], arrays["support_y"])
             query = Batch(arrays["query_x"], arrays["query_y"])
-            (loss, _), found = gradient(params, Episode(support, query))
-            return loss, found
+            (loss, _), gradients = gradient(params, Episode(support, query))
+            return loss, gradients
 
         return value_and_grad

@@ -101,10 +101,10 @@ class Run:
             return objective(params, episode["query_x"], episode["query_y"])
 
         def mapped(params, episodes):
-            found = lax.map(
+            gradients = lax.map(
                 lambda e: jax.value_and_grad(task_loss)(params, e), episodes
             )
-            return jax.tree.map(lambda x: x.mean(0), found)
+            return jax.tree.map(lambda x: x.mean(0), gradients)
 
         def vmapped(params, episodes):
             losses = jax.vmap(task_loss, (None, 0))(params, episodes)

@@ -1,1 +1,1 @@
-"""Differentiation: what a traced function holds, and rules of our own."""
+"""Differentiation: analysis of traced functions, and our own rules."""

@@ -1,4 +1,4 @@
-"""Functions without what they close over, for rules of differentiation of our own."""
+"""Functions without closed-over tracers, for our own differentiation rules."""
 
 from collections.abc import Callable
 
@@ -13,34 +13,33 @@ from metajax.types import Array, Params
 def traced_inputs(
     fun: Callable[..., Array], params: Params, args: tuple
 ) -> tuple[Callable[[Params, list], Array], list, str | None]:
-    """`fun(params, *args)` as a function of the parameters and of all that is traced.
+    """`fun(params, *args)` as a function of the parameters and of all other tracers.
 
-    As `jax.closure_convert`, which keeps all it has ever traced in a cache of thousands
-    that nothing frees, not even the end of `fun`, and takes up floats alone.
+    `jax.closure_convert` is similar, but it only converts floats and keeps thousands of
+    traced functions in a cache that is never freed.
 
     Args:
       fun: the function, which may close over anything.
       params: its first argument.
-      args: the others.
+      args: its other arguments.
 
     Returns:
-      `closed(params, inputs)`; those inputs, the values of an outer
-      transformation in `args` and in what `fun` closes over, of any dtype; and an
-      operation whose derivative is not known, if there is one.
+      `closed(params, inputs)`; its inputs, the tracers of any dtype in `args` and in
+      what `fun` closes over; and an operation whose derivative is unknown, or None.
     """
     leaves, treedef = jax.tree.flatten(args)
     own = [x for x in leaves if isinstance(x, Tracer)]
 
-    def of_own(params: Params, own: list) -> Array:
-        now = iter(own)
-        # What has a value keeps it, for a loss that looks at its labels.
-        merged = [next(now) if isinstance(x, Tracer) else x for x in leaves]
+    def call(params: Params, own: list) -> Array:
+        tracers = iter(own)
+        # Concrete values stay so, for a loss that checks its labels.
+        merged = [next(tracers) if isinstance(x, Tracer) else x for x in leaves]
         return fun(params, *jax.tree.unflatten(treedef, merged))
 
-    traced, shape = jax.make_jaxpr(of_own, return_shape=True)(params, own)
+    traced, shape = jax.make_jaxpr(call, return_shape=True)(params, own)
     if getattr(shape, "shape", None) != ():
         raise TypeError(
-            f"the gradient is of a scalar, got a function that returns {shape}"
+            f"the gradient needs a scalar function, got one that returns {shape}"
         )
     free = [isinstance(x, Tracer) for x in traced.consts]
 

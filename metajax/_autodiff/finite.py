@@ -1,9 +1,9 @@
 """Derivatives that stay finite where a primitive's own is infinite.
 
-What an optimizer computes is full of square roots and quotients of what may be exactly
-zero: the moments of a dead unit, the norm of a gradient that vanishes. Their values are
-right; their derivatives are infinite, and 0 times infinity is NaN, even in the branch
-of a `jnp.where` that is not selected.
+Optimizers take square roots and quotients of numbers that may be exactly zero, such as
+the moments of a dead unit or the norm of a gradient. The values are right, but the
+derivatives are infinite, and 0 times infinity is NaN, even in the branch of a
+`jnp.where` that is not selected.
 """
 
 from collections.abc import Callable
@@ -37,13 +37,12 @@ def finite(closed: ClosedJaxpr, wild: bool = False) -> Evaluate:
       f(x) = √x, 1/x, log x, ...:    f'(0) = 0
 
     Its values are the same, and so are all other derivatives, of any order and in
-    either mode; one that overflows stays infinite, and does so later than JAX's. A
-    jaxpr without such a primitive is evaluated as it is, and so are the functions that
-    have a rule of their own (`jax.custom_jvp`, `jax.custom_vjp`).
+    either mode, except that they overflow later than JAX's. Functions with their own
+    rule (`jax.custom_jvp`, `jax.custom_vjp`) are evaluated unchanged.
 
     Args:
-      closed: what `jax.make_jaxpr` returns.
-      wild: whether its arguments may be infinite or NaN where they do not count.
+      closed: the result of `jax.make_jaxpr`.
+      wild: whether its arguments may be infinite or NaN where they are not selected.
 
     Returns:
       A function of the flat arguments of `closed` that returns its flat results.
@@ -54,13 +53,13 @@ def finite(closed: ClosedJaxpr, wild: bool = False) -> Evaluate:
 
 
 def obstacle(closed: ClosedJaxpr) -> str | None:
-    """Why a function has no derivative that `finite` can give, or None.
+    """Why `finite` cannot differentiate a function.
 
     Args:
-      closed: what `jax.make_jaxpr` returns.
+      closed: the result of `jax.make_jaxpr`.
 
     Returns:
-      What is in the way, and the mend.
+      The reason and the mend, or None if it can.
     """
     for eqn in closed.jaxpr.eqns:
         smooth = any(_is_inexact(x) for x in eqn.outvars)
@@ -97,7 +96,7 @@ def _has_pole(eqn: Any, wild: set[Any]) -> bool:
 
 
 def _bodies(eqn: Any) -> list[ClosedJaxpr]:
-    """The functions of an equation that are evaluated equation by equation too."""
+    """The bodies of an equation that are evaluated equation by equation too."""
     if eqn.primitive not in CALLS or eqn.params.get("name") == OPAQUE:
         return []
     if eqn.primitive is p.cond_p:
@@ -109,8 +108,8 @@ def _bodies(eqn: Any) -> list[ClosedJaxpr]:
 def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args]))
-    # What may be infinite or NaN where it is not selected. It spreads from equation to
-    # equation: a multiplication of such a value by 0 has a derivative of NaN.
+    # These variables may be infinite or NaN where they are not selected, and so may all
+    # results that depend on them: the derivative of a product with 0 may be NaN.
     wild = set(jaxpr.invars if all_wild else ())
 
     def read(x: Any) -> Any:
@@ -131,19 +130,19 @@ def _evaluate(closed: ClosedJaxpr, all_wild: bool, *args: Array) -> list[Array]:
 
 
 def _replacement(eqn: Any, wild: set[Any], is_wild: bool) -> Evaluate | None:
-    """What is evaluated in an equation's place; None for the equation itself."""
+    """The function to evaluate instead of an equation, or None for the equation."""
     if _has_pole(eqn, wild):
-        return lambda *operands: [_held(eqn, list(operands))]
+        return lambda *operands: [_finite_primitive(eqn, list(operands))]
     bodies = _bodies(eqn)
     if not bodies or not (is_wild or any(map(_is_singular, bodies))):
         return None
-    # What one step of a scan carries is the next one's argument.
-    again = is_wild or eqn.primitive is p.scan_p
-    return CALLS[eqn.primitive](eqn, [finite(body, again) for body in bodies])
+    # A step of a scan may carry wild values to the next one.
+    body_is_wild = is_wild or eqn.primitive is p.scan_p
+    return CALLS[eqn.primitive](eqn, [finite(body, body_is_wild) for body in bodies])
 
 
-def _held(eqn: Any, operands: list[Any]) -> Array:
-    """A primitive, held constant at its poles and where an operand is not finite."""
+def _finite_primitive(eqn: Any, operands: list[Any]) -> Array:
+    """A primitive that is constant at its poles and where an operand is not finite."""
 
     def bind(values: list[Any]) -> Array:
         return eqn.primitive.bind(*values, **eqn.params)
@@ -157,8 +156,8 @@ def _held(eqn: Any, operands: list[Any]) -> Array:
     at_pole = reduce(jnp.logical_or, [~jnp.isfinite(fixed[i]) for i in free])
     if eqn.primitive in POLES:
         at_pole |= _is_pole(eqn, fixed)
-    # The derivative is taken at 0.5 there, where every primitive is smooth in all its
-    # operands, and the outer `where` selects none of it: 0, and not 0 times infinity.
+    # At a pole the derivative is taken at 0.5, where every primitive is smooth, and the
+    # outer `where` does not select it, which gives 0 and not 0 times infinity.
     safe = [
         jnp.where(at_pole, 0.5, x) if i in free else x for i, x in enumerate(operands)
     ]
@@ -166,11 +165,11 @@ def _held(eqn: Any, operands: list[Any]) -> Array:
 
 
 def _factor_by_factor(eqn: Any, bind: Callable[[list[Any]], Array]) -> Callable:
-    """A primitive whose derivative is taken factor by factor.
+    """A primitive whose derivative multiplies a tangent by one factor after another.
 
-    JAX multiplies a tangent by the slope, which overflows where none of its factors
-    does: the slope is 1e45 at the 1e-30 that keeps a root from its pole, and infinity
-    times a tangent of 0 is NaN.
+    JAX multiplies it by the slope, which can overflow when none of its factors does. It
+    is 1e45 at 1e-30, a number that keeps a root from its pole, and infinity times a
+    tangent of 0 is NaN.
     """
     rule, last = FACTORS.get(eqn.primitive), eqn.invars[-1]
     if rule is _power_of and (
@@ -206,7 +205,7 @@ def _power(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
 
 
 def _power_of(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
-    """Of a constant exponent that is no whole number."""
+    """The derivative for a constant exponent that is not a whole number."""
     exponent = jnp.asarray(primals[1]).astype(out.dtype)
     return tangents[0] * exponent * out / primals[0]
 
@@ -215,7 +214,7 @@ def _is_pole(eqn: Any, operands: list[Array]) -> Array:
     place, pole = POLES[eqn.primitive]
     x = operands[place]
     if eqn.primitive is p.pow_p:
-        # Only a later derivative than the first may be infinite, as that of x^1.5 is.
+        # It may be only a later derivative that is infinite, as of x^1.5.
         return (x == 0) & ~_is_natural(operands[1])
     return (jnp.abs(x) if pole == 1 else x) == pole
 
@@ -256,18 +255,18 @@ def _scan(eqn: Any, bodies: list[Evaluate]) -> Evaluate:
 
 SEARCH = (
     "it runs a loop of unknown length, which has no derivative in reverse; leave out "
-    "its line search (optax.lbfgs(rate, linesearch=None)), or take another optimizer"
+    "its line search (optax.lbfgs(rate, linesearch=None)), or use another optimizer"
 )
 DECOMPOSITION = (
     "it decomposes a matrix ({}), whose derivative is infinite where singular values "
-    "vanish or coincide, as those of a gradient do; take another optimizer"
+    "vanish or coincide, as those of a gradient do; use another optimizer"
 )
 OBSTACLES = {p.while_p: SEARCH} | {
     primitive: DECOMPOSITION.format(primitive.name)
     for primitive in (p.svd_p, p.eigh_p, p.eig_p, p.schur_p, p.qr_p)
 }
-# The operand in which the derivative of each primitive is infinite, and where: 1 stands
-# for -1 too.
+# For each primitive, the operand in which its derivative is infinite, and the pole; 1
+# stands for 1 and -1.
 POLES = {
     **dict.fromkeys((p.sqrt_p, p.rsqrt_p, p.cbrt_p, p.log_p), (0, 0)),
     **dict.fromkeys((p.integer_pow_p, p.pow_p), (0, 0)),

@@ -1,6 +1,6 @@
 """Jaxprs: what their outputs depend on, and the parts of a scan.
 
-Of the public face of JAX alone, and so of any of its versions.
+Only the public interface of JAX is used, so that it works with every version.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Literal, jaxpr_as_fun
 
 
 def inputs_read(jaxpr: Jaxpr, wanted: list[bool] | None = None) -> list[bool]:
-    """Which inputs of a jaxpr its outputs depend on, or may.
+    """Which inputs of a jaxpr its outputs may depend on.
 
     Args:
       jaxpr: a traced function.
@@ -48,7 +48,7 @@ def _read_by(equation: Any, outs: list[bool]) -> list[bool]:
 
 
 def _carried(equation: Any, ins: list[bool], outs: list[bool]) -> list[bool]:
-    """The outputs of a scan's body that are read where it is run again."""
+    """Which outputs of a scan's body are read, also by its next step."""
     if equation.primitive.name != "scan":
         return outs
     start, carry = scan_parts(equation)
@@ -57,22 +57,22 @@ def _carried(equation: Any, ins: list[bool], outs: list[bool]) -> list[bool]:
 
 
 def bodies_of(equation: Any) -> list[Jaxpr]:
-    """What an equation runs, where its inputs and outputs are those of the equation."""
+    """The bodies of an equation, if their inputs and outputs are the equation's."""
     name = equation.primitive.name
-    found = [
+    bodies = [
         value.jaxpr if isinstance(value, ClosedJaxpr) else value
         for value in jax.tree.leaves(equation.params)
         if isinstance(value, Jaxpr | ClosedJaxpr)
     ]
     ins, outs = len(equation.invars) - int(name == "cond"), len(equation.outvars)
-    fits = all(len(x.invars) == ins and len(x.outvars) == outs for x in found)
-    return found if fits and name != "while" else []
+    fits = all(len(x.invars) == ins and len(x.outvars) == outs for x in bodies)
+    return bodies if fits and name != "while" else []
 
 
 def scan_parts(equation: Any) -> tuple[int, int]:
     """How many inputs of a scan are constants, and how many are carried.
 
-    What is scanned over, or stacked, has one axis more outside than in the body.
+    Arrays that are scanned over or stacked have one axis more outside the body.
 
     >>> def f(c, x, xs):
     ...     return jax.lax.scan(lambda x, y: (c * x + y, x), x, xs)

@@ -1,4 +1,4 @@
-"""What an optimizer is handed at each step, and which optimizers are refused."""
+"""The arguments of an optimizer's update, and which optimizers are refused."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +12,8 @@ from metajax._autodiff.finite import finite, obstacle
 from metajax.errors import InputError
 from metajax.types import Array, Params
 
-# Keywords of optax, tried in this order where any is accepted: `chain` hands each of
-# them to every part, of which some take no more than they know.
+# Keywords of optax, tried in this order if an update accepts any: `chain` passes each
+# to all its parts, some of which refuse unknown ones.
 KEYWORDS = (
     ("value", "grad", "value_fn", "grad_fn", "obj_fn"),
     ("value", "grad", "value_fn"),
@@ -23,12 +23,12 @@ KEYWORDS = (
 
 
 class Offers(NamedTuple):
-    """What an optimizer may ask for beside the gradient, the state and the parameters.
+    """The arguments that an update may take beside gradient, state and parameters.
 
     Attributes:
       loss: the shape and dtype of the loss.
-      value: computes the loss at the parameters; called where an optimizer uses it.
-      functions: of the parameters, by the keyword of optax.
+      value: computes the loss at the parameters; it is called only if it is used.
+      functions: functions of the parameters, by their keyword in optax.
     """
 
     loss: jax.ShapeDtypeStruct
@@ -39,7 +39,7 @@ class Offers(NamedTuple):
 def served(
     optimizer: optax.GradientTransformation,
 ) -> Callable[[Params, Any, Params, Offers], tuple[Params, Any]]:
-    """`optimizer.update` with what it asks for, and with derivatives that are finite.
+    """`optimizer.update` with the keywords that it takes and with finite derivatives.
 
     Args:
       optimizer: any optimizer of optax.
@@ -48,37 +48,38 @@ def served(
       `update(grads, state, params, offers) -> (updates, state)`.
 
     Raises:
-      InputError: from `update`, as it is traced: if the optimizer asks for more,
-        returns anything of another form than it was given, or cannot be differentiated.
+      InputError: when `update` is traced, if the optimizer needs other arguments or
+        changes the form of parameters or state; from the derivative, if it has none.
     """
 
     def update(grads: Params, state: Any, params: Params, offers: Offers):
-        def given(grads: Params, state: Any, params: Params, value: Array):
+        def call(grads: Params, state: Any, params: Params, value: Array):
             keywords = {"value": value, "grad": grads, **offers.functions}
-            return handed(optimizer, (grads, state, params), keywords)
+            return call_update(optimizer, (grads, state, params), keywords)
 
-        trace = jax.make_jaxpr(given, return_shape=True)
+        trace = jax.make_jaxpr(call, return_shape=True)
         closed, shape = trace(grads, state, params, offers.loss)
         _check_form(optimizer, (params, state), shape)
-        told = offers.value() if _is_used(closed.jaxpr, closed.jaxpr.invars[-1]) else 0
+        is_used = _is_used(closed.jaxpr, closed.jaxpr.invars[-1])
+        value = offers.value() if is_used else 0
         run = finite(closed)
         if why := obstacle(closed):
             run = _not_differentiable(run, _refusal(optimizer, why))
-        leaves = run(*jax.tree.leaves((grads, state, params)), told)
+        leaves = run(*jax.tree.leaves((grads, state, params)), value)
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
     return update
 
 
 def _not_differentiable(run: Callable[..., Any], error: InputError) -> Callable:
-    """A function whose derivative is an error: of an optimizer that needs none."""
-    held = jax.custom_jvp(run)
+    """A function that raises an error when it is differentiated."""
+    function = jax.custom_jvp(run)
 
-    @held.defjvp
+    @function.defjvp
     def refuse(primals: tuple, tangents: tuple):
         raise error
 
-    return held
+    return function
 
 
 def _is_used(jaxpr: Any, x: Any) -> bool:
@@ -86,15 +87,15 @@ def _is_used(jaxpr: Any, x: Any) -> bool:
     return any(x is y for read in reads for y in read)
 
 
-def handed(
+def call_update(
     optimizer: optax.GradientTransformation, args: tuple, keywords: Mapping[str, Any]
 ) -> tuple[Params, Any]:
-    """`optimizer.update` of `args` and of those keywords that it accepts.
+    """Calls `optimizer.update` with `args` and the keywords that it accepts.
 
     Args:
       optimizer: any optimizer of optax.
       args: gradient, state and parameters.
-      keywords: values by their keywords.
+      keywords: further arguments by their keywords.
 
     Returns:
       The updates and the new state.
@@ -108,22 +109,22 @@ def handed(
             return optimizer.update(*args, **{name: keywords[name] for name in names})
         except InputError:
             raise
-        except TypeError as error:  # as Python's of a keyword that is not known
+        except TypeError as error:  # Python's own error for an unknown keyword
             first = first or error
-        except Exception as error:  # of any kind: it is not our code
+        except Exception as error:  # it is not our code
             first = error
             break
     raise _refusal(
         optimizer,
         f"its update raises {type(first).__name__}: {' '.join(str(first).split())}; it "
-        f"may ask for the gradient, the parameters, {', '.join(keywords)} and no more",
+        f"can take only the gradient, the parameters, {', '.join(keywords)}",
     ) from first
 
 
 def _attempts(
     optimizer: optax.GradientTransformation, offered: set[str]
 ) -> list[tuple[str, ...]]:
-    """What to hand to an optimizer: the keywords it names, or as many as it takes."""
+    """Sets of keywords to try: those that it names, or `KEYWORDS` if it takes any."""
     parameters = inspect.signature(optimizer.update).parameters
     plain = isinstance(optimizer, optax.GradientTransformation) and not isinstance(
         optimizer, optax.GradientTransformationExtraArgs
@@ -137,15 +138,15 @@ def _attempts(
     return list(dict.fromkeys(tries))
 
 
-def _check_form(optimizer: optax.GradientTransformation, given: Any, back: Any) -> None:
-    """That a scan can carry what an optimizer returns."""
-    for name, before, after in zip(("parameters", "state"), given, back):
+def _check_form(optimizer: optax.GradientTransformation, old: Any, new: Any) -> None:
+    """Checks that a scan can carry what an optimizer returns."""
+    for name, before, after in zip(("parameters", "state"), old, new):
         if jax.tree.structure(before) != jax.tree.structure(after):
             raise _refusal(optimizer, f"it changes the structure of its {name}")
         leaves = list(zip(*map(jax.tree.leaves, (before, after))))
         if any(jnp.shape(x) != y.shape for x, y in leaves):
             raise _refusal(optimizer, f"it changes a shape of its {name}")
-    for x, y in leaves:  # of the state: updates are cast to the parameters' dtypes
+    for x, y in leaves:  # the state's; updates are cast to the parameters' dtypes
         if x.dtype != y.dtype and not jax.typeof(x).weak_type:
             raise _refusal(optimizer, f"it changes {x.dtype} in its state to {y.dtype}")
 
@@ -156,7 +157,7 @@ def _refusal(optimizer: optax.GradientTransformation, why: str) -> InputError:
 
 
 def _names(x: Any, seen: set[int]) -> Iterator[str]:
-    """The factories that a transformation was made by, the outermost first."""
+    """The factories that made a transformation, the outermost first."""
     if id(x) in seen:
         return
     seen.add(id(x))
@@ -166,7 +167,7 @@ def _names(x: Any, seen: set[int]) -> Iterator[str]:
     elif inspect.ismethod(x):
         inside = (x.__func__, *vars(x.__self__).values())
     elif inspect.isfunction(x):
-        if "." in x.__qualname__:  # made by a factory, or of a class
+        if "." in x.__qualname__:  # a factory or a class made it
             yield x.__qualname__.split(".")[0]
         inside = inspect.getclosurevars(x).nonlocals.values()
     for y in inside:

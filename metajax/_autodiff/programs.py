@@ -1,4 +1,4 @@
-"""What a traced function computes: to tell whether two compute the same."""
+"""A digest of a traced function, which tells whether two compute the same."""
 
 import hashlib
 import re
@@ -12,10 +12,13 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 
 def program_digest(closed: ClosedJaxpr) -> str:
-    """The SHA-256 of what a traced function computes, the same in another process.
+    """The SHA-256 of what a traced function computes, the same in every process.
 
     Args:
-      closed: from `jax.make_jaxpr`, say.
+      closed: a traced function, such as `jax.make_jaxpr` returns.
+
+    Returns:
+      The digest in hexadecimal.
 
     >>> one, other = (jax.make_jaxpr(lambda x: x * rate)(1.0) for rate in (0.5, 0.25))
     >>> program_digest(one) == program_digest(other)
@@ -28,17 +31,17 @@ def program_digest(closed: ClosedJaxpr) -> str:
 
 
 def program_text(closed: ClosedJaxpr) -> str:
-    """The operations, but for where in memory their functions are."""
+    """The operations as text, without addresses in memory."""
     return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
 
 
 def program_constants(closed: ClosedJaxpr) -> list[Any]:
-    """All constants, to any depth."""
+    """All constants, at any depth."""
     return [*closed.consts, *_constants_in(closed.jaxpr)]
 
 
 def constant_bytes(x: Any) -> bytes:
-    """A constant, with its dtype and shape."""
+    """The bytes of a constant, with its dtype and shape."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         x = jax.random.key_data(x)
     x = np.asarray(x)

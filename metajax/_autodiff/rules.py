@@ -1,4 +1,4 @@
-"""Which rules of differentiation a traced function holds, found by looking at it."""
+"""Detects custom rules of differentiation in a traced function."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,9 +19,9 @@ from metajax.errors import InputError
 from metajax.ops import bilinear, pooling
 from metajax.types import Array, PyTree
 
-# Operations whose second derivatives are symmetric. Others may have none such: what
-# holds somebody's rule (a `custom_vjp`, a linear solve), what reads half of a matrix
-# and is differentiated as if it read all (`cholesky`, `eigh`), collectives, references.
+# Operations whose second derivatives are symmetric. Those of others may not be: custom
+# rules (a `custom_vjp`, a linear solve), operations that read half of a matrix but are
+# differentiated as if they read all (`cholesky`, `eigh`), collectives, references.
 _ORDINARY = """
 abs acos acosh add add_jaxvals asin asinh atan atan2 atanh bitcast_convert_type
 broadcast_in_dim cbrt ceil clamp closed_call complex concatenate cond conj
@@ -41,54 +41,53 @@ _KNOWN = {
     for module in (primitives, jax.lax)
     if hasattr(module, f"{name}_p")
 } | {*bilinear.PRIMITIVES, *pooling.PRIMITIVES}
-# A `custom_jvp` is trusted that differentiates as the function of JAX of its name does.
+# A `custom_jvp` is trusted if its derivative is that of JAX's function of its name.
 _TRUSTED = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "logaddexp": jnp.logaddexp}
 
 
 def check_known_rules(
     name: str, instead: str, loss: Callable[..., Array], *args: PyTree
 ) -> None:
-    """Checks that second derivatives of a loss are symmetric, for what rests on it.
+    """Checks that the second derivatives of a loss are symmetric.
 
     Args:
-      name: of what does.
-      instead: what takes any loss.
-      loss: of `args`.
-      *args: arguments of the loss.
+      name: the function that needs such a loss.
+      instead: an alternative that takes any loss.
+      loss: `loss(*args) -> scalar`.
+      *args: the arguments of the loss.
 
     Raises:
-      InputError: if a derivative in it is not known.
+      InputError: if a derivative in the loss is not JAX's own.
     """
     if rule := unknown_rule(jax.make_jaxpr(loss)(*args).jaxpr):
         raise refusal(name, instead, rule)
 
 
 def refusal(name: str, instead: str, rule: str) -> InputError:
-    """The error of what needs a loss without such a rule."""
+    """The error of a function `name` that cannot take a loss with such a rule."""
     return InputError(
         f"{name} needs a loss whose derivatives are all JAX's own, got a {rule}; "
-        f"take {instead}"
+        f"use {instead}"
     )
 
 
 def unknown_rule(jaxpr: Jaxpr) -> str | None:
     """The first operation whose derivative may not be the derivative of its value.
 
-    It is looked for to any depth: in the bodies of loops, branches and calls.
+    The bodies of loops, branches and calls are searched too.
 
     Args:
       jaxpr: a traced function.
 
     Returns:
-      What it is called, or None if all derivatives are those of JAX's own operations
-      and of metajax's.
+      Its name, or None if all derivatives are those of JAX's and metajax's operations.
 
     >>> def loss(x):
     ...     return jnp.sum(jax.nn.relu(x) ** 2)
     >>> unknown_rule(jax.make_jaxpr(loss)(1.0).jaxpr)
-    >>> held = jax.custom_vjp(jnp.floor)
-    >>> held.defvjp(lambda x: (jnp.floor(x), None), lambda _, g: (g,))
-    >>> unknown_rule(jax.make_jaxpr(lambda x: loss(held(x)))(1.0).jaxpr)
+    >>> straight = jax.custom_vjp(jnp.floor)
+    >>> straight.defvjp(lambda x: (jnp.floor(x), None), lambda _, g: (g,))
+    >>> unknown_rule(jax.make_jaxpr(lambda x: loss(straight(x)))(1.0).jaxpr)
     'custom_vjp_call of floor'
     """
     return next(_unknown_rules(jaxpr), None)
@@ -111,13 +110,13 @@ def _is_smooth(variable) -> bool:
 
 
 def _is_trusted(equation: JaxprEqn) -> bool:
-    """Whether it is a `custom_jvp` of JAX, by its name and by its derivative."""
+    """Whether it is a `custom_jvp` of JAX, judged by its name and its derivative."""
     trusted = _TRUSTED.get(_name(equation))
     if trusted is None or equation.primitive is not primitives.custom_jvp_call_p:
         return False
     free = free_inputs(equation)
 
-    def as_jax_has_it(*values: Array) -> list[Array]:
+    def jax_version(*values: Array) -> list[Array]:
         known = dict(zip(free, values))
         every = equation.invars
         inputs = [x.val if isinstance(x, Literal) else known[x] for x in every]
@@ -129,13 +128,13 @@ def _is_trusted(equation: JaxprEqn) -> bool:
     ]
     ours, theirs = (
         str(jax.make_jaxpr(partial(jax.jvp, function))(shapes, shapes))
-        for function in (alone(equation), as_jax_has_it)
+        for function in (alone(equation), jax_version)
     )
     return ours == theirs
 
 
 def _name(equation: JaxprEqn) -> str:
-    """Of the function whose derivative somebody wrote; empty if there is none."""
+    """The name of the function with a custom derivative, or "" if there is none."""
     inner = getattr(equation.params.get("call_jaxpr"), "jaxpr", None)
     return getattr(getattr(inner, "debug_info", None), "func_name", None) or ""
 

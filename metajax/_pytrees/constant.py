@@ -1,4 +1,4 @@
-"""Arrays that a network has and nothing learns: random features, a permutation."""
+"""Arrays of a network that are never learnt, such as random features."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,9 @@ PyTree = Any
 class Constant:
     """An array among a network's parameters that is never changed.
 
-    It is drawn by `Model.init` like the others. Neither an inner loop nor an outer
-    optimizer takes its gradient or gives it a state, so it may be of any type. Where it
-    is not a parameter of a `metajax.Model` but of your own loss, `jax.grad` knows
-    nothing of it.
+    `Model.init` returns it like the others. Inner loops and outer optimizers take no
+    gradient of it and keep no state for it, so it may have any dtype. `jax.grad` of
+    your own loss does not know of it.
 
     Attributes:
       value: the array.
@@ -45,7 +44,7 @@ def is_constant(node: Any) -> bool:
 
 
 def learnt(tree: PyTree) -> PyTree:
-    """A tree with None in place of each `Constant`; without any, the tree.
+    """A tree with None in place of each `Constant`.
 
     >>> learnt({"scale": 1.0, "order": Constant(2)})
     {'order': None, 'scale': 1.0}
@@ -56,10 +55,10 @@ def learnt(tree: PyTree) -> PyTree:
 
 
 def check_learnt(name: str, tree: PyTree) -> None:
-    """Checks that all of a tree is learnt, for what does arithmetic on all of it.
+    """Checks that a tree has no `Constant`, for a learner `name` that needs that.
 
     Raises:
-      InputError: if there is a `Constant` in it.
+      InputError: if it has one.
     """
     if any(map(is_constant, jax.tree.leaves(tree, is_leaf=is_constant))):
         raise InputError(
@@ -69,14 +68,14 @@ def check_learnt(name: str, tree: PyTree) -> None:
 
 
 def unlearnt(tree: PyTree) -> PyTree:
-    """A tree with None in place of all that is no `Constant`."""
+    """A tree with None in place of each leaf that is not a `Constant`."""
     return jax.tree.map(
         lambda x: x if is_constant(x) else None, tree, is_leaf=is_constant
     )
 
 
 def completed(part: PyTree, tree: PyTree) -> PyTree:
-    """What is learnt of a tree, as `learnt` has it, and the constants of the tree.
+    """Joins a part that `learnt` returned with the constants of a tree.
 
     >>> completed({"scale": 3.0, "order": None}, {"scale": 1.0, "order": Constant(2)})
     {'order': Constant(value=2), 'scale': 3.0}

@@ -1,4 +1,4 @@
-"""PRNG keys as their data, where keys cannot go: NumPy arrays, callbacks, stacks."""
+"""PRNG keys as their data, for NumPy arrays, callbacks and other uses without keys."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ class KeyData:
 
     Attributes:
       data: `uint32[..., n]`.
-      impl: the kind of the keys, static.
+      impl: the implementation of the keys; it is static.
     """
 
     data: Any

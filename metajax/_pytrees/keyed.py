@@ -1,4 +1,4 @@
-"""Inputs with keys, of which networks draw random numbers: dropout's masks."""
+"""Inputs with keys, from which networks draw random numbers such as dropout's masks."""
 
 from typing import Any, NamedTuple
 
@@ -7,21 +7,21 @@ import jax
 from metajax.errors import InputError
 
 PyTree = Any
-# Folded into a key, these set apart what is drawn of it: no small number, which a
-# split into tasks or steps would give too.
+# Folded into a key, these numbers separate its uses. They are large, so that no step or
+# task has the same number.
 OF_OUTPUTS, OF_INPUTS = 0x6F757470, 0x696E7075
 
 
 class Keyed(NamedTuple):
-    """Inputs, and a PRNG key for each example, of which a network draws.
+    """Inputs with a PRNG key for each example, from which a network draws.
 
-    A network that mixes the examples of a batch draws of the first one's key. One that
-    draws nothing ignores them. `metajax.data.keyed` gives them to episodes.
+    A network that mixes the examples of a batch uses the key of the first one. A
+    network that draws nothing ignores them. `metajax.data.keyed` adds them to episodes.
 
     Attributes:
-      values: the inputs, of leaves `[examples, ...]`, or `Padded`.
-      keys: typed PRNG keys `key[examples]`; None for a pass that draws nothing, as a
-        prediction is.
+      values: the inputs, with leaves `[examples, ...]`, or `Padded`.
+      keys: typed PRNG keys `key[examples]`; None for a pass that draws nothing, such as
+        a prediction.
 
     >>> x = jax.numpy.ones((3, 2))
     >>> Keyed(x, jax.random.split(jax.random.key(0), len(x))).keys.shape
@@ -33,23 +33,23 @@ class Keyed(NamedTuple):
 
     @staticmethod
     def of(inputs: PyTree) -> "Keyed":
-        """Returns `Keyed` inputs: for the `apply` of a network that draws.
+        """Checks the inputs of a network that draws, for its `apply`.
 
         Raises:
-          InputError: if they are of another kind.
+          InputError: if they are not `Keyed`.
         """
         if isinstance(inputs, Keyed):
             return inputs
         raise InputError(
-            "the network draws random numbers (dropout) in a training pass, as "
-            "adaptation is, and its inputs have no keys; wrap the sampler, of training "
-            "and of tests, in metajax.data.keyed, or the inputs in "
-            "metajax.Keyed(inputs, keys); Model.predict draws nothing"
+            "the network draws random numbers (dropout) in training and adaptation, "
+            "and its inputs have no keys; wrap the samplers for training and tests in "
+            "metajax.data.keyed, or the inputs in metajax.Keyed(inputs, keys); "
+            "Model.predict draws nothing"
         )
 
 
 def is_keyed(inputs: Any) -> bool:
-    """Whether inputs have keys, or say that nothing is to be drawn."""
+    """Whether inputs are `Keyed`, with keys or with None."""
     return isinstance(inputs, Keyed)
 
 
@@ -59,18 +59,18 @@ def values_of(inputs: PyTree) -> PyTree:
 
 
 def undrawn(inputs: PyTree) -> Keyed:
-    """The inputs, of a pass that draws nothing."""
+    """The inputs for a pass that draws nothing."""
     return Keyed(values_of(inputs), None)
 
 
 def with_keys(inputs: PyTree, key: jax.Array) -> Keyed:
-    """The inputs, and keys of one for each example."""
+    """The inputs with a key for each example, split from one key."""
     values = values_of(inputs)
     return Keyed(values, jax.random.split(key, len(jax.tree.leaves(values)[0])))
 
 
 def keyed_as(inputs: PyTree, outputs: PyTree) -> PyTree:
-    """What was computed of inputs, with keys that follow from theirs, if they have any.
+    """Outputs with keys derived from those of the inputs, if the inputs have keys.
 
     >>> keyed_as(jax.numpy.ones(3), "features")
     'features'
@@ -85,10 +85,10 @@ def keyed_as(inputs: PyTree, outputs: PyTree) -> PyTree:
 
 
 def check_unkeyed(name: str, episode: PyTree) -> None:
-    """Checks that episodes to be changed have no keys yet.
+    """Checks that the episodes that a wrapper changes have no keys yet.
 
     Raises:
-      InputError: if they have.
+      InputError: if they have keys.
     """
     if any(map(is_keyed, jax.tree.leaves(episode, is_leaf=is_keyed))):
         raise InputError(
@@ -98,7 +98,7 @@ def check_unkeyed(name: str, episode: PyTree) -> None:
 
 
 def at_step(tree: PyTree, step: Any) -> PyTree:
-    """A tree whose keys are those of one step."""
+    """A tree whose keys are derived for one step."""
 
     def own(node: Any) -> Any:
         if not isinstance(node, Keyed) or node.keys is None:

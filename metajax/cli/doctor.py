@@ -111,7 +111,7 @@ def _check(name: str, model: Model, loss: Loss, numbers: Episode) -> bool:
         def value(params: Params) -> Array:
             return learner(exact).loss(params, episode)[0]
 
-        found, truth = (
+        ours, truth = (
             jax.jit(jax.grad(lambda p, g=g: learner(g).loss(p, episode)[0]))(theta)
             for g in (exact, reverse)
         )
@@ -121,8 +121,8 @@ def _check(name: str, model: Model, loss: Loss, numbers: Episode) -> bool:
         ]
         slope = (ends[0] - ends[1]) / (2 * STEP)
         size = optax.tree.norm(truth)
-        off = float(optax.tree.norm(optax.tree.sub(found, truth)) / size)
-        away = float(jnp.abs(optax.tree.vdot(found, way) - slope) / size)
+        off = float(optax.tree.norm(optax.tree.sub(ours, truth)) / size)
+        away = float(jnp.abs(optax.tree.vdot(ours, way) - slope) / size)
     well = off < SAME and away < NEAR
     print(
         f"  {name:<6} to reverse over reverse {off:.0e}, to a difference quotient "

@@ -44,10 +44,10 @@ class Machine:
             _make_cpu_devices(self.devices)
         if self.coordinator is not None:
             self._meet(self.coordinator)
-        found = jax.local_device_count()
-        if self.devices is not None and self.devices > found:
+        count = jax.local_device_count()
+        if self.devices is not None and self.devices > count:
             raise InputError(
-                f"--devices must be at most the number of devices here, {found}, got "
+                f"--devices must be at most the number of devices here, {count}, got "
                 f"{self.devices}"
             )
 

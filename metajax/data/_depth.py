@@ -1,8 +1,8 @@
-"""Images of 16 bits a number: how many of the bits they use, and their bytes.
+"""Images with 16-bit samples: how many of the bits they use, and their values.
 
-Cameras and scanners write numbers of 10, 12 or 14 bits into files of 16. Where a file
-does not say so, the brightest pixel of its folder does: the images of a folder come
-from one source, so they have one depth, and one image alone may be dark.
+Cameras and scanners write samples of 10, 12 or 14 bits into 16-bit files. If a file
+does not declare its depth, it is that of the brightest pixel in the folder: the images
+of a folder come from one source, and a single image may be dark.
 """
 
 import struct
@@ -14,63 +14,63 @@ from PIL import Image, ImageOps
 
 BITS = (8, 10, 12, 14, 16)
 FULL = {2**bits - 1: bits for bits in BITS}
-# What Pillow unpacks either byte of.
+# Pillow can unpack either byte of these.
 COLOURS = {"RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGBX", "CMYK": "CMYK", "RGBa": "RGBA"}
 OTHER_BYTE = {"L": "B", "B": "L", "N": {"little": "B", "big": "L"}[sys.byteorder]}
-OTHERS = "BGR", "I"  # of 16 bits in all, and of numbers with a sign
+OTHERS = "BGR", "I"  # 16 bits per pixel, and signed samples
 SAMPLE_BITS, PHOTOMETRIC, LARGEST, PLANAR = 258, 262, 281, 284  # tags of TIFF
-APART = 2  # the planes of an image, one after the other
+APART = 2  # PLANAR's value for planes stored one after the other
 
 
 class Range(NamedTuple):
     """How much of 16 bits an image uses.
 
     Attributes:
-      said: the bits that its file says it uses; None if it does not.
-      most: its largest number, of colours and not of transparency.
+      declared: the bits that its file says it uses; None if it does not say.
+      largest: the largest sample of its colours; transparency does not count.
     """
 
-    said: int | None
-    most: int
+    declared: int | None
+    largest: int
 
     def bits(self, common: int | None = None) -> int:
-        """How many bits its numbers use.
+        """How many bits its samples use.
 
         Args:
-          common: of the images of its folder.
+          common: the bits that the images of its folder use.
 
         Returns:
-          What its file says; otherwise the fewest that hold it, and `common` at least.
+          The declared bits, or else the fewest for its samples, at least `common`.
         """
-        if self.said is not None:
-            return self.said
-        return max(common or 0, fewest_bits(self.most))
+        if self.declared is not None:
+            return self.declared
+        return max(common or 0, fewest_bits(self.largest))
 
 
 class Wide(NamedTuple):
-    """An image of 16 bits a number, upright.
+    """An image with 16-bit samples, turned upright.
 
     Attributes:
       colours: `uint16[height, width, channels]`, of 1, 3 or 4 channels.
-      alpha: the same of transparency, of 1 channel or none.
-      said: how many bits its file says it uses; None if it does not.
+      alpha: transparency, `uint16[height, width, channels]`, of 1 channel or none.
+      declared: how many bits its file says it uses; None if it does not say.
       clear: the colour that is transparent; None if none is.
       inverted: whether 0 is white.
     """
 
     colours: np.ndarray
     alpha: np.ndarray
-    said: int | None
+    declared: int | None
     clear: Any
     inverted: bool
 
     @property
     def range(self) -> Range:
         """How much of 16 bits it uses."""
-        return Range(self.said, int(self.colours.max()))
+        return Range(self.declared, int(self.colours.max()))
 
     def narrow(self, bits: int) -> Image.Image:
-        """The image of 8 bits a number, of so many that it uses."""
+        """The image with 8-bit samples, if it uses `bits` of its 16."""
         full, alpha = 2**bits - 1, self.alpha
         colours = np.minimum(self.colours, full)
         parts = [_shift(full - colours if self.inverted else colours, bits)]
@@ -84,27 +84,27 @@ class Wide(NamedTuple):
         return Image.frombytes(modes[array.shape[-1]], array.shape[1::-1], array)
 
 
-def fewest_bits(most: int) -> int:
-    """The fewest bits, of those that there are, that hold a number."""
-    return next(bits for bits in BITS if most < 2**bits)
+def fewest_bits(largest: int) -> int:
+    """The smallest of the usual depths that holds a number."""
+    return next(bits for bits in BITS if largest < 2**bits)
 
 
 def read_wide(file: IO[bytes], image: Image.Image) -> Wide | None:
-    """The numbers of an image that was opened and is not read yet.
+    """Reads the samples of an image that was opened but not loaded yet.
 
     Args:
-      file: that it was opened from.
-      image: of it.
+      file: the file that it was opened from.
+      image: the image.
 
     Returns:
-      A `Wide`; None of an image of another number of bits.
+      A `Wide`, or None for an image of another depth.
 
     Raises:
-      ValueError: if it is of a kind of which not all bytes can be read.
+      ValueError: if Pillow cannot read all bytes of this kind of image.
     """
     tags: dict[int, Any] = getattr(image, "tag_v2", {})
     if max(tags.get(SAMPLE_BITS, (0,))) == 16 and tags.get(PLANAR) == APART:
-        raise ValueError("its planes of 16 bits lie apart; save it with them as one")
+        raise ValueError("its planes of 16 bits lie apart; save it with them together")
     if image.mode.startswith("I;16"):
         upright = ImageOps.exif_transpose(image)
         values = np.asarray(upright).astype(np.uint16)[..., None]
@@ -114,29 +114,30 @@ def read_wide(file: IO[bytes], image: Image.Image) -> Wide | None:
         if not order or kind in OTHERS:
             return None
         values, alpha = _two_bytes(file, image, kind, order)
-    said = _said_by_png(file, values) if image.format == "PNG" else _said(tags, values)
+    is_png = image.format == "PNG"
+    declared = _png_bits(file, values) if is_png else _tiff_bits(tags, values)
     clear = None if alpha.size else image.info.get("transparency")
-    return Wide(values, alpha, said, clear, tags.get(PHOTOMETRIC) == 0)
+    return Wide(values, alpha, declared, clear, tags.get(PHOTOMETRIC) == 0)
 
 
 def _two_bytes(
     file: IO[bytes], image: Image.Image, kind: str, order: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The colours and the transparency of an image, of which Pillow reads one byte."""
-    if kind == "LA":  # as four bytes, of which two are of each number
+    """The colours and the transparency of an image; Pillow reads one byte at a time."""
+    if kind == "LA":  # four bytes, two for each sample
         parts = _unpacked(file, image, "RGBA")
         return _joined(parts[..., :1], parts[..., 1:2]), _joined(
             parts[..., 2:3], parts[..., 3:]
         )
     if kind not in COLOURS:
-        raise ValueError(f"its pixels are of a kind that is not read, {kind};16")
+        raise ValueError(f"its pixels are of the kind {kind};16, which cannot be read")
     raw = f"{COLOURS[kind]};16"
     high = _unpacked(file, image, raw + order)
     values = _joined(high, _unpacked(file, image, raw + OTHER_BYTE[order]))
     if image.mode != "RGBA":
         return values, values[..., :0]
     colours, alpha = values[..., :3], values[..., 3:]
-    if kind == "RGBa":  # multiplied by it
+    if kind == "RGBa":  # colours are multiplied by alpha
         full = np.uint32(2 ** fewest_bits(int(alpha.max())) - 1)
         whole = colours.astype(np.uint32) * full // np.maximum(alpha, 1)
         colours = np.minimum(whole, full).astype(np.uint16)
@@ -144,7 +145,7 @@ def _two_bytes(
 
 
 def _unpacked(file: IO[bytes], image: Image.Image, raw: str) -> np.ndarray:
-    """The bytes of an image, upright, as those of a raw mode of Pillow's."""
+    """The bytes of an image, upright, read in one of Pillow's raw modes."""
     file.seek(0)
     with Image.open(file, formats=[image.format or ""]) as again:
         again.tile = [t._replace(args=_renamed(t.args, raw)) for t in again.tile]
@@ -152,7 +153,7 @@ def _unpacked(file: IO[bytes], image: Image.Image, raw: str) -> np.ndarray:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Pillow's name of how the numbers lie in the file; "" if it has none."""
+    """Pillow's name for the layout of the samples in the file; "" if it has none."""
     tiles = getattr(image, "tile", [])
     args = tiles[0].args if tiles else ""
     raw = args[0] if isinstance(args, tuple) and args else args
@@ -160,7 +161,7 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _renamed(args: Any, raw: str) -> Any:
-    """The arguments of a decoder of Pillow's, of another raw mode."""
+    """The arguments of a Pillow decoder, with another raw mode."""
     return (raw, *args[1:]) if isinstance(args, tuple) else raw
 
 
@@ -172,8 +173,8 @@ def _shift(values: np.ndarray, bits: int) -> np.ndarray:
     return np.minimum(values >> (bits - 8), 255).astype(np.uint8)
 
 
-def _said(tags: dict[int, Any], values: np.ndarray) -> int | None:
-    """The bits of a TIFF by its tags, of which one may be a statistic."""
+def _tiff_bits(tags: dict[int, Any], values: np.ndarray) -> int | None:
+    """The bits that a TIFF's tags declare; LARGEST may be just a statistic."""
     if 8 <= (bits := max(tags.get(SAMPLE_BITS, (16,)))) < 16:
         return bits
     largest = tags.get(LARGEST) or 0
@@ -181,10 +182,10 @@ def _said(tags: dict[int, Any], values: np.ndarray) -> int | None:
     return FULL.get(largest) if values.max() <= largest else None
 
 
-def _said_by_png(file: IO[bytes], values: np.ndarray) -> int | None:
-    """The bits of a PNG by its chunk sBIT.
+def _png_bits(file: IO[bytes], values: np.ndarray) -> int | None:
+    """The bits that a PNG's chunk sBIT declares.
 
-    Numbers of fewer bits are to be written as if of 16, and are not by all programs.
+    Samples of fewer bits must be scaled to 16, but some programs do not scale them.
     """
     bits = _significant_bits(file)
     if bits is None:

@@ -190,4 +190,4 @@ def _of_unknown_depth(file: io.BytesIO) -> bool:
         check_pixels(image)
         wide = read_wide(file, image)
     file.seek(0)
-    return wide is not None and wide.said is None
+    return wide is not None and wide.declared is None

@@ -1,4 +1,4 @@
-"""Where a folder says which images are of a split: in folders, a table, or HDF5."""
+"""Where the classes of a folder come from: folders, a table, or an HDF5 file."""
 
 import os
 from collections import Counter
@@ -29,19 +29,19 @@ from metajax.errors import InputError, argument
 
 Split = Literal["train", "validation", "test"]
 
-IMAGES = "images"  # the folder of a table's files
-SPLIT_TABLES = "split"  # the folder of the tables of splits
+IMAGES = "images"  # the folder with the files that a table names
+SPLIT_TABLES = "split"  # the folder with the tables of the splits
 
 
 class Source(Protocol):
-    """What says which images are of which class."""
+    """Images and their classes, as a folder, a table or a file gives them."""
 
     def files(self) -> set[Path]:
-        """The image files, with no word on what is odd."""
+        """The image files, without any check."""
         ...
 
     def listing(self) -> Listing:
-        """All of them by class, with what a person should know."""
+        """The images by class, with what a person should know."""
         ...
 
 
@@ -50,10 +50,10 @@ class Folders:
     """A class is a folder below the root that directly holds images.
 
     Attributes:
-      tree: of the root.
-      ignored: tables that could say the classes too.
-      columns: of a table, which are refused here.
-      lines: what is not read beside the root.
+      tree: what is below the root.
+      ignored: tables that could also give the classes.
+      columns: refused here, since they are for a table.
+      lines: what a person should know about images outside the root.
     """
 
     tree: Tree
@@ -63,7 +63,7 @@ class Folders:
 
     @property
     def classes(self) -> Classes:
-        """The files of each class, by its path."""
+        """The files of each class, by the path of its folder."""
         return {
             folder.relative_to(self.tree.root).as_posix(): images
             for folder, images in self.tree.images.items()
@@ -100,13 +100,13 @@ class Folders:
 
 @dataclass(frozen=True)
 class Table:
-    """A table names files and says their labels.
+    """A table of files and their labels.
 
     Attributes:
-      table: the file.
-      folder: that its files are in, or in its `images/`.
-      columns: of the table, as a person names them.
-      splits: the names of a split, if a column says the split of each row.
+      table: the table's file.
+      folder: the folder that holds the images, itself or in its `images/`.
+      columns: the names of the table's columns, if a person gave them.
+      splits: the names of the split to read, if the table has a column of splits.
       ignored: other tables of the same split.
     """
 
@@ -118,11 +118,11 @@ class Table:
 
     @property
     def roots(self) -> list[Path]:
-        """The folders that paths in it may be relative to."""
+        """The folders that its paths may be relative to."""
         return [x for x in (self.folder / IMAGES, self.folder) if x.is_dir()]
 
     def files(self) -> set[Path]:
-        """See `Source`; none of a table that cannot be read."""
+        """See `Source`; none if the table cannot be read."""
         try:
             classes = self._read().classes
         except InputError:
@@ -135,13 +135,13 @@ class Table:
         named = self._read()
         classes, lines = join_names(named.classes, clean)
         lines += named.lines
-        lines += [f"{other} is not read, but {table}" for other in self.ignored]
+        lines += [f"{table} is read, not {other}" for other in self.ignored]
         tree = walk(self.roots[0])
         if tree.root == folder:
             tree = _without_tables(tree)
         if count := len(_images_of(tree) - self._named_anywhere()):
-            said = counted(count, "image")
-            lines.append(f"{said} in {tree.root} and in no line of {table}: not read")
+            images = counted(count, "image")
+            lines.append(f"{images} in {tree.root} and in no line of {table}: not read")
         lines += unread(tree) + copied(classes, tree.root)
         return Listing(folder, classes, tuple(lines), table, named.faults)
 
@@ -150,24 +150,23 @@ class Table:
         return read_table(self.table, place, self.columns, self.splits)
 
     def _named_anywhere(self) -> set[Path]:
-        """The files that this table names, and those of other splits."""
+        """The files that this table and those of the other splits name."""
         tables = split_tables(self.folder, ALL_SPLITS)
-        beside = tables if self.table in tables else [self.table]
-        files: set[Path] = set()
-        for table in beside:
-            files |= replace(self, table=table, splits=None).files()
-        return files
+        if self.table not in tables:
+            tables = [self.table]
+        each = (replace(self, table=table, splits=None).files() for table in tables)
+        return set().union(*each)
 
 
 @dataclass(frozen=True)
 class Hdf5:
-    """A file of arrays, one a class; `columns` are refused here."""
+    """An HDF5 file with an array for each class; `columns` are refused here."""
 
     file: Path
     columns: Columns | None = None
 
     def files(self) -> set[Path]:
-        """None: nothing in it is an image file."""
+        """See `Source`; none, since it holds arrays."""
         return set()
 
     def listing(self) -> Listing:
@@ -177,10 +176,10 @@ class Hdf5:
 
 
 def find_whole(folder: Path, columns: Columns | None) -> Source:
-    """What says the classes of a folder that is not split.
+    """The source of a folder that is not split.
 
     Raises:
-      InputError: if it is split, or has several tables.
+      InputError: if the folder is split, or has several tables.
     """
     tree = walk(folder)
     folders = Folders(tree, columns=columns)
@@ -189,14 +188,14 @@ def find_whole(folder: Path, columns: Columns | None) -> Source:
     splits = sorted(name for name in nested if name.casefold() in ALL_SPLITS)
     files = split_tables(folder, ALL_SPLITS)
     files += [x for n in ALL_SPLITS if (x := find_hdf5(folder, (n,))) is not None]
-    # One folder of that name may be a class; two are splits, not to be mixed.
+    # One folder named as a split may be a class; two are splits, not to be mixed.
     if files or len(splits) > 1:
         named = [file.relative_to(folder).as_posix() for file in files] + splits
         raise InputError(
             f"{folder} is split ({', '.join(named)}): pass one of them, such as "
             f"{folder / named[0]}; or, in Python, its name as the split"
         )
-    # No classes by folder, so a table that is there must say them.
+    # Without folders of classes, a table must give the classes.
     tables = tables_in(folder)
     if tables and classes.keys() <= {IMAGES}:
         return Table(_only(tables, folder), folder, columns)
@@ -204,10 +203,10 @@ def find_whole(folder: Path, columns: Columns | None) -> Source:
 
 
 def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
-    """What says the classes of a split: folders before tables before HDF5.
+    """The source of a split: a folder, or else a table, or else an HDF5 file.
 
     Raises:
-      InputError: if nothing does, or several folders or tables do.
+      InputError: if there is none, or there are several folders or tables.
     """
     names = SPLIT_NAMES[split]
     inner, tables = _inner(folder, names), split_tables(folder, names)
@@ -227,33 +226,33 @@ def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
         return Hdf5(file, columns)
     if whole := [table for table in beside if has_splits(table, columns)]:
         return Table(_only(whole, folder), folder, columns, names)
-    looked = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
+    expected = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
     raise InputError(
-        f"no {split} split in {folder}: looked for {looked}, {names[-1]}{DATA}, or a "
-        f"table with a column split; found {describe(folder)}"
+        f"no {split} split in {folder}: expected {expected}, {names[-1]}{DATA}, or a "
+        f"table with a column split, got {describe(folder)}"
     )
 
 
 def _find_inside(
     inner: Path, ignored: tuple[Path, ...], folder: Path, columns: Columns | None
 ) -> Source:
-    """What says the classes in the folder of a split: its folders, or a table in it."""
+    """The source in the folder of a split: its folders, or a table in it."""
     lines = tuple(_outside(folder))
     source = Folders(walk(inner), ignored, columns, lines)
     tables = tables_in(inner)
-    if tables and source.classes.keys() <= {IMAGES}:  # as Hugging Face has it
+    if tables and source.classes.keys() <= {IMAGES}:  # Hugging Face's layout
         return Table(_only(tables, inner), inner, columns, ignored=ignored)
     return source
 
 
 def split_tables(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The tables of splits, in a folder or in its `split/`, in the order of names."""
+    """The tables of splits in a folder or in its `split/`, in the order of `names`."""
     places = [*tables_in(folder), *tables_in(folder / SPLIT_TABLES)]
     return [path for n in names for path in places if path.stem.casefold() == n]
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The tables directly in a folder, if there is one."""
+    """The tables directly in a folder; none if there is no such folder."""
     if not folder.is_dir():
         return []
     return [
@@ -266,7 +265,7 @@ def tables_in(folder: Path) -> list[Path]:
 def _refuse(columns: Columns | None, where: Path) -> None:
     if columns is not None:
         raise InputError(
-            f"{argument('columns')} is for a table, and {where} says the classes "
+            f"{argument('columns')} is for a table, and {where} gives the classes "
             "without one; leave it out"
         )
 
@@ -279,7 +278,7 @@ def _only(tables: list[Path], folder: Path) -> Path:
 
 
 def _inner(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The folders of a split."""
+    """The folders whose name is one of a split's."""
     return [
         path
         for path in entries(folder)
@@ -288,21 +287,17 @@ def _inner(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def _outside(folder: Path) -> list[str]:
-    """What holds images beside the folders of splits."""
-    others = [
-        path
-        for path in entries(folder)
-        if (
-            path.is_dir()
-            and path.name.casefold() not in ALL_SPLITS
-            and walk(path).images
-        )
-        or (path.is_file() and path.suffix.lower() in SUFFIXES)
-    ]
+    """A line about images outside the folders of splits, if there are any."""
+
+    def has_images(path: Path) -> bool:
+        if path.is_dir():
+            return path.name.casefold() not in ALL_SPLITS and bool(walk(path).images)
+        return path.is_file() and path.suffix.lower() in SUFFIXES
+
+    others = [path.name for path in entries(folder) if has_images(path)]
     if not others:
         return []
-    named = some(path.name for path in others)
-    return [f"images of {folder} in none of its splits are not read: {named}"]
+    return [f"images of {folder} in none of its splits are not read: {some(others)}"]
 
 
 def _images_of(tree: Tree) -> set[Path]:
@@ -310,6 +305,6 @@ def _images_of(tree: Tree) -> set[Path]:
 
 
 def _without_tables(tree: Tree) -> Tree:
-    """A tree without the tables directly in its root, of which more is said."""
+    """A tree without the tables directly in its root, which other lines describe."""
     suffixes = Counter(path.suffix.lower() for path in tables_in(tree.root))
     return tree._replace(others=tree.others - suffixes)

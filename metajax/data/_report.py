@@ -51,14 +51,14 @@ def unread(tree: Tree) -> list[str]:
         kinds = some(f"{n} {kind}" for kind, n in tree.others.most_common())
         said = counted(tree.others.total(), "other file")
         lines.append(f"{said} passed over in {tree.root}: {kinds}")
-    if dead := tree.named(tree.dead):
-        said = counted(len(dead), "link")
-        lines.append(f"{said} broken in {tree.root}: {some(dead)}")
-    if again := tree.named(tree.again):
-        said = counted(len(again), "link")
+    if broken := tree.named(tree.broken):
+        said = counted(len(broken), "link")
+        lines.append(f"{said} broken in {tree.root}: {some(broken)}")
+    if repeated := tree.named(tree.repeated):
+        said = counted(len(repeated), "link")
         lines.append(
             f"{said} passed over in {tree.root}, to folders that are read already: "
-            f"{some(again)}"
+            f"{some(repeated)}"
         )
     return lines
 

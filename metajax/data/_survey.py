@@ -1,4 +1,4 @@
-"""What of a folder of image files is seen before they are decoded."""
+"""A look at the files of a folder before they are decoded."""
 
 import os
 from collections.abc import Sequence
@@ -12,15 +12,16 @@ from metajax.data._depth import Range, fewest_bits, read_wide
 from metajax.data._names import counted, some
 from metajax.data.decoding import FORMATS, check_pixels
 
-PLAIN = b"\xff\xd8", b"BM"  # how files begin of one image, of 8 bits: JPEG, BMP
+PLAIN = b"\xff\xd8", b"BM"  # JPEG and BMP files hold one image of 8 bits
 
 
 class Survey(NamedTuple):
     """How the images of a folder are to be decoded.
 
     Attributes:
-      bits: that those of 16 bits use, of which most do not say so; None without any.
-      lines: what a person should know, a line each.
+      bits: how many bits the 16-bit images use that do not declare it; None if there
+        are none.
+      lines: what a person should know.
     """
 
     bits: int | None
@@ -36,9 +37,9 @@ def survey(folder: Path, files: Sequence[Path], least: int | None = None) -> Sur
     """Looks at image files; one that cannot be read is left to decoding.
 
     Args:
-      folder: that holds them.
+      folder: the folder that holds them.
       files: the images.
-      least: bits that those of 16 use at least, as others of their source do.
+      least: the fewest bits that 16-bit images use, known from others of their source.
 
     Returns:
       A `Survey`.
@@ -46,13 +47,13 @@ def survey(folder: Path, files: Sequence[Path], least: int | None = None) -> Sur
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         looks = list(threads.map(_look, files))
     several = [path for path, look in zip(files, looks) if look.several]
-    ranges = [r for _, r in looks if r is not None and r.said is None]
-    bits = max([fewest_bits(r.most) for r in ranges] + [least or 0]) or None
+    ranges = [r for _, r in looks if r is not None and r.declared is None]
+    bits = max([fewest_bits(r.largest) for r in ranges] + [least or 0]) or None
     lines = _lines_of_bits(folder, ranges, bits)
     if several:
         named = some(os.path.relpath(path, folder) for path in several)
         lines.append(
-            f"{counted(len(several), 'file')} of several images in {folder}, of which "
+            f"{counted(len(several), 'file')} of several images in {folder}, and only "
             f"the first is read: {named}"
         )
     return Survey(bits, tuple(lines))
@@ -63,14 +64,14 @@ def _lines_of_bits(folder: Path, ranges: list[Range], common: int | None) -> lis
         return []
     return [
         f"{counted(len(ranges), '16-bit image')} read as {common}-bit in {folder}: the "
-        "depth of the whole folder, as their files do not say theirs and the largest "
-        f"number of all is {max(r.most for r in ranges)}"
+        "depth of the whole folder, since the files declare none and their largest "
+        f"sample is {max(r.largest for r in ranges)}"
     ]
 
 
 def _look(path: Path) -> _Look:
     try:
-        if not path.is_file():  # to read a pipe is to wait
+        if not path.is_file():  # reading a pipe would wait
             return _Look()
         with path.open("rb") as file:
             if file.read(2) in PLAIN:

@@ -1,4 +1,4 @@
-"""What lies below a folder: images, and what is passed over."""
+"""The images below a folder, and the other files there."""
 
 from collections import Counter, deque
 from pathlib import Path
@@ -10,7 +10,7 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif"),
     *(".bmp", ".gif", ".webp", ".tif", ".tiff"),
 )
-# What systems leave behind, and no person means.
+# Names of files and folders that operating systems create.
 LITTER = {
     "__macosx",
     "@eadir",
@@ -23,31 +23,31 @@ LITTER = {
 
 
 class Tree(NamedTuple):
-    """What lies below a folder, each folder once, however many links lead to it.
+    """What is below a folder; each folder counts once, whatever links lead to it.
 
     Attributes:
       root: the folder.
-      images: the images directly in each folder that holds some.
-      others: how many other files there are, by suffix, or by name without one.
-      empty: the folders that hold neither folders nor images.
-      dead: the links that lead nowhere.
-      again: the links to folders that are there by another path.
+      images: the images directly in each folder that has some.
+      others: the number of other files by suffix, or by name if there is no suffix.
+      empty: the folders with neither folders nor images.
+      broken: the links that lead nowhere.
+      repeated: the links to folders that are reached by another path.
     """
 
     root: Path
     images: dict[Path, list[Path]]
     others: Counter[str]
     empty: list[Path]
-    dead: list[Path]
-    again: list[Path]
+    broken: list[Path]
+    repeated: list[Path]
 
     def named(self, paths: list[Path]) -> list[str]:
-        """Paths as they are below the root, sorted."""
+        """The paths relative to the root, sorted."""
         return sorted(path.relative_to(self.root).as_posix() for path in paths)
 
 
 def walk(root: Path) -> Tree:
-    """Lists a folder at every depth; what is hidden, or a system's, is passed over.
+    """Lists a folder at every depth, without hidden or system files.
 
     Raises:
       InputError: if a folder may not be read.
@@ -59,7 +59,7 @@ def walk(root: Path) -> Tree:
         folder = waiting.popleft()
         status = folder.stat()
         if (status.st_dev, status.st_ino) in seen:
-            tree.again.append(folder)
+            tree.repeated.append(folder)
             continue
         seen.add((status.st_dev, status.st_ino))
         waiting += _list_one(folder, tree)
@@ -67,16 +67,16 @@ def walk(root: Path) -> Tree:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder and neither hidden nor a system's, sorted.
+    """What is directly in a folder, sorted, without hidden or system files.
 
     Raises:
-      InputError: if it may not be read.
+      InputError: if the folder may not be read.
     """
     try:
         return sorted(path for path in folder.iterdir() if not _is_litter(path.name))
     except OSError as error:
         raise InputError(
-            f"the folder {folder} cannot be read ({error.strerror}); let it be read, "
+            f"the folder {folder} cannot be read ({error.strerror}); allow reading it, "
             "or move it away"
         ) from error
 
@@ -90,7 +90,7 @@ def _list_one(folder: Path, tree: Tree) -> list[Path]:
         elif path.suffix.lower() in SUFFIXES:
             images.append(path)
         elif path.is_symlink() and not path.exists():
-            tree.dead.append(path)
+            tree.broken.append(path)
         else:
             tree.others[path.suffix.lower() or path.name] += 1
     if images:

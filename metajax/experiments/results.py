@@ -81,7 +81,7 @@ def measure(
     )
     name = name_of(run, settings, split, data)
     unfinished = unfinished_of(directory, name)
-    found = evaluate(
+    evaluation = evaluate(
         learner,
         meta,
         episodes,
@@ -95,9 +95,9 @@ def measure(
     )
     if name == OWN:
         config.data.draw(task, learner, meta, queries=settings.queries, to=directory)
-    _write(directory, name, found)
+    _write(directory, name, evaluation)
     unfinished.unlink(missing_ok=True)
-    print(report(found))
+    print(report(evaluation))
     print(f"written to {directory / name}.json")
 
 
@@ -152,8 +152,8 @@ def own_result(directory: Path, step: int) -> str | None:
     if not plain.exists():
         return None
     try:
-        if (told := _as_written(text, plain, step)) is not None:
-            return told
+        if (content := _as_written(text, plain, step)) is not None:
+            return content
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass  # JSON of anything
     print(
@@ -168,33 +168,33 @@ def own_result(directory: Path, step: int) -> str | None:
 
 def _as_written(text: Path, plain: Path, step: int) -> str | None:
     """The text of a result, if both its files are those that were written."""
-    told, found = text.read_text("utf-8"), json.loads(plain.read_bytes())
-    if HASH not in found and "meta_step" not in found["protocol"]:
-        return told if _has_scores(told, found) else None  # an earlier version's
-    whole = found.pop(HASH, None) == _hash(told, found)
-    return told if whole and found["protocol"].get("meta_step") == step else None
+    content, values = text.read_text("utf-8"), json.loads(plain.read_bytes())
+    if HASH not in values and "meta_step" not in values["protocol"]:  # an old version's
+        return content if _has_scores(content, values) else None
+    whole = values.pop(HASH, None) == _hash(content, values)
+    return content if whole and values["protocol"].get("meta_step") == step else None
 
 
-def _has_scores(told: str, found: dict[str, Any]) -> bool:
-    """Whether a result without a hash has what one is of: scores, each with a line."""
-    scores = [found[mode][name] for mode in MODES for name in Score._fields]
-    lines, lengths = len(told.splitlines()), set(map(len, scores))
+def _has_scores(text: str, plain: dict[str, Any]) -> bool:
+    """Whether a result has scores, and a line for each: older ones have no hash."""
+    scores = [plain[mode][name] for mode in MODES for name in Score._fields]
+    lines, lengths = len(text.splitlines()), set(map(len, scores))
     return len(lengths) == 1 and 0 < min(lengths) < lines
 
 
-def _write(directory: Path, name: str, found: Evaluation) -> None:
-    """Writes a result, its text first: one that has the other is whole."""
-    told = report(found) + "\n"
-    plain: dict[str, Any] = {"protocol": dict(found.protocol)}
+def _write(directory: Path, name: str, evaluation: Evaluation) -> None:
+    """Writes a result, its text first, so that one with JSON is complete."""
+    text = report(evaluation) + "\n"
+    plain: dict[str, Any] = {"protocol": dict(evaluation.protocol)}
     for mode in MODES:
-        score = getattr(found, mode)
+        score = getattr(evaluation, mode)
         plain[mode] = {name: x.tolist() for name, x in score._asdict().items()}
     plain = finite(plain)
-    content = json.dumps(plain | {HASH: _hash(told, plain)}, indent=2) + "\n"
-    write_whole(directory / f"{name}.txt", told)
+    content = json.dumps(plain | {HASH: _hash(text, plain)}, indent=2) + "\n"
+    write_whole(directory / f"{name}.txt", text)
     write_whole(directory / f"{name}.json", content)
 
 
-def _hash(told: str, plain: dict[str, Any]) -> str:
-    """What tells whether a result, as text and as plain values, is as written."""
-    return hashlib.sha256((told + json.dumps(plain)).encode()).hexdigest()
+def _hash(text: str, plain: dict[str, Any]) -> str:
+    """The hash of a result, as text and as plain values."""
+    return hashlib.sha256((text + json.dumps(plain)).encode()).hexdigest()

@@ -333,7 +333,7 @@ class Validation:
         before = step - len(metrics["loss"])
         if step // self.every == before // self.every:
             return
-        found = evaluate(
+        score = evaluate(
             self.learner,
             averaged(state),
             self.episodes,
@@ -347,8 +347,8 @@ class Validation:
         row = {
             "step": step,
             "split": "validation",
-            name: float(found.mean[-1]),
-            f"{name}_interval": float(found.interval[-1]),
+            name: float(score.mean[-1]),
+            f"{name}_interval": float(score.interval[-1]),
         }
         for sink in self.sinks:
             sink.write(row)

@@ -184,25 +184,25 @@ def _heat_map(run: Studied) -> Any:
     )
 
 
-def _divergence(run: Studied, found: study.Trajectories) -> str:
-    return remarks.divergence(found)
+def _divergence(run: Studied, trajectories: study.Trajectories) -> str:
+    return remarks.divergence(trajectories)
 
 
-def _instability(run: Studied, found: study.Spectrum) -> str:
+def _instability(run: Studied, spectrum: study.Spectrum) -> str:
     plain = run.config.inner.optimizer == "sgd" and run.has_one_rate
-    return remarks.instability(found, run.config.inner.rate) if plain else ""
+    return remarks.instability(spectrum, run.config.inner.rate) if plain else ""
 
 
-def _explosion(run: Studied, found: study.Sensitivity) -> str:
-    # Of rates that are learnt too, derivatives are large without harm.
-    return remarks.explosion(found) if run.has_one_rate else ""
+def _explosion(run: Studied, sensitivity: study.Sensitivity) -> str:
+    # Derivatives by learnt rates may be large without harm.
+    return remarks.explosion(sensitivity) if run.has_one_rate else ""
 
 
-def _best_settings(run: Studied, found: study.HeatMap) -> str:
-    return remarks.best_settings(found, run.metric.better)
+def _best_settings(run: Studied, heat_map: study.HeatMap) -> str:
+    return remarks.best_settings(heat_map, run.metric.better)
 
 
-def _nothing(run: Studied, found: Any) -> str:
+def _nothing(run: Studied, result: Any) -> str:
     return ""
 
 
@@ -354,17 +354,17 @@ def study_run(
 
 
 def _section(name: str, run: Studied, folder: Path) -> Section:
-    """What a diagnostic found; its figure is written into the folder too."""
+    """The section of a diagnostic, whose figure is also written into the folder."""
     title, reading, find, remark = DIAGNOSTICS[name]
     try:
-        found = find(run)
+        result = find(run)
     except InputError as error:  # a diagnostic that is not for this learner
         return Section(name, title, reading, missing=str(error))
-    drawn = plot(found)
+    drawn = plot(result)
     figure = rendered(drawn, "svg")
     write_whole(folder / f"{name}.svg", figure)
     write_whole(folder / f"{name}.png", rendered(drawn, "png"))
-    return Section(name, title, reading, found, figure, remark=remark(run, found))
+    return Section(name, title, reading, result, figure, remark=remark(run, result))
 
 
 def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
@@ -376,7 +376,7 @@ def plan_run(config: Config, places: Places) -> None:
     task = build_task(config, places)
     sampler = build_training_episodes(config, task)
     episodes = _drawn(sampler, config.seed, config.outer.tasks)
-    found = study.plan(
+    plan = study.plan(
         lambda steps: build_training_learner(
             replace(config, inner=config.inner.taking(steps)), task
         ),
@@ -385,9 +385,9 @@ def plan_run(config: Config, places: Places) -> None:
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
     )
-    print(found)
+    print(plan)
     name = f"time, {config.outer.steps} meta-steps"
-    print(f"{name:<32}about {_duration(found.seconds * config.outer.steps)}")
+    print(f"{name:<32}about {_duration(plan.seconds * config.outer.steps)}")
 
 
 def plan_run_for(
@@ -411,7 +411,7 @@ def plan_run_for(
             f"--devices must be of the {len(absent)} of {chip}, got {devices}"
         )
     task = build_task(config, places)
-    found = study.plan_for(
+    plan = study.plan_for(
         build_training_learner(config, task),
         config.outer.build(),
         build_training_episodes(config, task),
@@ -421,7 +421,7 @@ def plan_run_for(
         precision=config.precision,
         say=lambda text: print(text, file=sys.stderr),
     )
-    print(found)
+    print(plan)
 
 
 def _duration(seconds: float) -> str:

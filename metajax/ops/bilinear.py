@@ -1,13 +1,12 @@
-"""A bilinear map and its two transposes as primitives, each free to choose its form.
+"""A bilinear map and its two transposes as primitives that choose their own form.
 
 A convolution y = Y(x, w) is linear in each argument, and so are its transposes
 
   X(y, w), the cotangent of x,    W(x, y), the cotangent of w.
 
-The derivative of any of the three is made of the other two, in forward and in reverse
-mode and to every order. So these three are all that must be fast. Differentiation never
-sees how they are computed; it would otherwise save every intermediate array of a form
-that works in blocks.
+The derivatives of each are made of the other two, in both modes and to every order, so
+only these three must be fast. Differentiation never sees how they are computed, or else
+it would save every intermediate array of a form that works in blocks.
 """
 
 from collections.abc import Callable, Hashable
@@ -28,7 +27,7 @@ from metajax.ops.precision import wider
 from metajax.ops.tuned import SITES, Site, Tuned, taken
 from metajax.types import Array
 
-# A block's arrays should stay in a core's cache: larger blocks wait for the memory, and
+# A block's arrays should stay in a core's cache: larger blocks wait for memory, and
 # smaller ones spend their time in the loop.
 BLOCK_BYTES = 2**22
 
@@ -41,8 +40,9 @@ class Product(NamedTuple):
       x: `x(y, w)`, the cotangent of x, each example by itself.
       w: `w(x, y)`, the cotangent of w, a sum over the examples.
       bytes: the size of the intermediate arrays of one example.
-      operation: the start of its name in `metajax.ops.forms.TABLE`; the map follows.
-      sizes: `sizes(examples)`, what the choice of a form depends on.
+      operation: the first word of its keys in `metajax.ops.forms.TABLE`, before "y",
+        "x" or "w".
+      sizes: `sizes(examples)`, on which the choice of a form depends.
     """
 
     y: Callable[[Array, Array], Array]
@@ -66,8 +66,8 @@ class Rule(NamedTuple):
 
     Attributes:
       make: `make(settings, backend, form=None) -> Product`, in the forms of a backend
-        (`metajax.ops.forms`); `form`, if any, replaces that of the map that is run.
-      settings: what else the product depends on.
+        (`metajax.ops.forms`); `form` replaces the form of the map that is run.
+      settings: everything else that the product depends on.
       shapes: the `Shapes`.
     """
 
@@ -77,11 +77,19 @@ class Rule(NamedTuple):
 
 
 def bilinear(rule: Rule, x: Array, w: Array) -> Array:
-    """The map `y` of a rule's `Product`, differentiable as described above.
+    """Applies the map `y` of a rule's `Product`.
+
+    Args:
+      rule: the rule.
+      x: inputs `[n, ...]`.
+      w: weights.
+
+    Returns:
+      y(x, w), `[n, ...]`.
 
     Raises:
-      InputError: if the arrays are not of one floating dtype, or differ between devices
-        in a `jax.shard_map` that checks that.
+      InputError: if the arrays do not have one floating dtype, or differ between
+        devices in a `jax.shard_map` with `check_vma`.
     """
     if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
@@ -92,17 +100,17 @@ def bilinear(rule: Rule, x: Array, w: Array) -> Array:
     return _y.bind(x[None], w[None], rule=rule, tuned=taken())[0]
 
 
-# Every argument of a primitive has a leading axis of groups, each with weights of its
-# own, as vmap over tasks makes of adapted weights. Results are [groups, ...].
+# Every argument and result has a leading axis of groups, each with its own weights;
+# vmap over tasks with adapted weights makes groups.
 
 
 def _examples_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable:
-    """A map over blocks of examples: each result belongs to one example."""
+    """A map over blocks of examples, for a result of each example."""
     return lambda a, w: _in_blocks(lambda part: one(part, w), most, a)
 
 
 def _sum_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable:
-    """A sum over blocks of examples: the result belongs to all of them."""
+    """A sum over blocks of examples, for one result of all examples."""
 
     def run(x: Array, y: Array) -> Array:
         blocks, rest = _split(most, x, y)
@@ -122,7 +130,7 @@ def _sum_in_blocks(one: Callable, most: int, shape: tuple[int, ...]) -> Callable
 
 
 def _in_blocks(function: Callable, most: int, *arrays: Array) -> Array:
-    """A function over blocks of at most `most` along the leading axis."""
+    """Maps a function over blocks of at most `most` along the leading axis."""
     blocks, rest = _split(most, *arrays)
     parts = [] if rest is None else [function(*rest)]
     if blocks is not None:
@@ -132,10 +140,10 @@ def _in_blocks(function: Callable, most: int, *arrays: Array) -> Array:
 
 
 def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
-    """Arrays as `[blocks, size, ...]`, and the examples left over, or None."""
+    """Arrays as `[blocks, size, ...]`, and the examples left; either may be None."""
     count = arrays[0].shape[0]
     most = min(count, max(1, most))
-    # Blocks of one size need one program, so a somewhat smaller size may be better.
+    # Blocks of equal size need only one program, so a somewhat smaller size is better.
     even = max(size for size in range(1, most + 1) if count % size == 0)
     size = even if 2 * even > most else most
     if size == count:
@@ -147,10 +155,7 @@ def _split(most: int, *arrays: Array) -> tuple[Any, Any]:
 
 
 def _primitive(name: str, in_blocks: Callable) -> Primitive:
-    """One of the three maps, of any number of groups.
-
-    Differentiation and batching come later; here are its shape and its lowerings.
-    """
+    """The primitive of one of the three maps, with its shape rule and lowerings."""
     primitive = Primitive(f"metajax_{name}")
 
     def site(a: Any, b: Any, *, rule: Rule, tuned: Tuned | None) -> Site:
@@ -176,7 +181,7 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
 
     def lowering(function: Callable) -> Callable:
         def nonempty(a: Array, b: Array, **params: Any) -> Array:
-            # An empty sum is zero; many forms cannot reshape an empty array.
+            # An empty sum is zero, but many forms cannot reshape an empty array.
             if a.size and b.size:
                 return function(a, b, **params)
             out = abstract(a, b, **params)
@@ -192,7 +197,7 @@ def _primitive(name: str, in_blocks: Callable) -> Primitive:
     SITES[primitive] = site
     primitive.def_impl(compiled(primitive, "rule", "tuned"))
     primitive.def_abstract_eval(abstract)
-    # Blocks are for a core's cache; an accelerator is fastest on the whole.
+    # Blocks suit a core's cache; an accelerator is fastest without them.
     mlir.register_lowering(primitive, lowering(partial(whole, "gpu")))
     mlir.register_lowering(primitive, lowering(partial(whole, "tpu")), platform="tpu")
     mlir.register_lowering(primitive, lowering(blocked), platform="cpu")
@@ -222,7 +227,7 @@ ad.defbilinear(
 
 
 def _batch(primitive: Primitive, args: tuple, dims: tuple, **params: Any):
-    """A new axis of tasks becomes more groups, or more examples of shared weights."""
+    """Turns a new axis into more groups, or more examples if weights are shared."""
     (a, b), (along_a, along_b) = args, dims
     # Shared weights: one large product is faster than a small one for each task. The
     # cotangent of weights (w) sums over examples, so tasks must stay apart there.
@@ -255,7 +260,10 @@ def form_of(equation: Any, backend: Backend) -> Any:
 
     Args:
       equation: the equation.
-      backend: what it is lowered for; not a CPU, where it would work in blocks.
+      backend: the platform it is lowered for; not a CPU, where it works in blocks.
+
+    Returns:
+      A jaxpr.
     """
     rule, name = equation.params["rule"], equation.primitive.name
     a, b = (jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars)

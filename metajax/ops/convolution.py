@@ -1,9 +1,9 @@
-"""Convolution that stays fast when every task has a kernel of its own.
+"""Convolution that stays fast when every task has its own kernel.
 
-After one inner step a vmapped convolution turns into a grouped one, which is slow in
-both derivatives; inside any loop, XLA's CPU backend takes a slow form of the kernel's
-gradient. Here each map takes the form that is fast on its backend
-(`metajax.ops.forms`), to any order and in both modes.
+After one inner step, a vmapped convolution becomes a grouped one, both derivatives of
+which are slow; inside any loop, XLA's CPU backend is slow at the kernel's gradient.
+Here each map takes the form that is fast on its backend (`metajax.ops.forms`), to any
+order and in both modes.
 """
 
 import operator
@@ -43,18 +43,18 @@ def conv2d(
     Args:
       x: images, `float[n, height, width, channels]`.
       kernel: `float[kh, kw, channels, features]`.
-      stride: s, of both axes or of each.
+      stride: s, one for both axes or one each.
       padding: "SAME", "SAME_LOWER" or "VALID" as in `jax.lax`, or ((top, bottom),
         (left, right)).
-      dilation: d of the kernel, of both axes or of each.
+      dilation: d of the kernel, one for both axes or one each.
       precision: precision of the products, as in `jax.lax`; by default JAX's setting,
-        or "highest" if that is not set.
+        or "highest" if it has none.
 
     Returns:
       `float[n, rows, columns, features]`.
 
     Raises:
-      InputError: if shapes or dtypes are not of this form.
+      InputError: if shapes or dtypes are not as above.
 
     >>> conv2d(jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 3, 8)), stride=2).shape
     (2, 3, 3, 8)
@@ -99,25 +99,26 @@ def conv_general_dilated(
     precision: Precision = None,
     **settings,
 ) -> Array:
-    """`jax.lax.conv_general_dilated`, by `conv2d` where that has the form.
+    """`jax.lax.conv_general_dilated`, which uses `conv2d` where that is possible.
 
-    Given to a module of Flax, `nn.Conv(..., conv_general_dilated=metajax.ops.
-    conv_general_dilated)`, or of NNX, it makes the module fast in an inner loop. Any
-    but a plain two-dimensional convolution of channels-last images goes to `jax.lax`
-    unchanged. Inside a `jax.shard_map` of your own it needs `check_vma=False`, as the
-    gradient of replicated parameters does anyway.
+    With `conv_general_dilated=metajax.ops.conv_general_dilated`, Flax's `nn.Conv` is
+    fast in an inner loop, both of Linen and of NNX. Only plain two-dimensional
+    convolutions of channels-last images use `conv2d`; `jax.lax` computes all others.
+    Inside your own `jax.shard_map` it needs `check_vma=False`, as the gradient of
+    replicated parameters does anyway.
 
     Args:
       lhs: images.
       rhs: the kernel.
       window_strides: as in `jax.lax.conv_general_dilated`.
-      padding: as there.
-      lhs_dilation: as there.
-      rhs_dilation: as there.
-      dimension_numbers: as there.
-      feature_group_count: as there.
+      padding: as in `jax.lax.conv_general_dilated`.
+      lhs_dilation: as in `jax.lax.conv_general_dilated`.
+      rhs_dilation: as in `jax.lax.conv_general_dilated`.
+      dimension_numbers: as in `jax.lax.conv_general_dilated`.
+      feature_group_count: as in `jax.lax.conv_general_dilated`.
       precision: see `conv2d`, also for the default.
-      **settings: further ones of `jax.lax`, which takes any call that has them.
+      **settings: further settings of `jax.lax.conv_general_dilated`; if one is not the
+        default, `jax.lax` computes the convolution.
 
     Returns:
       What `jax.lax.conv_general_dilated` returns at that precision.
@@ -145,7 +146,7 @@ def conv_general_dilated(
 
 
 def _is_channels_last(images: Array, kernel: Array, dimension_numbers: Any) -> bool:
-    """Whether the axes are those of `conv2d`, however they are written."""
+    """Whether the axes are those of `conv2d`, in any notation."""
     if images.ndim != 4:
         return False
     axes = partial(jax.lax.conv_dimension_numbers, images.shape, kernel.shape)
@@ -153,7 +154,7 @@ def _is_channels_last(images: Array, kernel: Array, dimension_numbers: Any) -> b
 
 
 def _is_plain(images: Array, kernel: Array, padding: Padding) -> bool:
-    """Whether `conv2d` takes arrays of these types, and this padding."""
+    """Whether `conv2d` takes these dtypes and this padding."""
     floating = jnp.issubdtype(images.dtype, jnp.floating)
     kept = isinstance(padding, str) or min(map(min, padding)) >= 0
     return images.dtype == kernel.dtype and floating and kept
@@ -190,7 +191,7 @@ def _pads(geometry: Geometry, padding: Padding) -> tuple[Pads, Pads]:
     if not whole or np.min(padding) < 0:
         raise InputError(
             f"padding must be one of {', '.join(NAMED_PADDING)} or ((top, bottom), "
-            f"(left, right)) and not be negative, got {padding!r}"
+            f"(left, right)), none negative, got {padding!r}"
         )
     (top, bottom), (left, right) = np.asarray(padding).tolist()
     return (top, bottom), (left, right)

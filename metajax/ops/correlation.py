@@ -16,31 +16,31 @@ from metajax.ops.padding import padded
 from metajax.ops.precision import wider
 from metajax.types import Array
 
-# The axes of examples and places, of images and of results.
+# The axes of examples and places, in images and in results.
 EXAMPLES = (0, 1, 2), (0, 1, 2)
-# XLA's names of the axes.
+# XLA's names for the axes.
 AXES = ("NHWC", "HWIO", "NHWC")
 
 
 @functools.lru_cache
 def product(geometry: Geometry, backend: Backend, form: str | None = None) -> Product:
-    """The convolution in the forms of a backend.
+    """A convolution in the forms of a backend.
 
     Args:
       geometry: its shapes.
-      backend: see `metajax.ops.forms`.
-      form: the form of the map that is run, in place of the table's.
+      backend: the backend, see `metajax.ops.forms`.
+      form: the form of the map that is run; by default the table's.
 
     Returns:
       The `Product`.
     """
 
-    def map_of(name: str):
+    def make_map(name: str):
         return functools.partial(_by_choice, name, backend, geometry, form)
 
     entries = geometry.rows * geometry.columns * math.prod(geometry.kernel[:3])
     return Product(
-        *map(map_of, ("y", "x", "w")),
+        *map(make_map, ("y", "x", "w")),
         bytes=4 * entries,
         operation="convolution",
         sizes=lambda examples: geometry,
@@ -61,7 +61,7 @@ def _by_choice(
 
 
 def _rows(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    """At stride 1: columns are gathered before the product, rows summed after it."""
+    """Gathers columns before the product and sums rows after it, at stride 1."""
     kh, kw, channels, features = geometry.kernel
     columns = _columns(geometry, x)
     kernel = jnp.moveaxis(kernel, 0, 2).reshape(kw * channels, kh * features)
@@ -71,27 +71,27 @@ def _rows(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
 
 def _row_of(geometry: Geometry, x: Array, i: int) -> Array:
-    """What row `i` of the kernel meets of the images, at stride 1."""
+    """The image rows that row `i` of the kernel meets, at stride 1."""
     first = geometry.dilation[0] * i - geometry.padding[0][0]
     return padded(x, 1, -first, geometry.rows + first)
 
 
 def _patches(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    """One product over patches of the whole window."""
+    """Computes one product over patches of the whole window."""
     patches = _all_patches(geometry, x)
     product = _multiply(geometry, patches, kernel.reshape(-1, geometry.kernel[3]))
     return product.astype(x.dtype)
 
 
 def _lax_patches(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    """The same by patches that XLA's own convolution gathers."""
+    """`_patches`, gathered by XLA's own convolution."""
     patches = _gathered(geometry, x)
     entries = jnp.moveaxis(kernel, 2, 0).reshape(-1, kernel.shape[3])
     return _multiply(geometry, patches, entries).astype(x.dtype)
 
 
 def _patches_transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
-    """The images' cotangent at any stride: patches that are added up where they lie."""
+    """The images' cotangent at any stride, a sum of overlapping patches."""
     patches = _multiply(geometry, y, kernel.reshape(-1, geometry.kernel[3]).T)
     like = jax.ShapeDtypeStruct((y.shape[0], *geometry.image), patches.dtype)
     gather = functools.partial(_all_patches, geometry)
@@ -99,20 +99,20 @@ def _patches_transposed(geometry: Geometry, y: Array, kernel: Array) -> Array:
 
 
 def _turned(geometry: Geometry, y: Array, kernel: Array) -> Array:
-    """The images' cotangent at stride 1: a convolution by the kernel turned around."""
-    return _by_choice("y", "cpu", geometry.transpose(), None, y, _turned_around(kernel))
+    """The images' cotangent at stride 1, a convolution by the flipped kernel."""
+    return _by_choice("y", "cpu", geometry.transpose(), None, y, _flipped(kernel))
 
 
-def _turned_around(kernel: Array) -> Array:
+def _flipped(kernel: Array) -> Array:
     return jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
 
 
-# XLA turns the first factor of a product over examples around in memory, so the small
-# one comes first in the three that follow.
+# XLA transposes the first factor of a product over examples in memory, so the smaller
+# factor comes first in the next three functions.
 
 
 def _kernel_turned(geometry: Geometry, x: Array, y: Array) -> Array:
-    """The kernel's cotangent by shallow patches, made turned around."""
+    """The kernel's cotangent by patches that are gathered already transposed."""
     patches = [jnp.moveaxis(part, 3, 0) for part in _patch_rows(geometry, x)]
     patches = jnp.stack(patches).reshape(math.prod(geometry.kernel[:3]), -1)
     product = _multiply(geometry, patches, y.reshape(-1, geometry.kernel[3]))
@@ -120,7 +120,7 @@ def _kernel_turned(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _kernel_of_y(geometry: Geometry, x: Array, y: Array) -> Array:
-    """The same at stride 1, by the images and patches of the cotangent."""
+    """The kernel's cotangent at stride 1, by images and patches of y."""
     kh, kw, channels, features = geometry.kernel
     patches = _all_patches(geometry.transpose(), y)
     product = _multiply(geometry, x, patches, over=EXAMPLES)
@@ -129,16 +129,16 @@ def _kernel_of_y(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _kernel_of_x(geometry: Geometry, x: Array, y: Array) -> Array:
-    """The same at larger strides, where patches of y would be mostly zeros."""
+    """The kernel's cotangent at any stride; patches of y could be mostly zeros."""
     kh, kw, channels, _ = geometry.kernel
-    # A result of two axes XLA would turn around, and so take the patches first.
+    # XLA would transpose a result of two axes, and then the patches come first.
     patches = _all_patches(geometry, x).reshape(*y.shape[:3], kh, kw * channels)
     product = _multiply(geometry, y, patches, over=EXAMPLES)
     return jnp.moveaxis(product, 0, 2).reshape(geometry.kernel).astype(x.dtype)
 
 
 def _kernel_of_lax_patches(geometry: Geometry, x: Array, y: Array) -> Array:
-    """By patches that XLA's own convolution gathers, without a copy on a TPU."""
+    """The kernel's cotangent by XLA's own patches, without a copy on a TPU."""
     kh, kw, channels, features = geometry.kernel
     product = _multiply(geometry, y, _gathered(geometry, x), over=EXAMPLES)
     product = product.reshape(features, channels, kh, kw)
@@ -146,7 +146,7 @@ def _kernel_of_lax_patches(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _kernel_by_image(geometry: Geometry, x: Array, y: Array) -> Array:
-    """By a product for each image: a GPU would split and pad one over all of them."""
+    """The kernel's cotangent by a product per image; a GPU would pad a larger one."""
     n, _, _, features = y.shape
     patches = _all_patches(geometry, x).reshape(n, -1, math.prod(geometry.kernel[:3]))
     each = lax.dot_general(
@@ -173,19 +173,19 @@ def _lax(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
 
 def _laid_out(geometry: Geometry, x: Array, kernel: Array) -> Array:
-    """XLA's own, its kernel with features last in memory.
+    """XLA's own convolution of a kernel with features last in memory.
 
-    Where the same kernel is used turned around too, XLA for TPUs would lay it out for
-    one of the two, which makes the other slower than a copy of it is.
+    If the flipped kernel is also used, XLA for TPUs would choose a layout for one of
+    the two, which costs the other more than a copy.
     """
     kernel = with_layout_constraint(kernel, Layout(major_to_minor=(0, 1, 2, 3)))
-    # Without the barrier, XLA would read it turned around inside the convolution.
+    # Without the barrier, XLA would flip it inside the convolution.
     return _lax(geometry, x, lax.optimization_barrier(kernel))
 
 
 def _laid_out_turned(geometry: Geometry, y: Array, kernel: Array) -> Array:
-    """The images' cotangent at stride 1, likewise."""
-    return _laid_out(geometry.transpose(), y, _turned_around(kernel))
+    """The images' cotangent at stride 1 by `_laid_out`."""
+    return _laid_out(geometry.transpose(), y, _flipped(kernel))
 
 
 def _lax_images(geometry: Geometry, y: Array, kernel: Array) -> Array:
@@ -224,22 +224,22 @@ FORMS["convolution w"] = {
 
 
 def _columns(geometry: Geometry, x: Array) -> Array:
-    """What a row of the kernel meets: `[n, height, columns, kw channels]`."""
+    """The entries that a kernel row meets: `[n, height, columns, kw channels]`."""
     return jnp.concatenate(_shifted(geometry, x, 1), axis=3)
 
 
 def _patch_rows(geometry: Geometry, x: Array) -> list[Array]:
-    """What each row of the kernel meets: `[n, rows, columns, kw channels]`."""
+    """The entries that each kernel row meets: `[n, rows, columns, kw channels]`."""
     return _shifted(geometry, _columns(geometry, x), 0)
 
 
 def _all_patches(geometry: Geometry, x: Array) -> Array:
-    """What the kernel meets: `[n, rows, columns, kh kw channels]`."""
+    """The entries that the kernel meets: `[n, rows, columns, kh kw channels]`."""
     return jnp.concatenate(_patch_rows(geometry, x), axis=3)
 
 
 def _gathered(geometry: Geometry, x: Array) -> Array:
-    """What the kernel meets: `[n, rows, columns, channels kh kw]`."""
+    """The entries that the kernel meets: `[n, rows, columns, channels kh kw]`."""
     return lax.conv_general_dilated_patches(
         x,
         geometry.kernel[:2],
@@ -247,12 +247,12 @@ def _gathered(geometry: Geometry, x: Array) -> Array:
         geometry.padding,
         rhs_dilation=geometry.dilation,
         dimension_numbers=AXES,
-        precision=lax.Precision.HIGHEST,  # of a sum of one entry and zeros
+        precision=lax.Precision.HIGHEST,  # it must copy entries exactly
     )
 
 
 def _shifted(geometry: Geometry, x: Array, axis: int) -> list[Array]:
-    """What each row, or column, of the kernel meets along that axis of the images."""
+    """The entries that each kernel row or column meets along an axis of the images."""
     along, (low, high) = axis + 1, geometry.padding[axis]
     x = padded(x, along, low, x.shape[along] + high)
     stride, dilation = geometry.stride[axis], geometry.dilation[axis]
@@ -269,7 +269,7 @@ def _multiply(
     b: Array,
     over: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> Array:
-    """The product over axes of each, by default the matrix product, added up wide."""
+    """A product over axes, by default the matrix product; sums are in a wider type."""
     return lax.dot_general(
         a,
         b,

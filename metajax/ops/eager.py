@@ -1,4 +1,4 @@
-"""Primitives outside of jit."""
+"""Evaluation of primitives outside of jit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,14 @@ from metajax.types import Array
 
 
 def compiled(primitive: Primitive, *static: str) -> Callable[..., Array]:
-    """How a primitive is evaluated where nothing traces it: as a program of its own.
+    """Evaluates a primitive outside of jit by compiling it.
 
     Args:
-      primitive: one that has a lowering.
+      primitive: a primitive with a lowering.
       *static: the names of its parameters.
+
+    Returns:
+      The function for `Primitive.def_impl`.
     """
 
     def bind(*arrays: Array, **params: Any) -> Array:

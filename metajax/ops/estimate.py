@@ -1,4 +1,4 @@
-"""What a function will cost, found by tracing it: nothing is compiled or run."""
+"""Estimates of what a function will cost, by tracing it without compiling it."""
 
 import itertools
 import math
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Literal, jaxprs_in_params
 
 from metajax.ops.bilinear import PRIMITIVES, form_of
 from metajax.ops.forms import Backend
 from metajax.types import PyTree
 
-# Operations that rarely make an array of their own.
+# Operations that rarely allocate an array.
 VIEWS = ("reshape", "broadcast_in_dim", "squeeze", "name")
 
-# Operations of one number at a time, which the compiler fuses.
+# Elementwise operations, which the compiler fuses.
 EACH = {
     *("add", "sub", "mul", "div", "neg", "max", "min", "exp", "log", "log1p", "expm1"),
     *("tanh", "logistic", "sqrt", "rsqrt", "integer_pow", "pow", "square", "sign"),
@@ -29,9 +29,9 @@ SUMS = {"reduce_sum", "reduce_max", "reduce_min", "argmax", *VIEWS}
 def allocated_bytes(function: Callable, *args: PyTree) -> int:
     """The bytes of every array that a function computes.
 
-    The body of a loop counts once, and what the loop stacks counts whole. It is an
-    estimate for choosing chunks: the compiler keeps fewer arrays alive at a time, and
-    what it makes inside an operation is not seen.
+    The body of a loop counts once, and the arrays that the loop stacks count fully. It
+    is an estimate for choosing chunks: the compiler keeps fewer arrays alive at a time,
+    and arrays inside an operation do not count.
 
     Args:
       function: a function of arrays.
@@ -48,17 +48,17 @@ def allocated_bytes(function: Callable, *args: PyTree) -> int:
 
 
 def written_bytes(function: Callable, *args: PyTree) -> int:
-    """The same, with the body of a loop counted as often as it runs.
+    """`allocated_bytes` with the body of a loop counted as often as it runs.
 
-    It goes as the time does: on a CPU, 0.07 to 0.3 ns a byte, from a sinusoid's
-    perceptron to a wide Conv4.
+    It is roughly proportional to time: a CPU takes 0.07 to 0.3 ns per byte, from a
+    sinusoid's perceptron to a wide Conv4.
 
     Args:
       function: a function of arrays.
       *args: its arguments, arrays or abstract ones.
 
     Returns:
-      A number of bytes, those of all devices together.
+      A number of bytes, summed over devices.
 
     >>> written_bytes(lambda x: jax.lax.fori_loop(0, 9, lambda i, x: x + x, x), 1.0)
     80
@@ -72,10 +72,10 @@ def whole_bytes(array: Any) -> int:
 
 
 def tiled_bytes(array: Any) -> int:
-    """The same in a TPU's memory, in tiles of 1, 2, 4 or 8 rows of 128 numbers.
+    """The bytes of an array in a TPU's memory, padded to tiles of 1 to 8 rows of 128.
 
-    The compiler chooses the two axes that tiles lie along; so does this, for the least
-    padding.
+    The tiles lie along the two axes that need the least padding, as the compiler
+    chooses them.
 
     >>> import numpy as np
     >>> tiled_bytes(np.zeros((100, 3, 7), np.float32)) == 4 * 3 * 8 * 128
@@ -94,12 +94,12 @@ def tiled_bytes(array: Any) -> int:
 
 
 class _Memory(NamedTuple):
-    """How arrays lie in memory, and which backend's forms metajax's operations take."""
+    """The size of arrays, and the backend whose forms metajax's operations take."""
 
     size: Callable[[Any], int]
     backend: Backend | None
 
-    def of(self, var: Any) -> int:
+    def size_of(self, var: Any) -> int:
         """The bytes of a variable of a jaxpr."""
         return _size(var, self.size)
 
@@ -110,19 +110,19 @@ def live_bytes(
     size: Callable[[Any], int] = whole_bytes,
     backend: Backend | None = None,
 ) -> int:
-    """The most bytes of what a function computes that are needed at one time.
+    """The peak bytes of the arrays that a function computes.
 
-    Each array counts from the operation that computes it to the last that reads it;
-    what the compiler would fuse into its only reader is none. It is an estimate: 0.85
-    to 1.3 of what XLA takes beside the arguments for a meta-gradient of an MLP or of
-    Conv4 on a GPU. What is made inside an operation is not seen, but for metajax's own
-    if `backend` is given.
+    An array counts from the operation that computes it to the last that reads it,
+    unless the compiler would fuse it into its only reader. The estimate is 0.85 to 1.3
+    of what XLA allocates beside the arguments, for a meta-gradient of an MLP or Conv4
+    on a GPU. Arrays inside an operation count only for metajax's own, if `backend` is
+    given.
 
     Args:
       function: a function of arrays.
       *args: its arguments, arrays or abstract ones.
       size: the bytes of an array; see `tiled_bytes`.
-      backend: the one whose forms (`metajax.ops.forms`) metajax's operations take.
+      backend: the backend whose forms (`metajax.ops.forms`) metajax's operations take.
 
     Returns:
       A number of bytes.
@@ -138,29 +138,29 @@ def live_bytes(
 
 
 def _peak(jaxpr: Any, memory: _Memory) -> int:
-    """Of what a jaxpr computes, its results included."""
+    """The peak bytes of the arrays that a jaxpr computes, with its results."""
     fused = _fused(jaxpr)
     last = _last_reads(jaxpr, fused)
     dying = defaultdict(list)
     for var, index in last.items():
         dying[index].append(var)
-    held: dict[Any, int] = {}
+    sizes: dict[Any, int] = {}
     now = most = 0
     for index, equation in enumerate(jaxpr.eqns):
         for var in equation.outvars:
-            held[var] = 0 if fused[index] else memory.of(var)
-            now += held[var]
+            sizes[var] = 0 if fused[index] else memory.size_of(var)
+            now += sizes[var]
         most = max(most, now + _peak_inside(equation, memory))
         unread = [var for var in equation.outvars if var not in last]
-        now -= sum(held.pop(var, 0) for var in (*unread, *dying[index]))
+        now -= sum(sizes.pop(var, 0) for var in (*unread, *dying[index]))
     return most
 
 
 def _fused(jaxpr: Any) -> list[bool]:
-    """Whether each equation's result is never an array: the one that reads it makes it.
+    """Which equations are fused into their reader, so that no array is allocated.
 
-    So the compiler fuses an operation of one number at a time into another, or into a
-    sum, that alone reads it.
+    The compiler fuses an elementwise operation if its only reader is elementwise or a
+    reduction.
     """
     readers = defaultdict(list)
     for equation in jaxpr.eqns:
@@ -189,25 +189,18 @@ def _last_reads(jaxpr: Any, fused: list[bool]) -> dict[Any, int]:
 
 
 def _peak_inside(equation: Any, memory: _Memory) -> int:
-    """Of what an equation holds, beside its results, which the whole one counts."""
-    stacked = equation.primitive.name == "scan"  # its body's are parts of them
+    """The peak bytes inside an equation, without its results."""
+    # The results of a scan's body are parts of the scan's, so they do not count twice.
+    stacked = equation.primitive.name == "scan"
 
-    def beside(jaxpr: Any) -> int:
-        results = 0 if stacked else sum(map(memory.of, jaxpr.outvars))
+    def peak(jaxpr: Any) -> int:
+        results = 0 if stacked else sum(map(memory.size_of, jaxpr.outvars))
         return _peak(jaxpr, memory) - results
 
-    inside = _held_by(equation)
+    inside = [*jaxprs_in_params(equation.params)]
     if memory.backend is not None and equation.primitive in PRIMITIVES:
         inside.append(form_of(equation, memory.backend))
-    return max([0, *map(beside, inside)])
-
-
-def _held_by(equation: Any) -> list[Any]:
-    """The jaxprs of an equation."""
-    leaves = jax.tree.leaves(equation.params)
-    return [
-        getattr(x, "jaxpr", x) for x in leaves if isinstance(x, Jaxpr | ClosedJaxpr)
-    ]
+    return max([0, *map(peak, inside)])
 
 
 def _is_variable(var: Any) -> bool:
@@ -232,6 +225,9 @@ def equations(function: Callable, *args: PyTree) -> Iterator[tuple[Any, int]]:
     Args:
       function: a function of arrays.
       *args: its arguments, arrays or abstract ones.
+
+    Returns:
+      Pairs of an equation and a number.
     """
     return _within(jax.make_jaxpr(function)(*args).jaxpr, 1)
 
@@ -240,12 +236,12 @@ def _within(jaxpr: Any, times: int) -> Iterator[tuple[Any, int]]:
     for equation in jaxpr.eqns:
         yield equation, times
         inside = times * _repeats(equation)
-        for held in _held_by(equation):
-            yield from _within(held, inside)
+        for body in jaxprs_in_params(equation.params):
+            yield from _within(body, inside)
 
 
 def _repeats(equation: Any) -> int:
-    """How often what an equation holds runs; a `while` counts once."""
+    """How often the bodies of an equation run; those of a `while` count once."""
     if equation.primitive.name == "shard_map":
         return equation.params["mesh"].size
     return equation.params.get("length", 1) if equation.primitive.name == "scan" else 1

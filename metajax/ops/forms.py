@@ -1,13 +1,13 @@
-"""Which form an operation takes on which backend: one table, with the reasons.
+"""A table of the form that each operation takes on each backend, with the reasons.
 
-A form is one way to compute an operation's values. Which form is fast differs between a
-CPU, a GPU and a TPU, so the form is chosen when a program is lowered for one of them: a
-program that is compiled for a TPU on a machine without one takes the TPU's forms. Where
-the speed depends on the chip itself, `metajax.ops.tune` times the forms on it instead.
+A form is one way to compute an operation's values. Different forms are fast on a CPU, a
+GPU and a TPU, so the form is chosen when a program is lowered: one that is compiled for
+a TPU on a machine without one takes the TPU's forms. If the speed depends on the chip
+itself, `metajax.ops.tune` times the forms on it.
 
-Figures of CPUs are measured times. Figures of GPUs and TPUs come from programs compiled
-for an H200 and a v5e: bytes, launches, and cycles as the compiler estimates them, never
-times. `benchmarks/README.md` says for which work.
+Figures of CPUs are measured. Figures of GPUs and TPUs come from programs compiled for
+an H200 and a v5e: bytes, launches, and the compiler's estimates of cycles, never times.
+`benchmarks/README.md` describes the workloads.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ Backend = Literal["cpu", "gpu", "tpu"]
 
 
 Where = Callable[[Any, jnp.dtype], bool]
-"""`where(sizes, dtype)`: whether a form is taken, or can be, for a convolution's
-`Geometry` (or a number of examples) and a type of arrays."""
+"""`where(sizes, dtype)`: a condition on a convolution's `Geometry`, or a number of
+examples, and on the dtype of the arrays."""
 
 
 def anywhere(sizes: Any, dtype: jnp.dtype) -> bool:
-    """Whatever the arrays are."""
+    """A condition that always holds."""
     return True
 
 
@@ -36,8 +36,8 @@ class Choice(NamedTuple):
 
     Attributes:
       form: its name.
-      reason: the figure that speaks for it, or why no other form can be taken.
-      where: where it is taken.
+      reason: the figure that speaks for it, or why there is no other form.
+      where: the condition under which the backend takes it.
     """
 
     form: str
@@ -50,7 +50,7 @@ class Form(NamedTuple):
 
     Attributes:
       run: the function.
-      where: where the operation has this form at all.
+      where: the condition under which the form is possible.
     """
 
     run: Any
@@ -66,12 +66,12 @@ def _shallow_or_strided(geometry: Geometry, dtype: jnp.dtype) -> bool:
 
 
 def dense(geometry: Geometry, dtype: jnp.dtype) -> bool:
-    """At stride 1."""
+    """The condition of stride 1."""
     return geometry.dense
 
 
 def tiled(geometry: Geometry, dtype: jnp.dtype) -> bool:
-    """Where Winograd's tiles pay, and their sums are not rounded before the product."""
+    """Whether Winograd's tiles pay, and the products do not round their sums."""
     exact = wider(dtype) == dtype and geometry.precision in EXACT
     return geometry.tiled and exact
 
@@ -80,7 +80,7 @@ def _few(examples: int, dtype: jnp.dtype) -> bool:
     return examples <= 16
 
 
-# An operation takes the first of its backend's choices that holds where it is.
+# An operation takes the first of its backend's choices whose condition holds.
 TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
     "convolution y": {
         "cpu": (
@@ -141,7 +141,7 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
 
 
 FORMS: dict[str, dict[str, Form]] = {}
-"""Every form of each operation, by the modules of `metajax.ops` that define them."""
+"""Every form of each operation; modules of `metajax.ops` add theirs."""
 
 
 def candidates(operation: str, sizes: Any, dtype: jnp.dtype) -> list[str]:
@@ -152,6 +152,9 @@ def candidates(operation: str, sizes: Any, dtype: jnp.dtype) -> list[str]:
       sizes: see `choose`.
       dtype: see `choose`.
 
+    Returns:
+      The names of the forms.
+
     >>> candidates("linear w", 1000, jnp.dtype(jnp.float32))
     ['product']
     """
@@ -160,14 +163,13 @@ def candidates(operation: str, sizes: Any, dtype: jnp.dtype) -> list[str]:
 
 
 def choose(operation: str, backend: Backend, sizes: Any, dtype: jnp.dtype) -> str:
-    """The form of an operation on a backend.
+    """The form that an operation takes on a backend.
 
     Args:
       operation: a key of `TABLE`.
-      backend: the one that the program is lowered for.
-      sizes: what the choice depends on: a convolution's `Geometry`, or the number of
-        examples.
-      dtype: the type of the arrays.
+      backend: the backend that the program is lowered for.
+      sizes: a convolution's `Geometry`, or the number of examples.
+      dtype: the dtype of the arrays.
 
     Returns:
       The form's name.

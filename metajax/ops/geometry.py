@@ -1,22 +1,22 @@
-"""The shapes of a convolution, and what decides its form."""
+"""The shapes of a convolution, on which its form depends."""
 
 import math
 from typing import NamedTuple
 
 from jax import lax
 
-# With fewer entries than this in a row of a patch, a product takes whole patches.
+# A product takes whole patches if a row of a patch has fewer entries than this.
 SHALLOW = 32
-# Winograd's tiles pay for their transformations from this many rows, columns, channels
-# and features on.
+# Winograd's tiles pay for at least this many rows and columns, and this many channels
+# and features.
 LARGE, DEEP = 10, 16
 Precision = lax.PrecisionLike
-# Those at which float32 factors keep their bits.
+# The precisions at which float32 factors keep all their bits.
 EXACT = ("highest", "float32", lax.Precision.HIGHEST)
 
 
 class Geometry(NamedTuple):
-    """A convolution's shapes, hashable."""
+    """The shapes and settings of a convolution; it is hashable."""
 
     image: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -27,7 +27,7 @@ class Geometry(NamedTuple):
 
     @property
     def window(self) -> tuple[int, int]:
-        """What the kernel spans of an image."""
+        """The rows and columns of an image that the kernel spans."""
         rows, columns = (
             d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel[:2])
         )
@@ -35,17 +35,17 @@ class Geometry(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Of the result."""
+        """The number of rows of the result."""
         return self._size(0)
 
     @property
     def columns(self) -> int:
-        """Of the result."""
+        """The number of columns of the result."""
         return self._size(1)
 
     @property
     def dense(self) -> bool:
-        """Whether its stride is 1."""
+        """Whether the stride is 1."""
         return self.stride == (1, 1)
 
     @property
@@ -55,7 +55,7 @@ class Geometry(NamedTuple):
 
     @property
     def tiled(self) -> bool:
-        """Whether Winograd's tiles fit and pay, both ways."""
+        """Whether Winograd's tiles fit and pay, forward and backward."""
         return (
             self.kernel[:2] == (3, 3)
             and self.stride == self.dilation == (1, 1)
@@ -65,11 +65,11 @@ class Geometry(NamedTuple):
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Of 2x2 results, along rows and columns."""
+        """The number of tiles of 2x2 results along rows and along columns."""
         return -(-self.rows // 2), -(-self.columns // 2)
 
     def transpose(self) -> "Geometry":
-        """Of the convolution that is the cotangent of the images, at stride 1."""
+        """The convolution that computes the images' cotangent, at stride 1."""
         kh, kw, channels, features = self.kernel
         return self._replace(
             image=(self.rows, self.columns, features),

@@ -1,4 +1,4 @@
-"""A dense layer's product that stays fast when every task has a kernel of its own."""
+"""A dense layer's product that stays fast when every task has its own kernel."""
 
 import functools
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def linear(x: Array, kernel: Array) -> Array:
       `float[n, outputs]`.
 
     Raises:
-      InputError: if shapes or dtypes are not of this form.
+      InputError: if shapes or dtypes are not as above.
 
     >>> linear(jnp.ones((5, 3)), jnp.ones((3, 2))).shape
     (5, 2)
@@ -72,14 +72,14 @@ def _multiply(size: _Size, a: Array, b: Array) -> Array:
 
 
 def _outer(size: _Size, x: Array, y: Array) -> Array:
-    """A sum of outer products: one pass over the results of all tasks."""
+    """A sum of outer products, in one pass over the results of all tasks."""
     wide = (a.astype(wider(a.dtype)) for a in (x, y))
     each = (a[:, None] * b[None] for a, b in zip(*wide))
     return functools.reduce(jnp.add, each).astype(x.dtype)
 
 
 def _countable(examples: int, dtype: jnp.dtype) -> bool:
-    return examples <= 128  # each is an operation of its own in the program
+    return examples <= 128  # the program has an operation for each
 
 
 FORMS["linear w"] = {

@@ -1,4 +1,4 @@
-"""What stands in place of a logit that is not to be chosen."""
+"""The logit of a class that must not be chosen."""
 
 from typing import Any
 
@@ -8,7 +8,13 @@ from metajax.types import Array
 
 
 def never(dtype: Any) -> Array:
-    """A logit whose softmax is zero; not infinity, of which 0 times is NaN.
+    """A logit whose softmax is zero; it is finite, since 0 times infinity is NaN.
+
+    Args:
+      dtype: the floating dtype of the logits.
+
+    Returns:
+      A scalar.
 
     >>> import jax
     >>> jax.nn.softmax(jnp.array([0.0, never(jnp.float32)])).tolist()

@@ -1,4 +1,4 @@
-"""What operations ask of arrays inside a `jax.shard_map`."""
+"""A check of arrays inside a `jax.shard_map`."""
 
 import jax
 
@@ -7,13 +7,13 @@ from metajax.types import Array
 
 
 def check_same_everywhere(*arrays: Array) -> None:
-    """Checks that arrays are not typed as differing between the devices of a mesh.
+    """Checks that no array has a type that varies over the devices of a mesh.
 
-    With such types, the inner gradient of replicated parameters would be summed over
-    the devices: tasks would mix.
+    JAX would sum the inner gradient of replicated parameters over such devices, and so
+    mix tasks.
 
     Raises:
-      InputError: if one is.
+      InputError: if an array has such a type.
     """
     for x in arrays:
         kind = getattr(jax.typeof(x), "manual_axis_type", None)

@@ -10,14 +10,14 @@ from metajax.types import Array
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance; they broadcast against what they normalise."""
+    """Mean and biased variance, which broadcast against the array to normalise."""
 
     mean: Array
     variance: Array
 
 
 def batch_moments(x: Array, present: Array | None = None) -> Moments:
-    """Of each channel, over all examples and places.
+    """The moments of each channel over all examples and places.
 
       μ = mean of x,  σ² = mean of (x - μ)²
 
@@ -32,8 +32,8 @@ def batch_moments(x: Array, present: Array | None = None) -> Moments:
     >>> [m.item() for m in batch_moments(x, jnp.array([True, True, False]))]
     [2.0, 1.0]
     """
-    # Both in one pass over x, and their derivatives too. Without the shift, a mean that
-    # is large beside σ would leave σ² few bits; in exact arithmetic it changes nothing.
+    # One pass over x computes both, and their derivatives. Without the shift, σ² would
+    # lose bits if the mean is much larger than σ; in exact arithmetic it has no effect.
     x = x.astype(wider(x.dtype))
     shift = jax.lax.stop_gradient(_typical(x, present))
     distance = x - shift
@@ -42,12 +42,12 @@ def batch_moments(x: Array, present: Array | None = None) -> Moments:
 
 
 def _typical(x: Array, present: Array | None) -> Array:
-    """A value of each channel that no single outlier decides."""
+    """A typical value of each channel, which a single outlier cannot change much."""
     middle = tuple(slice(size // 2, size // 2 + 1) for size in x.shape[1:-1])
     x = x[(slice(None), *middle)]
     if present is not None:
         return _mean(x, present)
-    # The median of three, since a sum would be one more launch on a GPU.
+    # The median of three examples, since a sum needs one more launch on a GPU.
     a, b, c = (x[i : i + 1] for i in (0, len(x) // 2, max(len(x) - 1, 0)))
     return jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
 
@@ -55,7 +55,7 @@ def _typical(x: Array, present: Array | None) -> Array:
 def normalise(
     x: Array, moments: Moments, scale: Array, offset: Array, *, eps: float = 1e-5
 ) -> Array:
-    """Takes out a mean and a variance, and puts in those that are learnt.
+    """Normalises by moments, then scales and shifts.
 
       y = γ (x - μ) / √(σ² + ε) + β
 
@@ -67,7 +67,7 @@ def normalise(
       eps: ε.
 
     Returns:
-      An array of the shape and type of `x`.
+      An array of the shape and dtype of `x`.
     """
     channels = (1,) * (x.ndim - 1) + (-1,)
     wide = wider(x.dtype)
@@ -88,9 +88,9 @@ def batch_norm(
 
       y = γ (x - μ) / √(σ² + ε) + β,  μ and σ² over every axis but the last
 
-    No running statistics: with them a few-shot learner falls to chance. The outputs of
-    one example so depend on the batch it comes in; `metajax.evaluate` reports both ways
-    of batching the queries.
+    There are no running statistics, with which a few-shot learner falls to chance. So
+    the outputs of an example depend on its batch, and `metajax.evaluate` reports both
+    ways of batching the queries.
 
     Args:
       x: `float[n, ..., channels]`.
@@ -112,13 +112,13 @@ def batch_norm(
 
 
 def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
-    """TaskNorm-I's: a batch's moments and each example's own, pooled.
+    """Pools a batch's moments with each example's own, as TaskNorm-I does.
 
       μ = α μ_b + (1 - α) μ_i
       σ² = α (σ_b² + (μ_b - μ)²) + (1 - α) (σ_i² + (μ_i - μ)²)
 
     Args:
-      x: `float[n, ..., channels]`, of two axes or more.
+      x: `float[n, ..., channels]`.
       batch: μ_b and σ_b².
       share: α, a scalar in [0, 1].
 
@@ -139,7 +139,7 @@ def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
 
 
 def _mean(x: Array, present: Array | None) -> Array:
-    """Of each channel, over the places of the examples that are present."""
+    """The mean of each channel over the examples that are present."""
     places = tuple(range(1, x.ndim - 1))
     if present is None:
         return jnp.mean(x, (0, *places), keepdims=True)

@@ -1,4 +1,4 @@
-"""Maximum pooling as primitives, each free to choose its form on every backend.
+"""Maximum pooling as primitives that choose their form on every backend.
 
 Pooling z = P(x) picks one entry of each window. Its derivative picks the same entries
 of a tangent, and the transpose of that puts a cotangent back where they were:
@@ -6,8 +6,8 @@ of a tangent, and the transpose of that puts a cotangent back where they were:
   T(x, t), the entries of t where x is largest in its window,
   U(x, c), c where x is largest in its window, and zero elsewhere
 
-T and U are linear in their second argument, constant but for jumps in their first, and
-transposes of each other. So these three are all that needs to be fast, to every order.
+T and U are linear in their second argument, piecewise constant in their first, and
+transposes of each other. So only these three must be fast, for every order.
 """
 
 from collections.abc import Callable
@@ -35,19 +35,19 @@ WINDOW = (1, 2, 2, 1)
 def max_pool(x: Array) -> Array:
     """Maximum over 2x2 windows at stride 2; an odd last row or column is dropped.
 
-    Of equal values the first, row by row, has the gradient, as in `reduce_window` and
-    PyTorch: flat paper makes ties the rule in drawings.
+    The first of equal values, row by row, gets the gradient, as in `reduce_window` and
+    PyTorch; ties are common on the flat paper of drawings.
 
     Args:
       x: `float[n, height, width, channels]`.
 
     Returns:
-      `float[n, ⌊height / 2⌋, ⌊width / 2⌋, channels]`. A window that holds NaN is NaN;
-      which of its entries has the gradient differs between backends.
+      `float[n, ⌊height / 2⌋, ⌊width / 2⌋, channels]`. A window with a NaN gives NaN;
+      which of its entries gets the gradient depends on the backend.
 
     Raises:
-      InputError: if `x` is not of this form, or differs between devices in a
-        `jax.shard_map` that checks that.
+      InputError: if `x` has another shape or dtype, or differs between devices in a
+        `jax.shard_map` with `check_vma`.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
@@ -72,7 +72,7 @@ def _quarters(x: Array) -> list[Array]:
 
 
 def _larger(first: Array, second: Array) -> Array:
-    """Where the second is taken: of equal values the first is, NaN whenever it is."""
+    """Where the second is the maximum; the first wins ties, and NaN always wins."""
     return (first < second) | jnp.isnan(second)
 
 
@@ -85,7 +85,7 @@ def _pool_slices(x: Array) -> Array:
 
 
 def _places(x: Array) -> tuple[Array, Array, Array]:
-    """Whether the largest is on the right above, on the right below, and below."""
+    """Whether the maximum is right in the upper row, right in the lower, and lower."""
     a, b, c, d = _quarters(x)
     right_above, right_below = _larger(a, b), _larger(c, d)
     above = jnp.where(right_above, b, a)
@@ -111,7 +111,7 @@ def _put_parts(x: Array, c: Array) -> list[Array]:
 
 
 def _put_slices(x: Array, c: Array) -> Array:
-    """A sum of the four quarters with zeros between their entries."""
+    """Adds up the four quarters, with zeros between their entries."""
     zero, (height, width) = jnp.zeros((), c.dtype), c.shape[1:3]
     total = None
     for place, part in enumerate(_put_parts(x, c)):
@@ -124,7 +124,7 @@ def _put_slices(x: Array, c: Array) -> Array:
 
 
 def _put_stacked(x: Array, c: Array) -> Array:
-    """The quarters side by side."""
+    """Interleaves the four quarters."""
     a, b, below_a, below_b = _put_parts(x, c)
     rows = [jnp.stack(pair, 3) for pair in ((a, b), (below_a, below_b))]
     n, height, width, channels = c.shape
@@ -143,7 +143,7 @@ def _put_window(x: Array, c: Array) -> Array:
 
 
 def _take_window(x: Array, t: Array) -> Array:
-    """A sum over windows of all but zeros: JAX's own derivative rounds on a TPU."""
+    """Sums each window of `t`, zero except at the maximum; JAX's rounds on a TPU."""
     like = jax.eval_shape(_pool_window, x)
     largest = _put_window(x, jnp.ones(like.shape, x.dtype)) > 0
     zero = np.zeros((), t.dtype)
@@ -174,7 +174,7 @@ def _primitive(name: str, abstract: Callable) -> Primitive:
         return Site("pooling", None, dtype, f"{name}, {shapes}, {dtype}")
 
     def run(backend: Backend, *arrays: Array, tuned: Tuned | None) -> Array:
-        """Tasks are more examples."""
+        """Applies a form; axes of tasks become examples."""
         out, last = abstract(*arrays), arrays[-1]
         if not all(x.size for x in (out, *arrays)):
             return jnp.zeros(out.shape, out.dtype)

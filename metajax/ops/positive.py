@@ -1,4 +1,4 @@
-"""Small positive definite systems, solved without a library's kernels."""
+"""A solver of small positive definite systems that needs no library call."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from metajax.types import Array
 def solve_positive(a: Array, b: Array) -> Array:
     """Solves a x = b for a symmetric positive definite matrix.
 
-    By Gauss and Jordan's elimination, which needs no pivots there: n rank-one updates
-    of all tasks' systems at once, under vmap, where LAPACK would be called for each. It
-    is for systems of some hundred unknowns, such as a support set's. Derivatives of any
-    order, in both modes, are solutions of the same systems.
+    Gauss-Jordan elimination needs no pivoting here. Under vmap, n rank-one updates
+    solve the systems of all tasks together, while LAPACK would be called for each. It
+    suits some hundred unknowns, as of a support set. Derivatives of any order, in both
+    modes, solve the same system.
 
     Args:
       a: `float[n, n]`.
@@ -24,7 +24,7 @@ def solve_positive(a: Array, b: Array) -> Array:
       x, `float[n, m]`.
 
     Raises:
-      InputError: if the shapes are not of this form.
+      InputError: if the shapes are not as above.
 
     >>> solve_positive(jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([[3.0], [3.0]]))
     Array([[1.],
@@ -46,7 +46,7 @@ def solve_positive(a: Array, b: Array) -> Array:
 
 def _eliminate(a: Array, b: Array) -> Array:
     def clear(k: Array, rows: Array) -> Array:
-        """Column k becomes the k-th of the identity."""
+        """Turns column k into that of the identity."""
         pivot = rows[k] / rows[k, k]
         others = rows - rows[:, k][:, None] * pivot[None]
         return others.at[k].set(pivot)

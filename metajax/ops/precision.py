@@ -1,4 +1,4 @@
-"""The arithmetic of products and sums: float32 is exact unless asked otherwise."""
+"""The precision of products and sums; float32 keeps all its bits by default."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,10 @@ from metajax.types import Array, PyTree
 
 
 def matmul_precision() -> str:
-    """JAX's setting where this is called, or "highest" where there is none.
+    """JAX's current setting, or "highest" if there is none.
 
-    JAX's own default would round float32 factors to ten bits on a recent GPU and to
-    seven on a TPU.
+    By default JAX would round float32 factors to ten bits on a recent GPU and to seven
+    on a TPU.
 
     >>> with jax.default_matmul_precision("tensorfloat32"):
     ...     matmul_precision()
@@ -26,7 +26,7 @@ def product(a: Array, b: Array) -> Array:
 
 
 def wider(dtype: jnp.dtype) -> jnp.dtype:
-    """The type to add up numbers of `dtype` in: at least float32, for floats.
+    """The dtype for sums of `dtype`, which is at least float32 for floats.
 
     >>> wider(jnp.dtype(jnp.bfloat16)), wider(jnp.dtype(jnp.float32))
     (dtype('float32'), dtype('float32'))
@@ -36,7 +36,7 @@ def wider(dtype: jnp.dtype) -> jnp.dtype:
 
 
 def dtype_of(params: PyTree) -> jnp.dtype:
-    """The type of the first parameter that is a float; float32 if there is none.
+    """The dtype of the first parameter that is a float; float32 if there is none.
 
     >>> dtype_of({"bias": jnp.zeros(3, jnp.bfloat16), "steps": 7})
     dtype(bfloat16)

@@ -1,8 +1,8 @@
-"""Forms that were chosen by timing them, and how operations come to take them.
+"""Forms that were chosen by timing them, and how operations take them.
 
-The forms are a parameter of every primitive, read from the context where an operation
-is traced, as the precision of its products is. So derivatives take them too, and a
-compiled program keeps the forms that it was compiled with.
+The forms are a parameter of every primitive. They are read from the context in which an
+operation is traced, like the precision of its products. So derivatives take them too,
+and a compiled program keeps its forms.
 """
 
 import json
@@ -17,11 +17,11 @@ from jax.extend.core import Primitive
 from metajax.errors import InputError
 from metajax.ops.forms import FORMS
 
-BY_TABLE = "table"  # where no form was faster than the table's
+BY_TABLE = "table"  # no form was faster than the table's
 
 
 class Tuned(NamedTuple):
-    """The form of each operation that was timed; every other takes the table's.
+    """The form of each operation that was timed; others take the table's form.
 
     Attributes:
       forms: pairs of a `Site`'s key and the name of its form, sorted.
@@ -31,7 +31,7 @@ class Tuned(NamedTuple):
 
     @classmethod
     def from_forms(cls, forms: Mapping[str, str]) -> "Tuned":
-        """From the names of forms, by the keys of their sites."""
+        """Builds it from the names of forms by the keys of their sites."""
         return cls(tuple(sorted(forms.items())))
 
     @classmethod
@@ -39,7 +39,7 @@ class Tuned(NamedTuple):
         """The inverse of `as_text`.
 
         Raises:
-          InputError: if the text is no such JSON, or names unknown forms.
+          InputError: if the text is not such JSON, or names unknown forms.
         """
         try:
             forms = json.loads(text)
@@ -53,7 +53,7 @@ class Tuned(NamedTuple):
         return cls.from_forms(forms)
 
     def as_text(self) -> str:
-        """As JSON.
+        """Converts it to JSON.
 
         >>> forms = {"max_pool, ((1, 4, 4, 1),), float32": "window"}
         >>> print(Tuned.from_forms(forms).as_text())
@@ -64,19 +64,19 @@ class Tuned(NamedTuple):
         return json.dumps(dict(self.forms), indent=2)
 
     def form(self, key: str) -> str | None:
-        """The form at a site, or None for the table's."""
+        """The form at the site with a key, or None for the table's."""
         form = dict(self.forms).get(key, BY_TABLE)
         return None if form == BY_TABLE else form
 
 
 class Site(NamedTuple):
-    """An operation in a program, and what the speed of its forms depends on.
+    """An operation in a program, with all that the speed of its forms depends on.
 
     Attributes:
       operation: a key of `metajax.ops.forms.TABLE`.
-      sizes: what the table's choice depends on; see `metajax.ops.forms.choose`.
-      dtype: the type of the arrays.
-      key: a text that differs from those of other sites.
+      sizes: see `metajax.ops.forms.choose`.
+      dtype: the dtype of the arrays.
+      key: a text that identifies the site.
     """
 
     operation: str
@@ -94,10 +94,13 @@ _TAKEN = jax.make_user_context(default_value=None)
 def taking(tuned: Tuned | None) -> AbstractContextManager:
     """A context in which operations take tuned forms.
 
-    A function of `jax.jit` is traced anew for other forms.
+    `jax.jit` traces a function anew for other forms.
 
     Args:
-      tuned: from `metajax.ops.tune`; None for the table's forms.
+      tuned: the result of `metajax.ops.tune`; None for the table's forms.
+
+    Returns:
+      A context manager.
 
     >>> import metajax as mj
     >>> double = jax.jit(lambda x: mj.ops.max_pool(2.0 * x))
@@ -110,5 +113,5 @@ def taking(tuned: Tuned | None) -> AbstractContextManager:
 
 
 def taken() -> Tuned | None:
-    """The forms of the context where this is called; None for the table's."""
+    """The forms of the current context; None for the table's."""
     return _TAKEN.value

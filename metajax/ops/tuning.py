@@ -1,7 +1,7 @@
-"""The forms of a program's operations, timed on the device that will run it.
+"""Times the forms of a program's operations on the device that will run it.
 
-Compilers cannot tell everything: on a GPU it depends on the chip whether its library's
-grouped convolutions or products over patches win.
+No table can tell everything: on a GPU, it depends on the chip whether the library's
+grouped convolutions or products over patches are faster.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from metajax.ops.tuned import BY_TABLE, SITES, Site, Tuned
 from metajax.types import Array, PyTree
 
 FOLDER = "metajax_forms"
-TIE = 1.05  # the table's form is taken unless another is faster by more than this
-TURNS, TURN = 5, 0.02  # how often a form is timed, and for how many seconds
+TIE = 1.05  # another form must be faster than the table's by more than this
+TURNS, TURN = 5, 0.02  # how often a form is timed, and the seconds of each turn
 
 
 class Trial(NamedTuple):
-    """A form of an operation, to be timed.
+    """A form of an operation to time.
 
     Attributes:
       site: the operation.
-      form: the form's name; "table" for the table's.
+      form: the form's name, or "table" for the table's.
       run: `run(*arrays) -> array`, the operation in that form.
-      arrays: abstract ones, of the shapes and dtypes of its arguments.
+      arrays: its abstract arguments.
     """
 
     site: Site
@@ -50,19 +50,19 @@ Timer = Callable[[Trial], float]
 
 
 def seconds(trial: Trial) -> float:
-    """The time that a form takes, the median of a few turns on the default device.
+    """Times a form on the default device, as the median of a few turns.
 
     Args:
       trial: the form.
 
     Returns:
-      Seconds a run, in a loop on the device.
+      Seconds per run, in a loop on the device.
     """
     result = jax.eval_shape(trial.run, *trial.arrays)
 
     def run_many(count: Array, *arrays: Array) -> Array:
         def once(_: Any, carry: Any) -> Any:
-            # Without the barrier, XLA would compute the same result but once.
+            # Without the barrier, XLA would compute the result only once.
             arrays, _ = jax.lax.optimization_barrier(carry)
             return arrays, trial.run(*arrays)
 
@@ -81,7 +81,7 @@ def seconds(trial: Trial) -> float:
 
     elapsed(1)  # the first run also loads the program
     count = max(1, round(TURN / elapsed(1)))
-    count = max(1, round(TURN / elapsed(count)))  # of one run, most is the call
+    count = max(1, round(TURN / elapsed(count)))  # a single run is mostly overhead
     return statistics.median(elapsed(count) for _ in range(TURNS))
 
 
@@ -91,16 +91,16 @@ def tune(
     folder: Path | None = None,
     timer: Timer = seconds,
 ) -> Tuned:
-    """Times the forms of every operation in a function, and takes the fastest.
+    """Times the forms of every operation in a function, and chooses the fastest.
 
-    A form that does not compile, or does not fit in memory, is left out.
+    Forms that do not compile or do not fit in memory are left out.
 
     Args:
-      function: a function of arrays; it is traced, and not run.
+      function: a function of arrays, which is traced but not run.
       *args: its arguments, arrays or abstract ones.
-      folder: where answers are kept, by chip and version of JAX, and taken from; None
-        to time all of them.
-      timer: what times a form.
+      folder: a folder that stores earlier choices by chip and version of JAX; None to
+        time all forms.
+      timer: the function that times a form.
 
     Returns:
       The forms, for `metajax.ops.taking`.
@@ -110,13 +110,13 @@ def tune(
     >>> tuned.forms
     (('max_pool, ((1, 4, 4, 1),), float32', 'table'),)
     """
-    kept = _Kept(folder)
+    stored = _Stored(folder)
     forms: dict[str, str] = {}
     for key, trials in trials_of(function, *args).items():
         names = {trial.form for trial in trials}
-        if (form := kept.forms.get(key)) not in names:
+        if (form := stored.forms.get(key)) not in names:
             form = _fastest(trials, timer)
-            kept.add(key, form)
+            stored.add(key, form)
         forms[key] = form
     return Tuned.from_forms(forms)
 
@@ -129,7 +129,7 @@ def trials_of(function: Callable, *args: PyTree) -> dict[str, list[Trial]]:
       *args: its arguments, arrays or abstract ones.
 
     Returns:
-      By the key of its site, a `Trial` of each form, the table's first.
+      The trials by the key of their site, the table's form first.
     """
     trials: dict[str, list[Trial]] = {}
     for equation, _ in equations(function, *args):
@@ -143,28 +143,28 @@ def trials_of(function: Callable, *args: PyTree) -> dict[str, list[Trial]]:
 
 
 def user_folder() -> Path:
-    """The user's own folder of answers, where no other is given."""
+    """The default folder of stored choices, in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / FOLDER
 
 
-class _Kept:
-    """The answers of this chip and these versions of JAX.
+class _Stored:
+    """Stored choices of forms for this chip and this version of JAX.
 
     Args:
-      folder: of all answers; None to keep none.
+      folder: the folder of all choices; None to store none.
     """
 
     def __init__(self, folder: Path | None):
         self._path = None if folder is None else folder / _file_name()
         self.forms: dict[str, str] = {}
         if self._path is not None:
-            # A damaged file is as good as none: it is written anew.
+            # A damaged file counts as missing, and is written anew.
             with contextlib.suppress(OSError, InputError):
                 self.forms = dict(Tuned.from_text(self._path.read_bytes()).forms)
 
     def add(self, key: str, form: str) -> None:
-        """Keeps an answer; on a full disk it is kept for this run only."""
+        """Stores a choice; if the disk is full, only for this run."""
         self.forms[key] = form
         if self._path is not None:
             with contextlib.suppress(OSError):
@@ -190,7 +190,7 @@ def _trials(equation: Any, site: Site) -> list[Trial]:
 def _fastest(trials: list[Trial], timer: Timer) -> str:
     times: dict[str, float] = {}
     for trial in trials:
-        # Compilers refuse a form with many kinds of error: another one is taken.
+        # Compilers refuse a form with many kinds of errors; another form is taken.
         with contextlib.suppress(Exception):
             times[trial.form] = timer(trial)
     best = min(times, key=times.__getitem__, default=BY_TABLE)
@@ -199,13 +199,13 @@ def _fastest(trials: list[Trial], timer: Timer) -> str:
 
 
 def _backend() -> Backend:
-    """The one whose forms the default device takes."""
+    """The backend whose forms the default device takes."""
     name = jax.default_backend()
     return name if name in ("cpu", "tpu") else "gpu"  # pyright: ignore
 
 
 def _normal(like: jax.ShapeDtypeStruct) -> Array:
-    """Normal numbers; a few of them again and again, as they are made on the host."""
+    """Normal numbers, of which a few are repeated, since the host makes them."""
     few = np.random.default_rng(0).standard_normal(2**16, np.float32)
     return jnp.asarray(np.resize(few, like.shape), like.dtype)
 

@@ -1,6 +1,6 @@
-"""Winograd's tiles: a 3x3 convolution with 16 products for four results, not 36.
+"""Winograd's 3x3 convolution, with 16 products for four results instead of 36.
 
-Transformed entries come first in memory, so that a transformation is one product of a
+Transformed entries come first in memory, so that a transformation is one product with a
 small constant matrix, and the 16 products of tiles are one batched product.
 """
 
@@ -23,7 +23,7 @@ OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """A convolution by Winograd's F(2x2, 3x3).
 
-      y = Aᵀ ((G k Gᵀ) ∘ (Bᵀ d B)) A,   d a tile of 4x4 entries, y of 2x2
+      y = Aᵀ ((G k Gᵀ) ∘ (Bᵀ d B)) A,   with 4x4 tiles d and 2x2 results y
 
     Each transformation of a tile is one product with its Kronecker square.
 
@@ -44,8 +44,8 @@ def correlate(geometry: Geometry, x: Array, kernel: Array) -> Array:
 def kernel(geometry: Geometry, x: Array, y: Array) -> Array:
     """The kernel's cotangent by the same tiles: Σ Gᵀ ((Bᵀ d B) ∘ (A y Aᵀ)) G."""
     (rows, columns), (*_, channels, features) = geometry.tiles, geometry.kernel
-    # The product sums over tiles, so they must be the last axis; moving the channels
-    # first costs less now than after the tiles have four times as many entries.
+    # The product sums over tiles, so they must be the last axis; it is cheaper to move
+    # the channels now than after tiling, which makes four times as many entries.
     x = jnp.moveaxis(x, 3, 0).reshape(-1, *geometry.image[:2], 1)
     tiles = _tiles(geometry, x).reshape(16, channels, -1)
     y = padded(padded(y, 1, 0, 2 * rows), 2, 0, 2 * columns)
@@ -57,11 +57,11 @@ def kernel(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _tiles(geometry: Geometry, x: Array) -> Array:
-    """Winograd's transformed tiles Bᵀ d B of images, their 16 entries first."""
+    """The transformed tiles Bᵀ d B of images, with their 16 entries first."""
     (rows, columns), (images, *_, channels) = geometry.tiles, x.shape
     (top, _), (left, _) = geometry.padding
     x = padded(padded(x, 1, top, 2 * rows + 2 - top), 2, left, 2 * columns + 2 - left)
-    # A tile of 4x4 is four squares of 2x2, which it shares with its neighbours, so the
+    # A 4x4 tile consists of four 2x2 squares, which it shares with its neighbours, so
     # tiles are slices of the squares and nothing is gathered.
     squares = x.reshape(images, rows + 1, 2, columns + 1, 2, channels)
     squares = squares.transpose(2, 4, 0, 1, 3, 5)
@@ -76,10 +76,9 @@ def _tiles(geometry: Geometry, x: Array) -> Array:
 
 
 def _transformed(square: np.ndarray, tiles: Array) -> Array:
-    """A Kronecker square times tiles, whose entries are the first axes.
+    """Multiplies a Kronecker square by tiles, whose entries are the first axes.
 
-    At full precision, whatever the products have: the sums of entries would otherwise
-    be rounded before they are multiplied.
+    It has full precision, so that sums are not rounded before the products.
     """
     return jnp.matmul(
         jnp.asarray(square, tiles.dtype),

@@ -18,7 +18,7 @@ class Section(NamedTuple):
       name: a short name, of its figure's file and its numbers.
       title: what it is about.
       reading: a sentence or two on how to read it.
-      found: its result, or None.
+      result: its result, or None.
       figure: of the result, as SVG.
       missing: why there is none.
       remark: what stands out in this result.
@@ -27,7 +27,7 @@ class Section(NamedTuple):
     name: str
     title: str
     reading: str
-    found: Any = None
+    result: Any = None
     figure: bytes = b""
     missing: str = ""
     remark: str = ""
@@ -62,14 +62,14 @@ def page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]) -> s
 def numbers(sections: Sequence[Section]) -> dict[str, Any]:
     """Every number of the sections as plain values, with the names of the axes."""
     return {
-        section.name: dict(_fields(section.found))
+        section.name: dict(_fields(section.result))
         for section in sections
-        if section.found is not None
+        if section.result is not None
     }
 
 
-def _fields(found: Any) -> Iterator[tuple[str, Any]]:
-    for name, value in found._asdict().items():
+def _fields(result: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in result._asdict().items():
         if isinstance(value, Named):
             plain = np.asarray(value.values, float).tolist()
             yield name, {"axes": list(value.axes), "values": finite(plain)}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from metajax.targets.hlo import Computation, Line, Module, parse
 from metajax.targets.traffic import moved
 
-# What runs nothing: names for what is there, and beginnings of what `-done` ends.
+# Operations that run nothing: they only name what is in memory.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("partition-id", "replica-id", "opt-barrier", "domain"),
@@ -27,12 +27,12 @@ class Instruction(NamedTuple):
     """An instruction that a program runs.
 
     Attributes:
-      name: in the text.
-      opcode: what it does; `-start` and `-done` of one operation are one.
-      times: how often it runs, loops counted.
-      bytes: of main memory that it reads and writes each time.
-      cycles: the compiler's estimate of each time, 0 where it gives none.
-      operation: the operation of JAX that it comes from, "" where it is not said.
+      name: its name in the text.
+      opcode: what it does; the `-start` and `-done` of an operation count as one.
+      times: how often it runs, with the repetitions of loops.
+      bytes: the bytes of main memory that each run reads and writes.
+      cycles: the compiler's estimate for each run; 0 if it makes none.
+      operation: the JAX operation that it comes from; "" if the text does not say.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Instruction(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """What a program runs, in the order in which it does.
+    """What a program runs, in order.
 
     Attributes:
-      instructions: those that run, each once, with how often.
-      collectives: by kind, how often devices exchange arrays.
+      instructions: the instructions that run, each listed once.
+      collectives: how often devices exchange arrays, by kind.
     """
 
     instructions: tuple[Instruction, ...]
@@ -57,21 +57,21 @@ class Program:
 
     @property
     def launches(self) -> int:
-        """Instructions run, a kernel or a copy each."""
+        """The number of instructions run, each a kernel or a copy."""
         return sum(each.times for each in self.instructions)
 
     @property
     def bytes(self) -> int:
-        """Operands and results in main memory, in bytes."""
+        """The bytes of operands and results in main memory."""
         return sum(each.times * each.bytes for each in self.instructions)
 
     @property
     def cycles(self) -> int:
-        """The compiler's estimate; 0 where it makes none, as for a GPU."""
+        """The compiler's estimate; 0 if it makes none, as for a GPU."""
         return sum(each.times * each.cycles for each in self.instructions)
 
     def dearest(self, count: int) -> list[Instruction]:
-        """Those of most cycles, or of most bytes where there are none."""
+        """The instructions with the most cycles, or bytes if there is no estimate."""
         by_cycles = self.cycles > 0
 
         def cost(each: Instruction) -> int:
@@ -84,9 +84,9 @@ def read_program(text: str) -> Program:
     """Reads what a compiled program runs.
 
     Each instruction counts as often as its loops run. Bytes are those of operands and
-    results in main memory: of an operand that a fusion only slices, the slices; of a
-    result that it updates in place, the updates. Of a conditional's branches, that of
-    most cycles or bytes counts.
+    results in main memory. If a fusion only slices an operand, the slices count; if it
+    updates a result in place, the updates count. The dearest branch of a conditional
+    counts.
 
     Args:
       text: `compiled.as_text()`.
@@ -114,10 +114,13 @@ def read_program(text: str) -> Program:
 def product_operations(text: str) -> int:
     """Floating-point operations of all products and convolutions that a program runs.
 
-    Two for each multiplication, those by zeros of padding included.
+    A multiplication counts as two, also one by a zero of padding.
 
     Args:
-      text: of the HLO before compilation, where no product is inside a kernel.
+      text: the HLO before compilation, where no product is inside a kernel.
+
+    Returns:
+      The number of operations.
 
     >>> text = '''
     ... ENTRY %main (x: f32[8,3], y: f32[3,5]) -> f32[8,5] {
@@ -152,7 +155,7 @@ def _products(line: Line, within: Computation) -> int:
 def _run(
     module: Module, name: str, times: int, *, fused: bool
 ) -> Iterator[tuple[Line, Computation, int]]:
-    """Every line that runs, where it is, and how often; fusions' own if `fused`."""
+    """Each line that runs, its computation and how often; inside fusions if `fused`."""
     within = module.computations.get(name, {})
     for line in within.values():
         yield line, within, times
@@ -176,7 +179,7 @@ def _instructions(module: Module, name: str, times: int) -> Iterator[Instruction
 
 
 def _is_free(line: Line) -> bool:
-    """Whether it runs nothing of its own."""
+    """Whether a line runs nothing itself."""
     if line.opcode in ("while", "conditional", "call", "async-done", "async-update"):
         return True
     if line.opcode == "custom-call":
@@ -201,7 +204,7 @@ def _instruction(
 
 
 def _trips(module: Module, loop: Line) -> int:
-    """How often a loop runs: as the compiler says, or up to its condition's bound."""
+    """How often a loop runs, by the compiler or else by the bound of its condition."""
     if known := re.search(r"known_trip_count[^\d]*(\d+)", loop.rest):
         return int(known[1])
     bounds = [
@@ -214,9 +217,7 @@ def _trips(module: Module, loop: Line) -> int:
 
 def _dearest_branch(module: Module, line: Line) -> str:
     def cost(name: str) -> tuple[int, int]:
-        each = tuple(_instructions(module, name, 1))
-        return sum(x.times * x.cycles for x in each), sum(
-            x.times * x.bytes for x in each
-        )
+        branch = Program(tuple(_instructions(module, name, 1)), {})
+        return branch.cycles, branch.bytes
 
     return max(line.all_called, key=cost, default="")

@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all, and checked when they are read."""
+"""Checkpoints that are written completely or not at all, and checked when read."""
 
 import hashlib
 import json
@@ -21,20 +21,23 @@ from metajax.training.state import TrainState
 
 SCHEMA = 2  # 1 had no record of its files
 RECORD = "files.json"  # the size and the hash of every other file of a checkpoint
-FORMS = "forms.json"  # of a run that timed them
+FORMS = "forms.json"  # the forms of operations that a run timed
 UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
     """A folder of checkpoints, for `metajax.fit`.
 
-    Each is written beside its place and then renamed into it, and carries a hash of
-    each of its files and a digest of its arrays: `restore` takes the newest whose files
-    and arrays are those that were saved.
+    Each is written beside its place and then renamed into it. It has a hash of each of
+    its files and a digest of its arrays, by which `restore` takes the newest one that
+    is undamaged.
 
     Args:
-      directory: the folder; made at the first save.
-      keep: how many of the newest are kept.
+      directory: the folder, which the first save creates.
+      keep: how many checkpoints are kept, the newest ones.
+
+    Raises:
+      InputError: if `keep` is not a whole number of at least 1.
 
     >>> import tempfile, optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -52,7 +55,7 @@ class Checkpoints:
         self._damaged: set[int] = set()
 
     def steps(self) -> list[int]:
-        """The steps of which there is a checkpoint, in order."""
+        """The steps with a checkpoint, in order."""
         if not self._directory.is_dir():
             return []
         return sorted(
@@ -62,18 +65,19 @@ class Checkpoints:
         )
 
     def save(self, state: TrainState, position: str | None = None) -> None:
-        """Saves `state` under its step, wholly or not at all.
+        """Saves `state` under its step, completely or not at all.
 
-        With it goes the `position` of the iterator that gave its data, if it has one.
+        Damaged checkpoints, of this step or met by `restore`, are first moved into a
+        folder beside this one. An undamaged checkpoint of this step stays if it has the
+        same state; one of another state is moved aside once `state` is written. States
+        can differ in their last bits if the number of devices changed.
 
-        Damaged checkpoints, of this step or that `restore` found, are first moved into
-        a folder beside this one: they would stand in the way. A whole one that is there
-        under this step is left as it is if it is of the same state. One of another is
-        moved into such a folder too, once `state` is written: the same steps, taken on
-        another number of devices, end in sums of another order.
+        Args:
+          state: the state to save.
+          position: the position of the iterator that gave its data, if it has one.
 
         Raises:
-          OSError: if it cannot be written; what was there before is untouched.
+          OSError: if it cannot be written; earlier checkpoints are untouched.
         """
         state = jax.tree.map(np.asarray, state)
         step = int(state.step)
@@ -86,27 +90,26 @@ class Checkpoints:
             if step not in self.steps() or not self._is_of(state, position):
                 self._write(step, state, position)
                 self._remove_old()
-        except Exception as error:  # a full disk surfaces as one of many kinds
+        except Exception as error:  # a full disk raises many kinds of errors
             raise OSError(
                 f"could not write checkpoint {step} in {self._directory} "
                 f"({_first_line(error)}); earlier checkpoints are untouched"
             ) from error
 
     def restore(self, like: TrainState) -> TrainState | None:
-        """The newest whole checkpoint, or None if there is none.
+        """The newest undamaged checkpoint.
 
-        A damaged one is passed over, with a warning; nothing on disk is changed.
+        Damaged ones are skipped with a warning; nothing on disk is changed.
 
         Args:
-          like: a state of the structure, shapes and dtypes that are expected.
+          like: a state with the expected structure, shapes and dtypes.
 
         Returns:
-          The state, on the default device.
+          The state, on the default device, or None if there is no checkpoint.
 
         Raises:
-          InputError: if the newest whole one is of another model or optimizer, if
-            none of those that are there is whole, or if `like` has leaves that cannot
-            be saved.
+          InputError: if it is of another model or optimizer, if all checkpoints are
+            damaged, or if `like` has leaves that cannot be saved.
         """
         for path, leaf in jax.tree_util.tree_flatten_with_path(like)[0]:
             if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -119,7 +122,7 @@ class Checkpoints:
             try:
                 state = self._read(step, like)
             except (PermissionError, MemoryError, InputError):
-                raise  # of another model: whole, and not ours to pass over
+                raise  # an undamaged one, which must not be skipped
             except Exception as error:  # orbax raises many kinds for a damaged file
                 failed[step] = error
             else:
@@ -135,17 +138,17 @@ class Checkpoints:
         return None
 
     def position(self, step: int) -> str | None:
-        """What was saved with the state of a step as the position of its data."""
+        """The position of the data that was saved with the state of a step."""
         return _read_manifest(self._directory / str(step)).get("position")
 
     def forms(self) -> Tuned | None:
-        """The forms that the run of these checkpoints took when it began.
+        """The forms of operations that the run of these checkpoints takes.
 
         Returns:
-          What `keep_forms` kept, or None for those of the table.
+          The forms that `keep_forms` saved, or None for those of the table.
 
         Raises:
-          InputError: if what is there is not what was kept.
+          InputError: if their file is damaged.
         """
         path = self._directory / FORMS
         if not path.exists():
@@ -159,7 +162,7 @@ class Checkpoints:
             ) from error
 
     def keep_forms(self, tuned: Tuned) -> None:
-        """Keeps the forms that a run takes, wholly or not at all.
+        """Saves the forms that a run takes, completely or not at all.
 
         Raises:
           OSError: if they cannot be written.
@@ -168,7 +171,7 @@ class Checkpoints:
         write_whole(self._directory / FORMS, tuned.as_text() + "\n")
 
     def _pass_over(self, failed: dict[int, Exception]) -> None:
-        """Warns once of damaged checkpoints, which the next save moves aside."""
+        """Warns once about damaged checkpoints, which the next save moves aside."""
         for step in sorted(failed.keys() - self._damaged):
             warnings.warn(
                 f"checkpoint {step} in {self._directory} is damaged "
@@ -189,7 +192,7 @@ class Checkpoints:
             manifest = json.dumps(_manifest(state, position))
             write_whole(folder / "manifest" / "metadata", manifest)
             write_whole(folder / RECORD, json.dumps(_recorded(folder)))
-            if step in self.steps():  # moved now, so that a full disk leaves it there
+            if step in self.steps():  # moved only now, in case the disk was full
                 self._set_aside(step, "replaced")
             folder.rename(self._directory / str(step))
         finally:
@@ -206,12 +209,12 @@ class Checkpoints:
     def _is_whole(self, step: int) -> bool:
         try:
             _check_files(self._directory / str(step))
-        except Exception:  # a damaged record may be JSON of anything
+        except Exception:  # a damaged record may hold any JSON
             return False
         return True
 
     def _is_of(self, state: TrainState, position: str | None) -> bool:
-        """Whether the checkpoint of a state's step is of that state."""
+        """Whether the checkpoint of a state's step holds that state."""
         manifest = _read_manifest(self._directory / str(int(state.step)))
         ours = _manifest(state, position) | {"schema": manifest["schema"]}
         return ours.items() <= manifest.items()
@@ -224,7 +227,7 @@ class Checkpoints:
             differing = [a for a in ours if a not in arrays] or arrays
             raise InputError(
                 f"{folder} is a checkpoint of another model or optimizer (expected "
-                f"{differing[0]}, not found); use another run directory"
+                f"{differing[0]}, which it lacks); use another run directory"
             )
         from metajax._files import trees  # loads orbax
 
@@ -274,12 +277,12 @@ def _recorded_file(path: Path) -> list[Any]:
 def _check_files(folder: Path) -> None:
     """Checks the files of a checkpoint before orbax reads them.
 
-    At a damaged one, orbax closes its event loop while tensorstore's threads still have
-    others to report to it, and each prints a traceback.
+    Orbax would close its event loop at a damaged file while threads of tensorstore
+    still report to it, and each would print a traceback.
 
     Raises:
-      OSError: if one is missing, or not what was written; json raises others if the
-        record is damaged.
+      OSError: if a file is missing or changed. If the record is damaged, json raises
+        other errors.
     """
     record = folder / RECORD
     if not record.is_file() and _read_manifest(folder).get("schema") == 1:
@@ -287,7 +290,7 @@ def _check_files(folder: Path) -> None:
     for name, expected in json.loads(record.read_text()).items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != expected[0]:
-            raise OSError(f"{name} is not there, or cut")
+            raise OSError(f"{name} is missing or cut")
         if _recorded_file(path) != expected:
             raise OSError(f"{name} is not what was written")
 

@@ -1,4 +1,4 @@
-"""How a meta-batch is cut: so many tasks at a time, on so many devices."""
+"""How a meta-batch is cut into chunks of tasks for each device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -17,16 +17,17 @@ from metajax.types import Array, PyTree
 
 Chunk = int | Literal["auto"] | None
 Devices = int | Sequence[Any]  # how many, or which
-# On a CPU, tasks at a time pay while their arrays stay in cache; elsewhere while they
-# fit in memory, of which parameters and the rest need a share too.
+# On a CPU, more tasks at a time pay while their arrays stay in cache; elsewhere, while
+# they fit in this share of the memory.
 CACHE_BYTES = 8 * 2**20
 MEMORY_SHARE = 0.5
-# Devices that share tasks meet in each meta-step, so each must have so much to do.
+# Devices that share tasks exchange gradients in each meta-step. That pays only if each
+# has this many bytes to compute.
 WORTH_BYTES = 2 * 2**20
 
 
 def check_chunk(chunk: Chunk) -> None:
-    """Checks a number of tasks at a time.
+    """Checks `tasks_per_chunk`.
 
     Raises:
       InputError: if it is not "auto", None, or a whole number of at least 1.
@@ -41,17 +42,17 @@ def check_chunk(chunk: Chunk) -> None:
 
 
 def check_devices(devices: Devices) -> None:
-    """Checks a number of devices, or devices.
+    """Checks a number or a sequence of devices.
 
     Raises:
-      InputError: if it is below 1, or there are none.
+      InputError: if the number is below 1 or the sequence is empty.
     """
     count = len(devices) if isinstance(devices, Sequence) else devices
     check_count("devices", count, least=1)
 
 
 class Cut(NamedTuple):
-    """How a meta-batch is cut: `[chunks, chunk, ...]`, the chunks over the devices."""
+    """A meta-batch cut to `[chunks, chunk, ...]`; devices share the first axis."""
 
     tasks: int
     chunks: int
@@ -59,7 +60,7 @@ class Cut(NamedTuple):
     devices: int
 
     def split(self, batch: PyTree) -> PyTree:
-        """In chunks; the last is padded by repeating tasks, from the first on."""
+        """Cuts a meta-batch; the last chunk is padded by repeating tasks."""
         order = np.arange(self.chunks * self.chunk) % self.tasks
 
         def cut(x: Array) -> Array:
@@ -69,7 +70,7 @@ class Cut(NamedTuple):
         return jax.tree.map(cut, batch)
 
     def weights(self) -> Array:
-        """1 / B for each task, and zero where it is repeated, cut likewise."""
+        """The weight of each task in the mean, zero where it is repeated; also cut."""
         weights = np.zeros(self.chunks * self.chunk)
         weights[: self.tasks] = 1 / self.tasks
         return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)
@@ -79,9 +80,9 @@ class Pool(NamedTuple):
     """The devices that may share tasks.
 
     Attributes:
-      devices: those devices.
+      devices: the devices.
       least: how many of them must share.
-      chosen: whether the work must run on them even if it is not shared.
+      chosen: whether the work must run on them even if only one is used.
     """
 
     devices: Sequence[Any]
@@ -90,15 +91,15 @@ class Pool(NamedTuple):
 
 
 def here(devices: int) -> Pool:
-    """At most so many of this process's."""
+    """At most `devices` of this process's devices."""
     return Pool(jax.local_devices()[:devices])
 
 
 def everywhere(devices: Devices) -> Pool:
-    """So many of all; of several processes all must share, or this one works alone.
+    """The devices of all processes, which must share them all or use one each.
 
     Raises:
-      InputError: if several processes would share some of their devices only.
+      InputError: if several processes would share only some of their devices.
     """
     if isinstance(devices, Sequence):
         return _chosen(devices)
@@ -111,7 +112,7 @@ def everywhere(devices: Devices) -> Pool:
 
 
 def _chosen(devices: Sequence[Any]) -> Pool:
-    """The given devices, which may be absent ones to compile for."""
+    """The given devices, which may be ones to compile for that are not here."""
     local, everyone = jax.local_devices(), jax.devices()
     if not any(each in everyone and each not in local for each in devices):
         return Pool(devices, chosen=True)
@@ -128,14 +129,14 @@ def _not_all(devices: Devices) -> InputError:
 
 
 class Work(NamedTuple):
-    """What is done with the tasks of a chunk.
+    """The work on the tasks of a chunk, for estimates of its memory.
 
-    Each attribute is called with a number of tasks and returns
-    `(function, shared, *inputs)`, the arguments abstract.
+    Each attribute takes a number of tasks and returns `(function, shared, *inputs)`, a
+    function and its abstract arguments.
 
     Attributes:
-      run: the function of the episodes.
-      whole: the function of what the episodes are made of.
+      run: the function of finished episodes.
+      whole: the function that also makes the episodes.
     """
 
     run: Callable[[int], tuple[Any, ...]]
@@ -171,13 +172,16 @@ def mapped_work(function: Callable, shared: PyTree, batch: PyTree) -> Work:
 
 
 def cut(tasks: int, work: Work, chunk: Chunk, pool: Pool) -> Cut:
-    """How to cut a meta-batch.
+    """Decides how to cut a meta-batch.
 
     Args:
-      tasks: how many there are.
-      work: what is done with them.
+      tasks: the number of tasks.
+      work: the work on them.
       chunk: see `metajax.training.parallel.mean_over_tasks`.
       pool: the devices.
+
+    Returns:
+      A `Cut`.
     """
     devices = len(pool.devices)
     if devices > 1:
@@ -186,33 +190,36 @@ def cut(tasks: int, work: Work, chunk: Chunk, pool: Pool) -> Cut:
     each = -(-tasks // devices)
     most = _fitting(work, pool.devices[0]) if chunk == "auto" else chunk
     chunks = -(-each // min(most or each, each))
-    # Chunks are as even as possible. A device that would only repeat tasks is left out.
+    # Chunks are as even as possible; a device that would only repeat tasks is left out.
     devices = max(pool.least, -(-tasks // each))
     return Cut(tasks, chunks * devices, -(-each // chunks), devices)
 
 
 def _fitting(work: Work, device: Any) -> int:
-    """How many tasks at a time a device should take."""
+    """How many tasks a device should take at a time."""
     if device.platform == "cpu":
         return max(1, CACHE_BYTES // max(1, allocated_bytes(*work.run(1))))
     return max(1, _budget(device) // max(1, task_bytes(work, device.platform)))
 
 
 def task_bytes(work: Work, backend: Backend) -> int:
-    """The bytes that a task needs at one time, by estimate, its inputs included.
+    """Estimates the bytes that a task needs at one time, with its inputs.
 
     Args:
-      work: what is done with it.
+      work: the work on it.
       backend: the platform of the device, not a CPU.
+
+    Returns:
+      A number of bytes.
     """
     size = tiled_bytes if backend == "tpu" else whole_bytes
     function, shared, *inputs = work.whole(1)
-    held = sum(map(size, jax.tree.leaves(inputs)))
-    return held + live_bytes(function, shared, *inputs, size=size, backend=backend)
+    read = sum(map(size, jax.tree.leaves(inputs)))
+    return read + live_bytes(function, shared, *inputs, size=size, backend=backend)
 
 
 def _budget(device: Any) -> int:
-    """Bytes that the tasks of a chunk may take, not of a CPU."""
+    """The bytes that a chunk may take on a device that is not a CPU."""
     return int(MEMORY_SHARE * usable_bytes(device))
 
 

@@ -1,7 +1,7 @@
-"""Several processes that train as one: who writes, and what all must agree on.
+"""Several processes that train together: which one writes, and how results are shared.
 
-`jax.distributed.initialize` makes them one. Each then runs the same program, and `fit`
-shares every meta-batch among the devices of all. In one process this costs nothing.
+After `jax.distributed.initialize`, each runs the same program, and `fit` shares every
+meta-batch among the devices of all. These functions cost nothing in a single process.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Status(IntEnum):
-    """How a call in the first process ended, which it sends before the result."""
+    """How a call in the first process ended; it is sent before the result."""
 
     NOTHING = 0
     RESULT = 1
@@ -31,15 +31,15 @@ class Status(IntEnum):
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Whether this is the process that writes and prints."""
     return jax.process_index() == 0
 
 
 def any_says(flag: bool) -> bool:
-    """Whether `flag` is true in any process; all must ask.
+    """Whether `flag` is true in any process; every process must call it.
 
     Raises:
-      ConnectionError: if one of them has ended.
+      ConnectionError: if a process has ended.
     """
     if jax.process_count() == 1:
         return flag
@@ -47,10 +47,10 @@ def any_says(flag: bool) -> bool:
 
 
 def alike(text: str) -> bool:
-    """Whether all processes give the same text; all must ask.
+    """Whether all processes pass the same text; every process must call it.
 
     Raises:
-      ConnectionError: if one of them has ended.
+      ConnectionError: if a process has ended.
     """
     if jax.process_count() == 1:
         return True
@@ -59,33 +59,33 @@ def alike(text: str) -> bool:
 
 
 def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree | None:
-    """What `call()` returns in the first process, sent to all; the others do not call.
+    """Sends to all processes what `call()` returns in the first, which alone calls it.
 
     Args:
       call: returns None, or arrays of the shapes and dtypes of `like`.
       like: a pytree of arrays.
 
     Returns:
-      The same in every process, bit for bit.
+      The result, bit for bit the same in every process.
 
     Raises:
-      InputError: in the others, if the call raised in the first; there, its own error.
-      StoppedError: in all, if the call raised it in the first.
-      ConnectionError: if one of them has ended.
+      InputError: in the others, if the call raised an error, which the first raises.
+      StoppedError: in all, if the call raised it.
+      ConnectionError: if a process has ended.
 
     >>> from_first(lambda: np.arange(3), np.zeros(3, int)).tolist()
     [0, 1, 2]
     """
     if jax.process_count() == 1:
         return call()
-    # Connections are opened by what all do first, and within half a minute or not at
-    # all; open ones wait as long as the call takes.
+    # The first exchange opens connections, and fails after half a minute; open ones
+    # wait however long the call takes.
     any_says(False)
     result, error = None, None
     if is_first():
         try:
             result = call()
-        except Exception as raised:  # whatever it is, the others must not wait for ever
+        except Exception as raised:  # the others must learn of it, or wait for ever
             error = raised
     status = Status(int(_sent(np.array(_status(result, error)))))
     if error is not None:
@@ -93,20 +93,23 @@ def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree
     if status is Status.STOPPED:
         raise StoppedError("stopped with the first process", None)
     if status is Status.FAILED:
-        raise InputError("the first process failed; what it printed says why")
+        raise InputError("the first process failed; see its output")
     if status is Status.NOTHING:
         return None
     return _from_bytes(_sent(_as_bytes(like if result is None else result)), like)
 
 
 def text_from_first(call: Callable[[], str]) -> str:
-    """The text that `call()` returns in the first process, sent to all.
+    """`from_first` for a call that returns text.
 
     Args:
-      call: called in the first process alone.
+      call: returns the text; only the first process calls it.
+
+    Returns:
+      The text, in every process.
 
     Raises:
-      InputError: see `from_first`, as for other errors.
+      InputError: see `from_first`.
 
     >>> text_from_first(lambda: "lax")
     'lax'
@@ -126,12 +129,10 @@ def text_from_first(call: Callable[[], str]) -> str:
 
 
 def in_turn(call: Callable[[], T]) -> T:
-    """`call()` in the first process, and then in the others together.
-
-    So the first prepares what all then read.
+    """Runs `call()` in the first process, and then in all others at the same time.
 
     Raises:
-      InputError: in the others, if the call raised in the first.
+      InputError: in the others, if the call raised an error in the first.
     """
     results: list[T] = []
     from_first(lambda: results.append(call()))
@@ -139,7 +140,7 @@ def in_turn(call: Callable[[], T]) -> T:
 
 
 def place(tree: PyTree, shardings: PyTree) -> PyTree:
-    """Puts arrays, the same in every process, where a program of all wants them."""
+    """Places arrays, which are the same in every process, by the shardings."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     return jax.tree.map(_placed, tree, shardings)
@@ -149,7 +150,7 @@ class FirstWrites:
     """Checkpoints that only the first process reads and writes.
 
     Args:
-      checkpoints: what `fit` takes; those of the other processes are not asked.
+      checkpoints: the checkpoints that `fit` takes; the other processes ignore theirs.
     """
 
     def __init__(self, checkpoints: Any):
@@ -165,9 +166,9 @@ class FirstWrites:
             self._checkpoints.save(state, position)
 
     def position(self, step: int) -> str | None:
-        """Of the iterator, if it was saved with the state of a step; in the first.
+        """The iterator's position at a step, or None if it was not saved.
 
-        The others' data has no position: no iterable feeds more than one process.
+        It is None in the other processes, since an iterable feeds one process only.
         """
         if not is_first():
             return None
@@ -175,21 +176,21 @@ class FirstWrites:
         return saved(step)
 
     def forms(self, choose: Callable[[], Tuned] | None) -> Tuned | None:
-        """The forms of a run, sent to all: those kept, or else chosen and kept now.
+        """The saved forms of a run, in all processes; new ones are chosen and saved.
 
         Args:
-          choose: called in the first process if there are none; None for the table's.
+          choose: chooses them in the first process; None to take the table's.
 
         Returns:
           The forms, or None for the table's.
 
         Raises:
-          InputError: if forms are to be chosen, and the checkpoints cannot keep them.
+          InputError: if `choose` is given and the checkpoints cannot save forms.
         """
         if choose is not None and not hasattr(self._checkpoints, "keep_forms"):
             raise InputError(
-                "a run of tuned forms keeps them with its checkpoints, which need the "
-                "methods forms and keep_forms; take metajax.Checkpoints"
+                "tuned forms are saved with the checkpoints, which need the methods "
+                "forms and keep_forms; use metajax.Checkpoints"
             )
 
         def text() -> str:
@@ -205,7 +206,7 @@ class FirstWrites:
     def restore(self, like: PyTree) -> PyTree | None:
         """Restores in the first process, and sends the state to the others."""
         state = from_first(lambda: self._checkpoints.restore(like), like)
-        # On no device yet: those that wrote it may have been others.
+        # The saved devices may not be those of this run, so it comes from the host.
         return jax.tree.map(jnp.asarray, jax.device_get(state))
 
 
@@ -225,21 +226,20 @@ def _together(call: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.nda
     except (ValueError, jax.errors.JaxRuntimeError) as error:
         first = str(error).splitlines()[0]
         raise ConnectionError(
-            f"another process failed, or is out of reach ({first}); what it printed "
-            "says why"
+            f"another process failed or cannot be reached ({first}); see its output"
         ) from error
 
 
 def _as_bytes(tree: PyTree) -> np.ndarray:
-    """As they are: sums, by which arrays travel, would lose the sign of zero."""
-    whole = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
-    return np.frombuffer(whole, np.uint8)
+    """The bytes of all leaves; broadcasts are sums, which lose the sign of zero."""
+    content = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
+    return np.frombuffer(content, np.uint8)
 
 
-def _from_bytes(whole: np.ndarray, like: PyTree) -> PyTree:
+def _from_bytes(content: np.ndarray, like: PyTree) -> PyTree:
     leaves, form = jax.tree.flatten(like)
     ends = np.cumsum([x.size * x.dtype.itemsize for x in leaves])
-    parts = np.split(np.asarray(whole), ends[:-1])
+    parts = np.split(np.asarray(content), ends[:-1])
     return form.unflatten(
         part.view(x.dtype).reshape(x.shape) for part, x in zip(parts, leaves)
     )

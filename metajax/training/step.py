@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax._autodiff.optimizers import handed
+from metajax._autodiff.optimizers import call_update
 from metajax._pytrees.constant import completed, learnt
 from metajax.data.arrays import length
 from metajax.data.staging import to_drawn
@@ -166,7 +166,8 @@ def train_step(
         (loss, metrics), grads = gradient(state.meta, tasks, state.step)
         part = learnt(state.meta)
         offers = {"value": loss, "grad": grads}
-        updates, opt_state = handed(optimizer, (grads, state.opt_state, part), offers)
+        args = grads, state.opt_state, part
+        updates, opt_state = call_update(optimizer, args, offers)
         meta = completed(optax.apply_updates(part, updates), state.meta)
         norm = optax.tree.norm(grads)
         metrics = {**metrics, "loss": loss, "gradient_norm": norm}

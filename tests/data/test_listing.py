@@ -230,7 +230,7 @@ def test_two_tables_of_a_split(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("filename,label\n1.png,x\n")
     assert lines(tmp_path, "train") == [
-        "ROOT/split/train.csv is not read, but ROOT/train.csv"
+        "ROOT/train.csv is read, not ROOT/split/train.csv"
     ]
 
 

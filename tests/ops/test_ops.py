@@ -357,7 +357,7 @@ def test_bad_convolutions():
     with pytest.raises(mj.InputError, match="floating dtype, got float32 and bfloat"):
         conv2d(x, jnp.ones((3, 3, 2, 5), jnp.bfloat16))
     for settings in (dict(stride=0), dict(dilation=0), dict(padding=((-1, 0), (0, 0)))):
-        with pytest.raises(mj.InputError, match="of at least 1|not be negative"):
+        with pytest.raises(mj.InputError, match="of at least 1|none negative"):
             conv2d(x, jnp.ones((3, 3, 2, 5)), **settings)
     for name, value in (
         ("padding", "same"),
