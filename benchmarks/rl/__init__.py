@@ -1,0 +1,1 @@
+"""Oracles and classical strategies for bandits and tabular MDPs."""

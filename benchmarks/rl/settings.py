@@ -1,0 +1,57 @@
+"""Settings of the two commands."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from benchmarks.settings import Check, Count, NewFile, Seed
+from metajax.checks import check_count
+
+MOST_PULLS = 500  # of which a table of indices takes 500 MB
+
+
+def _is_pulls(flag: str, value: int) -> None:
+    check_count(flag, value, least=1, most=MOST_PULLS)
+
+
+def _is_several(flag: str, value: int) -> None:
+    check_count(flag, value, least=2)
+
+
+Pulls = Annotated[int, Check(_is_pulls)]
+Several = Annotated[int, Check(_is_several)]  # for a choice, or an interval
+
+
+@dataclass(frozen=True)
+class Bandit:
+    """Bernoulli bandits."""
+
+    arms: Several = 5
+    """Arms of a task."""
+    pulls: Pulls = 10
+    """Pulls of a task."""
+    tasks: Several = 20_000
+    """Tasks that each strategy plays, the same for all."""
+    seed: Seed = 0
+    """Random seed of the tasks and of their plays."""
+    to: NewFile | None = None
+    """File to add the record to, as JSON; its other tables stay."""
+
+
+@dataclass(frozen=True)
+class Mdp:
+    """Random tabular MDPs."""
+
+    episodes: Count = 10
+    """Episodes of a task, in one and the same MDP."""
+    states: Count = 10
+    """States of an MDP."""
+    actions: Several = 5
+    """Actions of an MDP."""
+    horizon: Count = 10
+    """Time steps of an episode."""
+    tasks: Several = 1_000
+    """Tasks that each strategy plays, the same for all."""
+    seed: Seed = 0
+    """Random seed of the tasks and of their plays."""
+    to: NewFile | None = None
+    """File to add the record to, as JSON; its other tables stay."""
