@@ -36,6 +36,7 @@ from metajax.learners.recurrent import meta_lstm as meta_lstm
 from metajax.learners.relation import relation as relation
 from metajax.learners.reptile import reptile as reptile
 from metajax.learners.ridge import r2d2 as r2d2
+from metajax.learners.rl2 import ActorCritic as ActorCritic
 from metajax.learners.rl2 import rl2 as rl2
 from metajax.learners.schedules import switch as switch
 from metajax.learners.siamese import siamese as siamese

@@ -9,17 +9,12 @@ import optax
 from metajax.checks import check_count
 from metajax.gradients import exact
 from metajax.inner import InnerState, inner_loop, inner_segment, inner_trajectory
-from metajax.rl.advantages import Advantages, advantages, standardized
-from metajax.rl.agents import Agent, check_actions
-from metajax.rl.environment import Environment
+from metajax.rl.agents import Agent
 from metajax.rl.estimators import Estimator, Path, box, lvc, score
-from metajax.rl.policies import Policy
 from metajax.rl.rollout import Steps
 from metajax.rl.sampling import Sampled, Sampling
 from metajax.rl.trials import Trial
 from metajax.types import Array, GradTransform, Learner, Metrics, Params
-
-STANDARDIZED = advantages(standardize=standardized)
 
 
 class Gathered(NamedTuple):
@@ -35,14 +30,10 @@ class Gathered(NamedTuple):
 
 
 def maml_rl(
-    environment: Environment,
-    policy: Policy,
+    sampling: Sampling,
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
-    trajectories: int = 20,
-    discount: float = 0.99,
-    advantages: Advantages = STANDARDIZED,
     inner: Estimator | None = None,
     outer: Estimator = lvc,
     presampling: bool = False,
@@ -51,32 +42,23 @@ def maml_rl(
 ) -> Learner:
     """MAML on policies: learn the policy that policy gradients improve fastest.
 
-      θ_{k+1} = θ_k + α ĝ(τ_k),   τ_k ~ π_{θ_k};    max_θ E V(θ_K)
+      θ_{k+1} = θ_k + α ĝ(τ_k),   τ_k ~ π_{θ_k},   ĝ = ∇ (1/NH) Σ_i inner(τ^i)
+      max_θ  J_I = V(θ + α E[ĝ])   or, `presampling`,   J_II = E_τ[V(θ + α ĝ(τ))]
 
-    with ĝ = ∇ (1/NH) Σ_i inner(τ^i), new trajectories at each step. Which derivative
-    the second line has depends on what is averaged first:
-
-      J_I = V(θ + α E[ĝ]),   whose gradient DiCE estimates, and `lvc` nearly;
-      J_II = E_τ[V(θ + α ĝ(τ))],   what is run, with `presampling`.
-
-    J_II needs a score term, ∇ log π(τ) V(θ'), as θ decides what is sampled; with it,
-    ĝ is differentiated as it is (`score`).
+    DiCE estimates the gradient of J_I, and `lvc` nearly does. J_II is what is run; as θ
+    decides what is sampled, its gradient has a score term, ∇ log π(τ) V(θ').
 
     Args:
-      environment: the environment.
-      policy: the policy; its parameters are the meta-parameters.
+      sampling: the environment, the policy, and how trajectories are sampled:
+        `rl.sampling(...)`. The policy's parameters are the meta-parameters.
       optimizer: the inner optimizer, with its learning rate α.
-      steps: K, the number of inner steps; evaluation may take more.
-      trajectories: N, of each step, and after the last.
-      discount: γ.
-      advantages: `advantages(steps, γ)`, of the trajectories of one task and step.
-      inner: the estimator of the inner gradient: `lvc` by default, or `dice`,
-        `loaded_dice(...)`; with `presampling`, `score`.
-      outer: the estimator of the outer one: `lvc`, or `clipped(ε)` for several updates
-        on what is collected once (ProMP).
+      steps: the number of inner steps; evaluation may take more.
+      inner: the estimator of the inner gradient: `rl.lvc` by default, or `rl.dice`,
+        `rl.loaded_dice(...)`; with `presampling`, `rl.score`.
+      outer: the estimator of the outer one: `rl.lvc`, or `rl.clipped(ε)` for several
+        updates on what is collected once (ProMP).
       presampling: whether the objective is J_II. Its gradient has a high variance.
-      value_weight: weight of the squared error of the policy's value, where the policy
-        learns one.
+      value_weight: weight of the squared error of the policy's value, if it has one.
       grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
 
     Returns:
@@ -84,27 +66,28 @@ def maml_rl(
       are the mean `return` after adaptation, and `before`, if there is a step.
 
     Raises:
-      InputError: if `steps` is below 0, `trajectories` below 1, or the policy cannot
-        give such actions.
+      InputError: if `steps` is not a whole number of at least 0.
 
     >>> import metajax as mj
-    >>> navigation, head = mj.rl.navigation(horizon=5), mj.rl.gaussian(2)
+    >>> point, head = mj.rl.navigation(horizon=5), mj.rl.gaussian(2)
     >>> policy = mj.rl.feedforward(mj.mlp(2, (8,), 2), head)
-    >>> learner = maml_rl(navigation, policy, optax.sgd(0.1), 1, trajectories=3)
-    >>> adam, trials = optax.adam(1e-3), mj.rl.trials(navigation)
-    >>> state = mj.fit(learner, adam, trials, steps=2, tasks=4)
+    >>> sampling = mj.rl.sampling(point, policy, trajectories=3)
+    >>> learner = maml_rl(sampling, optax.sgd(0.1), steps=1)
 
-    Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, algorithm 3; J_I and
-    J_II: Al-Shedivat et al., "Continuous Adaptation via Meta-Learning", ICLR 2018, and
+    Source: Finn et al., ICML 2017, algorithm 3; Al-Shedivat et al., ICLR 2018, and
     Stadie et al., "Some Considerations on Learning to Explore via Meta-Reinforcement
-    Learning", 2018; ProMP: Rothfuss et al., ICLR 2019.
+    Learning", 2018, for J_II; Rothfuss et al., "ProMP", ICLR 2019.
     """
     check_count("steps", steps, least=0)
-    check_count("trajectories", trajectories, least=1)
-    check_actions(environment, policy)
-    sampling = Sampling(environment, policy, trajectories, discount, advantages)
     estimate = inner or (score if presampling else lvc)
     loop = _Loop(sampling, optimizer, steps, estimate, grad)
+    return _learner(loop, outer, value_weight, float(presampling))
+
+
+def _learner(
+    loop: "_Loop", outer: Estimator, value_weight: float, score_weight: float
+) -> Learner:
+    sampling, steps = loop.sampling, loop.steps
 
     def collect(meta: Params, trial: Trial) -> Gathered:
         adapted, batches = loop.explore(meta, trial)
@@ -114,8 +97,8 @@ def maml_rl(
         data = collect(meta, task) if isinstance(task, Trial) else task
         after, values = sampling.path(loop.adapt(meta, data.inner), data.outer)
         total = -sampling.mean_step(outer(after))
-        if presampling:
-            total -= loop.score_term(meta, data.inner, after)
+        if score_weight:
+            total -= score_weight * loop.score_term(meta, data.inner, after)
         total += value_weight * _value_loss(values, data.outer)
         metrics = {"return": _mean_return(data.outer.steps)}
         if steps:
@@ -134,7 +117,8 @@ def maml_rl(
     def predict(agent: Agent, trial: Trial) -> Steps:
         return sampling.sample(agent.params, trial, agent.done).steps
 
-    return Learner(policy.init, adapt, predict, loss, trajectory, collect)
+    init = sampling.policy.init
+    return Learner(init, adapt, predict, loss, trajectory, collect)
 
 
 class _Loop(NamedTuple):
@@ -147,9 +131,8 @@ class _Loop(NamedTuple):
     grad: GradTransform
 
     def loss(self, params: Params, batch: Any) -> Array:
-        return -self.sampling.mean_step(
-            self.estimate(self.sampling.path(params, batch)[0])
-        )
+        path, _ = self.sampling.path(params, batch)
+        return -self.sampling.mean_step(self.estimate(path))
 
     def explore(self, meta: Params, trial: Trial) -> tuple[Params, Sampled]:
         """The adapted parameters, and what was sampled before each step."""

@@ -32,46 +32,79 @@ class Played(NamedTuple):
     returns: Array
 
 
-def rl2(
-    environment: Environment,
-    policy: Policy,
-    episodes: int,
-    *,
-    objective: Estimator = PPO,
-    discount: float = 0.99,
-    decay: float = 0.95,
-    value_weight: float = 0.5,
-    entropy_weight: float = 0.0,
-) -> Learner:
-    """RL²: reinforcement learning of a policy with a memory, over whole trials.
-
-      max_θ E_task E Σ_{e=1}^{E} Σ_t r_{e,t}
-
-    The memory is kept from one episode of a trial to the next, and is zero where a
-    trial begins: to learn fast is what the policy is trained for. Its loss is that of
-    actor-critic methods,
+class ActorCritic(NamedTuple):
+    """How a policy is trained on the trials that it plays.
 
       -(1/T) Σ_t objective_t + c_v/2T Σ_t (V_t - R_t)² - c_e/T Σ_t H_t
 
-    Args:
-      environment: the environment.
-      policy: one with a memory, such as `rl.gru`, and a value.
-      episodes: E, of a trial.
+    Attributes:
       objective: an estimator of `metajax.rl`: `clipped(ε)` is PPO's.
       discount: γ, over the whole trial.
       decay: λ of generalised advantage estimation.
       value_weight: c_v.
       entropy_weight: c_e.
+    """
+
+    objective: Estimator = PPO
+    discount: float = 0.99
+    decay: float = 0.95
+    value_weight: float = 0.5
+    entropy_weight: float = 0.0
+
+    def hold(self, steps: Steps) -> Played:
+        """A trial's steps with their advantages, constant to derivatives."""
+        gained = gae(steps, self.discount, self.decay)
+        return jax.lax.stop_gradient(Played(steps, gained, gained + steps.value))
+
+    def loss(
+        self, policy: Policy, params: Params, played: Played
+    ) -> tuple[Array, Metrics]:
+        """The loss on a trial that is held."""
+        steps, alive, head = played.steps, played.steps.alive, policy.head
+        outputs = policy.unroll(params, policy.start(params), steps.seen, alive)
+        logs = jax.vmap(head.log_prob)(outputs.action, steps.action)
+        path = Path(
+            jnp.where(alive, logs, 0),
+            jnp.where(alive, steps.log_prob, 0),
+            played.advantages,
+            steps.reward,
+            jnp.ones_like(logs),
+        )
+        gain = self.objective(path) / jnp.sum(alive, dtype=logs.dtype)
+        error = jnp.mean((outputs.value - played.returns) ** 2, where=alive)
+        entropy = jnp.mean(jax.vmap(head.entropy)(outputs.action), where=alive)
+        total = -gain + self.value_weight / 2 * error - self.entropy_weight * entropy
+        return total, {"return": jnp.sum(steps.reward), "entropy": entropy}
+
+
+def rl2(
+    environment: Environment,
+    policy: Policy,
+    episodes: int,
+    training: ActorCritic = ActorCritic(),  # noqa: B008 (it is immutable)
+) -> Learner:
+    """RL²: reinforcement learning of a policy with a memory, over whole trials.
+
+      max_θ E_task E Σ_{e=1}^{E} Σ_t r_{e,t}
+
+    The memory is kept from one episode of a trial to the next, and is that of `start`
+    where a trial begins: to learn fast is what the policy is trained for.
+
+    Args:
+      environment: the environment.
+      policy: one with a memory and a value, such as `rl.gru`.
+      episodes: E, of a trial.
+      training: the loss.
 
     Returns:
-      A `Learner` of `rl.Trial`s. `adapt` plays E episodes, `trajectory` gives the agent
-      after 0, 1, ..., E - 1 of them, and `predict(agent, trial)` plays the next one.
-      `collect` plays a trial for several updates (`metajax.repeated_step`).
+      A `Learner` of `rl.Trial`s. `trajectory` gives the agent after 0, 1, ..., E - 1
+      episodes, `adapt` the last of these, and `predict(agent, trial)` plays the next
+      episode. `collect` plays a trial for several updates (`metajax.repeated_step`).
 
     Raises:
       InputError: if `episodes` is below 1, or the policy cannot give such actions.
 
-    >>> import metajax as mj
+    >>> import optax, metajax as mj
     >>> bandit = mj.rl.bernoulli_bandit(2)
     >>> policy = mj.rl.gru(0, mj.rl.categorical(2), units=8)
     >>> learner = rl2(bandit, policy, episodes=10)
@@ -83,35 +116,21 @@ def rl2(
     """
     check_count("episodes", episodes, least=1)
     check_actions(environment, policy)
+    return _learner(environment, policy, episodes, training)
 
+
+def _learner(
+    environment: Environment, policy: Policy, episodes: int, training: ActorCritic
+) -> Learner:
     def collect(meta: Params, trial: Trial) -> Played:
         _, steps = play_trial(environment, policy, meta, *trial, episodes)
-        steps = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), steps)
-        gained = gae(steps, discount, decay)
-        return jax.lax.stop_gradient(Played(steps, gained, gained + steps.value))
+        return training.hold(jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), steps))
 
     def loss(meta: Params, task: Trial | Played) -> tuple[Array, Metrics]:
         played = collect(meta, task) if isinstance(task, Trial) else task
-        steps, alive = played.steps, played.steps.alive
-        outputs = policy.unroll(meta, policy.start(meta), steps.seen, alive)
-        head = policy.head
-        logs = jax.vmap(head.log_prob)(outputs.action, steps.action)
-        path = Path(
-            jnp.where(alive, logs, 0),
-            jnp.where(alive, steps.log_prob, 0),
-            played.advantages,
-            steps.reward,
-            jnp.ones_like(logs),
-        )
-        gain = objective(path) / jnp.sum(alive, dtype=logs.dtype)
-        error = jnp.mean((outputs.value - played.returns) ** 2, where=alive)
-        entropy = jnp.mean(jax.vmap(head.entropy)(outputs.action), where=alive)
-        total = -gain + value_weight / 2 * error - entropy_weight * entropy
-        metrics = {"return": jnp.sum(steps.reward), "entropy": entropy}
-        return total, metrics
+        return training.loss(policy, meta, played)
 
     def trajectory(meta: Params, support: Trial) -> Agent:
-        """The agent before each episode."""
         first, count = begin(environment, policy, meta), episodes - 1
         after, _ = play_trial(environment, policy, meta, *support, count)
         every = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, after)
@@ -122,7 +141,7 @@ def rl2(
         return jax.tree.map(lambda x: x[-1], trajectory(meta, support))
 
     def predict(agent: Agent, trial: Trial) -> Steps:
-        """The next episode of the trial: the one that `trajectory` goes on with."""
+        # By the key of this episode, so that `trajectory` goes on with the same one.
         key = jax.random.fold_in(trial.key, agent.done)
         _, steps = play_episode(
             environment, policy, agent.params, agent.carried, trial.task, key

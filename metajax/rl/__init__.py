@@ -32,5 +32,7 @@ from metajax.rl.policies import Seen as Seen
 from metajax.rl.policies import feedforward as feedforward
 from metajax.rl.recurrent import gru as gru
 from metajax.rl.rollout import Steps as Steps
+from metajax.rl.sampling import Sampling as Sampling
+from metajax.rl.sampling import sampling as sampling
 from metajax.rl.trials import Trial as Trial
 from metajax.rl.trials import trials as trials

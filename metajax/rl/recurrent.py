@@ -1,5 +1,8 @@
 """Policies with a memory."""
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers
@@ -7,7 +10,7 @@ from jax.nn import initializers
 from metajax.checks import check_count
 from metajax.rl.heads import Head
 from metajax.rl.policies import Outputs, Policy, Seen, feature_count, features_of
-from metajax.types import Array, Params, PyTree
+from metajax.types import Array, Params
 
 START_SCALE = 0.01  # of the policy's last layer: it begins nearly uniform
 KEEP = 1.0  # the bias of z: memories last
@@ -43,54 +46,67 @@ def gru(observation_size: int, head: Head, units: int = 64) -> Policy:
     Statistical Machine Translation", 2014; Duan et al., "RL²", 2016, section 2.3.
     """
     check_count("units", units, least=1)
-    inputs = feature_count(observation_size, head.actions)
+    cell = _GRU(feature_count(observation_size, head.actions), head, units)
+    return Policy(cell.init, cell.start, cell.apply, cell.unroll, head)
 
-    def init(key: Array) -> Params:
-        keys = jax.random.split(key, 5)
-        dense = initializers.glorot_uniform()
-        blocks = jax.random.split(keys[1], 3)
-        recurrent = [initializers.orthogonal()(k, (units, units)) for k in blocks]
-        out = dense(keys[2], (units, head.inputs)) * START_SCALE
+
+class _GRU(NamedTuple):
+    """The functions of the policy, and what they close over."""
+
+    inputs: int
+    head: Head
+    units: int
+
+    def init(self, key: Array) -> Params:
+        keys, units = jax.random.split(key, 5), self.units
+        dense, square = initializers.glorot_uniform(), initializers.orthogonal()
+        recurrent = [square(k, (units, units)) for k in jax.random.split(keys[1], 3)]
+        out = dense(keys[2], (units, self.head.inputs)) * START_SCALE
         return {
-            "inputs": initializers.lecun_normal()(keys[0], (inputs, 3 * units)),
+            "inputs": initializers.lecun_normal()(keys[0], (self.inputs, 3 * units)),
             "recurrent": jnp.concatenate(recurrent, 1),
             "bias": jnp.zeros(3 * units).at[:units].set(KEEP),
-            "action": {"kernel": out, "bias": jnp.zeros(head.inputs)},
+            "action": {"kernel": out, "bias": jnp.zeros(self.head.inputs)},
             "value": {"kernel": dense(keys[3], (units, 1)), "bias": jnp.zeros(1)},
-            "head": head.init(keys[4]),
+            "head": self.head.init(keys[4]),
         }
 
-    def start(params: Params) -> Array:
-        return jnp.zeros(units, params["bias"].dtype)
+    def start(self, params: Params) -> Array:
+        return jnp.zeros(self.units, params["bias"].dtype)
 
-    def advance(params: Params, memory: Array, driven: Array) -> Array:
-        own = memory @ params["recurrent"]
-        keep, use = jax.nn.sigmoid((driven + own)[: 2 * units].reshape(2, units))
+    def drive(self, params: Params, seen: Seen) -> Array:
+        """What a step puts in, before the memory is looked at."""
+        x = features_of(seen, self.head.actions).astype(params["bias"].dtype)
+        return x @ params["inputs"] + params["bias"]
+
+    def advance(self, params: Params, memory: Array, driven: Array) -> Array:
+        """The next memory."""
+        own, units = memory @ params["recurrent"], self.units
+        gates = jax.nn.sigmoid((driven + own)[: 2 * units])
+        keep, use = gates[:units], gates[units:]
         fresh = jnp.tanh(driven[2 * units :] + use * own[2 * units :])
         return keep * memory + (1 - keep) * fresh
 
-    def drive(params: Params, seen: Seen) -> Array:
-        x = features_of(seen, head.actions).astype(params["bias"].dtype)
-        return x @ params["inputs"] + params["bias"]
-
-    def outputs(params: Params, memory: Array) -> Outputs:
+    def outputs(self, params: Params, memory: Array) -> Outputs:
         out, value = params["action"], params["value"]
-        action = head.apply(params["head"], memory @ out["kernel"] + out["bias"])
+        x = memory @ out["kernel"] + out["bias"]
+        action = self.head.apply(params["head"], x)
         return Outputs(action, (memory @ value["kernel"] + value["bias"])[0])
 
-    def apply(params: Params, memory: Array, seen: Seen) -> tuple[Outputs, PyTree]:
-        memory = advance(params, memory, drive(params, seen))
-        return outputs(params, memory), memory
+    def apply(self, params: Params, memory: Array, seen: Seen) -> tuple[Outputs, Array]:
+        memory = self.advance(params, memory, self.drive(params, seen))
+        return self.outputs(params, memory), memory
 
-    def unroll(params: Params, memory: Array, seen: Seen, alive: Array) -> Outputs:
+    def unroll(
+        self, params: Params, memory: Array, seen: Seen, alive: Array
+    ) -> Outputs:
         def step(memory: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
             driven, alive = now
-            memory = jnp.where(alive, advance(params, memory, driven), memory)
+            after = self.advance(params, memory, driven)
+            memory = jnp.where(alive, after, memory)
             return memory, memory
 
         # Inputs and outputs of all steps at once: only the memory waits.
-        driven = jax.vmap(lambda one: drive(params, one))(seen)
+        driven = jax.vmap(partial(self.drive, params))(seen)
         _, memories = jax.lax.scan(step, memory, (driven, alive))
-        return jax.vmap(lambda one: outputs(params, one))(memories)
-
-    return Policy(init, start, apply, unroll, head)
+        return jax.vmap(partial(self.outputs, params))(memories)

@@ -5,7 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.rl.advantages import Advantages, returns_to_go
+from metajax.checks import check_count
+from metajax.rl.advantages import Advantages, returns_to_go, standardized
+from metajax.rl.advantages import advantages as advantages_of
+from metajax.rl.agents import check_actions
 from metajax.rl.environment import Environment
 from metajax.rl.estimators import Path
 from metajax.rl.policies import Policy
@@ -76,3 +79,32 @@ class Sampling(NamedTuple):
     def mean_step(self, sums: Array) -> Array:
         """The mean over trajectories and steps, of sums over each trajectory."""
         return jnp.mean(sums) / self.environment.horizon
+
+
+STANDARDIZED = advantages_of(standardize=standardized)
+
+
+def sampling(
+    environment: Environment,
+    policy: Policy,
+    *,
+    trajectories: int = 20,
+    discount: float = 0.99,
+    advantages: Advantages = STANDARDIZED,
+) -> Sampling:
+    """How the trajectories of `metajax.maml_rl` are sampled.
+
+    Args:
+      environment: the environment.
+      policy: the policy.
+      trajectories: N, for each inner step, and after the last.
+      discount: γ.
+      advantages: `advantages(steps, γ)`, of the trajectories of one task and step; by
+        default `rl.advantages(rl.linear_features, standardize=rl.standardized)`.
+
+    Raises:
+      InputError: if `trajectories` is below 1, or the policy cannot give such actions.
+    """
+    check_count("trajectories", trajectories, least=1)
+    check_actions(environment, policy)
+    return Sampling(environment, policy, trajectories, discount, advantages)

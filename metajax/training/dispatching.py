@@ -90,13 +90,7 @@ def dispatches(
     [(20, (20,))]
     """
     check_chunk(tasks_per_chunk)
-    step = kept_step(
-        learner,
-        optimizer,
-        tasks_per_chunk=tasks_per_chunk,
-        devices=devices,
-        make_step=make_step,
-    )
+    step = kept_step(learner, optimizer, make_step, tasks_per_chunk, devices)
     run = _Run(learner, step, key, tasks, steps, steps_per_call, pause_every)
     run.check()
     sampler: StagedSampler = staged(episodes)

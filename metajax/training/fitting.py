@@ -90,8 +90,7 @@ def fit(
       seed: seeds the initial parameters and every task.
       tasks_per_chunk: see `meta_gradient`.
       devices: see `meta_gradient`; all of all processes by default.
-      steps_per_call: meta-steps a dispatch, which nothing interrupts; by default as
-        many as should take seconds, at most 100.
+      steps_per_call: meta-steps a dispatch; by default what takes seconds, up to 100.
       checkpoints: where to save and to resume from; `metajax.Checkpoints`.
       checkpoint_every: meta-steps between checkpoints.
       observers: given the metrics after each dispatch.
@@ -117,9 +116,9 @@ def fit(
     ...     state = fit(learner, optax.adam(1e-3), episodes, steps=20, tasks=4)
     """
     run = _Fit(learner, optimizer, steps, tasks, tasks_per_chunk, devices)
-    run = run._replace(steps_per_call=steps_per_call, checkpoint_every=checkpoint_every)
-    run = run._replace(observers=observers, stop=stop, tuner=tuner_of(forms))
-    run = run._replace(make_step=make_step)
+    run = run._replace(steps_per_call=steps_per_call, make_step=make_step)
+    run = run._replace(checkpoint_every=checkpoint_every, observers=observers)
+    run = run._replace(stop=stop, tuner=tuner_of(forms))
     run.check()
     check_seed("seed", seed)
     return run.train(staged(episodes), jax.random.key(seed), checkpoints)
@@ -193,13 +192,8 @@ class _Fit(NamedTuple):
         """What times the forms of a meta-step; None for those of the table."""
         if self.tuner is None:
             return None
-        step = kept_step(
-            self.learner,
-            self.optimizer,
-            tasks_per_chunk=self.tasks_per_chunk,
-            devices=self.devices,
-            make_step=self.make_step,
-        )
+        how = self.make_step, self.tasks_per_chunk, self.devices
+        step = kept_step(self.learner, self.optimizer, *how)
         one = partial(one_step, step, sampler, self.tasks)
         return partial(self.tuner, one, state, key)
 

@@ -62,10 +62,9 @@ def kept_with(
 def kept_step(
     learner: Learner | LearnerSchedule,
     optimizer: optax.GradientTransformation,
-    *,
+    make_step: MakeStep,
     tasks_per_chunk: Chunk,
     devices: int | None,
-    make_step: MakeStep,
 ) -> Step:
     """The meta-step, the same for equal arguments: to fit again compiles nothing."""
     devices = jax.device_count() if devices is None else devices

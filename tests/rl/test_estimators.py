@@ -95,16 +95,8 @@ def test_loaded_dice_at_0_is_lvc_up_to_the_second_order():
 
 
 def learner_of(inner, **settings):
-    return mj.maml_rl(
-        small_mdp(),
-        small_policy(),
-        optax.sgd(RATE),
-        1,
-        trajectories=1,
-        discount=1.0,
-        inner=inner,
-        **settings,
-    )
+    sampling = rl.sampling(small_mdp(), small_policy(), trajectories=1, discount=1.0)
+    return mj.maml_rl(sampling, optax.sgd(RATE), 1, inner=inner, **settings)
 
 
 def ascent(table, gradient):
