@@ -85,7 +85,7 @@ class Planned(Run):
             plan_run_for(self.config, self.places, self.chip, self.machine.devices)
             return
         self.machine.start_alone()
-        plan_run(self.config, self.places)
+        plan_run(self.config, self.places, devices=self.machine.shared)
 
 
 KINDS: dict[str, tuple[type[Run], str]] = {

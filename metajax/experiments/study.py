@@ -371,8 +371,14 @@ def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
     return jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
 
 
-def plan_run(config: Config, places: Places) -> None:
-    """Prints what a configuration will cost on this device, and what fits."""
+def plan_run(config: Config, places: Places, *, devices: int | None = None) -> None:
+    """Prints what a configuration will cost here, and what fits.
+
+    Args:
+      config: the configuration.
+      places: where its data are.
+      devices: how many devices share the tasks; all by default.
+    """
     task = build_task(config, places)
     sampler = build_training_episodes(config, task)
     episodes = _drawn(sampler, config.seed, config.outer.tasks)
@@ -384,6 +390,7 @@ def plan_run(config: Config, places: Places) -> None:
         episodes,
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
+        devices=devices,
     )
     print(plan)
     name = f"time, {config.outer.steps} meta-steps"

@@ -131,6 +131,19 @@ def test_a_plan_says_what_fits(capsys):
     assert "it fits" in said and said.count("inner step") == 3
 
 
+def test_a_plan_is_of_the_devices_that_are_asked_for(capsys, monkeypatch):
+    asked = []
+
+    def planned(*_, devices, **__):
+        asked.append(devices)
+        return SimpleNamespace(seconds=0.0)
+
+    monkeypatch.setattr(study.study, "plan", planned)
+    for flags in ([], ["--devices", "1"]):
+        assert main(["plan", "sinusoid", *flags]) == 0
+    assert asked == [None, 1]
+
+
 def test_a_plan_of_a_learner_without_an_inner_loop(capsys):
     argv = ["plan", "glyphs", "--learner", "prototypical", "--outer.tasks", "2"]
     assert main([*argv, "--model.filters", "4"]) == 0
