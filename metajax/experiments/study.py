@@ -310,6 +310,7 @@ def study_run(
     if unknown := [name for name in only if name not in DIAGNOSTICS]:
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
+    _say(f"restoring {directory}, and sampling {tasks} tasks")
     config, task, meta, step = restored(directory, places)
     if not isinstance(config.inner, GradientSteps):
         raise InputError(
@@ -329,9 +330,9 @@ def study_run(
     older = "" if step == config.outer.steps else f"-step{step}"
     folder = directory / f"study{older}{data.suffix}"
     folder.mkdir(exist_ok=True)
-    sections = []
-    for name in only or DIAGNOSTICS:
-        print(f"studying {name}", file=sys.stderr)
+    sections, names = [], tuple(only or DIAGNOSTICS)
+    for number, name in enumerate(names, 1):
+        _say(f"studying {name} ({number} of {len(names)})")
         sections.append(_section(name, run, folder))
     facts = {
         "run": directory,
@@ -379,6 +380,7 @@ def plan_run(config: Config, places: Places, *, devices: int | None = None) -> N
       places: where its data are.
       devices: how many devices share the tasks; all by default.
     """
+    _say(f"sampling {config.outer.tasks} tasks")
     task = build_task(config, places)
     sampler = build_training_episodes(config, task)
     episodes = _drawn(sampler, config.seed, config.outer.tasks)
@@ -391,6 +393,7 @@ def plan_run(config: Config, places: Places, *, devices: int | None = None) -> N
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         devices=devices,
+        say=_say,
     )
     print(plan)
     name = f"time, {config.outer.steps} meta-steps"
@@ -426,9 +429,14 @@ def plan_run_for(
         tasks=config.outer.tasks,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         precision=config.precision,
-        say=lambda text: print(text, file=sys.stderr),
+        say=_say,
     )
     print(plan)
+
+
+def _say(text: str) -> None:
+    """What is being done, beside the result on standard output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:
