@@ -1,6 +1,5 @@
 """The `metajax` command: parses, runs, and prints a mendable error as one line."""
 
-import contextlib
 import gc
 import io
 import os
@@ -8,7 +7,7 @@ import select
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
@@ -18,7 +17,8 @@ from absl import logging
 import metajax
 from metajax.cli import commands, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
-from metajax.cli.starting import Unknown, check_name
+from metajax.cli.parsing import UsageError, one_line_errors
+from metajax.cli.starting import check_name
 from metajax.errors import InputError, NonFiniteError, naming
 from metajax.experiments.interrupt import Stopped
 
@@ -67,9 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _parse(argv)
         with naming(FLAGS):
             command()
-    except Unknown as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except UsageError as error:
+        return _failed(error, status=2)
     except (InputError, NonFiniteError) as error:
         return _failed(error)
     except OSError as error:
@@ -87,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, status: int = 1) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 1
+    return status
 
 
 def _parse(argv: list[str]) -> Any:
@@ -98,7 +97,7 @@ def _parse(argv: list[str]) -> Any:
     Each command has a parser of its own, so that none waits for those of the others.
     """
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
-    with _colours():
+    with one_line_errors(argv):
         if name in runs.KINDS:
             run = runs.parse_run(name, rest)
             return run or _cli(name, runs.presets(name), rest, SUMMARIES[name])
@@ -131,21 +130,6 @@ def _everything() -> Any:
             for name, text in summaries.items()
         )
     ]
-
-
-@contextlib.contextmanager
-def _colours() -> Iterator[None]:
-    """Leaves out colours where NO_COLOR asks for that; the parser does not read it."""
-    kept = os.environ.get("TERM")
-    if os.environ.get("NO_COLOR"):
-        os.environ["TERM"] = "dumb"
-    try:
-        yield
-    finally:
-        if kept is not None:
-            os.environ["TERM"] = kept
-        else:
-            os.environ.pop("TERM", None)
 
 
 def console() -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from metajax.cli.machine import Machine
+from metajax.cli.parsing import UsageError, asks_help
 from metajax.cli.programs import Programs
 from metajax.cli.starting import Start, read_start
 from metajax.errors import InputError
@@ -97,15 +98,21 @@ KINDS: dict[str, tuple[type[Run], str]] = {
 
 
 def parse_run(command: str, arguments: list[str]) -> Run | None:
-    """The run that a command line asks for; None without a preset and a file.
+    """The run that a command line asks for; None if it asks for help on presets.
 
     Raises:
-      Unknown: if a preset, a learner or a network is none of those there are.
+      UsageError: without a preset and a file; or if a preset, a learner or a network is
+        none of those there are.
       InputError: if a file is not a configuration.
     """
     start = read_start(arguments)
     if start is None:
-        return None
+        if asks_help(arguments):
+            return None
+        raise UsageError(
+            f"expected a preset, as in metajax {command} glyphs, or --config FILE; "
+            f"metajax {command} --help lists the presets"
+        )
     kind, suffix = KINDS[command]
     named = command if start.preset is None else f"{command} {start.preset}"
     return tyro.cli(

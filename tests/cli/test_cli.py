@@ -779,6 +779,36 @@ def test_unknown_preset(capsys):
     assert "did you mean sinusoid?" in error(capsys)
 
 
+MISREAD = {
+    "": "Expected one of {train, pretrain, plan, evaluate, label, study, data, doctor}",
+    "--nope": "Unrecognized options: --nope",
+    "train": "expected a preset, as in metajax train glyphs, or --config FILE; metajax "
+    "train --help lists the presets",
+    "plan --outer.steps 3": "expected a preset, as in metajax plan glyphs, or --config "
+    "FILE; metajax plan --help lists the presets",
+    "train sinusoid --outer.stepz=3": "Unrecognized options: --outer.stepz=3; did "
+    "you mean --outer.steps?",
+    "train sinusoid --outer.steps x": "Error parsing --outer.steps: invalid literal "
+    "for int() with base 10: 'x'",
+    "train sinusoid --outer.steps": "Missing value for argument '--outer.steps'. "
+    "Expected 1 values",
+    "evaluate": "Missing from metajax evaluate: PATH",
+    "evaluate run --split tset": "invalid choice 'tset' for argument '--split'. "
+    "Expected one of ('train', 'validation', 'test')",
+}
+
+
+@pytest.mark.parametrize("line", MISREAD)
+def test_arguments_that_cannot_be_read_are_one_line(monkeypatch, capsys, line):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {MISREAD[line]}\n")
+    assert (os.environ["COLUMNS"], os.environ["TERM"]) == ("40", "xterm")
+
+
 def test_directory_of_another_configuration(tmp_path, capsys):
     sinusoid(tmp_path / "run")
     before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
