@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from benchmarks.errors import exit_status
 from benchmarks.settings import check_settings
-from metajax.cli.parsing import UsageError, one_line_errors
+from metajax.cli.parsing import UsageError, parse
 from metajax.errors import InputError, NonFiniteError
 
 
@@ -38,13 +36,8 @@ def run_command(
     def run() -> int | None:
         given = sys.argv[1:] if arguments is None else arguments
         try:
-            with one_line_errors(given):
-                values = tyro.cli(
-                    settings,
-                    prog=f"python -m {module}",
-                    args=given,
-                    description=description,
-                )
+            program = f"python -m {module}"
+            values = parse(settings, given, prog=program, description=description)
         except UsageError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

@@ -17,8 +17,9 @@ from absl import logging
 import metajax
 from metajax.cli import commands, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
-from metajax.cli.parsing import UsageError, one_line_errors
+from metajax.cli.parsing import UsageError, parse
 from metajax.cli.starting import check_name
+from metajax.cli.wrapping import unwrap
 from metajax.errors import InputError, NonFiniteError, naming
 from metajax.experiments.interrupt import Stopped
 
@@ -97,24 +98,19 @@ def _parse(argv: list[str]) -> Any:
     Each command has a parser of its own, so that none waits for those of the others.
     """
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
-    with one_line_errors(argv):
-        if name in runs.KINDS:
-            run = runs.parse_run(name, rest)
-            return run or _cli(name, runs.presets(name), rest, SUMMARIES[name])
-        if name in COMMANDS:
-            return _cli(name, COMMANDS[name], rest, COMMANDS[name].__doc__)
-        if name and not name.startswith("-"):
-            check_name("command", name, (*SUMMARIES, *COMMANDS))
-        return tyro.cli(
-            _everything(),
-            prog="metajax",
-            description="Fast, exact second-order meta-learning.",
-            args=argv,
-        )
+    if name in runs.KINDS:
+        run = runs.parse_run(name, rest)
+        return run or _parse_as(name, runs.presets(name), rest, SUMMARIES[name])
+    if name in COMMANDS:
+        return _parse_as(name, COMMANDS[name], rest, COMMANDS[name].__doc__)
+    if name and not name.startswith("-"):
+        check_name("command", name, (*SUMMARIES, *COMMANDS))
+    description = "Fast, exact second-order meta-learning."
+    return parse(_everything(), argv, prog="metajax", description=description)
 
 
-def _cli(name: str, kind: Any, rest: list[str], summary: str | None) -> Any:
-    return tyro.cli(kind, prog=f"metajax {name}", args=rest, description=summary)
+def _parse_as(name: str, kind: Any, rest: list[str], summary: str | None) -> Any:
+    return parse(kind, rest, prog=f"metajax {name}", description=summary)
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,8 @@ class _Named:
 
 
 def _everything() -> Any:
-    summaries = SUMMARIES | {n: kind.__doc__ or "" for n, kind in COMMANDS.items()}
+    docs = {name: unwrap(kind.__doc__ or "") for name, kind in COMMANDS.items()}
+    summaries = SUMMARIES | {name: text.split("\n")[0] for name, text in docs.items()}
     return Union[  # noqa: UP007, built from the table
         tuple(
             Annotated[_Named, tyro.conf.subcommand(name, description=text)]

@@ -1,13 +1,19 @@
-"""What the parser of arguments prints: its errors as one line, and without colours."""
+"""Parses arguments with tyro: its errors as one line, its help wrapped once."""
 
 import contextlib
+import inspect
 import io
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
+import tyro
+from tyro.constructors import MISSING_NONPROP, ConstructorRegistry
+
+from metajax.cli.wrapping import UnwrappedHelp
 from metajax.errors import InputError
 
 WIDE = "10000"  # columns: each sentence of an error is one row
@@ -19,18 +25,48 @@ class UsageError(InputError):
     """Arguments that cannot be read."""
 
 
-@contextlib.contextmanager
-def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
-    """Raises what tyro draws as a box, and ends the process with, as a `UsageError`.
-
-    Help is printed as tyro has it, without colours where NO_COLOR asks for that, which
-    tyro does not read.
+def parse(
+    kind: Any,
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str | None,
+    default: Any = MISSING_NONPROP,
+) -> Any:
+    """What a command line asks for.
 
     Args:
-      arguments: those that are parsed in the block.
+      kind: the dataclass that the arguments are read as, or a union of them.
+      arguments: those after the name of the program.
+      prog: that name, in the help.
+      description: the start of the help; a docstring.
+      default: a value of `kind`, which the arguments change.
+
+    Returns:
+      A value of `kind`.
 
     Raises:
+      SystemExit: after the help, if it is asked for.
       UsageError: if they cannot be read; with the nearest option of an unknown one.
+    """
+    registry = ConstructorRegistry()
+    registry.struct_rule(UnwrappedHelp())
+    with _one_line_errors(arguments):
+        return tyro.cli(
+            kind,
+            prog=prog,
+            description=description and inspect.cleandoc(description),
+            args=arguments,
+            default=default,
+            registry=registry,
+        )
+
+
+@contextlib.contextmanager
+def _one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
+    """Raises what tyro draws as a box, and ends the process with, as a `UsageError`.
+
+    Help is without colours where NO_COLOR asks for that, which tyro does not read.
     """
     helped = asks_help(arguments)
     plain = {"TERM": "dumb"} if os.environ.get("NO_COLOR") or not helped else {}

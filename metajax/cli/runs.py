@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from metajax.cli.machine import Machine
-from metajax.cli.parsing import UsageError, asks_help
+from metajax.cli.parsing import UsageError, asks_help, parse
 from metajax.cli.programs import Programs
 from metajax.cli.starting import Start, read_start
 from metajax.errors import InputError
@@ -115,11 +115,11 @@ def parse_run(command: str, arguments: list[str]) -> Run | None:
         )
     kind, suffix = KINDS[command]
     named = command if start.preset is None else f"{command} {start.preset}"
-    return tyro.cli(
+    return parse(
         kind,
+        start.rest,
         prog=f"metajax {named}",
         description=DESCRIPTIONS.get(start.preset or "", kind.__doc__),
-        args=start.rest,
         default=_default(kind, start, suffix),
     )
 

@@ -997,3 +997,26 @@ def test_lines_of_help_stand_alone(capsys, command):
     for line in STAND_ALONE[command]:
         assert line in said
     assert "Of the tasks" not in said and "The same" not in said
+
+
+WRAPPED = {
+    "": ["Label a folder of pictures from a few labelled ones, with a", "trained run."],
+    "label": ["classes, of any number of pictures each. (default:", "None)"],
+    "train sinusoid": [
+        'Configuration file in TOML or JSON (preset = "NAME" and what is',
+        "different from it), or a run's directory or config.json; flags change",
+        "what it says. (default: None)",
+    ],
+}
+
+
+@pytest.mark.parametrize("command", WRAPPED)
+def test_help_is_wrapped_once(command):
+    line = [sys.executable, "-m", "metajax", *command.split(), "--help"]
+    env = os.environ | {"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(line, env=env, capture_output=True, encoding="utf-8")
+    ends = [row.strip("│ ") for row in done.stdout.splitlines()]
+    first, *rest = WRAPPED[command]
+    (at,) = (i for i, row in enumerate(ends) if row.endswith(first))
+    assert ends[at + 1 : at + 1 + len(rest)] == rest and not done.stderr
+    assert "\n\n\n" not in done.stdout
