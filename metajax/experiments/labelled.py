@@ -66,7 +66,7 @@ def teach_run(
     learner = image_learner(config)
     with blaming("--support"):
         images = read_labelled(support, learner, columns=columns)
-    _, _, meta, _ = restored(directory, places_to_build(config), kept)
+    meta, _ = restored(directory, config, bare_task(config), kept)
     print(_describe_shots(images.shots))
     reason, validation = "", None
     try:

@@ -23,7 +23,7 @@ from metajax.experiments.build import (
 from metajax.experiments.config import Config
 from metajax.experiments.learners.loops import Exact, GradientSteps
 from metajax.experiments.record import examples
-from metajax.experiments.run import restored
+from metajax.experiments.run import configured, restored
 from metajax.experiments.tasks import Places, Task
 from metajax.gradients import reverse
 from metajax.metrics import Metric, as_metric
@@ -310,13 +310,15 @@ def study_run(
     if unknown := [name for name in only if name not in DIAGNOSTICS]:
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
-    _say(f"restoring {directory}, and sampling {tasks} tasks")
-    config, task, meta, step = restored(directory, places)
+    config = configured(directory)
     if not isinstance(config.inner, GradientSteps):
         raise InputError(
             f"{directory} is a run of {config.learner}, which has no inner loop to "
             "look into; study one of maml or its kin"
         )
+    _say(f"restoring {directory}, and sampling {tasks} tasks")
+    task = build_task(config, places)
+    meta, step = restored(directory, config, task)
     # Not the test's classes: what is seen here may decide what is tested.
     sampler = task.episodes("validation", config.evaluation.queries)
     episodes = _drawn(sampler, seed, tasks)

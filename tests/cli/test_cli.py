@@ -212,13 +212,27 @@ def glyphs(folder, *more, learner="prototypical"):
     return main([*arguments, *small, *more])
 
 
-def test_a_run_without_an_inner_loop(tmp_path, capsys):
+def noting(calls, name, function):
+    """The function, which adds its name to a list when it is called."""
+
+    def noted(*args):
+        calls.append(name)
+        return function(*args)
+
+    return noted
+
+
+def test_a_run_without_an_inner_loop(tmp_path, monkeypatch, capsys):
     flags = "--data.ways", "3", "--data.train-ways", "6"
     assert glyphs(tmp_path / "run", *flags) == 0
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(result["transductive"]["mean"]) == 1
     assert result["protocol"]["support_examples"] == 3
+    read = []
+    for name in ("_read_config", "build_task"):
+        monkeypatch.setattr(run, name, noting(read, name, getattr(run, name)))
     assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3"]) == 0
+    assert read == ["_read_config", "build_task"], "each once"
     assert len(list((tmp_path / "run").glob("evaluation-test-0steps-3tasks-*"))) == 2
     assert main(["evaluate", str(tmp_path / "run"), "--steps", "2"]) == 1
     assert "--steps is no option with prototypical" in error(capsys)
