@@ -47,6 +47,7 @@ from metajax.experiments.config import CONFIG, Config
 from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
+from metajax.experiments.owned import is_measured
 from metajax.experiments.plain import names_of
 from metajax.experiments.record import keep_data
 from metajax.experiments.results import (
@@ -73,7 +74,6 @@ from metajax.training.state import TrainState, init_state
 from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 
-MEASURED = "evaluation*", "study*", "adaptation*.png"
 FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
@@ -416,8 +416,7 @@ def lengthen(directory: Path, config: Config) -> None:
         file=sys.stderr,
     )
     for path in directory.iterdir():
-        measured = any(map(path.match, MEASURED))
-        if measured and "-step" not in path.stem and path.suffix != ".npz":
+        if is_measured(path) and "-step" not in path.stem and path.suffix != ".npz":
             path.rename(path.with_stem(f"{path.stem}-step{before}"))
     _write_config(directory, config)
 
