@@ -1,19 +1,14 @@
 """How a benchmark is run from the command line."""
 
-import contextlib
-import io
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
-
-import tyro
 
 from benchmarks.errors import exit_status
 from benchmarks.settings import check_settings
+from metajax.cli.parsing import UsageError, parse
 from metajax.errors import InputError, NonFiniteError
 
 
@@ -39,40 +34,19 @@ def run_command(
     """
 
     def run() -> int | None:
+        given = sys.argv[1:] if arguments is None else arguments
         try:
-            values = _parsed(settings, module, description, arguments)
-        except SystemExit as end:  # after --help too
-            return int(end.code or 0)
+            program = f"python -m {module}"
+            values = parse(settings, given, prog=program, description=description)
+        except UsageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except SystemExit:  # after --help
+            return 0
         check_settings(values)
         main(values)
 
     return exit_status(run, (InputError, NonFiniteError))
-
-
-def _parsed(settings: Any, module: str, description: str | None, arguments: Any) -> Any:
-    given = sys.argv[1:] if arguments is None else arguments
-    # tyro draws an error as a box: wide enough, each of its sentences is one row.
-    wide = {} if {"-h", "--help"} & {*given} else {"COLUMNS": "10000"}
-    box = io.StringIO()
-    try:
-        with mock.patch.dict(os.environ, wide), contextlib.redirect_stderr(box):
-            return tyro.cli(
-                settings,
-                prog=f"python -m {module}",
-                args=given,
-                description=description,
-            )
-    except SystemExit as end:
-        if end.code:
-            print(f"error: {_sentence(box.getvalue())}", file=sys.stderr)
-        raise
-
-
-def _sentence(box: str) -> str:
-    """What a box says above its first rule."""
-    rows = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    rule = next((i for i, row in enumerate(rows) if row.startswith("─")), len(rows))
-    return " ".join(" ".join(rows[:rule] or [box]).split())
 
 
 def read_record(path: Path) -> dict[str, Any]:

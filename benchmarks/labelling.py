@@ -22,8 +22,9 @@ from scipy.special import softmax
 from benchmarks.command import run_command
 from benchmarks.settings import Count, Folder
 from metajax import data
+from metajax.experiments.build import build_task
 from metajax.experiments.labelled import build_per_query, run_validation_tasks
-from metajax.experiments.run import restored
+from metajax.experiments.run import configured, restored
 from metajax.experiments.tasks import Places
 from metajax.labelling import (
     Predictions,
@@ -61,7 +62,9 @@ class Settings:
 def main(settings: Settings) -> None:
     """Prints a table for each number of classes and shots."""
     places = Places(data_dir=settings.data_dir)
-    config, task, meta, _ = restored(settings.run, places)
+    config = configured(settings.run)
+    task = build_task(config, places)
+    meta, _ = restored(settings.run, config, task)
     any_ways = config.inner.any_ways
     store = data.omniglot("test", data_dir=settings.data_dir)
     for name, shots in SHOTS.items():

@@ -6,7 +6,7 @@ table is read from the directories alone.
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from metajax.checks import check_known
 from metajax.errors import NonFiniteError
 from metajax.experiments import config as configuration
 from metajax.experiments.config import Config
+from metajax.experiments.labelled import bare_task
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.run import train
 from metajax.experiments.tasks import Places
@@ -55,7 +56,8 @@ class Settings:
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with some values, by dotted name, put in place of its own.
 
-    >>> from metajax.experiments.presets import PRESETS
+    >>> from metajax.experiments.labelled import bare_task
+    from metajax.experiments.presets import PRESETS
     >>> changed(PRESETS["glyphs"], {"inner.steps": 3, "learner": "anil"}).inner.steps
     3
     """
@@ -128,10 +130,12 @@ def _markdown(rows: Mapping[str, Row], folder: Path, seeds: Sequence[int]) -> st
     ]
     for name, (config, published) in rows.items():
         evaluations = list(_evaluations(folder, name, seeds))
+        form = bare_task(config).metric.format
         inner, outer, test = config.inner, config.outer, config.evaluation
         lines.append(
-            f"| {name} | {_score(evaluations, 'transductive')} | "
-            f"{_score(evaluations, 'inductive')} | {len(evaluations)} | {published} | "
+            f"| {name} | {_score(evaluations, 'transductive', form)} | "
+            f"{_score(evaluations, 'inductive', form)} | {len(evaluations)} | "
+            f"{published} | "
             f"{inner.steps} / {test.steps} | {outer.steps} x {outer.tasks} |"
         )
     return "\n".join(lines)
@@ -144,21 +148,19 @@ def _evaluations(folder: Path, row: str, seeds: Sequence[int]) -> Iterator[dict]
             yield json.loads(path.read_text())
 
 
-def _score(evaluations: Sequence[Mapping[str, Any]], mode: str) -> str:
+def _score(
+    evaluations: Sequence[Mapping[str, Any]], mode: str, form: Callable[[float], str]
+) -> str:
     """The mean over seeds ± the mean of their intervals over tasks, and each seed's.
 
     A run whose adaptation diverges on some task has no finite figure.
     """
     if not evaluations:
         return "-"
-    percent = evaluations[0]["protocol"]["metric"] == "accuracy"
-    scale, digits = (100, 2) if percent else (1, 3)
     pairs = [(f[mode]["mean"][-1], f[mode]["interval"][-1]) for f in evaluations]
     if any(None in pair for pair in pairs):
         return "diverged"
     means, intervals = zip(*pairs)
-    each = ", ".join(f"{scale * x:.{digits}f}" for x in means)
-    mean, interval = (
-        f"{scale * statistics.fmean(x):.{digits}f}" for x in (means, intervals)
-    )
+    each = ", ".join(map(form, means))
+    mean, interval = (form(statistics.fmean(x)) for x in (means, intervals))
     return f"{mean} ± {interval}" + (f" ({each})" if mode == "transductive" else "")

@@ -41,7 +41,7 @@ class Machine:
             check_count("--devices", self.devices, least=1)
         self._check_processes()
         if self.devices is not None:
-            _make_cpu_devices(self.devices)
+            _make_cpu_devices(min(self.devices, _most_cpu_devices()))
         if self.coordinator is not None:
             self._meet(self.coordinator)
         count = jax.local_device_count()
@@ -163,6 +163,12 @@ def _make_cpu_devices(count: int) -> None:
     # Work that the devices hand to a pool whose threads they all hold is kept, with
     # what it needs, until the program ends: 8 GiB in an hour's meta-step.
     os.environ.setdefault("NPROC", str(max(count, _cores()) + 1))
+
+
+def _most_cpu_devices() -> int:
+    """How many devices a CPU has: its cores, or as the environment says."""
+    configured: int = jax.config.jax_num_cpu_devices  # pyright: ignore (of a flag)
+    return configured if configured > 0 else _cores()
 
 
 def _cores() -> int:

@@ -1,6 +1,5 @@
 """The `metajax` command: parses, runs, and prints a mendable error as one line."""
 
-import contextlib
 import gc
 import io
 import os
@@ -8,7 +7,7 @@ import select
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
@@ -18,7 +17,9 @@ from absl import logging
 import metajax
 from metajax.cli import commands, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
-from metajax.cli.starting import Unknown, check_name
+from metajax.cli.parsing import UsageError, parse
+from metajax.cli.starting import check_name
+from metajax.cli.wrapping import unwrap
 from metajax.errors import InputError, NonFiniteError, naming
 from metajax.experiments.interrupt import Stopped
 
@@ -67,9 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _parse(argv)
         with naming(FLAGS):
             command()
-    except Unknown as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except UsageError as error:
+        return _failed(error, status=2)
     except (InputError, NonFiniteError) as error:
         return _failed(error)
     except OSError as error:
@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, status: int = 1) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 1
+    return status
 
 
 def _parse(argv: list[str]) -> Any:
@@ -98,24 +98,19 @@ def _parse(argv: list[str]) -> Any:
     Each command has a parser of its own, so that none waits for those of the others.
     """
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
-    with _colours():
-        if name in runs.KINDS:
-            run = runs.parse_run(name, rest)
-            return run or _cli(name, runs.presets(name), rest, SUMMARIES[name])
-        if name in COMMANDS:
-            return _cli(name, COMMANDS[name], rest, COMMANDS[name].__doc__)
-        if name and not name.startswith("-"):
-            check_name("command", name, (*SUMMARIES, *COMMANDS))
-        return tyro.cli(
-            _everything(),
-            prog="metajax",
-            description="Fast, exact second-order meta-learning.",
-            args=argv,
-        )
+    if name in runs.KINDS:
+        run = runs.parse_run(name, rest)
+        return run or _parse_as(name, runs.presets(name), rest, SUMMARIES[name])
+    if name in COMMANDS:
+        return _parse_as(name, COMMANDS[name], rest, COMMANDS[name].__doc__)
+    if name and not name.startswith("-"):
+        check_name("command", name, (*SUMMARIES, *COMMANDS))
+    description = "Fast, exact second-order meta-learning."
+    return parse(_everything(), argv, prog="metajax", description=description)
 
 
-def _cli(name: str, kind: Any, rest: list[str], summary: str | None) -> Any:
-    return tyro.cli(kind, prog=f"metajax {name}", args=rest, description=summary)
+def _parse_as(name: str, kind: Any, rest: list[str], summary: str | None) -> Any:
+    return parse(kind, rest, prog=f"metajax {name}", description=summary)
 
 
 @dataclass(frozen=True)
@@ -124,28 +119,14 @@ class _Named:
 
 
 def _everything() -> Any:
-    summaries = SUMMARIES | {n: kind.__doc__ or "" for n, kind in COMMANDS.items()}
+    docs = {name: unwrap(kind.__doc__ or "") for name, kind in COMMANDS.items()}
+    summaries = SUMMARIES | {name: text.split("\n")[0] for name, text in docs.items()}
     return Union[  # noqa: UP007, built from the table
         tuple(
             Annotated[_Named, tyro.conf.subcommand(name, description=text)]
             for name, text in summaries.items()
         )
     ]
-
-
-@contextlib.contextmanager
-def _colours() -> Iterator[None]:
-    """Leaves out colours where NO_COLOR asks for that; the parser does not read it."""
-    kept = os.environ.get("TERM")
-    if os.environ.get("NO_COLOR"):
-        os.environ["TERM"] = "dumb"
-    try:
-        yield
-    finally:
-        if kept is not None:
-            os.environ["TERM"] = kept
-        else:
-            os.environ.pop("TERM", None)
 
 
 def console() -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from metajax.cli.machine import Machine
+from metajax.cli.parsing import UsageError, asks_help, parse
 from metajax.cli.programs import Programs
 from metajax.cli.starting import Start, read_start
 from metajax.errors import InputError
@@ -85,7 +86,7 @@ class Planned(Run):
             plan_run_for(self.config, self.places, self.chip, self.machine.devices)
             return
         self.machine.start_alone()
-        plan_run(self.config, self.places)
+        plan_run(self.config, self.places, devices=self.machine.shared)
 
 
 KINDS: dict[str, tuple[type[Run], str]] = {
@@ -97,22 +98,28 @@ KINDS: dict[str, tuple[type[Run], str]] = {
 
 
 def parse_run(command: str, arguments: list[str]) -> Run | None:
-    """The run that a command line asks for; None without a preset and a file.
+    """The run that a command line asks for; None if it asks for help on presets.
 
     Raises:
-      Unknown: if a preset, a learner or a network is none of those there are.
+      UsageError: without a preset and a file; or if a preset, a learner or a network is
+        none of those there are.
       InputError: if a file is not a configuration.
     """
     start = read_start(arguments)
     if start is None:
-        return None
+        if asks_help(arguments):
+            return None
+        raise UsageError(
+            f"expected a preset, as in metajax {command} glyphs, or --config FILE; "
+            f"metajax {command} --help lists the presets"
+        )
     kind, suffix = KINDS[command]
     named = command if start.preset is None else f"{command} {start.preset}"
-    return tyro.cli(
+    return parse(
         kind,
+        start.rest,
         prog=f"metajax {named}",
         description=DESCRIPTIONS.get(start.preset or "", kind.__doc__),
-        args=start.rest,
         default=_default(kind, start, suffix),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metajax.checks import check_known
+from metajax.cli.parsing import UsageError
 from metajax.errors import InputError
 from metajax.experiments.config import (
     CONFIG,
@@ -32,10 +33,6 @@ OPTIONS: dict[str, Any] = {
 JSON = "JSON", json.loads  # of any other suffix than .toml
 WHOLE = {"learner", "data", "model", "inner", "outer", "evaluation"}
 SHOWN = 3  # owners of an option that an error names
-
-
-class Unknown(InputError):
-    """A name that is none of those there are."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def read_start(arguments: Sequence[str]) -> Start | None:
       What it begins with; None without a preset and a file.
 
     Raises:
-      Unknown: if a name is none of those there are.
+      UsageError: if a name is none of those there are.
       InputError: if the file is not a configuration.
     """
     named = bool(arguments) and not arguments[0].startswith("-")
@@ -126,7 +123,7 @@ def _check_options(config: Config, arguments: Sequence[str]) -> None:
         others = [n for n in dict.fromkeys(names) if n and n != ours][:SHOWN]
         ours = config.learner if ours in names else ours
         mend = f", or take {', '.join(others)}" if others else ""
-        raise Unknown(f"{flag} is no option with {ours}; leave it out{mend}")
+        raise UsageError(f"{flag} is no option with {ours}; leave it out{mend}")
 
 
 def _describe(kind: Any) -> str:
@@ -138,12 +135,12 @@ def check_name(what: str, name: str, names: Collection[str]) -> None:
     """Checks a name of a command line.
 
     Raises:
-      Unknown: if it is none of those there are.
+      UsageError: if it is none of those there are.
     """
     try:
         check_known(what, name, names)
     except InputError as error:
-        raise Unknown(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def read_config(path: Path, preset: str | None = None) -> Config:
@@ -160,7 +157,7 @@ def read_config(path: Path, preset: str | None = None) -> Config:
       The configuration.
 
     Raises:
-      Unknown: if it names a preset or a learner that is none of those there are.
+      UsageError: if it names a preset or a learner that is none of those there are.
       InputError: if the file cannot be read, or is not a configuration.
     """
     path = path / CONFIG if path.is_dir() else path
@@ -168,7 +165,7 @@ def read_config(path: Path, preset: str | None = None) -> Config:
     try:
         plain = loads(path.read_text("utf-8"))
         return _completed(object_at("a configuration", plain), preset)
-    except Unknown:
+    except UsageError:
         raise
     except OSError as error:
         raise InputError(f"--config: cannot read {path} ({error.strerror})") from error

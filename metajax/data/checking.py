@@ -1,7 +1,7 @@
 """One task of a sampler, and whether a learner can take its tasks."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax.data.arrays import take_rows
 from metajax.data.purity import check_sampler
-from metajax.data.sampling import StagedSampler
+from metajax.data.sampling import StagedSampler, innermost
 from metajax.data.staging import draw_and_fetch
 from metajax.types import Array, PyTree
 
@@ -83,14 +83,25 @@ def _is_whole(x: Any) -> bool:
 def _sampled(episodes: StagedSampler, part: Callable[[PyTree], PyTree]) -> PyTree:
     key = jax.random.key(0)
     if episodes.fetching is None:
+        if _is_static(episodes):
+            # As an argument it would be part of its type, which JAX keeps alive.
+            return once(lambda key: _one(part, episodes, key))(key)
         return _program(part)(episodes, key)
     drawn, sampler = draw_and_fetch(episodes, key, 1)
     return part(take_rows(sampler.make(drawn), 0))
 
 
+def _is_static(episodes: StagedSampler) -> bool:
+    """Whether it is, inside all wrappers, a function or a sampler that is no pytree."""
+    inner = innermost(episodes)
+    leaf = jax.tree.structure(inner) == jax.tree.structure(0)
+    return leaf or isinstance(inner, jax.tree_util.Partial)
+
+
 @lru_cache
 def _program(part: Callable[[PyTree], PyTree]) -> Callable:
-    def sampled(episodes: StagedSampler, key: Array) -> PyTree:
-        return part(take_rows(episodes(key, 1), 0))
+    return once(partial(_one, part))
 
-    return once(sampled)
+
+def _one(part: Callable[[PyTree], PyTree], episodes: StagedSampler, key: Array) -> Any:
+    return part(take_rows(episodes(key, 1), 0))

@@ -13,6 +13,7 @@ import jax
 from metajax import labelling
 from metajax.data.listing import Columns
 from metajax.errors import InputError
+from metajax.evaluation import per_query
 from metajax.experiments.backbone import read_body
 from metajax.experiments.build import build_learner, build_model
 from metajax.experiments.config import Config
@@ -33,6 +34,8 @@ from metajax.labelling import (
 )
 from metajax.models.headed import parts
 from metajax.types import Loss, Model, Params, Sampler
+
+TOGETHER = 8  # queries at a time, each with a support set beside it
 
 
 def teach_run(
@@ -63,7 +66,7 @@ def teach_run(
     learner = image_learner(config)
     with blaming("--support"):
         images = read_labelled(support, learner, columns=columns)
-    _, _, meta, _ = restored(directory, places_to_build(config), kept)
+    meta, _ = restored(directory, config, bare_task(config), kept)
     print(_describe_shots(images.shots))
     reason, validation = "", None
     try:
@@ -195,7 +198,9 @@ def build_per_query(
     task = task._replace(losses=losses, outputs=outputs)
     settings = {} if pretrained is None else {"backbone": pretrained}
     learner = build_learner(config, task, steps=config.evaluation.steps, **settings)
-    return PerQueryLearner(learner, ways, inner.beside_support)
+    if inner.beside_support:
+        learner = per_query(learner, at_a_time=TOGETHER)
+    return PerQueryLearner(learner, ways)
 
 
 def run_validation_tasks(

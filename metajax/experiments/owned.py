@@ -8,6 +8,7 @@ from metajax._files import lock
 from metajax.experiments import backbone, record, results
 from metajax.experiments.config import CONFIG
 
+MEASURED = f"{results.OWN}*", "adaptation*.png", "study", "study-*/*"
 # As `metajax.experiments.run` lists them; files below one of these are a run's too.
 OWN = (
     CONFIG,
@@ -16,15 +17,12 @@ OWN = (
     lock.NAME,
     "metrics.jsonl",
     "learning_curve.png",
-    "adaptation*.png",
-    f"{results.OWN}*",
     "checkpoints",
     "checkpoints-damaged",
     "best",
     "best-damaged",
     "events",
-    "study",
-    "study-*/*",
+    *MEASURED,
 )
 
 
@@ -44,6 +42,15 @@ def run_of(path: Path) -> Path | None:
     return None
 
 
+def is_measured(path: Path) -> bool:
+    """Whether a file or a folder in a run's directory is of a result of the run."""
+    below = path.name + "/" * path.is_dir()
+    return _match((path.name, below), MEASURED)
+
+
 def _is_own(below: Path) -> bool:
-    names = below.parts[0].casefold(), below.as_posix().casefold()
-    return any(fnmatchcase(name, own) for name in names for own in OWN)
+    return _match((below.parts[0], below.as_posix()), OWN)
+
+
+def _match(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(x.casefold(), each) for x in names for each in patterns)

@@ -47,6 +47,7 @@ from metajax.experiments.config import CONFIG, Config
 from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
+from metajax.experiments.owned import is_measured
 from metajax.experiments.plain import names_of
 from metajax.experiments.record import keep_data
 from metajax.experiments.results import (
@@ -73,7 +74,6 @@ from metajax.training.state import TrainState, init_state
 from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 
-MEASURED = "evaluation*", "study*", "adaptation*.png"
 FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
@@ -247,13 +247,12 @@ def evaluate_run(
     )
     others = at_other_tasks(config, **tasks)
     replace(others, evaluation=settings).check()
-    config, _, meta, step = restored(directory, places, kept)
-    config = replace(config, data=others.data)
-    if split == "train":
-        config = at_test_tasks(config)
     task = build_task(config, places)
-    learner = build_learner(config, task, steps=settings.steps)
-    run = Measured(directory, config, task, learner, meta, step, kept, other)
+    meta, step = restored(directory, config, task, kept)
+    tested = at_test_tasks(others) if split == "train" else others
+    task = task if tested == config else build_task(tested, places)
+    learner = build_learner(tested, task, steps=settings.steps)
+    run = Measured(directory, tested, task, learner, meta, step, kept, other)
     with Signals() as signals:
         _measure(run, settings, split, stop=signals)
 
@@ -265,22 +264,26 @@ def _measure(run: Measured, settings: Evaluating, split: Split = "test", **rest:
 
 
 def restored(
-    directory: Path, places: Places, kept: Kept = "last"
-) -> tuple[Config, Task, PyTree, int]:
-    """A run's configuration, task, newest or best meta-parameters and their meta-step.
+    directory: Path, config: Config, task: Task, kept: Kept = "last"
+) -> tuple[PyTree, int]:
+    """A run's newest or best meta-parameters and their meta-step.
+
+    Args:
+      directory: the run's.
+      config: its configuration, see `configured`.
+      task: of its data.
+      kept: which checkpoint.
 
     Raises:
-      InputError: if the directory holds no run, or none that has such a checkpoint.
+      InputError: if the run has no such checkpoint.
     """
-    config = configured(directory)
-    task = build_task(config, places)
     learner = build_learner(config, task)
     where = {"last": _checkpoints, "best": best_checkpoint}[kept]
     state = where(directory).restore(_like(learner, config))
     if state is None:
         of = "checkpoint" if kept == "last" else "checkpoint of a validation"
         raise InputError(f"{directory} has no {of} yet; train it first")
-    return config, task, averaged(state), int(state.step)
+    return averaged(state), int(state.step)
 
 
 def configured(directory: Path) -> Config:
@@ -413,8 +416,7 @@ def lengthen(directory: Path, config: Config) -> None:
         file=sys.stderr,
     )
     for path in directory.iterdir():
-        measured = any(map(path.match, MEASURED))
-        if measured and "-step" not in path.stem and path.suffix != ".npz":
+        if is_measured(path) and "-step" not in path.stem and path.suffix != ".npz":
             path.rename(path.with_stem(f"{path.stem}-step{before}"))
     _write_config(directory, config)
 

@@ -23,7 +23,7 @@ from metajax.experiments.build import (
 from metajax.experiments.config import Config
 from metajax.experiments.learners.loops import Exact, GradientSteps
 from metajax.experiments.record import examples
-from metajax.experiments.run import restored
+from metajax.experiments.run import configured, restored
 from metajax.experiments.tasks import Places, Task
 from metajax.gradients import reverse
 from metajax.metrics import Metric, as_metric
@@ -310,12 +310,15 @@ def study_run(
     if unknown := [name for name in only if name not in DIAGNOSTICS]:
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
-    config, task, meta, step = restored(directory, places)
+    config = configured(directory)
     if not isinstance(config.inner, GradientSteps):
         raise InputError(
             f"{directory} is a run of {config.learner}, which has no inner loop to "
             "look into; study one of maml or its kin"
         )
+    _say(f"restoring {directory}, and sampling {tasks} tasks")
+    task = build_task(config, places)
+    meta, step = restored(directory, config, task)
     # Not the test's classes: what is seen here may decide what is tested.
     sampler = task.episodes("validation", config.evaluation.queries)
     episodes = _drawn(sampler, seed, tasks)
@@ -329,9 +332,9 @@ def study_run(
     older = "" if step == config.outer.steps else f"-step{step}"
     folder = directory / f"study{older}{data.suffix}"
     folder.mkdir(exist_ok=True)
-    sections = []
-    for name in only or DIAGNOSTICS:
-        print(f"studying {name}", file=sys.stderr)
+    sections, names = [], tuple(only or DIAGNOSTICS)
+    for number, name in enumerate(names, 1):
+        _say(f"studying {name} ({number} of {len(names)})")
         sections.append(_section(name, run, folder))
     facts = {
         "run": directory,
@@ -371,8 +374,15 @@ def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
     return jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
 
 
-def plan_run(config: Config, places: Places) -> None:
-    """Prints what a configuration will cost on this device, and what fits."""
+def plan_run(config: Config, places: Places, *, devices: int | None = None) -> None:
+    """Prints what a configuration will cost here, and what fits.
+
+    Args:
+      config: the configuration.
+      places: where its data are.
+      devices: how many devices share the tasks; all by default.
+    """
+    _say(f"sampling {config.outer.tasks} tasks")
     task = build_task(config, places)
     sampler = build_training_episodes(config, task)
     episodes = _drawn(sampler, config.seed, config.outer.tasks)
@@ -384,6 +394,8 @@ def plan_run(config: Config, places: Places) -> None:
         episodes,
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
+        devices=devices,
+        say=_say,
     )
     print(plan)
     name = f"time, {config.outer.steps} meta-steps"
@@ -419,9 +431,14 @@ def plan_run_for(
         tasks=config.outer.tasks,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         precision=config.precision,
-        say=lambda text: print(text, file=sys.stderr),
+        say=_say,
     )
     print(plan)
+
+
+def _say(text: str) -> None:
+    """What is being done, beside the result on standard output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -11,8 +11,6 @@ from metajax.errors import InputError
 from metajax.losses import memberships
 from metajax.types import Array, Batch, Learner, Params, PyTree
 
-TOGETHER = 8  # queries at a time, each with a support set beside it
-
 
 class ImageFormat(NamedTuple):
     """How an image file becomes an input of a learner.
@@ -43,38 +41,26 @@ class ImageFormat(NamedTuple):
 
 
 class PerQueryLearner(NamedTuple):
-    """A learner that predicts each query as if there were no other queries.
-
-    A network that settles its statistics on the support set, or has none, does so by
-    itself. Any other is given each query beside the support set, which costs a pass
-    over the support set for each query.
+    """A learner of a number of classes that predicts each query by itself.
 
     Attributes:
-      learner: the learner.
+      learner: the learner, whose prediction of a query does not depend on the others:
+        its network settles its statistics on the support set, or has none, or it is
+        made such a learner by `metajax.per_query`.
       classes: the number of classes; further outputs of the learner are ignored.
-      with_support: whether a query needs the support set beside it.
     """
 
     learner: Learner
     classes: int
-    with_support: bool = False
 
     def adapt(self, meta: PyTree, support: Batch) -> PyTree:
-        """The adapted learner, and the support inputs if queries need them."""
-        kept = {"support": support.inputs} if self.with_support else {}
-        return {"adapted": self.learner.adapt(meta, support), **kept}
+        """The adapted learner, as `metajax.labelling.save` keeps it."""
+        return {"adapted": self.learner.adapt(meta, support)}
 
     def logits(self, adapted: PyTree, queries: Array) -> Array:
         """`float[n, classes]` for queries `[n, ...]`, each predicted by itself."""
-        state = adapted["adapted"]
-        if not self.with_support:
-            return self.learner.predict(state, queries)[:, : self.classes]
-
-        def predict_one(query: Array) -> Array:
-            inputs = jnp.concatenate([adapted["support"], query[None]])
-            return self.learner.predict(state, inputs)[-1, : self.classes]
-
-        return jax.lax.map(predict_one, queries, batch_size=TOGETHER)
+        outputs = self.learner.predict(adapted["adapted"], queries)
+        return outputs[:, : self.classes]
 
 
 class ImageLearner(NamedTuple):

@@ -102,6 +102,7 @@ def plan(
     steps: int,
     tasks_per_chunk: Chunk = "auto",
     devices: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
     """Compiles a meta-step, reads its memory, and times shorter ones.
 
@@ -120,6 +121,7 @@ def plan(
       steps: inner steps K; 0 for a learner without an inner loop.
       tasks_per_chunk: see `metajax.train_step`.
       devices: local devices that share the tasks; all by default.
+      say: called with a line of text before each part that takes long.
 
     Returns:
       `Plan`.
@@ -144,11 +146,14 @@ def plan(
     state = init_state(learner, optimizer, jax.random.key(0))
     work = _Work(build, optimizer, episodes, state)
     shape = work.cut(learner, tasks_per_chunk, devices)
-    return _plan(work, steps, shape)
+    return _plan(work, steps, shape, say)
 
 
-def _plan(work: "_Work", steps: int, shape: Cut) -> Plan:
-    memory = work.memory(steps, shape.chunk)
+def _plan(work: "_Work", steps: int, shape: Cut, say: Callable[[str], None]) -> Plan:
+    chunk = shape.chunk
+    say(f"compiling meta-steps of {chunk} and {2 * chunk} tasks, to read their memory")
+    memory = work.memory(steps, chunk)
+    say("timing meta-steps")
     whole_step, per_step = work.seconds(steps, shape)
     # Devices of a CPU share one memory; others have their own.
     sharing = shape.devices if jax.default_backend() == "cpu" else 1

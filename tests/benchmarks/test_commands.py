@@ -246,7 +246,9 @@ def test_labels_without_validation_classes_say_why(tmp_path, monkeypatch):
     class Run:
         inner, outputs = LEARNERS["prototypical"](), 5
 
-    monkeypatch.setattr(labelling, "restored", lambda *_: (Run, Run, None, 0))
+    monkeypatch.setattr(labelling, "configured", lambda _: Run)
+    monkeypatch.setattr(labelling, "build_task", lambda *_: Run)
+    monkeypatch.setattr(labelling, "restored", lambda *_: (None, 0))
     monkeypatch.setattr(labelling.data, "omniglot", lambda *_, **__: None)
     monkeypatch.setattr(labelling, "build_per_query", lambda *_: None)
 

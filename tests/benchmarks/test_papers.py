@@ -46,7 +46,7 @@ def test_a_table_runs_what_is_wanting_and_reads_the_rest(tmp_path):
     assert {path.name for path in found.iterdir()} == {"maml-0", "maml-1"}
     assert "fomaml" not in first and "| 2 | 0.1 | 5 / 2 | 2 x 2 |" in first
     score = json.loads((found / "maml-0" / "evaluation.json").read_text())
-    assert f"{score['transductive']['mean'][-1]:.3f}" in first
+    assert f"{score['transductive']['mean'][-1]:.4f}" in first
     before = (found / "maml-0" / "metrics.jsonl").stat().st_mtime_ns
     assert build("waves", rows, settings) == first
     assert (found / "maml-0" / "metrics.jsonl").stat().st_mtime_ns == before

@@ -212,13 +212,27 @@ def glyphs(folder, *more, learner="prototypical"):
     return main([*arguments, *small, *more])
 
 
-def test_a_run_without_an_inner_loop(tmp_path, capsys):
+def noting(calls, name, function):
+    """The function, which adds its name to a list when it is called."""
+
+    def noted(*args):
+        calls.append(name)
+        return function(*args)
+
+    return noted
+
+
+def test_a_run_without_an_inner_loop(tmp_path, monkeypatch, capsys):
     flags = "--data.ways", "3", "--data.train-ways", "6"
     assert glyphs(tmp_path / "run", *flags) == 0
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(result["transductive"]["mean"]) == 1
     assert result["protocol"]["support_examples"] == 3
+    read = []
+    for name in ("_read_config", "build_task"):
+        monkeypatch.setattr(run, name, noting(read, name, getattr(run, name)))
     assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3"]) == 0
+    assert read == ["_read_config", "build_task"], "each once"
     assert len(list((tmp_path / "run").glob("evaluation-test-0steps-3tasks-*"))) == 2
     assert main(["evaluate", str(tmp_path / "run"), "--steps", "2"]) == 1
     assert "--steps is no option with prototypical" in error(capsys)
@@ -779,6 +793,36 @@ def test_unknown_preset(capsys):
     assert "did you mean sinusoid?" in error(capsys)
 
 
+MISREAD = {
+    "": "Expected one of {train, pretrain, plan, evaluate, label, study, data, doctor}",
+    "--nope": "Unrecognized options: --nope",
+    "train": "expected a preset, as in metajax train glyphs, or --config FILE; metajax "
+    "train --help lists the presets",
+    "plan --outer.steps 3": "expected a preset, as in metajax plan glyphs, or --config "
+    "FILE; metajax plan --help lists the presets",
+    "train sinusoid --outer.stepz=3": "Unrecognized options: --outer.stepz=3; did "
+    "you mean --outer.steps?",
+    "train sinusoid --outer.steps x": "Error parsing --outer.steps: invalid literal "
+    "for int() with base 10: 'x'",
+    "train sinusoid --outer.steps": "Missing value for argument '--outer.steps'. "
+    "Expected 1 values",
+    "evaluate": "Missing from metajax evaluate: PATH",
+    "evaluate run --split tset": "invalid choice 'tset' for argument '--split'. "
+    "Expected one of ('train', 'validation', 'test')",
+}
+
+
+@pytest.mark.parametrize("line", MISREAD)
+def test_arguments_that_cannot_be_read_are_one_line(monkeypatch, capsys, line):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {MISREAD[line]}\n")
+    assert (os.environ["COLUMNS"], os.environ["TERM"]) == ("40", "xterm")
+
+
 def test_directory_of_another_configuration(tmp_path, capsys):
     sinusoid(tmp_path / "run")
     before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*"))
@@ -967,3 +1011,26 @@ def test_lines_of_help_stand_alone(capsys, command):
     for line in STAND_ALONE[command]:
         assert line in said
     assert "Of the tasks" not in said and "The same" not in said
+
+
+WRAPPED = {
+    "": ["Label a folder of pictures from a few labelled ones, with a", "trained run."],
+    "label": ["classes, of any number of pictures each. (default:", "None)"],
+    "train sinusoid": [
+        'Configuration file in TOML or JSON (preset = "NAME" and what is',
+        "different from it), or a run's directory or config.json; flags change",
+        "what it says. (default: None)",
+    ],
+}
+
+
+@pytest.mark.parametrize("command", WRAPPED)
+def test_help_is_wrapped_once(command):
+    line = [sys.executable, "-m", "metajax", *command.split(), "--help"]
+    env = os.environ | {"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(line, env=env, capture_output=True, encoding="utf-8")
+    ends = [row.strip("│ ") for row in done.stdout.splitlines()]
+    first, *rest = WRAPPED[command]
+    (at,) = (i for i, row in enumerate(ends) if row.endswith(first))
+    assert ends[at + 1 : at + 1 + len(rest)] == rest and not done.stderr
+    assert "\n\n\n" not in done.stdout

@@ -7,6 +7,7 @@ import sys
 import jax
 import pytest
 
+from metajax.cli import machine
 from metajax.cli.machine import Machine
 from metajax.cli.main import main
 from metajax.errors import InputError
@@ -43,6 +44,23 @@ def test_refuses(flags, message):
     jax.devices()  # JAX runs already
     with pytest.raises(InputError, match=message):
         Machine(**flags).start()
+
+
+def test_a_cpu_has_no_more_devices_than_cores(tmp_path):
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "metajax", "train", "sinusoid", "--devices", "999"]
+    names = ("JAX_NUM_CPU_DEVICES", "NPROC", "XLA_FLAGS")
+    alone = {k: v for k, v in os.environ.items() if k not in names}
+    alone["JAX_PLATFORMS"] = "cpu"
+    done = subprocess.run(
+        [*command, "--run-dir", str(run_dir)], env=alone, capture_output=True, text=True
+    )
+    there = machine._cores()
+    assert done.returncode == 1 and not run_dir.exists()
+    assert done.stderr == (
+        f"error: --devices must be at most the number of devices here, {there}, got "
+        "999\n"
+    )
 
 
 def test_of_one_process_some_devices_may_share():

@@ -13,7 +13,9 @@ import pytest
 
 import metajax as mj
 from metajax.data import StagedSampler, augmented, keyed, shuffle_labels, varied
+from metajax.data.checking import check_tasks
 from metajax.data.sampling import Fetching, fetch_on_host
+from metajax.data.staging import staged
 from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode
 from tests.helpers import KEY
@@ -341,3 +343,25 @@ def test_a_fit_keeps_no_learner_alive():
     del learner
     gc.collect()
     assert loss() is None
+
+
+class Counted(StagedSampler):
+    """No pytree, and nothing is fetched."""
+
+    def make_task(self, key):
+        noise = jax.random.normal(key, (5, 3))
+        return {"values": noise, "id": jnp.zeros((), jnp.int32)}
+
+
+def test_a_check_keeps_no_sampler_alive():
+    def function(key, tasks):
+        return values(key, tasks)
+
+    gone = []
+    for episodes in (Counted(), function):
+        judge = mean_learner().loss
+        check_tasks(judge, jnp.zeros(3), staged(episodes), 1)
+        gone.append(weakref.ref(episodes))
+    del episodes, function  # a function's name is a reference too
+    gc.collect()
+    assert [x() for x in gone] == [None, None]

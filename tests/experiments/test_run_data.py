@@ -91,6 +91,23 @@ def test_the_record_of_its_data_is_the_runs_own(whole):
     assert {run_of(path) for path in written} == {(whole / "run").resolve()}
 
 
+def test_a_longer_run_renames_what_was_measured_alone(tmp_path):
+    config, folder = PRESETS["glyphs"], tmp_path / "run"
+    short = replace(config, outer=replace(config.outer, steps=4))
+    run.claim(folder, short)
+    (folder / "study-birds").mkdir()
+    for name in ("evaluation.txt", "adaptation.png", "study-birds/report.html"):
+        (folder / name).touch()
+    for mine in ("study-notes.txt", "adaptation.tex"):
+        (folder / mine).touch()
+    run.lengthen(folder, config)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("config.json", "evaluation-step4.txt", "adaptation-step4.png"),
+        *("study-birds-step4", "study-notes.txt", "adaptation.tex"),
+    }
+
+
 def test_other_data_never_replace_the_result(copied, tmp_path, capsys):
     directory, other = copied / "run", fill(tmp_path / "other", seed=1)
     before = bytes_of(directory)

@@ -88,6 +88,8 @@ def test_other_data_have_a_page_of_their_own(run, monkeypatch, capsys):
     assert main(["study", str(run), "--tasks", "3", "--only", "contributions"]) == 0
     said = capsys.readouterr()
     assert "the page has a folder of its own" in said.err
+    assert f"restoring {run}, and sampling 3 tasks\n" in said.err
+    assert "studying contributions (1 of 1)\n" in said.err
     text = (run / "study-birds-01234567" / "report.html").read_text()
     assert "/of/birds" in text and "20 of 20" in text
     assert (page.read_bytes() if page.exists() else None) == before
@@ -125,10 +127,25 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
 
 def test_a_plan_says_what_fits(capsys):
     assert main(["plan", "sinusoid", *SMALL]) == 0
-    said = capsys.readouterr().out
+    said, progress = capsys.readouterr()
     assert re.search("tasks a meta-batch +4, ", said)
+    parts = [line.split()[0] for line in progress.splitlines()]
+    assert parts == ["sampling", "compiling", "timing"]
     assert re.search(r"largest meta-batch, in chunks +\d{3,}", said)
     assert "it fits" in said and said.count("inner step") == 3
+
+
+def test_a_plan_is_of_the_devices_that_are_asked_for(capsys, monkeypatch):
+    asked = []
+
+    def planned(*_, devices, **__):
+        asked.append(devices)
+        return SimpleNamespace(seconds=0.0)
+
+    monkeypatch.setattr(study.study, "plan", planned)
+    for flags in ([], ["--devices", "1"]):
+        assert main(["plan", "sinusoid", *flags]) == 0
+    assert asked == [None, 1]
 
 
 def test_a_plan_of_a_learner_without_an_inner_loop(capsys):

@@ -82,5 +82,7 @@ def test_a_kind_of_task_with_a_metric_of_its_own(tmp_path, monkeypatch, capsys):
 
 
 def learnt(directory):
-    config, task, meta, _ = run.restored(directory, Places())
+    config = run.configured(directory)
+    task = run.build_task(config, Places())
+    meta, _ = run.restored(directory, config, task)
     return run.build_learner(config, task, steps=config.evaluation.steps), meta

@@ -48,7 +48,8 @@ def prototypes(norm="support"):
 def test_queries_do_not_see_each_other(norm, beside):
     support, query = uneven()
     learner = prototypes(norm)
-    per_query = PerQueryLearner(learner, 3, beside)
+    alone = mj.per_query(learner, at_a_time=2) if beside else learner
+    per_query = PerQueryLearner(alone, 3)
     taught = per_query.adapt(meta := learner.init(KEY), support)
     together = per_query.logits(taught, query.inputs)
     for i, x in enumerate(query.inputs):

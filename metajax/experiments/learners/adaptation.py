@@ -43,8 +43,8 @@ class Adaptation:
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
       in_order: whether it reads the support set in its order.
       pretrained: whether it is built on a pre-trained body.
-      beside_support: whether a query alone needs the support set beside it, as its
-        network cannot settle on that.
+      beside_support: whether a query alone needs the support set beside it, by
+        `metajax.per_query`, as its network cannot settle on that.
     """
 
     name: ClassVar[str]
