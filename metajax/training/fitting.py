@@ -119,8 +119,7 @@ def fit(
     run = run._replace(steps_per_call=steps_per_call, make_step=make_step)
     run = run._replace(checkpoint_every=checkpoint_every, observers=observers)
     run = run._replace(stop=stop, tuner=tuner_of(forms))
-    run.check()
-    check_seed("seed", seed)
+    run.check(seed)
     return run.train(staged(episodes), jax.random.key(seed), checkpoints)
 
 
@@ -140,7 +139,8 @@ class _Fit(NamedTuple):
     tuner: Tuner | None = None
     make_step: MakeStep = train_step
 
-    def check(self) -> None:
+    def check(self, seed: int) -> None:
+        check_seed("seed", seed)
         for name in ("steps", "tasks", "checkpoint_every"):
             check_count(name, getattr(self, name), least=1)
 
