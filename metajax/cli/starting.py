@@ -17,7 +17,7 @@ from metajax.experiments.config import (
     with_learner,
     with_model,
 )
-from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
+from metajax.experiments.evaluating import MEASUREMENTS
 from metajax.experiments.families import FAMILIES
 from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import MODELS, NETWORKS
@@ -28,7 +28,7 @@ OPTIONS: dict[str, Any] = {
     "data": FAMILIES,
     "inner": tuple(LEARNERS.values()),
     "model": NETWORKS,
-    "evaluation": (Evaluating, EvaluatingSteps),
+    "evaluation": MEASUREMENTS,
 }
 JSON = "JSON", json.loads  # of any other suffix than .toml
 WHOLE = {"learner", "data", "model", "inner", "outer", "evaluation"}

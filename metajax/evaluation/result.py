@@ -48,7 +48,8 @@ def report(evaluation: Evaluation) -> str:
 
     Returns:
       Lines of text, with values as the metric formats them. Inductive scores are left
-      out where the protocol says that no query was predicted so.
+      out where the protocol says that no query was predicted so; the column is then
+      the metric's.
 
     >>> from metajax.metrics import accuracy
     >>> score = Score(np.array([0.2, 0.95]), np.array([0.001, 0.002]))
@@ -60,9 +61,10 @@ def report(evaluation: Evaluation) -> str:
     metric accuracy (%), tasks 1000
     """
     metric, facts = evaluation.metric, dict(evaluation.protocol)
-    modes = ["transductive", "inductive"][: 1 + (facts.get(QUERIES) != 0)]
+    both = facts.get(QUERIES) != 0
+    scores = [evaluation.transductive, evaluation.inductive][: 1 + both]
+    modes = ["transductive", "inductive"] if both else [metric.name]
     lines = ["steps" + "".join(f"{mode:>20}" for mode in modes)]
-    scores = [getattr(evaluation, mode) for mode in modes]
     for step in range(len(scores[0].mean)):
         pairs = [(score.mean[step], score.interval[step]) for score in scores]
         cells = [f"{metric.format(a):>11} ± {metric.format(b):>5}" for a, b in pairs]

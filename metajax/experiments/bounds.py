@@ -27,6 +27,7 @@ Tasks = Annotated[int, partial(check_count, least=2)]  # an interval needs two
 Seed = Annotated[int, check_seed]
 Positive = Annotated[float, check_positive]
 Share = Annotated[float, check_share]
+WholeShare = Annotated[float, partial(check_share, whole=True)]
 NotNegative = Annotated[float, _check_not_negative]
 Chunk = Annotated[int | Literal["auto"], _check_chunk]
 

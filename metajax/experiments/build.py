@@ -11,8 +11,7 @@ from metajax.experiments.config import Config
 from metajax.experiments.learners import Setting
 from metajax.experiments.plain import names_of
 from metajax.experiments.tasks import LossName, Places, Split, Task
-from metajax.models import in_precision
-from metajax.types import Learner, LearnerSchedule, Loss, Model, Sampler
+from metajax.types import Learner, LearnerSchedule, Loss, Sampler
 
 
 def build_task(config: Config, places: Places) -> Task:
@@ -30,19 +29,8 @@ def build_task(config: Config, places: Places) -> Task:
             return drawn
         return data.augmented(drawn, data.shuffle_support)
 
-    return task._replace(episodes=episodes)
-
-
-def build_model(config: Config, task: Task, context: int = 0) -> Model:
-    """The network of a configuration, of inputs with so many more channels."""
-    *size, channels = task.input_shape
-    shape = (*size, channels + context)
-    if config.model.images != (len(shape) == 3):
-        raise InputError(
-            f"--model {config.model.name} does not take inputs of shape "
-            f"{task.input_shape}; take another"
-        )
-    return config.model.build(shape, task.outputs)
+    metric = config.inner.metric or task.metric
+    return task._replace(episodes=episodes, metric=metric)
 
 
 def build_learner(
@@ -108,18 +96,25 @@ def build_setting(config: Config, task: Task) -> Setting:
             f"got {config.loss}"
         )
     return Setting(
-        in_precision(build_model(config, task, config.inner.context), config.precision),
+        task.network(task, config.model, config.inner.context, config.precision),
         losses[config.loss],
         task.metric.logged(),
         task.input_shape,
         task.support,
         config.model.norm or "transductive",
+        task.trials,
     )
 
 
 def _losses(config: Config, task: Task) -> Mapping[LossName, Loss]:
     """By name; those of the tasks, unless the learner has its own."""
     inner = config.inner
+    if inner.trials != (task.trials is not None):
+        learns = "to act in an environment" if inner.trials else "from examples"
+        raise InputError(
+            f"--learner {inner.name} learns {learns}, which {config.data.origin[0]} is "
+            "not for; take another, or another preset"
+        )
     if inner.needs_classes and not task.classes:
         raise InputError(
             f"--learner {inner.name} is for classes, not for regression; take another, "

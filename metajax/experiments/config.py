@@ -10,9 +10,9 @@ from metajax.checks import check_one_of
 from metajax.errors import InputError
 from metajax.experiments.augmenting import Augment
 from metajax.experiments.bounds import Seed, check_bounds
-from metajax.experiments.evaluating import Evaluating, EvaluatingSteps
+from metajax.experiments.evaluating import MEASUREMENTS, EvaluatingSteps
 from metajax.experiments.families import FAMILIES
-from metajax.experiments.learners import LEARNERS, Adaptation
+from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import NETWORKS
 from metajax.experiments.outer import Outer
 from metajax.experiments.plain import checked, from_plain, names_of, object_at
@@ -27,7 +27,7 @@ Inner = Annotated[
     Union[tuple(LEARNERS.values())],  # noqa: UP007
     tyro.conf.AvoidSubcommands,
 ]
-Measurement = Annotated[Evaluating | EvaluatingSteps, tyro.conf.AvoidSubcommands]
+Measurement = Annotated[Union[MEASUREMENTS], tyro.conf.AvoidSubcommands]  # noqa: UP007
 CONFIG = "config.json"  # the file of a run's
 KINDS: dict[str, dict[str, Any]] = {
     "data": {kind.__name__: kind for kind in FAMILIES},
@@ -43,7 +43,7 @@ class Config:
     model: Model  # pyright: ignore
     inner: Inner  # pyright: ignore
     outer: Outer = field(default_factory=Outer)
-    evaluation: Measurement = field(default_factory=EvaluatingSteps)
+    evaluation: Measurement = field(default_factory=EvaluatingSteps)  # pyright: ignore
     augment: Augment = field(default_factory=Augment)
     loss: LossName = "mean"
     """Loss over a set's examples: their mean; or summed over an episode's ways, as
@@ -90,7 +90,7 @@ class Config:
             "inner": inner,
             "outer": Outer,
             "augment": Augment,
-            "evaluation": measurement_of(inner),
+            "evaluation": inner.measurement,
         }
         parts: dict[str, Any] = {
             name: from_plain(kind, whole.get(name), name)
@@ -115,11 +115,6 @@ class Config:
         return cls(**parts, **checked(cls, others, "a configuration"))
 
 
-def measurement_of(inner: type[Adaptation]) -> type[Evaluating]:
-    """The class of the measurement's options for a learner."""
-    return EvaluatingSteps if "steps" in names_of(inner) else Evaluating
-
-
 def carried(settings: Any, kind: type[T]) -> T:
     """Options of another class, with the values of those that both have."""
     shared = names_of(type(settings)) & names_of(kind)
@@ -142,7 +137,7 @@ def with_learner(config: Config, name: str) -> Config:
         config,
         inner=carried(config.inner, kind),
         model=carried(config.model, model),
-        evaluation=carried(config.evaluation, measurement_of(kind)),
+        evaluation=carried(config.evaluation, kind.measurement),
     )
 
 

@@ -1,7 +1,7 @@
 """How a run's result is measured."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from metajax.experiments.bounds import Count, CountOrZero, Seed, Tasks
 
@@ -27,3 +27,27 @@ class EvaluatingSteps(Evaluating):
 
     steps: CountOrZero = 3  # pyright: ignore (a class's constant elsewhere)
     """Inner steps on test tasks."""
+
+
+@dataclass(frozen=True)
+class EvaluatingTrials:
+    """Measurement of the result, on trials of an environment."""
+
+    tasks: Tasks = 1000
+    """Number of test tasks."""
+    seed: Seed = 0
+    """Random seed for sampling test tasks."""
+    steps: ClassVar[int] = 0
+    queries: ClassVar[Any] = None
+    inductive_queries: ClassVar[Any] = None
+
+
+@dataclass(frozen=True)
+class EvaluatingTrialSteps(EvaluatingTrials):
+    """The same, of a learner with an inner loop."""
+
+    steps: CountOrZero = 3  # pyright: ignore (a class's constant elsewhere)
+    """Inner steps on test tasks."""
+
+
+MEASUREMENTS = Evaluating, EvaluatingSteps, EvaluatingTrials, EvaluatingTrialSteps

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -26,9 +27,15 @@ CURVE_POINTS = 200
 
 
 def learning_curve(
-    rows: Sequence[Mapping[str, Any]], metric: Metric, directory: Path
+    rows: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    directory: Path,
+    references: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Draws the metric against meta-steps, training and validation, with intervals."""
+    """Draws the metric against meta-steps, training and validation, with intervals.
+
+    Values to hold it against are lines across.
+    """
     named = metric.name, f"{metric.name}_interval"
     marker = "." if metric.better(1.0, 0.0) else None
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -42,6 +49,8 @@ def learning_curve(
         axes.fill_between(
             steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0
         )
+    for name, value in references.items():
+        axes.axhline(value, color="gray", ls="--", lw=1, label=name)
     _label(axes, metric)
     axes.grid(alpha=0.3)
     axes.legend(title="95 % interval shaded")

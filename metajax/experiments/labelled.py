@@ -15,13 +15,13 @@ from metajax.data.listing import Columns
 from metajax.errors import InputError
 from metajax.evaluation import per_query
 from metajax.experiments.backbone import read_body
-from metajax.experiments.build import build_learner, build_model
+from metajax.experiments.build import build_learner
 from metajax.experiments.config import Config
 from metajax.experiments.families import ImageData
 from metajax.experiments.record import examples
 from metajax.experiments.results import Kept
 from metajax.experiments.run import configured, restored
-from metajax.experiments.tasks import Places, Task
+from metajax.experiments.tasks import Places, Task, build_model
 from metajax.labelling import (
     ImageFormat,
     ImageLearner,
@@ -160,7 +160,7 @@ def bare_task(config: Config) -> Task:
 
 def body_of(config: Config, task: Task) -> Model:
     """The body of a run's network."""
-    return parts(build_model(config, task), config.learner)[0]
+    return parts(build_model(task, config.model), config.learner)[0]
 
 
 def build_per_query(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from metajax import rl
+from metajax.errors import InputError
 from metajax.experiments.bounds import Count, CountOrZero
 from metajax.models import conv4, mlp, resnet12
 from metajax.models.blocks import Halving
@@ -28,8 +30,22 @@ class Network:
     norm: ClassVar[NormName | None] = None
 
     def build(self, shape: Shape, outputs: int) -> Model:
-        """The network, of inputs `[examples, *shape]`."""
-        raise NotImplementedError
+        """The network, of inputs `[examples, *shape]`.
+
+        Raises:
+          InputError: if it is for policies alone.
+        """
+        raise InputError(f"--model {self.name} is for reinforcement learning")
+
+    def policy(self, environment: rl.Environment) -> rl.Policy:
+        """The policy of an environment.
+
+        Raises:
+          InputError: if it makes none.
+        """
+        raise InputError(
+            f"--model {self.name} is not for reinforcement learning; take mlp or gru"
+        )
 
     @classmethod
     def for_learner(cls, makes_head: bool) -> "type[Network]":
@@ -48,6 +64,25 @@ class MLPModel(Network):
     def build(self, shape: Shape, outputs: int) -> Model:
         """The perceptron, of the last axis of its inputs."""
         return mlp(shape[-1], self.hidden, outputs)
+
+    def policy(self, environment: rl.Environment) -> rl.Policy:
+        """A policy without memory, of the perceptron's outputs."""
+        head, size = rl.head_for(environment), environment.observation_size
+        return rl.feedforward(mlp(size, self.hidden, head.inputs), head)
+
+
+@dataclass(frozen=True)
+class GRUModel(Network):
+    """A gated recurrent unit: a policy that remembers."""
+
+    name = "gru"
+    units: Count = 64
+    """Width of the memory."""
+
+    def policy(self, environment: rl.Environment) -> rl.Policy:
+        """A policy with a memory, and a value."""
+        head = rl.head_for(environment)
+        return rl.gru(environment.observation_size, head, self.units)
 
 
 @dataclass(frozen=True)
@@ -134,6 +169,7 @@ class ResNet12Model(ResNet12Body):
 
 NETWORKS: tuple[type[Network], ...] = (
     MLPModel,
+    GRUModel,
     Conv4Model,
     Conv4Body,
     ResNet12Model,

@@ -5,17 +5,25 @@ from typing import Literal
 
 from metajax.experiments.augmenting import Augment
 from metajax.experiments.config import Config, with_learner
-from metajax.experiments.evaluating import EvaluatingSteps
+from metajax.experiments.evaluating import (
+    EvaluatingSteps,
+    EvaluatingTrials,
+    EvaluatingTrialSteps,
+)
 from metajax.experiments.families import (
+    BanditData,
     CifarData,
     CubData,
     FolderData,
     GlyphsData,
+    MdpData,
+    NavigationData,
     OmniglotData,
     SinusoidData,
 )
 from metajax.experiments.learners.loops import Maml
-from metajax.experiments.networks import Conv4Model, MLPModel, ResNet12Model
+from metajax.experiments.learners.policies import MamlRl, Rl2
+from metajax.experiments.networks import Conv4Model, GRUModel, MLPModel, ResNet12Model
 from metajax.experiments.outer import Outer
 
 
@@ -95,6 +103,24 @@ def _meta_opt_net(config: Config) -> Config:
     )
 
 
+def _bandit(arms: int, pulls: int, scale: float) -> Config:
+    return Config(
+        BanditData(arms, pulls),
+        GRUModel(),
+        Rl2(discount=1.0 if pulls < 100 else 0.99, reward_scale=scale),
+        Outer(steps=600, tasks=1000, rate=6e-3, schedule="cosine", clip=0.5),
+        EvaluatingTrials(tasks=20_000),
+    )
+
+
+def _paper_trials(config: Config) -> Config:
+    """A budget like RL²'s: 250,000 steps a batch, 1,000 batches, 256 units."""
+    env, episodes = config.data.environment(), config.data.episodes
+    tasks = 250_000 // (env.horizon * episodes)
+    outer = replace(config.outer, steps=1000, tasks=tasks, rate=2e-3)
+    return replace(config, model=GRUModel(256), outer=outer)
+
+
 _PAPER_5_WAY = Maml(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Maml(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -143,6 +169,39 @@ _OF_AN_INNER_LOOP: dict[str, Config] = {
     **_CIFAR,
     **_CUB,
 }
+_BANDITS = {
+    "rl2-bandit-5a10": _bandit(5, 10, 1.0),
+    "rl2-bandit-10a10": _bandit(10, 10, 1.0),
+    "rl2-bandit-5a100": _bandit(5, 100, 0.05),
+}
+_MDP = Config(
+    MdpData(),
+    GRUModel(96),
+    Rl2(reward_scale=0.05, decay=0.9),
+    Outer(steps=1000, tasks=240, rate=4e-3, schedule="cosine", clip=0.5),
+    EvaluatingTrials(),
+)
+_NAVIGATION = Config(
+    NavigationData(),
+    MLPModel((100, 100)),
+    MamlRl(),
+    Outer(steps=500, tasks=40, schedule="cosine", clip=1.0),
+    EvaluatingTrialSteps(),
+)
+_OF_TRIALS = {
+    **_BANDITS,
+    **{f"{name}-paper": _paper_trials(config) for name, config in _BANDITS.items()},
+    "rl2-mdp-10e": _MDP,
+    "rl2-mdp-10e-paper": _paper_trials(
+        replace(_MDP, outer=replace(_MDP.outer, steps=10_000))
+    ),
+    "maml-navigation": _NAVIGATION,
+    "maml-navigation-paper": replace(
+        _NAVIGATION,
+        inner=MamlRl(epochs=5),
+        outer=replace(_NAVIGATION.outer, steps=2_000),
+    ),
+}
 # Others by the learner that they are for, as they would be of one with an inner loop.
 _OTHERS: dict[str, dict[str, Config]] = {
     "prototypical": {
@@ -153,14 +212,20 @@ _OTHERS: dict[str, dict[str, Config]] = {
         for name, config in (_MINI_IMAGENET | _CIFAR).items()
     },
 }
-_BASES = _OF_AN_INNER_LOOP | {
-    name: config for configs in _OTHERS.values() for name, config in configs.items()
-}
-PRESETS: dict[str, Config] = _OF_AN_INNER_LOOP | {
-    name: with_learner(config, learner)
-    for learner, configs in _OTHERS.items()
-    for name, config in configs.items()
-}
+_BASES = (
+    _OF_AN_INNER_LOOP
+    | _OF_TRIALS
+    | {name: config for configs in _OTHERS.values() for name, config in configs.items()}
+)
+PRESETS: dict[str, Config] = (
+    _OF_AN_INNER_LOOP
+    | _OF_TRIALS
+    | {
+        name: with_learner(config, learner)
+        for learner, configs in _OTHERS.items()
+        for name, config in configs.items()
+    }
+)
 
 DESCRIPTIONS = {
     "sinusoid": "10-shot sine waves",
@@ -196,6 +261,20 @@ DESCRIPTIONS = {
     **{
         f"cub-5w{shots}s": f"5-way {shots}-shot birds, miniImageNet's budget (--images)"
         for shots in (1, 5)
+    },
+    **{
+        f"{name}{suffix}": f"{what}, {budget}"
+        for name, what in (
+            ("rl2-bandit-5a10", "RL² on bandits of 5 arms and 10 pulls"),
+            ("rl2-bandit-10a10", "RL² on bandits of 10 arms and 10 pulls"),
+            ("rl2-bandit-5a100", "RL² on bandits of 5 arms and 100 pulls"),
+            ("rl2-mdp-10e", "RL² on tabular MDPs, 10 episodes"),
+            ("maml-navigation", "MAML on policies, 2D navigation"),
+        )
+        for suffix, budget in (
+            ("", "a laptop's budget"),
+            ("-paper", "a paper's budget, for an accelerator"),
+        )
     },
     **{
         f"{name}-prototypical": "prototypical networks' protocol: 60-way training"

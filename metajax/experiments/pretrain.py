@@ -16,13 +16,12 @@ import optax
 from metajax._files.lock import only_writer
 from metajax.errors import InputError
 from metajax.experiments.backbone import FILE, write_body
-from metajax.experiments.build import build_model
 from metajax.experiments.config import Config
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
 from metajax.experiments.record import keep_data
 from metajax.experiments.run import claim, lengthen
-from metajax.experiments.tasks import Places
+from metajax.experiments.tasks import Places, build_model
 from metajax.learners import maml
 from metajax.models import in_precision
 from metajax.reporting import JsonLines, Progress
@@ -51,7 +50,7 @@ def pretrain(
             "on; take Omniglot, CIFAR-FS or a folder of images"
         )
     batches = task.joint(EXAMPLES)
-    model = build_model(config, task._replace(outputs=batches.classes))
+    model = build_model(task._replace(outputs=batches.classes), config.model)
     # No inner steps: the loss of the query set, which is the batch.
     classifier = maml(
         in_precision(model, config.precision),

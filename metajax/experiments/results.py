@@ -28,6 +28,13 @@ Kept = Literal["last", "best"]
 OWN = "evaluation"
 MODES = "transductive", "inductive"
 HASH = "sha256"
+NUMBERS = {  # of the name of a result
+    "steps": "{}steps",
+    "tasks": "{}tasks",
+    "queries": "{}queries",
+    "inductive_queries": "{}inductive",
+    "seed": "seed{}",
+}
 
 
 class Measured(NamedTuple):
@@ -89,6 +96,7 @@ def measure(
         tasks=settings.tasks,
         seed=settings.seed,
         inductive_queries=settings.inductive_queries,
+        judge=task.judge,
         protocol=_protocol(run, settings, split, data),
         unfinished=unfinished,
         stop=stop,
@@ -129,10 +137,13 @@ def name_of(run: Measured, settings: Evaluating, split: Split, data: Examples) -
     own = not run.other and not data.why
     if whole and own and settings == config.evaluation and split == "test":
         return OWN
+    numbers = "-".join(
+        text.format(value)
+        for name, text in NUMBERS.items()
+        if (value := getattr(settings, name)) is not None
+    )
     return (
-        f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{settings.steps}steps-"
-        f"{settings.tasks}tasks-{settings.queries}queries-"
-        f"{settings.inductive_queries}inductive-seed{settings.seed}"
+        f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{numbers}"
         f"{run.other}-step{run.step}{data.suffix}"
     )
 

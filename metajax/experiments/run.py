@@ -58,7 +58,6 @@ from metajax.experiments.results import (
     unfinished_of,
 )
 from metajax.experiments.tasks import Places, Split, Task
-from metajax.metrics import Metric
 from metajax.ops import taking
 from metajax.reporting import (
     JsonLines,
@@ -107,7 +106,8 @@ def train(
         state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
-            figures.learning_curve(rows, job.task.metric, directory)
+            lines = job.task.references
+            figures.learning_curve(rows, job.task.metric, directory, lines)
         meta, step = averaged(state), int(state.step)
         run = Measured(directory, job.config, job.task, job.measured, meta, step)
         from_first(lambda: _measure(run, config.evaluation, stop=signals))
@@ -182,7 +182,7 @@ def _trained(
 ) -> TrainState:
     config, task, outer = job.config, job.task, job.config.outer
     rows = JsonLines(directory / "metrics.jsonl")
-    bar = Progress(outer.steps, outer.tasks, metrics=task.metric.logged())
+    bar = Progress(outer.steps, outer.tasks, metrics={task.metric.name: task.metric})
     board = TensorBoard(directory / "events")
     with board as events, bar as progress:
         # Of several processes all validate, so that none waits, and one writes.
@@ -191,7 +191,7 @@ def _trained(
         validation = Validation(
             job.measured,
             task.episodes("validation", config.evaluation.queries),
-            task.metric,
+            task,
             inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
             sinks=(rows, events) if is_first() else (),
@@ -211,6 +211,7 @@ def _trained(
             observers=(*writers, validation),
             stop=stop,
             forms=job.forms,
+            make_step=config.inner.make_step(),
         )
         if is_first():
             best.prune()
@@ -319,7 +320,7 @@ class Validation:
 
     learner: Learner
     episodes: Sampler
-    metric: Metric
+    task: Task
     inductive_queries: int
     every: int
     sinks: Sequence[Sink]
@@ -340,13 +341,14 @@ class Validation:
             self.learner,
             averaged(state),
             self.episodes,
-            self.metric,
+            self.task.metric,
             tasks=VALIDATION_TASKS,
             seed=VALIDATION_SEED,
             inductive_queries=self.inductive_queries,
             inductive=False,
+            judge=self.task.judge,
         ).transductive
-        name = self.metric.name
+        name = self.task.metric.name
         row = {
             "step": step,
             "split": "validation",

@@ -4,12 +4,19 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
+from metajax import rl
 from metajax.data import JointBatches
 from metajax.data.contents import Contents
+from metajax.errors import InputError
+from metajax.evaluation.judging import JudgeTask
+from metajax.experiments.networks import Network
 from metajax.metrics import Metric
-from metajax.types import Loss, Sampler
+from metajax.models import in_precision
+from metajax.models.precision import Precision
+from metajax.types import Loss, Model, Sampler
 
 Split = Literal["train", "validation", "test"]
 LossName = Literal["mean", "sum-over-ways"]
@@ -55,6 +62,41 @@ class Source(NamedTuple):
     contents: Callable[[Split], Contents]
 
 
+def build_model(task: "Task", network: Network, context: int = 0) -> Model:
+    """The network of its options, of inputs with so many more channels.
+
+    Raises:
+      InputError: if it does not take such inputs.
+    """
+    *size, channels = task.input_shape
+    shape = (*size, channels + context)
+    if network.images != (len(shape) == 3):
+        raise InputError(
+            f"--model {network.name} does not take inputs of shape "
+            f"{task.input_shape}; take another"
+        )
+    return network.build(shape, task.outputs)
+
+
+def model_for(
+    task: "Task", network: Network, context: int, precision: Precision
+) -> Model:
+    """The same, computed in a precision."""
+    return in_precision(build_model(task, network, context), precision)
+
+
+class Trials(NamedTuple):
+    """What a learner of policies acts in.
+
+    Attributes:
+      environment: the environment.
+      episodes: of a trial.
+    """
+
+    environment: rl.Environment
+    episodes: int
+
+
 class Task(NamedTuple):
     """What a family of tasks gives, and asks of a model.
 
@@ -70,6 +112,11 @@ class Task(NamedTuple):
       joint: `joint(examples) -> sampler` of all training classes at once; None where
         classes do not stay.
       source: where the examples come from; None where they are computed.
+      network: `network(task, options, context, precision)`, the network that a learner
+        takes, of a network's options: a model by default.
+      judge: see `metajax.evaluate`; None of episodes.
+      trials: the environment to act in, if there is one.
+      references: values of the metric to hold a run's against, by name.
     """
 
     episodes: Callable[[Split, int], Sampler]
@@ -82,3 +129,7 @@ class Task(NamedTuple):
     classes: bool
     joint: Callable[[int], JointBatches] | None = None
     source: Source | None = None
+    network: Callable[["Task", Network, int, Precision], Any] = model_for
+    judge: JudgeTask | None = None
+    trials: Trials | None = None
+    references: Mapping[str, float] = MappingProxyType({})

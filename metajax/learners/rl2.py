@@ -43,6 +43,8 @@ class ActorCritic(NamedTuple):
       decay: λ of generalised advantage estimation.
       value_weight: c_v.
       entropy_weight: c_e.
+      reward_scale: what rewards are multiplied by, so that values are near 1; else
+        their errors drown the policy's gradient.
     """
 
     objective: Estimator = PPO
@@ -50,10 +52,12 @@ class ActorCritic(NamedTuple):
     decay: float = 0.95
     value_weight: float = 0.5
     entropy_weight: float = 0.0
+    reward_scale: float = 1.0
 
     def hold(self, steps: Steps) -> Played:
         """A trial's steps with their advantages, constant to derivatives."""
-        gained = gae(steps, self.discount, self.decay)
+        scaled = steps._replace(reward=self.reward_scale * steps.reward)
+        gained = gae(scaled, self.discount, self.decay)
         return jax.lax.stop_gradient(Played(steps, gained, gained + steps.value))
 
     def loss(
@@ -74,7 +78,7 @@ class ActorCritic(NamedTuple):
         error = jnp.mean((outputs.value - played.returns) ** 2, where=alive)
         entropy = jnp.mean(jax.vmap(head.entropy)(outputs.action), where=alive)
         total = -gain + self.value_weight / 2 * error - self.entropy_weight * entropy
-        return total, {"return": jnp.sum(steps.reward), "entropy": entropy}
+        return total, {"total_return": jnp.sum(steps.reward), "entropy": entropy}
 
 
 def rl2(

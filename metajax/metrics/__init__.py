@@ -11,3 +11,6 @@ from metajax.metrics.metric import mse as mse
 from metajax.metrics.metric import percent as percent
 from metajax.metrics.overlap import mean_iou as mean_iou
 from metajax.metrics.ranking import auc as auc
+from metajax.metrics.returns import average_return as average_return
+from metajax.metrics.returns import episode_return as episode_return
+from metajax.metrics.returns import total_return as total_return

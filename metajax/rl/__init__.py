@@ -9,6 +9,7 @@ from metajax.rl.advantages import no_baseline as no_baseline
 from metajax.rl.advantages import returns_to_go as returns_to_go
 from metajax.rl.advantages import standardized as standardized
 from metajax.rl.agents import Agent as Agent
+from metajax.rl.agents import head_for as head_for
 from metajax.rl.bandits import bernoulli_bandit as bernoulli_bandit
 from metajax.rl.environment import Environment as Environment
 from metajax.rl.environment import Transition as Transition

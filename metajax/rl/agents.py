@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from metajax.errors import InputError
 from metajax.rl.environment import Environment
+from metajax.rl.heads import Head, categorical, gaussian
 from metajax.rl.policies import Policy
 from metajax.types import Array, Params
 
@@ -20,6 +21,21 @@ class Agent(NamedTuple):
     params: Params
     carried: Any
     done: Array
+
+
+def head_for(environment: Environment) -> Head:
+    """The distribution of actions that an environment takes, by its usual options.
+
+    >>> from metajax import rl
+    >>> head_for(rl.bernoulli_bandit(5)).inputs
+    5
+    """
+    actions = environment.actions
+    if isinstance(actions, int):
+        return categorical(actions)
+    if len(actions) != 1:
+        raise InputError(f"actions must be vectors, got the shape {actions}")
+    return gaussian(actions[0])
 
 
 def check_actions(environment: Environment, policy: Policy) -> None:

@@ -8,6 +8,9 @@ from metajax.experiments.families.folder import FolderData as FolderData
 from metajax.experiments.families.glyphs import GlyphsData as GlyphsData
 from metajax.experiments.families.omniglot import OmniglotData as OmniglotData
 from metajax.experiments.families.sinusoid import SinusoidData as SinusoidData
+from metajax.experiments.families.trials import BanditData as BanditData
+from metajax.experiments.families.trials import MdpData as MdpData
+from metajax.experiments.families.trials import NavigationData as NavigationData
 
 FAMILIES: tuple[type[Family], ...] = (
     SinusoidData,
@@ -16,6 +19,9 @@ FAMILIES: tuple[type[Family], ...] = (
     CifarData,
     CubData,
     FolderData,
+    BanditData,
+    MdpData,
+    NavigationData,
 )
 PREPARED = {kind.dataset.name: kind.dataset for kind in FAMILIES if kind.dataset}
 """The data sets that are prepared once, by name."""

@@ -3,28 +3,40 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
+from metajax.experiments.evaluating import Evaluating
+from metajax.experiments.tasks import Trials
+from metajax.metrics import Metric
 from metajax.models.norms import NormName
-from metajax.types import Learner, LearnerSchedule, Loss, Model
+from metajax.training.step import MakeStep, train_step
+from metajax.types import Learner, LearnerSchedule, Loss
 
 
 class Setting(NamedTuple):
     """What a learner is built for.
 
     Attributes:
-      network: the model.
+      network: the model; a policy, for trials.
       loss: of a batch.
       metrics: what training logs, by name.
       input_shape: of an input.
       support: the most examples of a support set.
       norm: what the network's batch norm goes by.
+      trials: the environment to act in, if there is one.
     """
 
-    network: Model
+    network: Any
     loss: Loss
     metrics: Mapping[str, Loss]
     input_shape: tuple[int, ...]
     support: int
     norm: NormName
+    trials: Trials | None = None
+
+    @property
+    def own_trials(self) -> Trials:
+        """The environment to act in, of a learner that is for one."""
+        assert self.trials is not None
+        return self.trials
 
 
 class Adaptation:
@@ -43,6 +55,9 @@ class Adaptation:
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
       in_order: whether it reads the support set in its order.
       pretrained: whether it is built on a pre-trained body.
+      metric: what takes the place of the tasks' own metric.
+      measurement: the options of an evaluation of it.
+      trials: whether it acts in trials of an environment.
       beside_support: whether a query alone needs the support set beside it, by
         `metajax.per_query`, as its network cannot settle on that.
     """
@@ -58,6 +73,9 @@ class Adaptation:
     makes_head: ClassVar[bool] = False
     rate_is_learnt: ClassVar[bool] = False
     in_order: ClassVar[bool] = False
+    metric: ClassVar[Metric | None] = None
+    measurement: ClassVar[type] = Evaluating
+    trials: ClassVar[bool] = False
     beside_support: ClassVar[bool] = False
     pretrained: ClassVar[bool] = False
 
@@ -72,6 +90,10 @@ class Adaptation:
     def taking(self, steps: int) -> Self:
         """The same with another number of inner steps, if it has an inner loop."""
         return self
+
+    def make_step(self) -> MakeStep:
+        """What makes its meta-step."""
+        return train_step
 
     def with_backbone(self, path: str | None) -> Self:
         """The same on the pre-trained body of a file, if it is built on one."""

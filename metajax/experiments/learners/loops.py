@@ -11,6 +11,7 @@ import optax
 from metajax import learners
 from metajax.experiments.backbone import read_body
 from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
+from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.learners.adaptation import Adaptation, Setting
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
@@ -31,6 +32,7 @@ class GradientSteps(Adaptation):
     """An inner loop of gradient steps."""
 
     factory: ClassVar[Callable[..., Learner]]
+    measurement = EvaluatingSteps
     rate: Positive = 0.4
     """Inner learning rate."""
     steps: CountOrZero = 1  # pyright: ignore (a class's constant elsewhere)

@@ -1,0 +1,120 @@
+"""What agents do in trials, drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from metajax.data.checking import once
+from metajax.experiments.tasks import Task
+from metajax.metrics import episode_return, mean
+from metajax.rl import Steps, Trial
+from metajax.study.plots import save
+from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
+from metajax.study.tasks import entry
+from metajax.types import Array, Learner, PyTree
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+DRAWN = 500  # trials whose average is drawn
+SHOWN = 3  # trials, and trajectories of each
+COLOURS = RED, ORANGE, GREEN, BLUE
+
+
+def draw_returns(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
+    """Draws the average return after each step of adaptation, with its interval."""
+
+    def returns(agent: PyTree, trial: Trial) -> Array:
+        return episode_return(learner.predict(agent, trial))
+
+    values, interval = mean(np.asarray(_per_step(task, learner, meta, returns)))
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    steps = np.arange(len(values))
+    axes.plot(steps, values, color=BLUE, marker=".")
+    axes.fill_between(
+        steps, values - interval, values + interval, color=BLUE, alpha=0.2, lw=0
+    )
+    axes.set(xlabel="episodes, or steps, before", ylabel="return of an episode")
+    axes.grid(alpha=0.3)
+    save(figure, to / "adaptation.png")
+    plt.close(figure)
+
+
+def draw_pulls(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
+    """Draws how often each arm of a bandit is pulled, the best first, by pull."""
+
+    def pulled(agent: PyTree, trial: Trial) -> Array:
+        action = learner.predict(agent, trial).action[:, 0]
+        rank = jnp.argsort(jnp.argsort(-trial.task))
+        return jnp.mean(jax.nn.one_hot(rank[action], len(trial.task)), 0)
+
+    shares = np.mean(np.asarray(_per_step(task, learner, meta, pulled)), axis=0)
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    names = ["best arm", "second best", "third"]
+    names += [f"{k}th" for k in range(4, shares.shape[1] + 1)]
+    for share, name in list(zip(shares.T, names))[:5]:
+        axes.plot(np.arange(1, len(share) + 1), share, label=name, marker=".")
+    axes.set(xlabel="pull", ylabel="share of trials", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, to / "adaptation.png")
+    plt.close(figure)
+
+
+def draw_paths(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
+    """Draws trajectories in the plane after each step, and the goal."""
+    trials = _trials(task, SHOWN)
+
+    def played(meta: PyTree, trial: Trial) -> Steps:
+        path = _path(learner, meta, trial)
+        return jax.lax.map(lambda agent: learner.predict(agent, trial), path)
+
+    steps: Any = jax.device_get(once(jax.vmap(played, (None, 0)))(meta, trials))
+    goals = jax.device_get(trials.task)
+    figure, panels = plt.subplots(
+        1, SHOWN, figsize=(10, 3.6), sharex=True, sharey=True, layout="constrained"
+    )
+    for number, axes in enumerate(panels):
+        _draw_plane(axes, entry(steps, number), goals[number])
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6
+    )
+    save(figure, to / "adaptation.png")
+    plt.close(figure)
+
+
+def _draw_plane(axes: Any, steps: Steps, goal: np.ndarray) -> None:
+    """The trajectories of one trial, `[adaptation steps, trajectories, horizon]`."""
+    last = len(steps.reward) - 1
+    for k in sorted({0, min(1, last), last}):
+        colour = COLOURS[min(k, len(COLOURS) - 1)]
+        for one in range(min(SHOWN, steps.reward.shape[1])):
+            alive = steps.alive[k, one]
+            x, y = steps.seen.observation[k, one][alive].T
+            label = f"after {k} step" + "s" * (k != 1) if one == 0 else None
+            axes.plot(x, y, color=colour, lw=1, alpha=0.8, label=label)
+    axes.plot(*goal, "*", color="black", ms=12, label="goal")
+    axes.set(xlabel="x", ylabel="y", aspect="equal")
+
+
+def _trials(task: Task, count: int) -> Trial:
+    sampler = task.episodes("test", 1)
+    return once(lambda key: sampler(key, count))(jax.random.key(0))
+
+
+def _path(learner: Learner, meta: PyTree, trial: Trial) -> PyTree:
+    return learner.trajectory(meta, trial.support)
+
+
+def _per_step(task: Task, learner: Learner, meta: PyTree, measure: Any) -> Array:
+    """`measure(agent, trial)` after each step, `[trials, steps, ...]`."""
+
+    def one(meta: PyTree, trial: Trial) -> Array:
+        path = _path(learner, meta, trial)
+        return jax.lax.map(lambda agent: measure(agent, trial), path)
+
+    return once(jax.vmap(one, (None, 0)))(meta, _trials(task, DRAWN))
