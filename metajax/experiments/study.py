@@ -21,7 +21,7 @@ from metajax.experiments.build import (
     build_training_learner,
 )
 from metajax.experiments.config import Config
-from metajax.experiments.learners.loops import Exact, GradientSteps
+from metajax.experiments.plain import names_of
 from metajax.experiments.record import examples
 from metajax.experiments.run import configured, restored
 from metajax.experiments.tasks import Places, Task
@@ -51,9 +51,22 @@ class Studied(NamedTuple):
     config: Config
     task: Task
     meta: PyTree
-    episodes: Episode
-    training: Episode
+    tasks: PyTree
+    training: PyTree
     steps: int
+
+    @property
+    def episodes(self) -> Episode:
+        """The tasks, for a diagnostic that looks at examples.
+
+        Raises:
+          InputError: if the learner acts in trials.
+        """
+        if self.task.trials is not None:
+            raise InputError(
+                f"{self.config.learner} acts in trials, and this looks at examples"
+            )
+        return self.tasks
 
     @property
     def loss(self) -> Loss:
@@ -98,14 +111,14 @@ class Studied(NamedTuple):
 
     def check_exact(self) -> None:
         """Refuses a learner without an inner gradient that is differentiated."""
-        if not isinstance(self.config.inner, Exact):
+        if not self.config.inner.differentiated:
             raise InputError(
                 f"{self.config.learner} has no inner gradient that is differentiated"
             )
 
-    def few(self) -> Episode:
+    def few(self) -> PyTree:
         """Some of the tasks."""
-        return jax.tree.map(lambda x: x[:FEW], self.episodes)
+        return jax.tree.map(lambda x: x[:FEW], self.tasks)
 
     def rates(self, *factors: float) -> tuple[float, ...]:
         """The inner rate times each."""
@@ -311,7 +324,7 @@ def study_run(
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
     config = configured(directory)
-    if not isinstance(config.inner, GradientSteps):
+    if "steps" not in names_of(type(config.inner)):
         raise InputError(
             f"{directory} is a run of {config.learner}, which has no inner loop to "
             "look into; study one of maml or its kin"
@@ -321,10 +334,10 @@ def study_run(
     meta, step = restored(directory, config, task)
     # Not the test's classes: what is seen here may decide what is tested.
     sampler = task.episodes("validation", config.evaluation.queries)
-    episodes = _drawn(sampler, seed, tasks)
+    drawn = _drawn(sampler, seed, tasks)
     steps = max(config.evaluation.steps, config.inner.steps)
     training = _drawn(build_training_episodes(config, task), seed, tasks)
-    run = Studied(config, task, meta, episodes, training, steps)
+    run = Studied(config, task, meta, drawn, training, steps)
     seen = [examples(directory, task, split) for split in ("validation", "train")]
     data = max(seen, key=lambda part: bool(part.why))
     if data.why:
@@ -370,7 +383,7 @@ def _section(name: str, run: Studied, folder: Path) -> Section:
     return Section(name, title, reading, result, figure, remark=remark(run, result))
 
 
-def _drawn(sampler: Sampler, seed: int, tasks: int) -> Episode:
+def _drawn(sampler: Sampler, seed: int, tasks: int) -> PyTree:
     return jax.jit(sampler, static_argnums=1)(jax.random.key(seed), tasks)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,13 @@ Build = Callable[[GradTransform], Learner]
 `lambda grad: metajax.maml(model, loss, optimizer, steps, grad=grad)`."""
 
 
-def count_tasks(episodes: Episode) -> int:
-    """The tasks of a meta-batch.
+def count_tasks(episodes: Any) -> int:
+    """The tasks of a meta-batch: of `Episode`s, or others with a `support`.
 
     Raises:
       InputError: if it is not one.
     """
-    if not isinstance(episodes, Episode):
+    if not hasattr(episodes, "support"):
         raise InputError(
             "episodes must be a metajax.Episode whose leaves have a leading axis of "
             "tasks, as a sampler returns it: episodes(key, tasks); got "
@@ -35,7 +36,8 @@ def count_tasks(episodes: Episode) -> int:
     leaves = jax.tree.leaves(episodes)
     tasks = len(leaves[0]) if leaves and np.ndim(leaves[0]) else 0
     check_count("the tasks of a meta-batch", tasks, least=1)
-    check_episodes(episodes, tasks)
+    if isinstance(episodes, Episode):
+        check_episodes(episodes, tasks)
     return tasks
 
 

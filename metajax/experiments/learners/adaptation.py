@@ -52,6 +52,7 @@ class Adaptation:
       fewer_ways: whether it may be trained on tasks of fewer ways, padded.
       needs_classes: whether its targets must be class labels.
       makes_head: whether it makes its own head, in place of the network's.
+      differentiated: whether its inner gradient is, and may be of another order.
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
       in_order: whether it reads the support set in its order.
       pretrained: whether it is built on a pre-trained body.
@@ -71,6 +72,7 @@ class Adaptation:
     fewer_ways: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
     makes_head: ClassVar[bool] = False
+    differentiated: ClassVar[bool] = False
     rate_is_learnt: ClassVar[bool] = False
     in_order: ClassVar[bool] = False
     metric: ClassVar[Metric | None] = None

@@ -85,6 +85,7 @@ class LearntSteps(GradientSteps):
 class Exact(GradientSteps):
     """Gradient steps that are differentiated exactly."""
 
+    differentiated = True
     first_order: CountOrZero = 0
     """Meta-steps at the start that take the first-order gradient (MAML++)."""
 

@@ -98,6 +98,7 @@ class MamlRl(PolicyLearner):
 
     name = "maml-rl"
     measurement = EvaluatingTrialSteps
+    differentiated = True
     rate: Positive = 0.1
     """Inner learning rate of the first step."""
     later: Positive = 0.5
