@@ -44,7 +44,8 @@ class Network:
           InputError: if it makes none.
         """
         raise InputError(
-            f"--model {self.name} is not for reinforcement learning; take mlp or gru"
+            f"--model {self.name} is not for reinforcement learning; take mlp, gru or "
+            "fast-weights"
         )
 
     @classmethod
@@ -83,6 +84,24 @@ class GRUModel(Network):
         """A policy with a memory, and a value."""
         head = rl.head_for(environment)
         return rl.gru(environment.observation_size, head, self.units)
+
+
+@dataclass(frozen=True)
+class FastWeightsModel(Network):
+    """Linear attention over a trial: a policy that looks up what it wrote."""
+
+    name = "fast-weights"
+    units: Count = 64
+    """Width of the hidden layers."""
+    heads: Count = 4
+    """Matrices to write to."""
+    size: Count = 16
+    """Numbers of a key, and of a value."""
+
+    def policy(self, environment: rl.Environment) -> rl.Policy:
+        """A policy with a memory, and a value."""
+        head, size = rl.head_for(environment), environment.observation_size
+        return rl.fast_weights(size, head, self.units, heads=self.heads, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,7 @@ class ResNet12Model(ResNet12Body):
 NETWORKS: tuple[type[Network], ...] = (
     MLPModel,
     GRUModel,
+    FastWeightsModel,
     Conv4Model,
     Conv4Body,
     ResNet12Model,

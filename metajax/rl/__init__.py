@@ -20,6 +20,7 @@ from metajax.rl.estimators import dice as dice
 from metajax.rl.estimators import loaded_dice as loaded_dice
 from metajax.rl.estimators import lvc as lvc
 from metajax.rl.estimators import score as score
+from metajax.rl.fast_weights import fast_weights as fast_weights
 from metajax.rl.heads import Head as Head
 from metajax.rl.heads import Normal as Normal
 from metajax.rl.heads import categorical as categorical
