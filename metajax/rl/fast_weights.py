@@ -1,4 +1,4 @@
-"""A policy whose memory is a matrix, written and read by keys."""
+"""A policy whose memory is a table, written and read by what is observed."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,19 @@ from jax.nn import initializers
 
 from metajax.checks import check_count
 from metajax.rl.heads import Head
-from metajax.rl.policies import Outputs, Policy, Seen, feature_count, features_of
+from metajax.rl.policies import (
+    Outputs,
+    Policy,
+    Seen,
+    action_features,
+    action_size,
+    feature_count,
+    features_of,
+)
 from metajax.types import Array, Params
 
 START_SCALE = 0.01  # of the policy's last layer: it begins nearly uniform
+SHARPNESS = 3.0  # of keys at first: most of one is in a few numbers
 
 
 def fast_weights(
@@ -24,20 +33,20 @@ def fast_weights(
 ) -> Policy:
     """Linear attention over the steps of a trial, with a value beside the action.
 
-      h_t = relu(W (x_t, x_{t-1}) + b),   q, k ≥ 0, v linear in h
-      M_t = M_{t-1} + v_t k_tᵀ,   z_t = z_{t-1} + k_t
-      w_t = z_t · q_t,   y_t = M_t q_t / (1 + w_t)
-      (action, value) = net(h_t, y_t, log(1 + w_t))
+      k(s) = softmax(K s),   v_t = V (x_t, r_{t-1} a_{t-1})
+      M_t = M_{t-1} + v_t k(s_{t-1})ᵀ,   n_t = n_{t-1} + k(s_{t-1})
+      w_t = n_t · k(s_t),   y_t = M_t k(s_t) / (1 + w_t)
+      (action, value) = net(x_t, y_t, log(1 + w_t))
 
-    for each of some heads. To remember what was paid for an action in a state takes one
-    write, and to look it up one read, where a recurrent network must learn to. Training
-    does all steps of a trial at once.
+    for each of some heads; x_t is what `gru` takes. What was paid for an action is
+    written where it was done, and looked up where the agent is now, from the start,
+    while a recurrent network must learn to. Training does all steps at once.
 
     Args:
       observation_size: features of an observation; `Environment.observation_size`.
       head: `categorical` or `gaussian`.
-      units: the width of h, and of the last hidden layer.
-      heads: how many matrices there are.
+      units: the width of the two hidden layers.
+      heads: how many tables there are.
       size: the numbers of a key, and of a value.
 
     Returns:
@@ -49,7 +58,7 @@ def fast_weights(
     >>> import metajax as mj
     >>> mdp = mj.rl.tabular_mdp()
     >>> policy = fast_weights(mdp.observation_size, mj.rl.head_for(mdp))
-    >>> policy.start(policy.init(jax.random.key(0))).matrix.shape
+    >>> policy.start(policy.init(jax.random.key(0))).table.shape
     (4, 16, 16)
 
     Source: Katharopoulos et al., "Transformers are RNNs", ICML 2020; Schlag et al.,
@@ -57,8 +66,7 @@ def fast_weights(
     """
     for name, number in {"units": units, "heads": heads, "size": size}.items():
         check_count(name, number, least=1)
-    inputs = feature_count(observation_size, head.actions)
-    net = _FastWeights(inputs, head, units, (heads, size))
+    net = _FastWeights(observation_size, head, units, (heads, size))
     return Policy(net.init, net.start, net.apply, net.unroll, head)
 
 
@@ -66,87 +74,105 @@ class Written(NamedTuple):
     """What is remembered.
 
     Attributes:
-      matrix: M, `[heads, size, size]`.
-      total: z, `[heads, size]`.
-      last: the features of the last step.
+      table: M, `[heads, size, size]`.
+      counts: n, `[heads, size]`.
+      last: the last observation.
+      begun: 1 after the first step of a trial, when there is something to write.
     """
 
-    matrix: Array
-    total: Array
+    table: Array
+    counts: Array
     last: Array
+    begun: Array
 
 
 class _FastWeights(NamedTuple):
     """The functions of the policy, and what they close over."""
 
-    inputs: int
+    observed: int
     head: Head
     units: int
     shape: tuple[int, int]
 
     def init(self, key: Array) -> Params:
-        keys, dense = jax.random.split(key, 6), initializers.he_normal()
-        read = self.shape[0] * (self.shape[1] + 1)
-        projected = 3 * self.shape[0] * self.shape[1]
+        keys, (heads, size) = jax.random.split(key, 7), self.shape
+        inputs = feature_count(self.observed, self.head.actions)
+        read = heads * (size + 1)
+        dense = initializers.he_normal()
 
         def layer(key: Array, inputs: int, outputs: int, scale: float = 1.0) -> Params:
             kernel = scale * dense(key, (inputs, outputs))
             return {"kernel": kernel, "bias": jnp.zeros(outputs)}
 
+        written = inputs + action_size(self.head.actions)
+        key_shape = self.observed, heads * size
         return {
-            "inputs": layer(keys[0], 2 * self.inputs, self.units),
-            "attention": layer(keys[1], self.units, projected),
-            "hidden": layer(keys[2], self.units + read, self.units),
-            "action": layer(keys[3], self.units, self.head.inputs, START_SCALE),
-            "value": layer(keys[4], self.units, 1),
-            "head": self.head.init(keys[5]),
+            "key": SHARPNESS * jax.random.normal(keys[0], key_shape),
+            "write": layer(keys[1], written, heads * size),
+            "hidden": layer(keys[2], inputs + read, self.units),
+            "second": layer(keys[3], self.units, self.units),
+            "action": layer(keys[4], self.units, self.head.inputs, START_SCALE),
+            "value": layer(keys[5], self.units, 1),
+            "head": self.head.init(keys[6]),
         }
 
     def start(self, params: Params) -> Written:
-        (heads, size), dtype = self.shape, params["inputs"]["bias"].dtype
+        (heads, size), dtype = self.shape, params["key"].dtype
         return Written(
             jnp.zeros((heads, size, size), dtype),
             jnp.zeros((heads, size), dtype),
-            jnp.zeros(self.inputs, dtype),
+            jnp.zeros(self.observed, dtype),
+            jnp.zeros((), dtype),
         )
 
-    def features(self, params: Params, seen: Seen) -> Array:
-        x = features_of(seen, self.head.actions)
-        return x.astype(params["inputs"]["bias"].dtype)
+    def key(self, params: Params, observation: Array) -> Array:
+        """`[heads, size]`, of an observation."""
+        return jax.nn.softmax((observation @ params["key"]).reshape(self.shape))
 
-    def project(self, params: Params, x: Array, last: Array) -> tuple[Array, ...]:
-        """h, and q, k, v of each head."""
-        h = jax.nn.relu(_affine(params["inputs"], jnp.concatenate([x, last])))
-        q, k, v = _affine(params["attention"], h).reshape(3, *self.shape)
-        return h, jax.nn.softplus(q), jax.nn.softplus(k), v
+    def written(self, params: Params, seen: Seen) -> Array:
+        """v, `[heads, size]`: what was done last, and what was paid for it."""
+        x, paid = _inputs(params, self.head, seen)
+        return _affine(params["write"], jnp.concatenate([x, paid])).reshape(self.shape)
 
-    def outputs(self, params: Params, h: Array, read: Array, weight: Array) -> Outputs:
-        parts = h, (read / (1 + weight)[:, None]).ravel(), jnp.log1p(weight)
+    def outputs(self, params: Params, seen: Seen, read: Array, weight: Array):
+        x, _ = _inputs(params, self.head, seen)
+        parts = x, (read / (1 + weight)[:, None]).ravel(), jnp.log1p(weight)
         hidden = jax.nn.relu(_affine(params["hidden"], jnp.concatenate(parts)))
+        hidden = jax.nn.relu(_affine(params["second"], hidden))
         action = self.head.apply(params["head"], _affine(params["action"], hidden))
         return Outputs(action, _affine(params["value"], hidden)[0])
 
     def apply(self, params: Params, memory: Written, seen: Seen):
-        x = self.features(params, seen)
-        h, q, k, v = self.project(params, x, memory.last)
-        matrix = memory.matrix + v[:, :, None] * k[:, None, :]
-        total = memory.total + k
-        read, weight = jnp.einsum("hvk,hk->hv", matrix, q), jnp.sum(total * q, -1)
-        return self.outputs(params, h, read, weight), Written(matrix, total, x)
+        now = seen.observation.ravel().astype(memory.last.dtype)
+        before = memory.begun * self.key(params, memory.last)
+        v, q = self.written(params, seen), self.key(params, now)
+        table = memory.table + v[:, :, None] * before[:, None, :]
+        counts = memory.counts + before
+        read, weight = jnp.einsum("hvk,hk->hv", table, q), jnp.sum(counts * q, -1)
+        after = Written(table, counts, now, jnp.ones_like(memory.begun))
+        return self.outputs(params, seen, read, weight), after
 
     def unroll(
         self, params: Params, memory: Written, seen: Seen, alive: Array
     ) -> Outputs:
-        x = jax.vmap(lambda one: self.features(params, one))(seen)
-        last = _last_alive(jnp.concatenate([memory.last[None], x]), alive)
-        h, q, k, v = jax.vmap(lambda *own: self.project(params, *own))(x, last)
-        weights = jnp.einsum("thk,shk->hts", q, k)
-        counts = jnp.tril(jnp.broadcast_to(alive, (len(alive), len(alive))))
-        weights = jnp.where(counts, weights, 0)
+        now = jax.vmap(jnp.ravel)(seen.observation).astype(memory.last.dtype)
+        last = _last_alive(jnp.concatenate([memory.last[None], now]), alive)
+        begun = _last_alive(jnp.ones(len(now) + 1).at[0].set(memory.begun), alive)
+        q, k = (jax.vmap(lambda x: self.key(params, x))(x) for x in (now, last))
+        k *= (begun * alive).astype(k.dtype)[:, None, None]
+        v = jax.vmap(lambda one: self.written(params, one))(seen)
+        weights = jnp.tril(jnp.einsum("thk,shk->hts", q, k))
         read = jnp.einsum("hts,shv->thv", weights, v)
-        read += jnp.einsum("hvk,thk->thv", memory.matrix, q)
-        weight = jnp.sum(weights, -1).T + jnp.einsum("hk,thk->th", memory.total, q)
-        return jax.vmap(lambda *own: self.outputs(params, *own))(h, read, weight)
+        read += jnp.einsum("hvk,thk->thv", memory.table, q)
+        weight = jnp.sum(weights, -1).T + jnp.einsum("hk,thk->th", memory.counts, q)
+        return jax.vmap(lambda *own: self.outputs(params, *own))(seen, read, weight)
+
+
+def _inputs(params: Params, head: Head, seen: Seen) -> tuple[Array, Array]:
+    """What is known of a step, and the last action times the last reward."""
+    dtype = params["key"].dtype
+    paid = seen.reward * action_features(seen.action, head.actions)
+    return features_of(seen, head.actions).astype(dtype), paid.astype(dtype)
 
 
 def _affine(layer: Params, x: Array) -> Array:

@@ -1,7 +1,8 @@
 """The noun `Policy`, and policies that see one observation at a time."""
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,14 +110,23 @@ def features_of(seen: Seen, actions: int | tuple[int, ...]) -> Array:
       seen: of one step.
       actions: as `Environment` has them.
     """
-    last: Any = seen.action
-    if isinstance(actions, int):
-        last = jax.nn.one_hot(last, actions)
-    parts = seen.observation.ravel(), last.ravel(), seen.reward[None], seen.done[None]
+    last = action_features(seen.action, actions)
+    parts = seen.observation.ravel(), last, seen.reward[None], seen.done[None]
     return jnp.concatenate(parts)
+
+
+def action_features(action: Array, actions: int | tuple[int, ...]) -> Array:
+    """An action as a vector: one of so many, or its numbers."""
+    if isinstance(actions, int):
+        return jax.nn.one_hot(action, actions)
+    return action.ravel()
+
+
+def action_size(actions: int | tuple[int, ...]) -> int:
+    """How many numbers `action_features` gives."""
+    return actions if isinstance(actions, int) else math.prod(actions)
 
 
 def feature_count(observation_size: int, actions: int | tuple[int, ...]) -> int:
     """How many features `features_of` gives."""
-    acted = actions if isinstance(actions, int) else int(jnp.prod(jnp.array(actions)))
-    return observation_size + acted + 2
+    return observation_size + action_size(actions) + 2
