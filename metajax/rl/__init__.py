@@ -25,6 +25,8 @@ from metajax.rl.heads import Head as Head
 from metajax.rl.heads import Normal as Normal
 from metajax.rl.heads import categorical as categorical
 from metajax.rl.heads import gaussian as gaussian
+from metajax.rl.maze import Maze as Maze
+from metajax.rl.maze import maze as maze
 from metajax.rl.mdps import TabularMDP as TabularMDP
 from metajax.rl.mdps import tabular_mdp as tabular_mdp
 from metajax.rl.navigation import navigation as navigation
