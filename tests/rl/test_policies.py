@@ -24,6 +24,7 @@ def feedforward(head):
 
 
 transformer = partial(rl.transformer_policy, OBSERVED, width=4, depth=2, heads=2)
+weights = partial(rl.fast_weights, OBSERVED, units=16, heads=2, size=3)
 snail = partial(rl.snail_policy, OBSERVED, filters=2, attention=[(4, 2), (4, 2)])
 POLICIES = {
     "feedforward": feedforward(CATEGORICAL),
@@ -33,6 +34,8 @@ POLICIES = {
     "transformer": transformer(CATEGORICAL, length=20),
     "transformer, gaussian": transformer(GAUSSIAN, length=20),
     "transformer that forgets": transformer(CATEGORICAL, length=3),
+    "fast weights": weights(CATEGORICAL),
+    "fast weights, gaussian": weights(GAUSSIAN),
     "snail": snail(CATEGORICAL, length=20),
     "snail that forgets": snail(CATEGORICAL, length=2),
 }
