@@ -179,4 +179,7 @@ def _mean_return(steps: Steps) -> Array:
 
 
 def _of_step(batches: Any, step: Array) -> Any:
-    return jax.tree.map(lambda x: x[step], batches)
+    # A loop of no steps is traced too, and takes nothing of these zeros.
+    return jax.tree.map(
+        lambda x: x[step] if len(x) else jnp.zeros(x.shape[1:], x.dtype), batches
+    )

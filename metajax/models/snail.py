@@ -261,18 +261,18 @@ def convolutions(
             there = jnp.where(present[..., None], x, jnp.zeros_like(x))
             past = jnp.pad(there, ((0, 0), (2**i, 0), (0, 0)))
             kept.append(past[:, tokens : tokens + 1])
-            x = _convolved(weights, past[:, :tokens], x)
+            x = convolved(weights, past[:, :tokens], x)
         return x, kept
 
     def ask(params: Params, kept: PyTree, x: Array) -> Array:
         for weights, past in zip(params, kept):
-            x = _convolved(weights, jnp.broadcast_to(past, x.shape), x)
+            x = convolved(weights, jnp.broadcast_to(past, x.shape), x)
         return x
 
     return Block(partial(init_each, layers), read, ask, count * filters)
 
 
-def _convolved(weights: Params, past: Array, x: Array) -> Array:
+def convolved(weights: Params, past: Array, x: Array) -> Array:
     """[h_t, tanh(f_t) ∘ σ(g_t)], of tokens h_t and those before them."""
     f, g = jnp.split(each(weights, jnp.concatenate([past, x], -1)), 2, -1)
     return jnp.concatenate([x, jnp.tanh(f) * jax.nn.sigmoid(g)], -1)

@@ -89,8 +89,8 @@ def _init(
     first, second, *keys = jax.random.split(key, depth + 2)
     params = {
         "embedding": embedding.init(first),
-        "blocks": [_block(k, width, dtype) for k in keys],
-        "norm": _affine(width, dtype),
+        "blocks": [init_block(k, width, dtype) for k in keys],
+        "norm": init_norm(width, dtype),
     }
     if length is not None:
         normal = jax.nn.initializers.normal(0.02)
@@ -108,15 +108,17 @@ def _encode(
         h = h + params["positions"][None]
     for block, weights in enumerate(params["blocks"]):
         h = h + _attention(weights["attention"], h, present, heads)
-        h = h + _mlp(weights["mlp"], h)
+        h = h + mlp_layer(weights["mlp"], h)
         h = checkpoint_name(h, f"block{block}")
-    return _norm(params["norm"], h[:, -1])
+    return layer_norm(params["norm"], h[:, -1])
 
 
-def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
+def init_block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
+    """The parameters of a block: `{"attention": ..., "mlp": ...}`."""
+
     def layers(key: Array, shapes: Mapping[str, tuple[int, int]]) -> Params:
         models = {name: dense(*shape, dtype=dtype) for name, shape in shapes.items()}
-        return {"norm": _affine(width, dtype), **init_named(models, key)}
+        return {"norm": init_norm(width, dtype), **init_named(models, key)}
 
     first, second = jax.random.split(key)
     wide = 4 * width
@@ -127,7 +129,8 @@ def _block(key: Array, width: int, dtype: jnp.dtype | type) -> Params:
     }
 
 
-def _affine(width: int, dtype: jnp.dtype | type) -> Params:
+def init_norm(width: int, dtype: jnp.dtype | type) -> Params:
+    """The parameters of a `layer_norm`."""
     return {"scale": jnp.ones(width, dtype), "offset": jnp.zeros(width, dtype)}
 
 
@@ -137,28 +140,32 @@ def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> 
     It takes plain products: fused attention has no second derivative, and jax.nn's
     computes the softmax of float64 in float32.
     """
-    x = _norm(weights["norm"], h)
-    q, k, v = (
-        each(weights[name], x).reshape(*x.shape[:2], heads, -1)
-        for name in ("query", "key", "value")
-    )
-    wide = wider(x.dtype)
+    q, k, v = project(weights, h, heads)
+    wide = wider(h.dtype)
     scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=wide)
     scores = scores / math.sqrt(q.shape[-1])
     if present is not None:
         scores = jnp.where(present[:, None, None], scores, never(wide))
-    shares = jax.nn.softmax(scores).astype(x.dtype)
+    shares = jax.nn.softmax(scores).astype(h.dtype)
     taken = jnp.einsum("nhqk,nkhd->nqhd", shares, v)
-    return each(weights["output"], taken.reshape(x.shape))
+    return each(weights["output"], taken.reshape(h.shape))
 
 
-def _mlp(weights: Params, h: Array) -> Array:
-    x = _norm(weights["norm"], h)
+def project(weights: Params, h: Array, heads: int) -> list[Array]:
+    """Queries, keys and values of tokens, `float[..., heads, width / heads]` each."""
+    x = layer_norm(weights["norm"], h)
+    names = "query", "key", "value"
+    return [each(weights[name], x).reshape(*x.shape[:-1], heads, -1) for name in names]
+
+
+def mlp_layer(weights: Params, h: Array) -> Array:
+    """An MLP of each token."""
+    x = layer_norm(weights["norm"], h)
     return each(weights["output"], jax.nn.gelu(each(weights["hidden"], x)))
 
 
-def _norm(weights: Params, h: Array) -> Array:
-    """Layer norm: each token by its own mean and variance."""
+def layer_norm(weights: Params, h: Array) -> Array:
+    """Normalises each token by its own mean and variance."""
     wide = h.astype(wider(h.dtype))
     mean = jnp.mean(wide, -1, keepdims=True)
     moments = Moments(mean, jnp.mean((wide - mean) ** 2, -1, keepdims=True))

@@ -10,6 +10,9 @@ from metajax.rl.advantages import returns_to_go as returns_to_go
 from metajax.rl.advantages import standardized as standardized
 from metajax.rl.agents import Agent as Agent
 from metajax.rl.agents import head_for as head_for
+from metajax.rl.attention import causal_policy as causal_policy
+from metajax.rl.attention import snail_policy as snail_policy
+from metajax.rl.attention import transformer_policy as transformer_policy
 from metajax.rl.bandits import bernoulli_bandit as bernoulli_bandit
 from metajax.rl.environment import Environment as Environment
 from metajax.rl.environment import Transition as Transition
@@ -25,6 +28,8 @@ from metajax.rl.heads import Head as Head
 from metajax.rl.heads import Normal as Normal
 from metajax.rl.heads import categorical as categorical
 from metajax.rl.heads import gaussian as gaussian
+from metajax.rl.maze import Maze as Maze
+from metajax.rl.maze import maze as maze
 from metajax.rl.mdps import TabularMDP as TabularMDP
 from metajax.rl.mdps import tabular_mdp as tabular_mdp
 from metajax.rl.navigation import navigation as navigation

@@ -107,7 +107,7 @@ def linear_features(steps: Steps, returns: Array) -> Array:
     time = jnp.broadcast_to(jnp.arange(horizon)[:, None] / 100, (count, horizon, 1))
     time = time.astype(x.dtype)
     parts = x, x**2, time, time**2, time**3, jnp.ones_like(time)
-    features = jnp.concatenate(parts, -1) * steps.alive[..., None]
+    features = jnp.where(steps.alive[..., None], jnp.concatenate(parts, -1), 0)
     flat = features.reshape(count * horizon, -1)
     gram = flat.T @ flat + 1e-5 * jnp.eye(flat.shape[1], dtype=flat.dtype)
     weights = jnp.linalg.solve(gram, flat.T @ returns.ravel())

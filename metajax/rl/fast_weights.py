@@ -16,10 +16,11 @@ from metajax.rl.policies import (
     action_size,
     feature_count,
     features_of,
+    init_outputs,
+    outputs_of,
 )
 from metajax.types import Array, Params
 
-START_SCALE = 0.01  # of the policy's last layer: it begins nearly uniform
 SHARPNESS = 3.0  # of keys at first: most of one is in a few numbers
 
 
@@ -100,9 +101,8 @@ class _FastWeights(NamedTuple):
         read = heads * (size + 1)
         dense = initializers.he_normal()
 
-        def layer(key: Array, inputs: int, outputs: int, scale: float = 1.0) -> Params:
-            kernel = scale * dense(key, (inputs, outputs))
-            return {"kernel": kernel, "bias": jnp.zeros(outputs)}
+        def layer(key: Array, inputs: int, outputs: int) -> Params:
+            return {"kernel": dense(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
 
         written = inputs + action_size(self.head.actions)
         key_shape = self.observed, heads * size
@@ -111,9 +111,7 @@ class _FastWeights(NamedTuple):
             "write": layer(keys[1], written, heads * size),
             "hidden": layer(keys[2], inputs + read, self.units),
             "second": layer(keys[3], self.units, self.units),
-            "action": layer(keys[4], self.units, self.head.inputs, START_SCALE),
-            "value": layer(keys[5], self.units, 1),
-            "head": self.head.init(keys[6]),
+            **init_outputs(keys[4:], self.units, self.head),
         }
 
     def start(self, params: Params) -> Written:
@@ -139,8 +137,7 @@ class _FastWeights(NamedTuple):
         parts = x, (read / (1 + weight)[:, None]).ravel(), jnp.log1p(weight)
         hidden = jax.nn.relu(_affine(params["hidden"], jnp.concatenate(parts)))
         hidden = jax.nn.relu(_affine(params["second"], hidden))
-        action = self.head.apply(params["head"], _affine(params["action"], hidden))
-        return Outputs(action, _affine(params["value"], hidden)[0])
+        return outputs_of(self.head, params, hidden)
 
     def apply(self, params: Params, memory: Written, seen: Seen):
         now = seen.observation.ravel().astype(memory.last.dtype)

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import glorot_uniform
 
 from metajax.rl.heads import Head
 from metajax.types import Array, Model, Params, PyTree
+
+START_SCALE = 0.01  # of the policy's last layer: it begins nearly uniform
 
 
 class Seen(NamedTuple):
@@ -130,3 +133,21 @@ def action_size(actions: int | tuple[int, ...]) -> int:
 def feature_count(observation_size: int, actions: int | tuple[int, ...]) -> int:
     """How many features `features_of` gives."""
     return observation_size + action_size(actions) + 2
+
+
+def init_outputs(keys: Array, width: int, head: Head) -> Params:
+    """The parameters of `outputs_of`, from three keys."""
+    dense = glorot_uniform()
+    kernel = dense(keys[0], (width, head.inputs)) * START_SCALE
+    return {
+        "action": {"kernel": kernel, "bias": jnp.zeros(head.inputs)},
+        "value": {"kernel": dense(keys[1], (width, 1)), "bias": jnp.zeros(1)},
+        "head": head.init(keys[2]),
+    }
+
+
+def outputs_of(head: Head, params: Params, hidden: Array) -> Outputs:
+    """(action, value) = V h + v, of the hidden state of one step."""
+    out, value = params["action"], params["value"]
+    action = head.apply(params["head"], hidden @ out["kernel"] + out["bias"])
+    return Outputs(action, (hidden @ value["kernel"] + value["bias"])[0])

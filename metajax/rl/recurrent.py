@@ -9,10 +9,17 @@ from jax.nn import initializers
 
 from metajax.checks import check_count
 from metajax.rl.heads import Head
-from metajax.rl.policies import Outputs, Policy, Seen, feature_count, features_of
+from metajax.rl.policies import (
+    Outputs,
+    Policy,
+    Seen,
+    feature_count,
+    features_of,
+    init_outputs,
+    outputs_of,
+)
 from metajax.types import Array, Params
 
-START_SCALE = 0.01  # of the policy's last layer: it begins nearly uniform
 KEEP = 1.0  # the bias of z: memories last
 
 
@@ -59,16 +66,13 @@ class _GRU(NamedTuple):
 
     def init(self, key: Array) -> Params:
         keys, units = jax.random.split(key, 5), self.units
-        dense, square = initializers.glorot_uniform(), initializers.orthogonal()
+        square = initializers.orthogonal()
         recurrent = [square(k, (units, units)) for k in jax.random.split(keys[1], 3)]
-        out = dense(keys[2], (units, self.head.inputs)) * START_SCALE
         return {
             "inputs": initializers.lecun_normal()(keys[0], (self.inputs, 3 * units)),
             "recurrent": jnp.concatenate(recurrent, 1),
             "bias": jnp.zeros(3 * units).at[:units].set(KEEP),
-            "action": {"kernel": out, "bias": jnp.zeros(self.head.inputs)},
-            "value": {"kernel": dense(keys[3], (units, 1)), "bias": jnp.zeros(1)},
-            "head": self.head.init(keys[4]),
+            **init_outputs(keys[2:], units, self.head),
         }
 
     def start(self, params: Params) -> Array:
@@ -87,15 +91,9 @@ class _GRU(NamedTuple):
         fresh = jnp.tanh(driven[2 * units :] + use * own[2 * units :])
         return keep * memory + (1 - keep) * fresh
 
-    def outputs(self, params: Params, memory: Array) -> Outputs:
-        out, value = params["action"], params["value"]
-        x = memory @ out["kernel"] + out["bias"]
-        action = self.head.apply(params["head"], x)
-        return Outputs(action, (memory @ value["kernel"] + value["bias"])[0])
-
     def apply(self, params: Params, memory: Array, seen: Seen) -> tuple[Outputs, Array]:
         memory = self.advance(params, memory, self.drive(params, seen))
-        return self.outputs(params, memory), memory
+        return outputs_of(self.head, params, memory), memory
 
     def unroll(
         self, params: Params, memory: Array, seen: Seen, alive: Array
@@ -109,4 +107,4 @@ class _GRU(NamedTuple):
         # Inputs and outputs of all steps at once: only the memory waits.
         driven = jax.vmap(partial(self.drive, params))(seen)
         _, memories = jax.lax.scan(step, memory, (driven, alive))
-        return jax.vmap(partial(self.outputs, params))(memories)
+        return jax.vmap(partial(outputs_of, self.head, params))(memories)

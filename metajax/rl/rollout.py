@@ -80,7 +80,7 @@ def play_episode(
             Carried(memory, action, moved.reward, jnp.zeros_like(carried.done)),
             moved.state,
             moved.observation,
-            ~moved.done,
+            jnp.logical_not(moved.done),  # which may be a plain bool
         )
         # What has ended stays as it is.
         after = jax.tree.map(lambda x, y: jnp.where(alive, x, y), after, carry)
