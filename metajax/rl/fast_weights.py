@@ -154,9 +154,10 @@ class _FastWeights(NamedTuple):
     ) -> Outputs:
         now = jax.vmap(jnp.ravel)(seen.observation).astype(memory.last.dtype)
         last = _last_alive(jnp.concatenate([memory.last[None], now]), alive)
-        begun = _last_alive(jnp.ones(len(now) + 1).at[0].set(memory.begun), alive)
+        ones = jnp.ones(len(now) + 1, now.dtype).at[0].set(memory.begun)
+        writes = jnp.where(alive, _last_alive(ones, alive), 0)
         q, k = (jax.vmap(lambda x: self.key(params, x))(x) for x in (now, last))
-        k *= (begun * alive).astype(k.dtype)[:, None, None]
+        k *= writes[:, None, None]
         v = jax.vmap(lambda one: self.written(params, one))(seen)
         weights = jnp.tril(jnp.einsum("thk,shk->hts", q, k))
         read = jnp.einsum("hts,shv->thv", weights, v)
