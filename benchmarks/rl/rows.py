@@ -116,16 +116,16 @@ def read_earlier(path: Path | None) -> dict[str, Any]:
     return read_record(path)
 
 
-def keep(path: Path | None, tables: Sequence[Table]) -> None:
+def keep(path: Path | None, tables: Mapping[str, Sequence[Any]]) -> None:
     """Adds tables to a record, whose other tables stay.
 
     Args:
       path: the file; None keeps nothing.
-      tables: each is kept by its title.
+      tables: rows by the table's title; a row is a dataclass.
     """
     if path is None:
         return
     record = read_earlier(path) | {"machine": machine()}
-    for table in tables:
-        record["results"][table.title] = [asdict(row) for row in table.rows]
+    for title, rows in tables.items():
+        record["results"][title] = [asdict(row) for row in rows]
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

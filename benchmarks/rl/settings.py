@@ -1,9 +1,9 @@
-"""Settings of the two commands."""
+"""Settings of the commands."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from benchmarks.settings import Check, Count, NewFile, Seed
+from benchmarks.settings import Amount, Check, Count, NewFile, Seed
 from metajax.checks import check_count
 
 MOST_PULLS = 500  # of which a table of indices takes 500 MB
@@ -53,5 +53,27 @@ class Mdp:
     """Tasks that each strategy plays, the same for all."""
     seed: Seed = 0
     """Random seed of the tasks and of their plays."""
+    to: NewFile | None = None
+    """File to add the record to, as JSON; its other tables stay."""
+
+
+@dataclass(frozen=True)
+class Navigation:
+    """A meta-step of MAML on 2D navigation, beside PyTorch's."""
+
+    tasks: Count = 40
+    """Tasks of a meta-step."""
+    trajectories: Several = 20
+    """Trajectories of a task, before the inner step and again after it."""
+    horizon: Count = 100
+    """Time steps of a trajectory."""
+    width: Count = 100
+    """Units of each of the two hidden layers."""
+    rounds: Count = 7
+    """Timed meta-steps of each, in turns."""
+    inner_rate: Amount = 0.1
+    """Learning rate of the inner step."""
+    seed: Seed = 0
+    """Random seed of the weights, the tasks and the plays."""
     to: NewFile | None = None
     """File to add the record to, as JSON; its other tables stay."""

@@ -89,13 +89,19 @@ def _learner(
 ) -> Learner:
     sampling, steps = loop.sampling, loop.steps
 
-    def collect(meta: Params, trial: Trial) -> Gathered:
+    def explore(meta: Params, trial: Trial) -> tuple[Params, Gathered]:
         adapted, batches = loop.explore(meta, trial)
-        return Gathered(batches, sampling.sample(adapted, trial, steps))
+        return adapted, Gathered(batches, sampling.sample(adapted, trial, steps))
+
+    def collect(meta: Params, trial: Trial) -> Gathered:
+        return explore(meta, trial)[1]
 
     def loss(meta: Params, task: Trial | Gathered) -> tuple[Array, Metrics]:
-        data = collect(meta, task) if isinstance(task, Trial) else task
-        after, values = sampling.path(loop.adapt(meta, data.inner), data.outer)
+        if isinstance(task, Trial):  # one inner gradient serves to explore and to learn
+            adapted, data = explore(meta, task)
+        else:
+            adapted, data = loop.adapt(meta, task.inner), task
+        after, values = sampling.path(adapted, data.outer)
         total = -sampling.mean_step(outer(after))
         if score_weight:
             total -= score_weight * loop.score_term(meta, data.inner, after)
@@ -111,8 +117,7 @@ def _learner(
         return Agent(params, (), jnp.arange(steps + 1))
 
     def adapt(meta: Params, support: Trial) -> Agent:
-        params = loop.adapt(meta, loop.explore(meta, support)[1])
-        return Agent(params, (), jnp.asarray(steps))
+        return Agent(loop.explore(meta, support)[0], (), jnp.asarray(steps))
 
     def predict(agent: Agent, trial: Trial) -> Steps:
         return sampling.sample(agent.params, trial, agent.done).steps
@@ -136,14 +141,13 @@ class _Loop(NamedTuple):
 
     def explore(self, meta: Params, trial: Trial) -> tuple[Params, Sampled]:
         """The adapted parameters, and what was sampled before each step."""
-        segment = inner_segment(self.loss, self.optimizer, 1)
+        segment = inner_segment(self.loss, self.optimizer, 1, grad=self.grad)
 
         def step(state: InnerState, number: Array):
             batch: Any = self.sampling.sample(state.params, trial, number)
             return segment.run(state, batch), batch
 
-        first = segment.init(jax.lax.stop_gradient(meta))
-        last, batches = jax.lax.scan(step, first, jnp.arange(self.steps))
+        last, batches = jax.lax.scan(step, segment.init(meta), jnp.arange(self.steps))
         return last.params, batches
 
     def adapt(self, meta: Params, batches: Any) -> Params:

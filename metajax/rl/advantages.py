@@ -10,6 +10,7 @@ from metajax.types import Array
 
 Baseline = Callable[[Steps, Array], Array]
 Advantages = Callable[[Steps, float], Array]
+UNROLL = 10  # steps of a scan at a time, each of which has too little to do
 
 
 def returns_to_go(rewards: Array, discount: float = 1.0) -> Array:
@@ -24,7 +25,8 @@ def returns_to_go(rewards: Array, discount: float = 1.0) -> Array:
         return total, total
 
     steps = jnp.moveaxis(rewards, -1, 0)
-    _, totals = jax.lax.scan(add, jnp.zeros_like(steps[0]), steps, reverse=True)
+    zero = jnp.zeros_like(steps[0])
+    _, totals = jax.lax.scan(add, zero, steps, reverse=True, unroll=UNROLL)
     return jnp.moveaxis(totals, 0, -1)
 
 
@@ -62,7 +64,9 @@ def gae(steps: Steps, discount: float, decay: float) -> Array:
     parts = steps.reward, steps.value, steps.alive
     time_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), parts)
     zero = jnp.zeros_like(time_first[0][0])
-    _, advantages = jax.lax.scan(back, (zero, zero), time_first, reverse=True)
+    _, advantages = jax.lax.scan(
+        back, (zero, zero), time_first, reverse=True, unroll=UNROLL
+    )
     return jnp.moveaxis(advantages, 0, -1)
 
 

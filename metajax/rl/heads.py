@@ -19,7 +19,9 @@ class Head(NamedTuple):
     Attributes:
       init: `init(key) -> params`, its own parameters.
       apply: `apply(params, outputs) -> distribution`, of a network's `[inputs]`.
-      sample: `sample(distribution, key) -> action`.
+      noise: `noise(key) -> noise`, what a random action is made of; it needs no
+        distribution, so that of many steps is drawn at once.
+      act: `act(distribution, noise) -> action`.
       log_prob: `log_prob(distribution, action) -> scalar`.
       entropy: `entropy(distribution) -> scalar`.
       inputs: how many outputs of a network it takes.
@@ -28,11 +30,16 @@ class Head(NamedTuple):
 
     init: Callable[[Array], Params]
     apply: Callable[[Params, Array], PyTree]
-    sample: Callable[[PyTree, Array], Array]
+    noise: Callable[[Array], PyTree]
+    act: Callable[[PyTree, PyTree], Array]
     log_prob: Callable[[PyTree, Array], Array]
     entropy: Callable[[PyTree], Array]
     inputs: int
     actions: int | tuple[int, ...]
+
+    def sample(self, distribution: PyTree, key: Array) -> Array:
+        """An action at random."""
+        return self.act(distribution, self.noise(key))
 
 
 def categorical(actions: int) -> Head:
@@ -63,13 +70,18 @@ def categorical(actions: int) -> Head:
         logs = jax.nn.log_softmax(logits)
         return -jnp.sum(jnp.exp(logs) * logs)
 
-    def sample(logits: Array, key: Array) -> Array:
-        return jax.random.categorical(key, logits).astype(jnp.int32)
+    def noise(key: Array) -> Array:
+        return jax.random.gumbel(key, (actions,))
+
+    def act(logits: Array, noise: Array) -> Array:
+        # The largest of logits and Gumbel noise has the probabilities p.
+        return jnp.argmax(logits + noise.astype(logits.dtype)).astype(jnp.int32)
 
     return Head(
         lambda key: (),
         lambda params, outputs: outputs,
-        sample,
+        noise,
+        act,
         log_prob,
         entropy,
         actions,
@@ -124,9 +136,11 @@ def gaussian(
     def apply(params: Params, outputs: Array) -> Normal:
         return Normal(outputs, jnp.maximum(params["log_std"], math.log(least_std)))
 
-    def sample(normal: Normal, key: Array) -> Array:
-        noise = jax.random.normal(key, (dims,), normal.mean.dtype)
-        return normal.mean + jnp.exp(normal.log_std) * noise
+    def noise(key: Array) -> Array:
+        return jax.random.normal(key, (dims,))
+
+    def act(normal: Normal, noise: Array) -> Array:
+        return normal.mean + jnp.exp(normal.log_std) * noise.astype(normal.mean.dtype)
 
     def log_prob(normal: Normal, action: Array) -> Array:
         z = (action - normal.mean) * jnp.exp(-normal.log_std)
@@ -135,4 +149,4 @@ def gaussian(
     def entropy(normal: Normal) -> Array:
         return jnp.sum(normal.log_std + 0.5 + HALF_LOG_2_PI)
 
-    return Head(init, apply, sample, log_prob, entropy, dims, (dims,))
+    return Head(init, apply, noise, act, log_prob, entropy, dims, (dims,))

@@ -67,12 +67,12 @@ def play_episode(
     start, rest = jax.random.split(key)
     state, observation = environment.reset(task, start)
 
-    def step(carry: tuple, key: Array):
+    def step(carry: tuple, drawn: tuple[PyTree, Array]):
         carried, state, observation, alive = carry
         seen = Seen(observation, carried.action, carried.reward, carried.done)
         outputs, memory = policy.apply(params, carried.memory, seen)
-        acting, moving = jax.random.split(key)
-        action = policy.head.sample(outputs.action, acting)
+        noise, moving = drawn
+        action = policy.head.act(outputs.action, noise)
         log_prob = policy.head.log_prob(outputs.action, action)
         moved = environment.step(task, state, action, moving)
         reward = jnp.where(alive, moved.reward, 0)
@@ -87,9 +87,11 @@ def play_episode(
         steps = Steps(seen, action, reward, log_prob, outputs.value, alive)
         return after, steps
 
-    keys = jax.random.split(rest, environment.horizon)
+    # All noise at once: random bits are slow to draw step by step.
+    keys = jax.vmap(jax.random.split)(jax.random.split(rest, environment.horizon))
+    drawn = jax.vmap(policy.head.noise)(keys[:, 0]), keys[:, 1]
     first = carried, state, observation, jnp.array(True)
-    (carried, *_), steps = jax.lax.scan(step, first, keys)
+    (carried, *_), steps = jax.lax.scan(step, first, drawn)
     return carried._replace(done=jnp.ones_like(carried.done)), steps
 
 

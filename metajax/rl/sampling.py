@@ -50,6 +50,7 @@ class Sampling(NamedTuple):
 
     def sample(self, params: Params, trial: Trial, number: Array | int) -> Sampled:
         """Trajectories of a policy; `number` sets those of one trial apart."""
+        params = jax.lax.stop_gradient(params)
         key = jax.random.fold_in(trial.key, number)
         steps = play_side_by_side(
             self.environment, self.policy, params, trial.task, key, self.trajectories

@@ -11,7 +11,6 @@ from benchmarks.rl import __main__ as command
 from benchmarks.rl import published, tables
 from benchmarks.rl.optimum import optimal_value
 from benchmarks.rl.rows import Row, Table, beside, markdown
-from benchmarks.rl.settings import Bandit, Mdp
 
 pytestmark = pytest.mark.usefixtures("relaxed")
 
@@ -24,7 +23,11 @@ def remembering(monkeypatch):
 
 def call(line):
     return run_command(
-        command.main, Bandit | Mdp, "benchmarks.rl", command.__doc__, shlex.split(line)
+        command.main,
+        command.Settings,
+        "benchmarks.rl",
+        command.__doc__,
+        shlex.split(line),
     )
 
 
@@ -76,7 +79,7 @@ def test_a_row_of_ones_own_has_the_published_figure_beside_it():
 @pytest.mark.parametrize(
     "line, message",
     {
-        "": "Expected one of {bandit, mdp}",
+        "": "Expected one of {bandit, mdp, navigation}",
         "maze": "maze",
         "bandit --arms 1": "--arms must be a whole number of at least 2, got 1",
         "bandit --pulls 0": "--pulls must be a whole number of at least 1, got 0",
@@ -85,6 +88,7 @@ def test_a_row_of_ones_own_has_the_published_figure_beside_it():
         "mdp --episodes ten": "Error parsing --episodes: invalid literal",
         "mdp --horizon 0": "--horizon must be a whole number of at least 1, got 0",
         "mdp --seed -1": "--seed must be a whole number of at least 0, got -1",
+        "navigation --rounds 0": "--rounds must be a whole number of at least 1, got 0",
         "mdp --to /nowhere/x.json": "there is no folder /nowhere to write x.json in",
     }.items(),
 )
