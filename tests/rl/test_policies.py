@@ -163,10 +163,10 @@ def test_all_that_was_seen_is_remembered(name):
     run = jax.jit(lambda seen: policy.unroll(params, policy.start(params), seen, alive))
     before = run(seen).value
     for part in Seen._fields:
-        other = seen._replace(**{part: getattr(seen, part).at[0].add(1)})
+        other = seen._replace(**{part: getattr(seen, part).at[1].add(1)})
         changed = np.array(run(other).value != before)
-        np.testing.assert_array_equal(changed[:2], True)
-        assert not changed[FORGETS.get(name, STEPS) :].any()
+        np.testing.assert_array_equal(changed[1:3], True)
+        assert not changed[0] and not changed[FORGETS.get(name, STEPS) + 1 :].any()
 
 
 def test_features_of_a_step():

@@ -67,7 +67,7 @@ def permuted(params, rows, columns):
 def greedy(policy):
     """A policy that takes the action that it thinks best."""
     head = policy.head._replace(
-        sample=lambda logits, key: jnp.argmax(logits).astype(jnp.int32)
+        act=lambda logits, noise: jnp.argmax(logits).astype(jnp.int32)
     )
     return policy._replace(head=head)
 
