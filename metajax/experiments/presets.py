@@ -23,7 +23,13 @@ from metajax.experiments.families import (
 )
 from metajax.experiments.learners.loops import Maml
 from metajax.experiments.learners.policies import MamlRl, Rl2
-from metajax.experiments.networks import Conv4Model, GRUModel, MLPModel, ResNet12Model
+from metajax.experiments.networks import (
+    Conv4Model,
+    FastWeightsModel,
+    GRUModel,
+    MLPModel,
+    ResNet12Model,
+)
 from metajax.experiments.outer import Outer
 
 
@@ -176,9 +182,9 @@ _BANDITS = {
 }
 _MDP = Config(
     MdpData(),
-    GRUModel(96),
-    Rl2(reward_scale=0.05, decay=0.9),
-    Outer(steps=1000, tasks=240, rate=4e-3, schedule="cosine", clip=0.5),
+    FastWeightsModel(),
+    Rl2(4, 2, decay=0.9, entropy_weight=0.01, reward_scale=0.05),
+    Outer(steps=1000, tasks=240, rate=1.5e-3, schedule="cosine", clip=0.5),
     EvaluatingTrials(),
 )
 _NAVIGATION = Config(

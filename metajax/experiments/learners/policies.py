@@ -41,7 +41,9 @@ class PolicyLearner(Adaptation):
 
     trials = True
     epochs: Count = 1
-    """Updates on the trials of a meta-step, which are played once."""
+    """Times that a meta-step goes through its trials, which are played once."""
+    minibatches: Count = 1
+    """Parts of the trials of a meta-step, each of which makes an update."""
     clip: Positive = 0.2
     """ε of PPO's clipped objective: how far an update may take a policy."""
     discount: WholeShare = 0.99
@@ -56,7 +58,7 @@ class Rl2(PolicyLearner):
     metric = total_return
     measurement = EvaluatingTrials
     epochs: Count = 8
-    """Updates on the trials of a meta-step, which are played once."""
+    """Times that a meta-step goes through its trials, which are played once."""
     decay: WholeShare = 0.95
     """Decay λ of generalised advantage estimation."""
     value_weight: NotNegative = 0.5
@@ -83,7 +85,7 @@ class Rl2(PolicyLearner):
 
     def make_step(self) -> MakeStep:
         """Several updates, on advantages of mean 0 and deviation 1 over all trials."""
-        return repeated_step(self.epochs, prepare=standardized)
+        return repeated_step(self.epochs, self.minibatches, prepare=standardized)
 
 
 def standardized(played: Played) -> Played:
@@ -134,7 +136,7 @@ class MamlRl(PolicyLearner):
         optimizer = OPTIMIZERS[self.optimizer](self.rate_at)
         arguments = {
             "inner": ESTIMATORS[self.estimator],
-            "outer": rl.lvc if self.epochs == 1 else rl.clipped(self.clip),
+            "outer": rl.clipped(self.clip) if self.repeats else rl.lvc,
         }
         return learners.maml_rl(sampling, optimizer, self.steps, **arguments | changes)
 
@@ -144,4 +146,11 @@ class MamlRl(PolicyLearner):
 
     def make_step(self) -> MakeStep:
         """One update, or several on what is collected once (ProMP)."""
-        return train_step if self.epochs == 1 else repeated_step(self.epochs)
+        if not self.repeats:
+            return train_step
+        return repeated_step(self.epochs, self.minibatches)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether what is collected once serves several updates."""
+        return (self.epochs, self.minibatches) != (1, 1)
