@@ -66,6 +66,7 @@ tests/experiments/test_run_study.py::test_every_diagnostic_is_on_the_page
 tests/experiments/test_run_study.py::test_what_a_learner_has_not_is_said
 tests/experiments/test_several.py::test_no_process_waits_for_one_that_fails
 tests/experiments/test_several.py::test_two_processes_train_and_the_first_writes
+tests/experiments/test_trials.py::test_a_run_is_stopped_resumed_lengthened_and_evaluated
 tests/experiments/test_walks.py::test_a_kind_of_task_with_a_metric_of_its_own
 tests/fuzz/test_edges.py
 tests/labelling/test_label_folder.py::test_every_picture_has_its_label
@@ -94,6 +95,10 @@ tests/learners/test_memory.py::test_snail_network_equals_a_loop
 tests/learners/test_metric.py::test_a_relation_network_settles_on_the_support_set
 tests/learners/test_metric.py::test_context_refuses
 tests/learners/test_mtl.py::test_untouched_it_is_anil_on_the_backbone
+tests/learners/test_policy_learners.py::test_devices_and_chunks_change_nothing
+tests/learners/test_policy_learners.py::test_fit_resumes_bit_for_bit_and_compiles_once
+tests/learners/test_policy_learners.py::test_vmap_changes_nothing_and_a_trajectory_ends_in_adapt
+tests/learners/test_policy_learners.py::test_what_is_collected_gives_the_loss_of_the_trial
 tests/learners/test_recurrent.py::test_a_rule_is_its_loop_over_coordinates
 tests/learners/test_recurrent.py::test_dead_coordinates_leave_the_meta_gradient_finite
 tests/learners/test_recurrent.py::test_meta_lstm_with_fixed_gates_is_maml

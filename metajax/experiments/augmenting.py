@@ -82,7 +82,7 @@ def augment_episodes(
         return episodes
     if not task.classes:
         raise InputError(
-            "--augment is for classes of images, not for regression; leave it out"
+            "--augment is for classes of images, which these data are not; leave it out"
         )
     if augment.mix == "none" and augment.alpha != Augment.alpha:
         raise InputError("--augment.alpha has no effect without --augment.mix")

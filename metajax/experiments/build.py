@@ -135,7 +135,7 @@ def at_other_tasks(
     changes = {"ways": ways, "shots": shots}
     changes = {name: value for name, value in changes.items() if value is not None}
     for name, value in changes.items():
-        if not hasattr(family, name):
+        if name not in names_of(type(family)):
             raise InputError(f"--{name} is not for a run of {family.origin[0]}")
         if value != getattr(family, name) and not getattr(inner, f"any_{name}"):
             raise InputError(

@@ -69,6 +69,11 @@ class MLPModel(Network):
     def policy(self, environment: rl.Environment) -> rl.Policy:
         """A policy without memory, of the perceptron's outputs."""
         head, size = rl.head_for(environment), environment.observation_size
+        if not size:
+            raise InputError(
+                "--model mlp acts by what it observes, and there is nothing to observe "
+                "here; take gru"
+            )
         return rl.feedforward(mlp(size, self.hidden, head.inputs), head)
 
 

@@ -326,8 +326,8 @@ def study_run(
     config = configured(directory)
     if "steps" not in names_of(type(config.inner)):
         raise InputError(
-            f"{directory} is a run of {config.learner}, which has no inner loop to "
-            "look into; study one of maml or its kin"
+            f"{directory} is a run of {config.learner}, which has no inner loop on "
+            "examples to look into; study one of maml or its kin"
         )
     _say(f"restoring {directory}, and sampling {tasks} tasks")
     task = build_task(config, places)
@@ -408,6 +408,7 @@ def plan_run(config: Config, places: Places, *, devices: int | None = None) -> N
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         devices=devices,
+        make_step=config.inner.make_step(),
         say=_say,
     )
     print(plan)
@@ -444,6 +445,7 @@ def plan_run_for(
         tasks=config.outer.tasks,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         precision=config.precision,
+        make_step=config.inner.make_step(),
         say=_say,
     )
     print(plan)

@@ -32,14 +32,14 @@ def bernoulli_bandit(arms: int) -> Environment:
     Learning", 2016, section 3.1.
     """
     check_count("arms", arms, least=1)
-    nothing = jnp.zeros((0,))
 
     def reset(task: Array, key: Array) -> tuple[tuple, Array]:
-        return (), nothing
+        return (), jnp.zeros((0,), task.dtype)
 
     def step(task: Array, state: tuple, action: Array, key: Array) -> Transition:
         pays = jax.random.uniform(key) < task[action]
-        return Transition((), nothing, pays.astype(jnp.float32), jnp.array(True))
+        nothing = jnp.zeros((0,), task.dtype)
+        return Transition((), nothing, pays.astype(task.dtype), jnp.array(True))
 
     def sample(key: Array) -> Array:
         return jax.random.uniform(key, (arms,))

@@ -1,11 +1,13 @@
 """The task of a reinforcement learner: a `Trial`, and the sampler of them."""
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
 
+from metajax.data.sampling import StagedSampler
 from metajax.rl.environment import Environment, check_environment
-from metajax.types import Array, PyTree, Sampler
+from metajax.types import Array, PyTree
 
 
 class Trial(NamedTuple):
@@ -25,7 +27,20 @@ class Trial(NamedTuple):
         return self
 
 
-def trials(environment: Environment) -> Sampler:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrialSampler(StagedSampler):
+    """The sampler that `trials` makes: `sampler(key, tasks) -> Trial`."""
+
+    environment: Environment = field(metadata={"static": True})
+
+    def make_task(self, key: Array) -> Trial:
+        """Makes a trial of a key."""
+        sampled, own = jax.random.split(key)
+        return Trial(self.environment.sample(sampled), own)
+
+
+def trials(environment: Environment) -> TrialSampler:
     """The sampler of an environment: `sampler(key, tasks) -> Trial`.
 
     Args:
@@ -43,12 +58,4 @@ def trials(environment: Environment) -> Sampler:
     (3, 5)
     """
     check_environment(environment)
-
-    def one(key: Array) -> Trial:
-        sampled, own = jax.random.split(key)
-        return Trial(environment.sample(sampled), own)
-
-    def sample(key: Array, tasks: int) -> Trial:
-        return jax.vmap(one)(jax.random.split(key, tasks))
-
-    return sample
+    return TrialSampler(environment)

@@ -1,6 +1,7 @@
 """What a run would need on a chip that is not at hand."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from metajax.training.cutting import Chunk, Cut, check_chunk
 from metajax.training.feeding import feed
 from metajax.training.programs import many_steps
 from metajax.training.state import init_state
-from metajax.training.step import cut_of, train_step
+from metajax.training.step import MakeStep, cut_of, train_step
 from metajax.types import Learner, LearnerSchedule, Sampler
 
 GIB = 2**30
@@ -101,6 +102,7 @@ def compile_dispatch(
     *,
     tasks: int,
     tasks_per_chunk: Chunk = "auto",
+    make_step: MakeStep = train_step,
 ) -> tuple[Compiled, Cut]:
     """Compiles what `metajax.fit` runs, for devices that are not here.
 
@@ -111,6 +113,7 @@ def compile_dispatch(
       devices: of `metajax.targets.devices`.
       tasks: tasks a meta-batch.
       tasks_per_chunk: see `metajax.train_step`.
+      make_step: see `metajax.fit`.
 
     Returns:
       The program of one meta-step, sampling and update included, and how it cuts the
@@ -121,7 +124,7 @@ def compile_dispatch(
     batch = Drawn(sampler.fetched_like(tasks), sampler)
     shape = cut_of(learner, state.meta, batch, tasks_per_chunk, devices)
     used = devices[: shape.devices]
-    step = train_step(learner, optimizer, tasks_per_chunk=tasks_per_chunk, devices=used)
+    step = make_step(learner, optimizer, tasks_per_chunk=tasks_per_chunk, devices=used)
     fed = feed(sampler, key, tasks=tasks, most=1)
     run = many_steps(step, tasks=tasks, most=1)
     return compile_for(used, run, state, sampler, key, 1, fed.like), shape
@@ -136,6 +139,7 @@ def plan_for(
     tasks: int,
     tasks_per_chunk: Chunk = "auto",
     precision: str = "float32",
+    make_step: MakeStep = train_step,
     say: Callable[[str], None] = lambda text: None,
 ) -> ChipPlan:
     """Compiles a run's meta-step for chips that are not here, and reports its needs.
@@ -151,6 +155,7 @@ def plan_for(
       tasks: tasks a meta-batch.
       tasks_per_chunk: see `metajax.train_step`.
       precision: of products, for the chip's rate; see `metajax.in_precision`.
+      make_step: see `metajax.fit`.
       say: called with a line of text before each program is compiled.
 
     Returns:
@@ -166,7 +171,10 @@ def plan_for(
     if chip is None:
         raise InputError(f"no chip is known as {devices[0].device_kind!r}")
 
-    compiled = _compiler(learner, optimizer, episodes, devices, say)
+    build = partial(
+        compile_dispatch, learner, optimizer, episodes, devices, make_step=make_step
+    )
+    compiled = _compiler(build, devices, say)
     if (first := compiled(tasks, tasks_per_chunk)) is None:
         raise InputError(
             f"a meta-step of {tasks} tasks does not fit {chip.name}; take a smaller "
@@ -210,20 +218,17 @@ def _plan(
 
 
 def _compiler(
-    learner: Learner | LearnerSchedule,
-    optimizer: optax.GradientTransformation,
-    episodes: Sampler,
+    build: Callable[..., tuple[Compiled, Cut]],
     devices: Sequence[Any],
     say: Callable[[str], None],
 ) -> _Compiler:
     """`compile_dispatch` of any number of tasks; None where the chip has no room."""
     name = f"{len(devices)} x {chip_of(devices[0]).name}"  # pyright: ignore
-    work = learner, optimizer, episodes, devices
 
     def compiled(count: int, chunk: Chunk) -> tuple[Compiled, Cut] | None:
         say(f"compiling {count} tasks for {name}")
         try:
-            return compile_dispatch(*work, tasks=count, tasks_per_chunk=chunk)
+            return build(tasks=count, tasks_per_chunk=chunk)
         except jax.errors.JaxRuntimeError as error:
             if TOO_LARGE not in str(error):
                 raise

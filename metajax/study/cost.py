@@ -13,11 +13,11 @@ import optax
 
 from metajax._pytrees.constant import completed, learnt
 from metajax.checks import check_count
-from metajax.study.tasks import count_tasks
+from metajax.study.tasks import leading_axis
 from metajax.training.cutting import Chunk, Cut, check_chunk, cut, here, mapped_work
 from metajax.training.state import TrainState, init_state
-from metajax.training.step import Step, train_step
-from metajax.types import Episode, Learner, LearnerSchedule, learner_at
+from metajax.training.step import MakeStep, Step, train_step
+from metajax.types import Learner, LearnerSchedule, PyTree, learner_at
 
 MEMINFO = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")
@@ -97,11 +97,12 @@ class Plan(NamedTuple):
 def plan(
     build: Callable[[int], Learner | LearnerSchedule],
     optimizer: optax.GradientTransformation,
-    episodes: Episode,
+    episodes: PyTree,
     *,
     steps: int,
     tasks_per_chunk: Chunk = "auto",
     devices: int | None = None,
+    make_step: MakeStep = train_step,
     say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
     """Compiles a meta-step, reads its memory, and times shorter ones.
@@ -117,10 +118,11 @@ def plan(
     Args:
       build: `build(steps) -> learner`, or a schedule of learners.
       optimizer: the outer optimizer.
-      episodes: a meta-batch of as many tasks as training will use.
+      episodes: a meta-batch of as many tasks as training will use, of any kind.
       steps: inner steps K; 0 for a learner without an inner loop.
       tasks_per_chunk: see `metajax.train_step`.
       devices: local devices that share the tasks; all by default.
+      make_step: see `metajax.fit`.
       say: called with a line of text before each part that takes long.
 
     Returns:
@@ -139,12 +141,12 @@ def plan(
     """
     check_count("steps", steps, least=0)
     check_chunk(tasks_per_chunk)
-    count_tasks(episodes)
+    leading_axis(episodes)
     devices = jax.local_device_count() if devices is None else devices
     check_count("devices", devices, least=1)
     learner = build(steps)
     state = init_state(learner, optimizer, jax.random.key(0))
-    work = _Work(build, optimizer, episodes, state)
+    work = _Work(build, optimizer, episodes, state, make_step)
     shape = work.cut(learner, tasks_per_chunk, devices)
     return _plan(work, steps, shape, say)
 
@@ -198,21 +200,22 @@ class _Work(NamedTuple):
 
     build: Callable[[int], Learner | LearnerSchedule]
     optimizer: optax.GradientTransformation
-    episodes: Episode
+    episodes: PyTree
     state: TrainState
+    make_step: MakeStep
 
     def cut(self, learner: Learner | LearnerSchedule, chunk: Chunk, most: int) -> Cut:
         """How training cuts the meta-batch, on `most` devices at most."""
         one = learner_at(learner, 0).loss
 
-        def loss_gradient(meta: Any, batch: Episode) -> Any:
+        def loss_gradient(meta: Any, batch: PyTree) -> Any:
             def loss(part: Any) -> Any:
                 return jax.vmap(one, (None, 0))(completed(part, meta), batch)[0].sum()
 
             return jax.grad(loss)(learnt(meta))
 
         work = mapped_work(loss_gradient, self.state.meta, self.episodes)
-        return cut(count_tasks(self.episodes), work, chunk, here(most))
+        return cut(leading_axis(self.episodes), work, chunk, here(most))
 
     def memory(self, steps: int, chunk: int) -> _Memory:
         """What the compiler plans for a chunk, by programs of twice as much."""
@@ -224,7 +227,7 @@ class _Work(NamedTuple):
         return _Memory(whole, max(1, (double - whole) // chunk), each_step)
 
     def _bytes(self, steps: int, tasks: int) -> int:
-        step = train_step(self.build(steps), self.optimizer, tasks_per_chunk=None)
+        step = self.make_step(self.build(steps), self.optimizer, tasks_per_chunk=None)
         batch = _resized(self.episodes, tasks)
         program: Any = jax.jit(step).lower(self.state, batch).compile()
         memory = program.memory_analysis()
@@ -235,11 +238,11 @@ class _Work(NamedTuple):
         full = shape.devices * shape.chunk
         batch = _resized(self.episodes, min(shape.tasks, 2 * full))
         # Two rounds of chunks are timed at most, and stand for all of them.
-        share = shape.chunks // shape.devices / -(-count_tasks(batch) // full)
+        share = shape.chunks // shape.devices / -(-leading_axis(batch) // full)
 
         def timed(count: int) -> float:
             how = {"tasks_per_chunk": shape.chunk, "devices": shape.devices}
-            step = train_step(self.build(count), self.optimizer, **how)
+            step = self.make_step(self.build(count), self.optimizer, **how)
             return share * _seconds(step, self.state, batch)
 
         short = timed(2)
@@ -269,9 +272,9 @@ def _container_bytes() -> int:
         return sys.maxsize
 
 
-def _resized(episodes: Episode, tasks: int) -> Episode:
+def _resized(episodes: PyTree, tasks: int) -> PyTree:
     """A meta-batch of so many tasks, repeated from the start where there are fewer."""
-    order = np.arange(tasks) % count_tasks(episodes)
+    order = np.arange(tasks) % leading_axis(episodes)
     return jax.tree.map(lambda x: x[order], episodes)
 
 
@@ -279,7 +282,7 @@ def _bytes(tree: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _seconds(step: Step, state: TrainState, batch: Episode) -> float:
+def _seconds(step: Step, state: TrainState, batch: PyTree) -> float:
     program = jax.jit(step).lower(state, batch).compile()
     state, batch = jax.device_put((state, batch), program.input_shardings[0])
     jax.block_until_ready(program(state, batch))

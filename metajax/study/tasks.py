@@ -41,6 +41,21 @@ def count_tasks(episodes: Any) -> int:
     return tasks
 
 
+def leading_axis(tasks: PyTree) -> int:
+    """The tasks of a meta-batch of any kind of task.
+
+    Raises:
+      InputError: if it is not one.
+    """
+    counts = {len(x) if np.ndim(x) else 0 for x in jax.tree.leaves(tasks)}
+    if len(counts) != 1 or 0 in counts:
+        raise InputError(
+            "every leaf of a meta-batch must have a leading axis of tasks, of the same "
+            f"length, got the lengths {sorted(counts)}"
+        )
+    return counts.pop()
+
+
 def of_each_task(
     function: Callable[..., PyTree],
     shared: PyTree,

@@ -18,7 +18,7 @@ FIXED, EACH = 2 * 2**30, 3 * 2**20  # bytes
 def compiler(room):
     """Compiles nothing; refuses what is too large for `room` bytes."""
 
-    def compile_dispatch(*_, tasks, tasks_per_chunk):
+    def compile_dispatch(*_, tasks, tasks_per_chunk, make_step):
         each = -(-tasks // len(DEVICES))
         chunk = each if tasks_per_chunk is None else tasks_per_chunk
         temporary = FIXED + chunk * EACH

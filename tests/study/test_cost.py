@@ -96,5 +96,5 @@ def test_a_plan_of_nothing(episodes, bad):
 
 
 def test_what_is_no_meta_batch_is_refused():
-    with pytest.raises(mj.InputError, match="episodes must be a metajax.Episode"):
+    with pytest.raises(mj.InputError, match="must have a leading axis of tasks"):
         planned(None)
