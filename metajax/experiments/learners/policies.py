@@ -22,11 +22,11 @@ from metajax.training import repeated_step, train_step
 from metajax.training.step import MakeStep
 from metajax.types import Array, Learner
 
-ESTIMATORS = {
-    "lvc": rl.lvc,
-    "dice": rl.dice,
-    "loaded-dice": rl.loaded_dice(),
-    "score": rl.score,
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "lvc": {"inner": rl.lvc},
+    "dice": {"inner": rl.dice},
+    "loaded-dice": {"inner": rl.loaded_dice()},
+    "e-maml": {"presampling": True},
 }
 BASELINES = {
     "linear": rl.linear_features,
@@ -111,8 +111,9 @@ class MamlRl(PolicyLearner):
     """Inner optimizer; see maml's."""
     trajectories: Count = 20
     """Trajectories of each inner step, and after the last."""
-    estimator: Literal["lvc", "dice", "loaded-dice", "score"] = "lvc"
-    """Surrogate whose gradient the inner loop takes, and the outer one goes through."""
+    estimator: Literal["lvc", "dice", "loaded-dice", "e-maml"] = "lvc"
+    """Surrogate whose gradient the inner loop takes, and the outer one goes through;
+    e-maml adds the score of what was sampled, of a high variance."""
     baseline: Literal["linear", "leave-one-out", "none"] = "linear"
     """What advantages are measured from."""
 
@@ -135,7 +136,7 @@ class MamlRl(PolicyLearner):
         )
         optimizer = OPTIMIZERS[self.optimizer](self.rate_at)
         arguments = {
-            "inner": ESTIMATORS[self.estimator],
+            **ESTIMATORS[self.estimator],
             "outer": rl.clipped(self.clip) if self.repeats else rl.lvc,
         }
         return learners.maml_rl(sampling, optimizer, self.steps, **arguments | changes)
