@@ -1,6 +1,7 @@
 """Settings of the commands."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from benchmarks.settings import Amount, Check, Count, NewFile, Seed
@@ -33,6 +34,8 @@ class Bandit:
     """Tasks that each strategy plays, the same for all."""
     seed: Seed = 0
     """Random seed of the tasks and of their plays."""
+    runs: tuple[Path, ...] = ()
+    """Directories of runs of `metajax train` on such tasks, to show beside."""
     to: NewFile | None = None
     """File to add the record to, as JSON; its other tables stay."""
 
@@ -53,6 +56,8 @@ class Mdp:
     """Tasks that each strategy plays, the same for all."""
     seed: Seed = 0
     """Random seed of the tasks and of their plays."""
+    runs: tuple[Path, ...] = ()
+    """Directories of runs of `metajax train` on such tasks, to show beside."""
     to: NewFile | None = None
     """File to add the record to, as JSON; its other tables stay."""
 

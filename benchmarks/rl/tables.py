@@ -16,7 +16,9 @@ from benchmarks.rl.optimum import (
     optimal_value,
 )
 from benchmarks.rl.rows import Row, Table, beside, measured
+from benchmarks.rl.runs import read_runs
 from benchmarks.rl.settings import Bandit, Mdp
+from metajax.experiments.families import BanditData, MdpData
 
 CONSTANTS = 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0  # to tune UCB1 among
 
@@ -47,6 +49,7 @@ def bandit_tables(settings: Bandit) -> list[Table]:
         rows["optimum"] = played(
             "Bayes optimum, played", lambda: bayes_optimal(arms, pulls)
         )
+    rows |= read_runs(settings.runs, BanditData(arms, pulls))
     title = f"{arms} arms, {pulls} pulls: mean total reward over {tasks:,} tasks"
     papers = published.BANDIT_TOTALS.get((arms, pulls), {})
     return [Table(title, beside(rows, papers), 3 if pulls < 50 else 2)]
@@ -75,6 +78,7 @@ def mdp_tables(settings: Mdp) -> list[Table]:
     of_tasks, of_plays = jax.random.split(jax.random.key(settings.seed))
     tasks = mdps.sample_mdps(of_tasks, settings.tasks, *sizes[:2])
     rows, totals = _play_mdps(tasks, settings, of_plays)
+    own = read_runs(settings.runs, MdpData(*sizes))
 
     def shares(discount: float) -> dict[str, Row]:
         optimal = mdps.optimal_returns(tasks, settings.horizon, discount)
@@ -90,7 +94,7 @@ def mdp_tables(settings: Mdp) -> list[Table]:
     )
     discounted = beside(shares(discount), of_shares)
     return [
-        Table(f"{work}: mean total reward", beside(rows, of_totals), 1),
+        Table(f"{work}: mean total reward", beside(rows | own, of_totals), 1),
         Table(share, beside(shares(1.0), {}), 3),
         Table(f"{share} discounted by {discount}", discounted, 3),
     ]

@@ -109,12 +109,12 @@ def _meta_opt_net(config: Config) -> Config:
     )
 
 
-def _bandit(arms: int, pulls: int, scale: float) -> Config:
+def _bandit(arms: int, pulls: int, tasks: int, scale: float) -> Config:
     return Config(
         BanditData(arms, pulls),
         GRUModel(),
         Rl2(discount=1.0 if pulls < 100 else 0.99, reward_scale=scale),
-        Outer(steps=600, tasks=1000, rate=6e-3, schedule="cosine", clip=0.5),
+        Outer(steps=600, tasks=tasks, rate=6e-3, schedule="cosine", clip=0.5),
         EvaluatingTrials(tasks=20_000),
     )
 
@@ -176,9 +176,9 @@ _OF_AN_INNER_LOOP: dict[str, Config] = {
     **_CUB,
 }
 _BANDITS = {
-    "rl2-bandit-5a10": _bandit(5, 10, 1.0),
-    "rl2-bandit-10a10": _bandit(10, 10, 1.0),
-    "rl2-bandit-5a100": _bandit(5, 100, 0.05),
+    "rl2-bandit-5a10": _bandit(5, 10, 1000, 1.0),
+    "rl2-bandit-10a10": _bandit(10, 10, 1000, 1.0),
+    "rl2-bandit-5a100": _bandit(5, 100, 200, 0.05),
 }
 _MDP = Config(
     MdpData(),
