@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar, Union
 
+import optax
 import tyro
 
 from metajax.checks import check_one_of
@@ -61,6 +62,10 @@ class Config:
     def learner(self) -> str:
         """The learner's name."""
         return self.inner.name
+
+    def build_optimizer(self) -> optax.GradientTransformation:
+        """The outer optimizer, for as many updates as its meta-steps make."""
+        return self.outer.build(self.inner.updates)
 
     def check(self) -> None:
         """Refuses, before anything is written, what would fail later.

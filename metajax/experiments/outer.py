@@ -49,15 +49,16 @@ class Outer:
     """Tasks computed at a time; by default as many as stay in cache, or fit in
     memory."""
 
-    def build(self) -> optax.GradientTransformation:
-        """The outer optimizer."""
+    def build(self, updates: int = 1) -> optax.GradientTransformation:
+        """The outer optimizer, of so many updates a meta-step."""
+        steps = self.steps * updates
         rate: optax.ScalarOrSchedule = self.rate
         if self.schedule == "cosine":
             rate = optax.warmup_cosine_decay_schedule(
                 init_value=0.0,
                 peak_value=self.rate,
-                warmup_steps=max(1, round(WARM_UP * self.steps)),
-                decay_steps=max(2, self.steps),
+                warmup_steps=max(1, round(WARM_UP * steps)),
+                decay_steps=max(2, steps),
                 end_value=0.01 * self.rate,
             )
         each, clip, average = self.clip_each, self.clip, self.average
@@ -65,5 +66,7 @@ class Outer:
             optax.identity() if each is None else optax.clip(each),
             optax.identity() if clip is None else optax.clip_by_global_norm(clip),
             OPTIMIZERS[self.optimizer](rate, self.weight_decay),
-            optax.identity() if average is None else parameter_average(average),
+            optax.identity()
+            if average is None
+            else parameter_average(average ** (1 / updates)),
         )

@@ -112,18 +112,18 @@ def _meta_opt_net(config: Config) -> Config:
 def _bandit(arms: int, pulls: int, tasks: int, scale: float) -> Config:
     return Config(
         BanditData(arms, pulls),
-        GRUModel(),
-        Rl2(discount=1.0 if pulls < 100 else 0.99, reward_scale=scale),
-        Outer(steps=600, tasks=tasks, rate=6e-3, schedule="cosine", clip=0.5),
+        FastWeightsModel(heads=2),
+        Rl2(4, 2, discount=1.0 if pulls < 100 else 0.99, reward_scale=scale),
+        Outer(steps=600, tasks=tasks, rate=3e-3, schedule="cosine", clip=0.5),
         EvaluatingTrials(tasks=20_000),
     )
 
 
-def _paper_trials(config: Config) -> Config:
-    """A budget like RL²'s: 250,000 steps a batch, 1,000 batches, 256 units."""
+def _paper_trials(config: Config, steps: int = 1000) -> Config:
+    """A budget like RL²'s: 250,000 steps a batch, 1,000 batches or more, 256 units."""
     env, episodes = config.data.environment(), config.data.episodes
     tasks = 250_000 // (env.horizon * episodes)
-    outer = replace(config.outer, steps=1000, tasks=tasks, rate=2e-3)
+    outer = replace(config.outer, steps=steps, tasks=tasks, rate=1e-3)
     return replace(config, model=GRUModel(256), outer=outer)
 
 
@@ -178,7 +178,12 @@ _OF_AN_INNER_LOOP: dict[str, Config] = {
 _BANDITS = {
     "rl2-bandit-5a10": _bandit(5, 10, 1000, 1.0),
     "rl2-bandit-10a10": _bandit(10, 10, 1000, 1.0),
-    "rl2-bandit-5a100": _bandit(5, 100, 200, 0.05),
+    "rl2-bandit-5a100": replace(
+        _bandit(5, 100, 200, 0.05),
+        model=GRUModel(),
+        inner=Rl2(reward_scale=0.05),
+        outer=Outer(steps=600, tasks=200, rate=6e-3, schedule="cosine", clip=0.5),
+    ),
 }
 _MDP = Config(
     MdpData(),
@@ -198,9 +203,7 @@ _OF_TRIALS = {
     **_BANDITS,
     **{f"{name}-paper": _paper_trials(config) for name, config in _BANDITS.items()},
     "rl2-mdp-10e": _MDP,
-    "rl2-mdp-10e-paper": _paper_trials(
-        replace(_MDP, outer=replace(_MDP.outer, steps=10_000))
-    ),
+    "rl2-mdp-10e-paper": _paper_trials(_MDP, steps=10_000),
     "maml-navigation": _NAVIGATION,
     "maml-navigation-paper": replace(
         _NAVIGATION,
@@ -275,7 +278,7 @@ DESCRIPTIONS = {
             ("rl2-bandit-10a10", "RL² on bandits of 10 arms and 10 pulls"),
             ("rl2-bandit-5a100", "RL² on bandits of 5 arms and 100 pulls"),
             ("rl2-mdp-10e", "RL² on tabular MDPs, 10 episodes"),
-            ("maml-navigation", "MAML on policies, 2D navigation"),
+            ("maml-navigation", "MAML on policies, 2D navigation (-paper: ProMP)"),
         )
         for suffix, budget in (
             ("", "a laptop's budget"),

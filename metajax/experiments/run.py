@@ -168,7 +168,7 @@ def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray
 
 def _like(learner: Learner | LearnerSchedule, config: Config) -> TrainState:
     """The shapes of a run's states."""
-    init = partial(init_state, learner, config.outer.build())
+    init = partial(init_state, learner, config.build_optimizer())
     return jax.eval_shape(init, jax.random.key(0))
 
 
@@ -199,7 +199,7 @@ def _trained(
         )
         state = fit(
             job.learner,
-            config.outer.build(),
+            config.build_optimizer(),
             job.episodes,
             steps=outer.steps,
             tasks=outer.tasks,

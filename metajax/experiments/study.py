@@ -403,12 +403,12 @@ def plan_run(config: Config, places: Places, *, devices: int | None = None) -> N
         lambda steps: build_training_learner(
             replace(config, inner=config.inner.taking(steps)), task
         ),
-        config.outer.build(),
+        config.build_optimizer(),
         episodes,
         steps=config.inner.steps,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         devices=devices,
-        make_step=config.inner.make_step(),
+        make_step=config.inner.planned_step(),
         say=_say,
     )
     print(plan)
@@ -439,13 +439,13 @@ def plan_run_for(
     task = build_task(config, places)
     plan = study.plan_for(
         build_training_learner(config, task),
-        config.outer.build(),
+        config.build_optimizer(),
         build_training_episodes(config, task),
         absent[:devices],
         tasks=config.outer.tasks,
         tasks_per_chunk=config.outer.tasks_per_chunk,
         precision=config.precision,
-        make_step=config.inner.make_step(),
+        make_step=config.inner.planned_step(),
         say=_say,
     )
     print(plan)

@@ -1,5 +1,7 @@
 """MAML on policies: the exact gradient through policy gradients."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -57,7 +59,8 @@ def maml_rl(
         `rl.loaded_dice(...)`; with `presampling`, `rl.score`.
       outer: the estimator of the outer one: `rl.lvc`, or `rl.clipped(ε)` for several
         updates on what is collected once (ProMP).
-      presampling: whether the objective is J_II. Its gradient has a high variance.
+      presampling: whether the objective is J_II, of discounted returns, whatever the
+        advantages are. Its gradient has a high variance.
       value_weight: weight of the squared error of the policy's value, if it has one.
       grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
 
@@ -81,11 +84,12 @@ def maml_rl(
     check_count("steps", steps, least=0)
     estimate = inner or (score if presampling else lvc)
     loop = _Loop(sampling, optimizer, steps, estimate, grad)
-    return _learner(loop, outer, value_weight, float(presampling))
+    objective = loop.presampled if presampling else loop.plain
+    return _learner(loop, partial(objective, outer), value_weight)
 
 
 def _learner(
-    loop: "_Loop", outer: Estimator, value_weight: float, score_weight: float
+    loop: "_Loop", objective: Callable[..., Array], value_weight: float
 ) -> Learner:
     sampling, steps = loop.sampling, loop.steps
 
@@ -102,9 +106,7 @@ def _learner(
         else:
             adapted, data = loop.adapt(meta, task.inner), task
         after, values = sampling.path(adapted, data.outer)
-        total = -sampling.mean_step(outer(after))
-        if score_weight:
-            total -= score_weight * loop.score_term(meta, data.inner, after)
+        total = -objective(meta, data, after)
         total += value_weight * _value_loss(values, data.outer)
         metrics = {"return": _mean_return(data.outer.steps)}
         if steps:
@@ -120,7 +122,7 @@ def _learner(
         return Agent(loop.explore(meta, support)[0], (), jnp.asarray(steps))
 
     def predict(agent: Agent, trial: Trial) -> Steps:
-        return sampling.sample(agent.params, trial, agent.done).steps
+        return sampling.sample(agent.params, trial, agent.step).steps
 
     init = sampling.policy.init
     return Learner(init, adapt, predict, loss, trajectory, collect)
@@ -163,6 +165,20 @@ class _Loop(NamedTuple):
             self.loss, self.optimizer, self.steps, grad=self.grad, view=_of_step
         )
         return run(meta, batches)
+
+    def plain(
+        self, outer: Estimator, meta: Params, data: Gathered, after: Path
+    ) -> Array:
+        """What the outer loop raises, for trajectories that are held."""
+        return self.sampling.mean_step(outer(after))
+
+    def presampled(
+        self, outer: Estimator, meta: Params, data: Gathered, after: Path
+    ) -> Array:
+        """The same, with the score of what was sampled; both in the units of V."""
+        raw = after._replace(advantages=after.discounts * data.outer.returns)
+        plain = self.plain(outer, meta, data, raw)
+        return plain + self.score_term(meta, data.inner, after)
 
     def score_term(self, meta: Params, batches: Sampled, after: Path) -> Array:
         """0, whose gradient is ∇ log π of all that was sampled, times V after it."""

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.checks import check_count
+from metajax.checks import check_count, check_positive, check_share
 from metajax.rl.advantages import gae
-from metajax.rl.agents import Agent, check_actions
+from metajax.rl.agents import Agent, check_policy, check_remembers
 from metajax.rl.environment import Environment
 from metajax.rl.estimators import Estimator, Path, clipped
 from metajax.rl.policies import Policy
@@ -53,6 +53,16 @@ class ActorCritic(NamedTuple):
     value_weight: float = 0.5
     entropy_weight: float = 0.0
     reward_scale: float = 1.0
+
+    def check(self) -> None:
+        """Refuses numbers out of range.
+
+        Raises:
+          InputError: if there is one.
+        """
+        check_share("discount", self.discount, whole=True)
+        check_share("decay", self.decay, whole=True)
+        check_positive("reward_scale", self.reward_scale)
 
     def hold(self, steps: Steps) -> Played:
         """A trial's steps with their advantages, constant to derivatives."""
@@ -119,7 +129,9 @@ def rl2(
     Learning", 2016; Wang et al., "Learning to Reinforcement Learn", 2016.
     """
     check_count("episodes", episodes, least=1)
-    check_actions(environment, policy)
+    check_remembers(policy)
+    check_policy(environment, policy)
+    training.check()
     return _learner(environment, policy, episodes, training)
 
 
@@ -146,7 +158,7 @@ def _learner(
 
     def predict(agent: Agent, trial: Trial) -> Steps:
         # By the key of this episode, so that `trajectory` goes on with the same one.
-        key = jax.random.fold_in(trial.key, agent.done)
+        key = jax.random.fold_in(trial.key, agent.step)
         _, steps = play_episode(
             environment, policy, agent.params, agent.carried, trial.task, key
         )

@@ -43,4 +43,5 @@ from metajax.rl.sampling import Sampling as Sampling
 from metajax.rl.sampling import sampling as sampling
 from metajax.rl.trials import Trial as Trial
 from metajax.rl.trials import TrialSampler as TrialSampler
+from metajax.rl.trials import judge as judge
 from metajax.rl.trials import trials as trials

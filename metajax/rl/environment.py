@@ -75,6 +75,9 @@ def check_environment(environment: Environment) -> None:
         observation than the reset, the reward is no finite number, or `done` no bool.
     """
     check_count("horizon", environment.horizon, least=1)
+    actions = environment.actions
+    if not isinstance(actions, tuple):
+        check_count("actions", actions, least=1)
     state, observation, moved = jax.eval_shape(
         partial(_one_step, environment), jax.random.key(0)
     )
@@ -84,8 +87,8 @@ def check_environment(environment: Environment) -> None:
     ):
         if _form(before) != _form(after):
             raise InputError(
-                f"step must return {article(name)} {name} like reset's, "
-                f"{_shown(before)}, got {_shown(after)}"
+                f"the {name} of step must be like reset's, {_shown(before)}, got "
+                f"{_shown(after)}"
             )
     _check_scalar("reward", moved.reward, jnp.floating, "a float of shape ()")
     _check_scalar("done", moved.done, jnp.bool_, "a bool of shape ()")
@@ -98,11 +101,6 @@ def check_environment(environment: Environment) -> None:
             f"rewards must be finite numbers, got {rewards[bad]} at step {bad} of an "
             "episode of random actions"
         )
-
-
-def article(noun: str) -> str:
-    """The indefinite article of a noun."""
-    return "an" if noun[0] in "aeiou" else "a"
 
 
 def random_action(environment: Environment, key: Array) -> Array:
@@ -131,24 +129,28 @@ def _one_step(environment: Environment, key: Array):
 
 
 def _random_rewards(environment: Environment, key: Array) -> Array:
-    """Those of an episode of random actions, which goes on after its end."""
+    """Those of an episode of random actions; 0 after its end."""
     start, rest = jax.random.split(key)
     sampled, reset = jax.random.split(start)
     task = environment.sample(sampled)
     state, _ = environment.reset(task, reset)
 
-    def step(state: PyTree, key: Array):
+    def step(carry: tuple[PyTree, Array], key: Array):
+        state, alive = carry
         acted, moved = jax.random.split(key)
         action = random_action(environment, acted)
         result = environment.step(task, state, action, moved)
-        return result.state, result.reward
+        state = jax.tree.map(partial(jnp.where, alive), result.state, state)
+        reward = jnp.where(alive, result.reward, 0)
+        return (state, alive & jnp.logical_not(result.done)), reward
 
     keys = jax.random.split(rest, min(environment.horizon, 1000))
-    return jax.lax.scan(step, state, keys)[1]
+    return jax.lax.scan(step, (state, jnp.array(True)), keys)[1]
 
 
 def _form(tree: PyTree) -> Any:
-    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(x.shape, x.dtype) for x in leaves]
 
 
 def _shown(tree: PyTree) -> str:

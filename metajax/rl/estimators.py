@@ -1,8 +1,10 @@
 """Surrogates of the return, whose derivatives are estimates of its derivatives.
 
-Each is a function of a `Path` that gives a number for each trajectory. The gradient of
-their mean is an unbiased policy gradient, for all of them; they differ in its own
-derivative, which is what MAML's exact gradient goes through.
+Each is a function of a `Path` that gives a number for each trajectory. At γ = 1 the
+gradient of their mean is an unbiased policy gradient, for all of them; they differ in
+its own derivative, which is what MAML's exact gradient goes through. For γ < 1, `lvc`,
+`clipped` and `score` weigh all steps alike, as is usual; `dice` and `loaded_dice` weigh
+them by γ^t. Only `lvc` and `clipped` serve several updates on the same trajectories.
 """
 
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.checks import check_positive
 from metajax.types import Array
 
 
@@ -68,8 +71,12 @@ def clipped(epsilon: float = 0.2) -> Estimator:
     Returns:
       An estimator.
 
+    Raises:
+      InputError: if ε is not positive.
+
     Source: Schulman et al., "Proximal Policy Optimization Algorithms", 2017, eq. 7.
     """
+    check_positive("epsilon", epsilon)
 
     def estimate(path: Path) -> Array:
         ratio = jnp.exp(path.log_probs - path.old_log_probs)
@@ -107,8 +114,8 @@ def loaded_dice(weight: float = 1.0) -> Estimator:
       Σ_t γ^t (☐(w_t) - ☐(w_t - log π_t)) A_t,   w_t = λ w_{t-1} + log π_t
 
     Args:
-      weight: λ; below 1 it takes less of the past, a bias for less variance. At 0, its
-        derivatives up to the second are those of `lvc`.
+      weight: λ; below 1 it takes less of the past, a bias for less variance. At 0
+        and γ = 1, its derivatives up to the second are those of `lvc`.
 
     Returns:
       An estimator.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.checks import check_count
+from metajax.checks import check_count, check_positive
 from metajax.types import Array, Params, PyTree
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
@@ -118,7 +118,7 @@ def gaussian(
       A `Head` of as many outputs as an action has numbers.
 
     Raises:
-      InputError: for a length below 1.
+      InputError: for a length below 1, or a deviation that is not positive.
 
     >>> head = gaussian(2)
     >>> normal = head.apply(head.init(jax.random.key(0)), jnp.zeros(2))
@@ -129,6 +129,8 @@ def gaussian(
     Control", ICML 2016, whose policy MAML's has been.
     """
     check_count("dims", dims, least=1)
+    check_positive("std", std)
+    check_positive("least_std", least_std)
 
     def init(key: Array) -> Params:
         return {"log_std": jnp.full(dims, math.log(std), dtype)}

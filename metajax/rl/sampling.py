@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.checks import check_count
+from metajax.checks import check_count, check_share
 from metajax.rl.advantages import Advantages, returns_to_go, standardized
 from metajax.rl.advantages import advantages as advantages_of
-from metajax.rl.agents import check_actions
+from metajax.rl.agents import check_policy
 from metajax.rl.environment import Environment
 from metajax.rl.estimators import Path
 from metajax.rl.policies import Policy
@@ -107,5 +107,6 @@ def sampling(
       InputError: if `trajectories` is below 1, or the policy cannot give such actions.
     """
     check_count("trajectories", trajectories, least=1)
-    check_actions(environment, policy)
+    check_share("discount", discount, whole=True)
+    check_policy(environment, policy)
     return Sampling(environment, policy, trajectories, discount, advantages)

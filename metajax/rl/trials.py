@@ -1,13 +1,13 @@
 """The task of a reinforcement learner: a `Trial`, and the sampler of them."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from metajax.data.sampling import StagedSampler
 from metajax.rl.environment import Environment, check_environment
-from metajax.types import Array, PyTree
+from metajax.types import Array, Learner, PyTree
 
 
 class Trial(NamedTuple):
@@ -59,3 +59,18 @@ def trials(environment: Environment) -> TrialSampler:
     """
     check_environment(environment)
     return TrialSampler(environment)
+
+
+def judge(learner: Learner, agent: PyTree, trial: Trial) -> tuple[Any, None]:
+    """What an agent does next in a trial: the `judge` of `metajax.evaluate`.
+
+    Args:
+      learner: a learner of policies.
+      agent: what it adapted to.
+      trial: the trial.
+
+    Returns:
+      The steps of its episodes, and no targets; for `metrics.average_return`, or for
+      `metrics.total_return` of a learner that remembers.
+    """
+    return learner.predict(agent, trial), None

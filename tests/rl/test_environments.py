@@ -101,13 +101,13 @@ def line(**changes):
 
 HOSTILE = {
     "horizon must be a whole number of at least 1, got 0": line()._replace(horizon=0),
-    "step must return an observation like reset's, float32[2], got float32[3]": line(
+    "the observation of step must be like reset's, float32[2], got float32[3]": line(
         observation=lambda: jnp.zeros(3)
     ),
-    "step must return a state like reset's, float32[2], got int32[2]": line(
+    "the state of step must be like reset's, float32[2], got int32[2]": line(
         state=lambda: jnp.zeros(2, jnp.int32)
     ),
-    "step must return a state like reset's, float32[2], got float32[2], float32[]": (
+    "the state of step must be like reset's, float32[2], got float32[2], float32[]": (
         line(state=lambda: (jnp.zeros(2), jnp.zeros(())))
     ),
     "reward must be a float of shape (), got float32[1]": line(

@@ -57,7 +57,7 @@ class TrialData(Family):
             (size,),
             classes=False,
             network=policy_for,
-            judge=judge_trial,
+            judge=rl.judge,
             trials=Trials(environment, self.episodes),
             references=self.references(),
         )
@@ -85,11 +85,6 @@ def policy_for(
     return network.policy(task.trials.environment)
 
 
-def judge_trial(learner: Learner, adapted: PyTree, trial: Any) -> tuple[Any, None]:
-    """What an agent does next in a trial, for the metric."""
-    return learner.predict(adapted, trial), None
-
-
 @dataclass(frozen=True)
 class BanditData(TrialData):
     """Bernoulli bandits (Duan et al., 2016)."""
@@ -103,6 +98,11 @@ class BanditData(TrialData):
     def environment(self) -> rl.Environment:
         """The bandit."""
         return rl.bernoulli_bandit(self.arms)
+
+    def references(self) -> dict[str, float]:
+        """The Bayes optimum, where it is known (`python -m benchmarks.rl bandit`)."""
+        optimum = {(5, 10): 6.660, (10, 10): 6.714}.get((self.arms, self.episodes))
+        return {} if optimum is None else {"Bayes optimum": optimum}
 
     def draw(
         self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
@@ -130,6 +130,11 @@ class MdpData(TrialData):
     def environment(self) -> rl.Environment:
         """The process."""
         return rl.tabular_mdp(self.states, self.actions, self.horizon)
+
+    def references(self) -> dict[str, float]:
+        """What value iteration earns on known MDPs (`python -m benchmarks.rl mdp`)."""
+        optimal = {MdpData(): 218.1, MdpData(episodes=25): 545.3}.get(self)
+        return {} if optimal is None else {"value iteration": optimal}
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,15 @@ class Adaptation:
         """What makes its meta-step."""
         return train_step
 
+    def planned_step(self) -> MakeStep:
+        """The same, for a meta-batch of any size."""
+        return self.make_step()
+
+    @property
+    def updates(self) -> int:
+        """Outer updates of a meta-step."""
+        return 1
+
     def with_backbone(self, path: str | None) -> Self:
         """The same on the pre-trained body of a file, if it is built on one."""
         return self

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import jax.numpy as jnp
 
 from metajax import learners, rl
+from metajax.errors import InputError
 from metajax.experiments.bounds import (
     Count,
     CountOrZero,
@@ -48,6 +49,15 @@ class PolicyLearner(Adaptation):
     """ε of PPO's clipped objective: how far an update may take a policy."""
     discount: WholeShare = 0.99
     """Discount γ of rewards."""
+
+    def planned_step(self) -> MakeStep:
+        """Its meta-step, whose minibatches need not divide the meta-batch."""
+        return replace(self, minibatches=1).make_step()
+
+    @property
+    def updates(self) -> int:
+        """Outer updates of a meta-step."""
+        return self.epochs * self.minibatches
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class MamlRl(PolicyLearner):
     rate: Positive = 0.1
     """Inner learning rate of the first step."""
     later: Positive = 0.5
-    """Share of that rate which later steps take: a half, in MAML's paper."""
+    """Inner learning rate of later steps, as a share of the first step's."""
     steps: CountOrZero = 1  # pyright: ignore (a class's constant elsewhere)
     """Inner steps in training."""
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
@@ -115,7 +125,7 @@ class MamlRl(PolicyLearner):
     """Surrogate whose gradient the inner loop takes, and the outer one goes through;
     e-maml adds the score of what was sampled, of a high variance."""
     baseline: Literal["linear", "leave-one-out", "none"] = "linear"
-    """What advantages are measured from."""
+    """Baseline that is subtracted from returns to make advantages."""
 
     def taking(self, steps: int) -> Self:
         """The same with another number of inner steps."""
@@ -123,6 +133,11 @@ class MamlRl(PolicyLearner):
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner."""
+        if self.updates > 1 and self.estimator != "lvc":
+            raise InputError(
+                f"--inner.estimator {self.estimator} needs new trajectories for each "
+                "update; take lvc, or --inner.epochs 1 and --inner.minibatches 1"
+            )
         environment, _ = setting.own_trials
         advantages = rl.advantages(
             BASELINES[self.baseline], standardize=rl.standardized
@@ -137,7 +152,7 @@ class MamlRl(PolicyLearner):
         optimizer = OPTIMIZERS[self.optimizer](self.rate_at)
         arguments = {
             **ESTIMATORS[self.estimator],
-            "outer": rl.clipped(self.clip) if self.repeats else rl.lvc,
+            "outer": rl.lvc if self.updates == 1 else rl.clipped(self.clip),
         }
         return learners.maml_rl(sampling, optimizer, self.steps, **arguments | changes)
 
@@ -147,11 +162,6 @@ class MamlRl(PolicyLearner):
 
     def make_step(self) -> MakeStep:
         """One update, or several on what is collected once (ProMP)."""
-        if not self.repeats:
+        if self.updates == 1:
             return train_step
         return repeated_step(self.epochs, self.minibatches)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether what is collected once serves several updates."""
-        return (self.epochs, self.minibatches) != (1, 1)
