@@ -173,7 +173,7 @@ def test_the_agents_of_a_trajectory_play_what_the_loss_counts():
         return path, played, last, learner.loss(meta, trial)[1]
 
     path, played, last, metrics = run(meta)
-    assert path.done.tolist() == [0, 1, 2]
+    assert path.step.tolist() == [0, 1, 2]
     assert relative(jax.tree.map(lambda x: x[0], path.params), meta) == 0
     returns = played.reward.sum(2).mean(1)
     np.testing.assert_allclose(returns[0], metrics["before"], rtol=1e-10)
