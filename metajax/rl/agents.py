@@ -72,8 +72,10 @@ def check_remembers(policy: Policy) -> None:
 
 
 def _check_observations(environment: Environment, policy: Policy) -> None:
-    try:
-        jax.eval_shape(partial(_first_outputs, environment, policy), jax.random.key(0))
+    first = partial(_first_outputs, environment, policy)
+    try:  # shapes alone
+        with jax.numpy_dtype_promotion("standard"):
+            jax.eval_shape(first, jax.random.key(0))
     except TypeError as error:  # JAX's, of shapes that do not fit
         raise InputError(
             f"the policy does not take observations of {environment.observation_size} "
