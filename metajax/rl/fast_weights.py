@@ -34,7 +34,7 @@ def fast_weights(
 ) -> Policy:
     """Linear attention over the steps of a trial, with a value beside the action.
 
-      k(s) = softmax(K s),   v_t = V (x_t, r_{t-1} a_{t-1})
+      k(s) = softmax(K (s, 1)),   v_t = V (x_t, r_{t-1} a_{t-1})
       M_t = M_{t-1} + v_t k(s_{t-1})ᵀ,   n_t = n_{t-1} + k(s_{t-1})
       w_t = n_t · k(s_t),   y_t = M_t k(s_t) / (1 + w_t)
       (action, value) = net(x_t, y_t, log(1 + w_t))
@@ -106,8 +106,10 @@ class _FastWeights(NamedTuple):
 
         written = inputs + action_size(self.head.actions)
         key_shape = self.observed, heads * size
+        kernel = SHARPNESS * jax.random.normal(keys[0], key_shape)
+        # With a row for a bias, so that it is never empty.
         return {
-            "key": SHARPNESS * jax.random.normal(keys[0], key_shape),
+            "key": jnp.concatenate([kernel, jnp.zeros((1, heads * size))]),
             "write": layer(keys[1], written, heads * size),
             "hidden": layer(keys[2], inputs + read, self.units),
             "second": layer(keys[3], self.units, self.units),
@@ -125,7 +127,8 @@ class _FastWeights(NamedTuple):
 
     def key(self, params: Params, observation: Array) -> Array:
         """`[heads, size]`, of an observation."""
-        return jax.nn.softmax((observation @ params["key"]).reshape(self.shape))
+        x = jnp.concatenate([observation, jnp.ones(1, observation.dtype)])
+        return jax.nn.softmax((x @ params["key"]).reshape(self.shape))
 
     def written(self, params: Params, seen: Seen) -> Array:
         """v, `[heads, size]`: what was done last, and what was paid for it."""
