@@ -287,7 +287,7 @@ def test_a_plan_is_of_all_updates(monkeypatch, capsys):
     for name, config in RUNS.items():
         with pytest.raises(InputError, match="enough"):
             study.plan_run(config, Places())
-        assert seen[-1] == config.inner.make_step(), name
+        assert seen[-1] == config.inner.planned_step(), name
 
 
 def test_a_plan(capsys):
