@@ -16,6 +16,7 @@ from metajax.experiments.families import (
     CubData,
     FolderData,
     GlyphsData,
+    MazeData,
     MdpData,
     NavigationData,
     OmniglotData,
@@ -204,6 +205,13 @@ _OF_TRIALS = {
     **{f"{name}-paper": _paper_trials(config) for name, config in _BANDITS.items()},
     "rl2-mdp-10e": _MDP,
     "rl2-mdp-10e-paper": _paper_trials(_MDP, steps=10_000),
+    "rl2-maze": Config(
+        MazeData(),
+        GRUModel(),
+        Rl2(4, 2, entropy_weight=0.01),
+        Outer(steps=600, tasks=200, rate=2e-3, schedule="cosine", clip=0.5),
+        EvaluatingTrials(),
+    ),
     "maml-navigation": _NAVIGATION,
     "maml-navigation-paper": replace(
         _NAVIGATION,
@@ -271,6 +279,7 @@ DESCRIPTIONS = {
         f"cub-5w{shots}s": f"5-way {shots}-shot birds, miniImageNet's budget (--images)"
         for shots in (1, 5)
     },
+    "rl2-maze": "RL² in mazes of which the surroundings are seen, a laptop's budget",
     **{
         f"{name}{suffix}": f"{what}, {budget}"
         for name, what in (

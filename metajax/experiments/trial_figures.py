@@ -11,7 +11,8 @@ import numpy as np
 from metajax.data.checking import once
 from metajax.experiments.tasks import Task
 from metajax.metrics import episode_return, mean
-from metajax.rl import Steps, Trial
+from metajax.rl import Maze, Steps, Trial
+from metajax.rl.maze import places
 from metajax.study.plots import save
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
 from metajax.study.tasks import entry
@@ -19,6 +20,7 @@ from metajax.types import Array, Learner, PyTree
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
 
 DRAWN = 500  # trials whose average is drawn
 SHOWN = 3  # trials, and trajectories of each
@@ -99,6 +101,51 @@ def _draw_plane(axes: Any, steps: Steps, goal: np.ndarray) -> None:
             axes.plot(x, y, color=colour, lw=1, alpha=0.8, label=label)
     axes.plot(*goal, "*", color="black", ms=12, label="goal")
     axes.set(xlabel="x", ylabel="y", aspect="equal")
+
+
+def draw_ways(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
+    """Draws mazes, with the ways of the first episode (above) and of the last."""
+    trials = _trials(task, SHOWN)
+
+    def played(meta: PyTree, trial: Trial) -> Steps:
+        ends = jax.tree.map(
+            lambda x: x[jnp.array([0, -1])], _path(learner, meta, trial)
+        )
+        return jax.lax.map(lambda agent: learner.predict(agent, trial), ends)
+
+    steps: Any = jax.device_get(once(jax.vmap(played, (None, 0)))(meta, trials))
+    figure, panels = plt.subplots(2, SHOWN, figsize=(8, 5.6), layout="constrained")
+    for number in range(SHOWN):
+        maze: Maze = entry(trials.task, number)
+        for row, when in enumerate(("before", "after")):
+            alive = steps.alive[number, row, 0]
+            actions = jnp.asarray(steps.action[number, row, 0][alive])
+            draw_maze(panels[row, number], maze, places(maze, actions))
+            panels[row, number].set_title(f"{when}: {alive.sum()} steps", fontsize=9)
+    save(figure, to / "adaptation.png")
+    plt.close(figure)
+
+
+def draw_maze(ax: Axes, task: Maze, positions: Any) -> None:
+    """Draws a maze, its start (a circle) and goal (a star), and the way of an agent.
+
+    Args:
+      ax: where.
+      task: the maze.
+      positions: `int[steps + 1, 2]`, (row, column) from the start on; see
+        `metajax.rl.maze.places`.
+    """
+    rows, columns = np.asarray(positions).T
+    ax.imshow(np.asarray(task.walls), cmap="gray_r", vmin=0, vmax=1.5)
+    # A way that is walked twice is seen twice.
+    shift = np.linspace(-0.15, 0.15, len(rows))
+    ax.plot(columns + shift, rows + shift, color=BLUE, lw=1.5, alpha=0.8)
+    for (row, column), mark, colour in (
+        (np.asarray(task.start), "o", ORANGE),
+        (np.asarray(task.goal), "*", GREEN),
+    ):
+        ax.plot(column, row, mark, color=colour, ms=10)
+    ax.set(xticks=[], yticks=[])
 
 
 def _trials(task: Task, count: int) -> Trial:

@@ -8,7 +8,7 @@ import pytest
 
 import metajax as mj
 from metajax import rl
-from metajax.experiments.rl_figures import draw_maze
+from metajax.experiments.trial_figures import draw_maze
 from metajax.rl.maze import Maze, places
 
 KEY = jax.random.key(0)

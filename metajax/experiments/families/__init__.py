@@ -1,16 +1,17 @@
 """Families of tasks: one file each, and one line here."""
 
+from metajax.experiments.families.bandit import BanditData as BanditData
 from metajax.experiments.families.cifar import CifarData as CifarData
 from metajax.experiments.families.cub import CubData as CubData
 from metajax.experiments.families.family import Family as Family
 from metajax.experiments.families.family import ImageData as ImageData
 from metajax.experiments.families.folder import FolderData as FolderData
 from metajax.experiments.families.glyphs import GlyphsData as GlyphsData
+from metajax.experiments.families.maze import MazeData as MazeData
+from metajax.experiments.families.mdp import MdpData as MdpData
+from metajax.experiments.families.navigation import NavigationData as NavigationData
 from metajax.experiments.families.omniglot import OmniglotData as OmniglotData
 from metajax.experiments.families.sinusoid import SinusoidData as SinusoidData
-from metajax.experiments.families.trials import BanditData as BanditData
-from metajax.experiments.families.trials import MdpData as MdpData
-from metajax.experiments.families.trials import NavigationData as NavigationData
 
 FAMILIES: tuple[type[Family], ...] = (
     SinusoidData,
@@ -22,6 +23,7 @@ FAMILIES: tuple[type[Family], ...] = (
     BanditData,
     MdpData,
     NavigationData,
+    MazeData,
 )
 PREPARED = {kind.dataset.name: kind.dataset for kind in FAMILIES if kind.dataset}
 """The data sets that are prepared once, by name."""

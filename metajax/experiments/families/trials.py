@@ -1,12 +1,11 @@
 """Families of environments to act in."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from metajax import rl
 from metajax.errors import InputError
-from metajax.experiments.bounds import Count, Positive
+from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import Family
 from metajax.experiments.networks import Network
 from metajax.experiments.tasks import Places, Split, Task, Trials
@@ -83,86 +82,3 @@ def policy_for(
         raise InputError(f"--precision must be float32 for policies, got {precision}")
     assert task.trials is not None
     return network.policy(task.trials.environment)
-
-
-@dataclass(frozen=True)
-class BanditData(TrialData):
-    """Bernoulli bandits (Duan et al., 2016)."""
-
-    origin = "bandit", "generated on demand"
-    arms: Count = 5
-    """Arms of a bandit."""
-    episodes: Count = 10
-    """Pulls of a trial."""
-
-    def environment(self) -> rl.Environment:
-        """The bandit."""
-        return rl.bernoulli_bandit(self.arms)
-
-    def references(self) -> dict[str, float]:
-        """The Bayes optimum, where it is known (`python -m benchmarks.rl bandit`)."""
-        optimum = {(5, 10): 6.660, (10, 10): 6.714}.get((self.arms, self.episodes))
-        return {} if optimum is None else {"Bayes optimum": optimum}
-
-    def draw(
-        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
-    ) -> None:
-        """Draws how often the best arm is pulled, by pull."""
-        from metajax.experiments import trial_figures  # loads matplotlib
-
-        trial_figures.draw_pulls(task, learner, meta, to=to)
-
-
-@dataclass(frozen=True)
-class MdpData(TrialData):
-    """Random tabular Markov decision processes (Duan et al., 2016)."""
-
-    origin = "mdp", "generated on demand"
-    states: Count = 10
-    """States of a process."""
-    actions: Count = 5
-    """Actions of a process."""
-    horizon: Count = 10
-    """Steps of an episode."""
-    episodes: Count = 10
-    """Episodes of a trial."""
-
-    def environment(self) -> rl.Environment:
-        """The process."""
-        return rl.tabular_mdp(self.states, self.actions, self.horizon)
-
-    def references(self) -> dict[str, float]:
-        """What value iteration earns on known MDPs (`python -m benchmarks.rl mdp`)."""
-        optimal = {MdpData(): 218.1, MdpData(episodes=25): 545.3}.get(self)
-        return {} if optimal is None else {"value iteration": optimal}
-
-
-@dataclass(frozen=True)
-class NavigationData(TrialData):
-    """Navigation of a point to a hidden goal (Finn et al., 2017)."""
-
-    origin = "navigation", "generated on demand"
-    horizon: Count = 100
-    """Most steps of an episode."""
-    scale: Positive = 0.1
-    """How far an action of 1 moves: 0.1 in MAML's code, 1 in its PyTorch port."""
-    reach: Positive = 0.1
-    """The farthest move in each axis."""
-    episodes: Count = 2
-    """Episodes of a trial, for learners that remember."""
-
-    def environment(self) -> rl.Environment:
-        """The plane."""
-        return rl.navigation(self.horizon, scale=self.scale, reach=self.reach)
-
-    def references(self) -> dict[str, float]:
-        """The authors' oracle, at the full horizon."""
-        return {"oracle": -2.3} if self == NavigationData() else {}
-
-    def draw(
-        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
-    ) -> None:
-        """Draws trajectories before and after adaptation."""
-        from metajax.experiments import trial_figures  # loads matplotlib
-
-        trial_figures.draw_paths(task, learner, meta, to=to)
