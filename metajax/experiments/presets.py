@@ -196,8 +196,8 @@ _MDP = Config(
 _NAVIGATION = Config(
     NavigationData(),
     MLPModel((100, 100)),
-    MamlRl(),
-    Outer(steps=500, tasks=40, schedule="cosine", clip=1.0),
+    MamlRl(rate=0.5),
+    Outer(steps=500, tasks=40, rate=3e-3, schedule="cosine", clip=1.0),
     EvaluatingTrialSteps(),
 )
 _OF_TRIALS = {
@@ -215,7 +215,7 @@ _OF_TRIALS = {
     "maml-navigation": _NAVIGATION,
     "maml-navigation-paper": replace(
         _NAVIGATION,
-        inner=MamlRl(epochs=5),
+        inner=MamlRl(rate=0.5, epochs=5),
         outer=replace(_NAVIGATION.outer, steps=2_000),
     ),
 }
