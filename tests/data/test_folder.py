@@ -365,7 +365,7 @@ def test_no_such_split(tmp_path):
     assert f"no validation split in {tmp_path}" in message
     for layout in ("validation/CLASS/*", "validation.csv", "val/CLASS/*", "val.csv"):
         assert layout in message
-    assert message.endswith("found a/, b/, c/, d/, e/, and 2 more")
+    assert message.endswith("got a/, b/, c/, d/, e/, and 2 more")
     assert "split must be None or one of train," in refused(tmp_path, split="val")
 
 

@@ -173,7 +173,7 @@ def test_vmap_changes_nothing_and_a_trajectory_ends_in_adapt(name):
 def test_a_trajectory_has_every_step(name):
     _, environment, count, *_ = LEARNERS[name]
     path, steps, (_, slopes) = entry(acted(name), 0)
-    assert path.done.tolist() == list(range(count + 1))
+    assert path.step.tolist() == list(range(count + 1))
     shape = steps.reward.shape
     assert (shape[0], shape[-1]) == (count + 1, environment.horizon)
     assert jax.tree.structure(slopes) == jax.tree.structure(path.params)
@@ -287,7 +287,14 @@ def test_float64_stays_float64(name, float64):
 
 
 def test_presampling_of_no_steps_is_the_plain_policy_gradient():
-    sampling = rl.sampling(BRIEF, acting(BRIEF, jnp.float32), trajectories=3)
+    returns = rl.advantages(rl.no_baseline)  # what presampling takes in any case
+    sampling = rl.sampling(
+        BRIEF,
+        acting(BRIEF, jnp.float32),
+        trajectories=3,
+        discount=1.0,
+        advantages=returns,
+    )
     ours, plain = (
         mj.maml_rl(sampling, optax.sgd(0.1), 0, presampling=x) for x in (True, False)
     )
