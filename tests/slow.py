@@ -96,7 +96,10 @@ tests/learners/test_metric.py::test_a_relation_network_settles_on_the_support_se
 tests/learners/test_metric.py::test_context_refuses
 tests/learners/test_mtl.py::test_untouched_it_is_anil_on_the_backbone
 tests/learners/test_policy_learners.py::test_devices_and_chunks_change_nothing
+tests/learners/test_policy_learners.py::test_evaluation_is_a_loop_over_trials
 tests/learners/test_policy_learners.py::test_fit_resumes_bit_for_bit_and_compiles_once
+tests/learners/test_policy_learners.py::test_float64_stays_float64
+tests/learners/test_policy_learners.py::test_trials_of_a_batch_do_not_leak
 tests/learners/test_policy_learners.py::test_vmap_changes_nothing_and_a_trajectory_ends_in_adapt
 tests/learners/test_policy_learners.py::test_what_is_collected_gives_the_loss_of_the_trial
 tests/learners/test_recurrent.py::test_a_rule_is_its_loop_over_coordinates
@@ -130,6 +133,7 @@ tests/ops/test_ops.py::test_convolution_as_other_backends_have_it
 tests/ops/test_ops.py::test_convolution_in_blocks
 tests/ops/test_ops.py::test_convolution_in_every_form
 tests/ops/test_ops.py::test_convolution_under_vmap_in_every_form
+tests/rl/test_maml_rl.py::test_meta_gradient_is_reverse_over_reverse
 tests/study/test_cost.py::test_memory_is_foreseen
 tests/study/test_cost.py::test_what_does_not_fit_is_said
 tests/study/test_curvature.py::test_only_what_moves_is_looked_at
