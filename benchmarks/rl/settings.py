@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from benchmarks.settings import Amount, Check, Count, NewFile, Seed
 from metajax.checks import check_count
@@ -76,6 +76,30 @@ class Navigation:
     """Units of each of the two hidden layers."""
     rounds: Count = 7
     """Timed meta-steps of each, in turns."""
+    inner_rate: Amount = 0.1
+    """Learning rate of the inner step."""
+    seed: Seed = 0
+    """Random seed of the weights, the tasks and the plays."""
+    to: NewFile | None = None
+    """File to add the record to, as JSON; its other tables stay."""
+
+
+@dataclass(frozen=True)
+class Cheetah:
+    """A few meta-steps of MAML on a half-cheetah, on MuJoCo MJX: an example."""
+
+    task: Literal["direction", "velocity"] = "direction"
+    """What differs between tasks: the direction to run in, or the target velocity."""
+    steps: Count = 2
+    """Meta-steps."""
+    tasks: Count = 4
+    """Tasks of a meta-step."""
+    trajectories: Several = 4
+    """Trajectories of a task, before the inner step and again after it."""
+    horizon: Count = 20
+    """Time steps of a trajectory; MAML's authors take 200."""
+    width: Count = 32
+    """Units of each of the two hidden layers."""
     inner_rate: Amount = 0.1
     """Learning rate of the inner step."""
     seed: Seed = 0

@@ -79,7 +79,7 @@ def test_a_row_of_ones_own_has_the_published_figure_beside_it():
 @pytest.mark.parametrize(
     "line, message",
     {
-        "": "Expected one of {bandit, mdp, navigation}",
+        "": "Expected one of {bandit, mdp, navigation, cheetah}",
         "maze": "maze",
         "bandit --arms 1": "--arms must be a whole number of at least 2, got 1",
         "bandit --pulls 0": "--pulls must be a whole number of at least 1, got 0",
