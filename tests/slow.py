@@ -13,6 +13,8 @@ tests/benchmarks/test_commands.py::test_exact_rivals_agree
 tests/benchmarks/test_commands.py::test_other_gradients_are_told_apart
 tests/benchmarks/test_gpu.py
 tests/benchmarks/test_papers.py::test_a_table_runs_what_is_wanting_and_reads_the_rest
+tests/benchmarks/rl/test_rl_cheetah.py::test_an_episode_is_mujocos
+tests/benchmarks/rl/test_rl_cheetah.py::test_maml_has_a_gradient
 tests/cli/test_cli.py::test_a_body_is_trained_and_then_transferred
 tests/cli/test_cli.py::test_a_finished_run_is_lengthened
 tests/cli/test_cli.py::test_a_folder_of_images
