@@ -72,7 +72,7 @@ def draw_paths(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     trials = _trials(task, SHOWN)
 
     def played(meta: PyTree, trial: Trial) -> Steps:
-        path = _path(learner, meta, trial)
+        path = _agents(learner, meta, trial)
         return jax.lax.map(lambda agent: learner.predict(agent, trial), path)
 
     steps: Any = jax.device_get(once(jax.vmap(played, (None, 0)))(meta, trials))
@@ -109,7 +109,7 @@ def draw_ways(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
 
     def played(meta: PyTree, trial: Trial) -> Steps:
         ends = jax.tree.map(
-            lambda x: x[jnp.array([0, -1])], _path(learner, meta, trial)
+            lambda x: x[jnp.array([0, -1])], _agents(learner, meta, trial)
         )
         return jax.lax.map(lambda agent: learner.predict(agent, trial), ends)
 
@@ -153,7 +153,7 @@ def _trials(task: Task, count: int) -> Trial:
     return once(lambda key: sampler(key, count))(jax.random.key(0))
 
 
-def _path(learner: Learner, meta: PyTree, trial: Trial) -> PyTree:
+def _agents(learner: Learner, meta: PyTree, trial: Trial) -> PyTree:
     return learner.trajectory(meta, trial.support)
 
 
@@ -161,7 +161,7 @@ def _per_step(task: Task, learner: Learner, meta: PyTree, measure: Any) -> Array
     """`measure(agent, trial)` after each step, `[trials, steps, ...]`."""
 
     def one(meta: PyTree, trial: Trial) -> Array:
-        path = _path(learner, meta, trial)
+        path = _agents(learner, meta, trial)
         return jax.lax.map(lambda agent: measure(agent, trial), path)
 
     return once(jax.vmap(one, (None, 0)))(meta, _trials(task, DRAWN))

@@ -95,10 +95,10 @@ class Rl2(PolicyLearner):
 
     def make_step(self) -> MakeStep:
         """Several updates, on advantages of mean 0 and deviation 1 over all trials."""
-        return repeated_step(self.epochs, self.minibatches, prepare=standardized)
+        return repeated_step(self.epochs, self.minibatches, prepare=standardize_trials)
 
 
-def standardized(played: Played) -> Played:
+def standardize_trials(played: Played) -> Played:
     """The trials of a meta-step, their advantages standardized over all of them."""
     alive = played.steps.alive
     return played._replace(advantages=rl.standardized(played.advantages, alive))
