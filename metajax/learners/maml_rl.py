@@ -11,6 +11,7 @@ import optax
 from metajax.checks import check_count
 from metajax.gradients import exact
 from metajax.inner import InnerState, inner_loop, inner_segment, inner_trajectory
+from metajax.metrics import episode_return
 from metajax.rl.agents import Agent
 from metajax.rl.estimators import Estimator, Path, box, lvc, score
 from metajax.rl.rollout import Steps
@@ -108,10 +109,10 @@ def _learner(
         after, values = sampling.path(adapted, data.outer)
         total = -objective(meta, data, after)
         total += value_weight * _value_loss(values, data.outer)
-        metrics = {"return": _mean_return(data.outer.steps)}
+        metrics = {"return": episode_return(data.outer.steps)}
         if steps:
             first = jax.tree.map(lambda x: x[0], data.inner.steps)
-            metrics["before"] = _mean_return(first)
+            metrics["before"] = episode_return(first)
         return total, metrics
 
     def trajectory(meta: Params, support: Trial) -> Agent:
@@ -191,11 +192,6 @@ class _Loop(NamedTuple):
 def _value_loss(values: Array, sampled: Sampled) -> Array:
     """Half the mean squared error of values, as estimates of the return to go."""
     return jnp.mean((values - sampled.returns) ** 2, where=sampled.steps.alive) / 2
-
-
-def _mean_return(steps: Steps) -> Array:
-    """The undiscounted return of a trajectory, averaged over those of a task."""
-    return jnp.mean(jnp.sum(steps.reward, -1))
 
 
 def _of_step(batches: Any, step: Array) -> Any:

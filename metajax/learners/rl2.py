@@ -9,9 +9,10 @@ from metajax.checks import check_count, check_positive, check_share
 from metajax.rl.advantages import gae
 from metajax.rl.agents import Agent, check_policy, check_remembers
 from metajax.rl.environment import Environment
-from metajax.rl.estimators import Estimator, Path, clipped
+from metajax.rl.estimators import Estimator, clipped
 from metajax.rl.policies import Policy
 from metajax.rl.rollout import Steps, begin, play_episode, play_trial
+from metajax.rl.sampling import read_steps
 from metajax.rl.trials import Trial
 from metajax.types import Array, Learner, Metrics, Params
 
@@ -74,19 +75,12 @@ class ActorCritic(NamedTuple):
         self, policy: Policy, params: Params, played: Played
     ) -> tuple[Array, Metrics]:
         """The loss on a trial that is held."""
-        steps, alive, head = played.steps, played.steps.alive, policy.head
-        outputs = policy.unroll(params, policy.start(params), steps.seen, alive)
-        logs = jax.vmap(head.log_prob)(outputs.action, steps.action)
-        path = Path(
-            jnp.where(alive, logs, 0),
-            jnp.where(alive, steps.log_prob, 0),
-            played.advantages,
-            steps.reward,
-            jnp.ones_like(logs),
-        )
-        gain = self.objective(path) / jnp.sum(alive, dtype=logs.dtype)
+        steps, alive = played.steps, played.steps.alive
+        path, outputs = read_steps(policy, params, steps, played.advantages)
+        gain = self.objective(path) / jnp.sum(alive, dtype=path.log_probs.dtype)
         error = jnp.mean((outputs.value - played.returns) ** 2, where=alive)
-        entropy = jnp.mean(jax.vmap(head.entropy)(outputs.action), where=alive)
+        entropies = jax.vmap(policy.head.entropy)(outputs.action)
+        entropy = jnp.mean(entropies, where=alive)
         total = -gain + self.value_weight / 2 * error - self.entropy_weight * entropy
         return total, {"total_return": jnp.sum(steps.reward), "entropy": entropy}
 

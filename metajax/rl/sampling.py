@@ -1,5 +1,6 @@
 """Trajectories that are held while the policy that played them is differentiated."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from metajax.rl.advantages import advantages as advantages_of
 from metajax.rl.agents import check_policy
 from metajax.rl.environment import Environment
 from metajax.rl.estimators import Path
-from metajax.rl.policies import Policy
+from metajax.rl.policies import Outputs, Policy
 from metajax.rl.rollout import Steps, play_side_by_side
 from metajax.rl.trials import Trial
 from metajax.types import Array, Params
@@ -61,25 +62,43 @@ class Sampling(NamedTuple):
 
     def path(self, params: Params, sampled: Sampled) -> tuple[Path, Array]:
         """What estimators take under these parameters, and the values."""
-        steps, alive = sampled.steps, sampled.steps.alive
-        unroll = jax.vmap(self.policy.unroll, (None, None, 0, 0))
-        outputs = unroll(params, self.policy.start(params), steps.seen, alive)
-        logs = jax.vmap(jax.vmap(self.policy.head.log_prob))(
-            outputs.action, steps.action
-        )
-        weights = self.discount ** jnp.arange(logs.shape[-1], dtype=logs.dtype)
-        path = Path(
-            jnp.where(alive, logs, 0),
-            jnp.where(alive, steps.log_prob, 0),
-            sampled.advantages,
-            steps.reward,
-            jnp.broadcast_to(weights, logs.shape),
-        )
+        read = partial(read_steps, self.policy, params, discount=self.discount)
+        path, outputs = jax.vmap(read)(sampled.steps, sampled.advantages)
         return path, outputs.value
 
     def mean_step(self, sums: Array) -> Array:
         """The mean over trajectories and steps, of sums over each trajectory."""
         return jnp.mean(sums) / self.environment.horizon
+
+
+def read_steps(
+    policy: Policy,
+    params: Params,
+    steps: Steps,
+    advantages: Array,
+    *,
+    discount: float = 1.0,
+) -> tuple[Path, Outputs]:
+    """What estimators take of ONE sequence of held steps, under other parameters.
+
+    Args:
+      policy: the policy.
+      params: its parameters.
+      steps: from the beginning of a trial on, `[time, ...]`.
+      advantages: of the actions.
+      discount: γ.
+    """
+    alive = steps.alive
+    outputs = policy.unroll(params, policy.start(params), steps.seen, alive)
+    logs = jax.vmap(policy.head.log_prob)(outputs.action, steps.action)
+    path = Path(
+        jnp.where(alive, logs, 0),
+        jnp.where(alive, steps.log_prob, 0),
+        advantages,
+        steps.reward,
+        discount ** jnp.arange(len(logs), dtype=logs.dtype),
+    )
+    return path, outputs
 
 
 STANDARDIZED = advantages_of(standardize=standardized)
