@@ -60,7 +60,7 @@ class Environment(NamedTuple):
     @property
     def observation_size(self) -> int:
         """The number of features of an observation."""
-        _, observation = jax.eval_shape(partial(_begin, self), jax.random.key(0))
+        _, _, observation = jax.eval_shape(partial(_begin, self), jax.random.key(0))
         return observation.size
 
 
@@ -111,16 +111,17 @@ def random_action(environment: Environment, key: Array) -> Array:
 
 
 def _begin(environment: Environment, key: Array):
+    """A task, and the state and observation that an episode of it begins with."""
     sampled, reset = jax.random.split(key)
-    return environment.reset(environment.sample(sampled), reset)
+    task = environment.sample(sampled)
+    return task, *environment.reset(task, reset)
 
 
 def _one_step(environment: Environment, key: Array):
-    keys = jax.random.split(key, 4)
-    task = environment.sample(keys[0])
-    state, observation = environment.reset(task, keys[1])
-    action = random_action(environment, keys[2])
-    moved = environment.step(task, state, action, keys[3])
+    start, acted, step = jax.random.split(key, 3)
+    task, state, observation = _begin(environment, start)
+    action = random_action(environment, acted)
+    moved = environment.step(task, state, action, step)
     if not isinstance(moved, Transition):
         raise InputError(
             "step must return a metajax.rl.Transition, got " + type(moved).__name__
@@ -131,9 +132,7 @@ def _one_step(environment: Environment, key: Array):
 def _random_rewards(environment: Environment, key: Array) -> Array:
     """Those of an episode of random actions; 0 after its end."""
     start, rest = jax.random.split(key)
-    sampled, reset = jax.random.split(start)
-    task = environment.sample(sampled)
-    state, _ = environment.reset(task, reset)
+    task, state, _ = _begin(environment, start)
 
     def step(carry: tuple[PyTree, Array], key: Array):
         state, alive = carry
