@@ -14,6 +14,7 @@ from metajax.rl.policies import (
     Seen,
     action_features,
     action_size,
+    affine,
     feature_count,
     features_of,
     init_outputs,
@@ -133,13 +134,13 @@ class _FastWeights(NamedTuple):
     def written(self, params: Params, seen: Seen) -> Array:
         """v, `[heads, size]`: what was done last, and what was paid for it."""
         x, paid = _inputs(params, self.head, seen)
-        return _affine(params["write"], jnp.concatenate([x, paid])).reshape(self.shape)
+        return affine(params["write"], jnp.concatenate([x, paid])).reshape(self.shape)
 
     def outputs(self, params: Params, seen: Seen, read: Array, weight: Array):
         x, _ = _inputs(params, self.head, seen)
         parts = x, (read / (1 + weight)[:, None]).ravel(), jnp.log1p(weight)
-        hidden = jax.nn.relu(_affine(params["hidden"], jnp.concatenate(parts)))
-        hidden = jax.nn.relu(_affine(params["second"], hidden))
+        hidden = jax.nn.relu(affine(params["hidden"], jnp.concatenate(parts)))
+        hidden = jax.nn.relu(affine(params["second"], hidden))
         return outputs_of(self.head, params, hidden)
 
     def apply(self, params: Params, memory: Written, seen: Seen):
@@ -174,10 +175,6 @@ def _inputs(params: Params, head: Head, seen: Seen) -> tuple[Array, Array]:
     dtype = params["key"].dtype
     paid = seen.reward * action_features(seen.action, head.actions)
     return features_of(seen, head.actions).astype(dtype), paid.astype(dtype)
-
-
-def _affine(layer: Params, x: Array) -> Array:
-    return x @ layer["kernel"] + layer["bias"]
 
 
 def _last_alive(rows: Array, alive: Array) -> Array:

@@ -148,6 +148,10 @@ def init_outputs(keys: Array, width: int, head: Head) -> Params:
 
 def outputs_of(head: Head, params: Params, hidden: Array) -> Outputs:
     """(action, value) = V h + v, of the hidden state of one step."""
-    out, value = params["action"], params["value"]
-    action = head.apply(params["head"], hidden @ out["kernel"] + out["bias"])
-    return Outputs(action, (hidden @ value["kernel"] + value["bias"])[0])
+    action = head.apply(params["head"], affine(params["action"], hidden))
+    return Outputs(action, affine(params["value"], hidden)[0])
+
+
+def affine(layer: Params, x: Array) -> Array:
+    """X W + b, of one step."""
+    return x @ layer["kernel"] + layer["bias"]
