@@ -54,7 +54,7 @@ def learning_curve(
     _label(axes, metric)
     axes.grid(alpha=0.3)
     axes.legend(title="95 % interval shaded")
-    _save(figure, directory / "learning_curve.png")
+    save_and_close(figure, directory / "learning_curve.png")
 
 
 def _label(axes: Axes, metric: Metric) -> None:
@@ -115,7 +115,7 @@ def draw_waves(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5
     )
-    _save(figure, to / "adaptation.png")
+    save_and_close(figure, to / "adaptation.png")
 
 
 def _curves(learner: Learner, meta: PyTree, episode: Episode) -> Array:
@@ -166,7 +166,7 @@ def _draw_episode(
         f"{share:.0f} % right",
         fontsize=9,
     )
-    _save(figure, directory / "adaptation.png")
+    save_and_close(figure, directory / "adaptation.png")
 
 
 def _by_class(examples: Any, ways: int) -> Any:
@@ -183,7 +183,8 @@ def _show(
         spine.set(color=colour, linewidth=2.5 if heavy else 1)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_and_close(figure: Any, path: Path) -> None:
+    """Writes a figure, which is closed whatever happens."""
     try:
         save(figure, path)
     finally:

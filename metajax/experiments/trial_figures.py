@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 
 from metajax.data.checking import once
+from metajax.experiments.figures import save_and_close
 from metajax.experiments.tasks import Task
 from metajax.metrics import episode_return, mean
 from metajax.rl import Maze, Steps, Trial
 from metajax.rl.maze import places
-from metajax.study.plots import save
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
 from metajax.study.tasks import entry
 from metajax.types import Array, Learner, PyTree
@@ -33,7 +33,8 @@ def draw_returns(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> Non
     def returns(agent: PyTree, trial: Trial) -> Array:
         return episode_return(learner.predict(agent, trial))
 
-    values, interval = mean(np.asarray(_per_step(task, learner, meta, returns)))
+    trials = _trials(task, DRAWN)
+    values, interval = mean(_per_step(learner, meta, trials, returns))
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     steps = np.arange(len(values))
     axes.plot(steps, values, color=BLUE, marker=".")
@@ -42,8 +43,7 @@ def draw_returns(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> Non
     )
     axes.set(xlabel="episodes, or steps, before", ylabel="return of an episode")
     axes.grid(alpha=0.3)
-    save(figure, to / "adaptation.png")
-    plt.close(figure)
+    save_and_close(figure, to / "adaptation.png")
 
 
 def draw_pulls(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
@@ -54,7 +54,8 @@ def draw_pulls(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
         rank = jnp.argsort(jnp.argsort(-trial.task))
         return jnp.mean(jax.nn.one_hot(rank[action], len(trial.task)), 0)
 
-    shares = np.mean(np.asarray(_per_step(task, learner, meta, pulled)), axis=0)
+    trials = _trials(task, DRAWN)
+    shares = np.mean(_per_step(learner, meta, trials, pulled), axis=0)
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     names = ["best arm", "second best", "third"]
     names += [f"{k}th" for k in range(4, shares.shape[1] + 1)]
@@ -63,19 +64,13 @@ def draw_pulls(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     axes.set(xlabel="pull", ylabel="share of trials", ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend()
-    save(figure, to / "adaptation.png")
-    plt.close(figure)
+    save_and_close(figure, to / "adaptation.png")
 
 
 def draw_paths(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     """Draws trajectories in the plane after each step, and the goal."""
     trials = _trials(task, SHOWN)
-
-    def played(meta: PyTree, trial: Trial) -> Steps:
-        path = _agents(learner, meta, trial)
-        return jax.lax.map(lambda agent: learner.predict(agent, trial), path)
-
-    steps: Any = jax.device_get(once(jax.vmap(played, (None, 0)))(meta, trials))
+    steps = _per_step(learner, meta, trials, learner.predict)
     goals = jax.device_get(trials.task)
     figure, panels = plt.subplots(
         1, SHOWN, figsize=(10, 3.6), sharex=True, sharey=True, layout="constrained"
@@ -85,8 +80,7 @@ def draw_paths(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6
     )
-    save(figure, to / "adaptation.png")
-    plt.close(figure)
+    save_and_close(figure, to / "adaptation.png")
 
 
 def _draw_plane(axes: Any, steps: Steps, goal: np.ndarray) -> None:
@@ -106,24 +100,16 @@ def _draw_plane(axes: Any, steps: Steps, goal: np.ndarray) -> None:
 def draw_ways(task: Task, learner: Learner, meta: PyTree, *, to: Path) -> None:
     """Draws mazes, with the ways of the first episode (above) and of the last."""
     trials = _trials(task, SHOWN)
-
-    def played(meta: PyTree, trial: Trial) -> Steps:
-        ends = jax.tree.map(
-            lambda x: x[jnp.array([0, -1])], _agents(learner, meta, trial)
-        )
-        return jax.lax.map(lambda agent: learner.predict(agent, trial), ends)
-
-    steps: Any = jax.device_get(once(jax.vmap(played, (None, 0)))(meta, trials))
+    steps = _per_step(learner, meta, trials, learner.predict)
     figure, panels = plt.subplots(2, SHOWN, figsize=(8, 5.6), layout="constrained")
     for number in range(SHOWN):
         maze: Maze = entry(trials.task, number)
-        for row, when in enumerate(("before", "after")):
-            alive = steps.alive[number, row, 0]
-            actions = jnp.asarray(steps.action[number, row, 0][alive])
+        for row, (step, when) in enumerate(((0, "before"), (-1, "after"))):
+            alive = steps.alive[number, step, 0]
+            actions = jnp.asarray(steps.action[number, step, 0][alive])
             draw_maze(panels[row, number], maze, places(maze, actions))
             panels[row, number].set_title(f"{when}: {alive.sum()} steps", fontsize=9)
-    save(figure, to / "adaptation.png")
-    plt.close(figure)
+    save_and_close(figure, to / "adaptation.png")
 
 
 def draw_maze(ax: Axes, task: Maze, positions: Any) -> None:
@@ -153,15 +139,11 @@ def _trials(task: Task, count: int) -> Trial:
     return once(lambda key: sampler(key, count))(jax.random.key(0))
 
 
-def _agents(learner: Learner, meta: PyTree, trial: Trial) -> PyTree:
-    return learner.trajectory(meta, trial.support)
+def _per_step(learner: Learner, meta: PyTree, trials: Trial, measure: Any) -> Any:
+    """`measure(agent, trial)` after each step, `[trials, steps, ...]`, in numpy."""
 
-
-def _per_step(task: Task, learner: Learner, meta: PyTree, measure: Any) -> Array:
-    """`measure(agent, trial)` after each step, `[trials, steps, ...]`."""
-
-    def one(meta: PyTree, trial: Trial) -> Array:
-        path = _agents(learner, meta, trial)
+    def one(meta: PyTree, trial: Trial) -> PyTree:
+        path = learner.trajectory(meta, trial.support)
         return jax.lax.map(lambda agent: measure(agent, trial), path)
 
-    return once(jax.vmap(one, (None, 0)))(meta, _trials(task, DRAWN))
+    return jax.device_get(once(jax.vmap(one, (None, 0)))(meta, trials))
