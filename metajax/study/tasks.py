@@ -33,11 +33,12 @@ def count_tasks(episodes: Any) -> int:
             "tasks, as a sampler returns it: episodes(key, tasks); got "
             f"{type(episodes).__name__}"
         )
+    if not isinstance(episodes, Episode):
+        return leading_axis(episodes)
     leaves = jax.tree.leaves(episodes)
     tasks = len(leaves[0]) if leaves and np.ndim(leaves[0]) else 0
     check_count("the tasks of a meta-batch", tasks, least=1)
-    if isinstance(episodes, Episode):
-        check_episodes(episodes, tasks)
+    check_episodes(episodes, tasks)
     return tasks
 
 
