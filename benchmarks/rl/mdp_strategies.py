@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from benchmarks.rl.mdps import MDP, value_iteration
+from benchmarks.rl.mdps import value_iteration
+from metajax.rl import TabularMDP
 from metajax.types import Array
 
 Strategy = Partial
@@ -31,20 +32,20 @@ class Posterior(NamedTuple):
     visits: Array
     totals: Array
 
-    def mean(self, prior_mean: Array) -> MDP:
+    def mean(self, prior_mean: Array) -> TabularMDP:
         """The means of Dirichlet(1 + visits), and (m + Σ r)/(1 + n) of rewards."""
         counts = self.visits + 1
         rewards = (prior_mean + self.totals) / (1 + self.visits.sum(-1))
-        return MDP(counts / counts.sum(-1, keepdims=True), rewards)
+        return TabularMDP(counts / counts.sum(-1, keepdims=True), rewards)
 
-    def sample(self, prior_mean: Array, key: Array) -> MDP:
+    def sample(self, prior_mean: Array, key: Array) -> TabularMDP:
         """A draw: Dirichlet(1 + visits), and N((m + Σ r)/(1 + n), 1/(1 + n))."""
         of_transitions, of_rewards = jax.random.split(key)
         weights = jax.random.gamma(of_transitions, self.visits + 1)
         noise = jax.random.normal(of_rewards, self.totals.shape)
         noise /= jnp.sqrt(1 + self.visits.sum(-1))
         transitions = weights / weights.sum(-1, keepdims=True)
-        return MDP(transitions, self.mean(prior_mean).rewards + noise)
+        return TabularMDP(transitions, self.mean(prior_mean).rewards + noise)
 
 
 @Partial
@@ -86,7 +87,7 @@ def _psrl(prior_mean, posterior, horizon, key):
 
 @partial(jax.jit, static_argnames=("episodes", "horizon"))
 def play(
-    strategy: Strategy, mdps: MDP, episodes: int, horizon: int, key: Array
+    strategy: Strategy, mdps: TabularMDP, episodes: int, horizon: int, key: Array
 ) -> Array:
     """Plays every task, in one compiled program.
 

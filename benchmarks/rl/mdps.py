@@ -12,19 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.metrics import jackknife
+from metajax.rl import TabularMDP
 from metajax.types import Array
-
-
-class MDP(NamedTuple):
-    """A task.
-
-    Attributes:
-      transitions: chances of the next state, `float[states, actions, states]`.
-      rewards: their means, `float[states, actions]`.
-    """
-
-    transitions: Array
-    rewards: Array
 
 
 class Plan(NamedTuple):
@@ -39,13 +28,15 @@ class Plan(NamedTuple):
     policy: Array
 
 
-def sample_mdps(key: Array, tasks: int, states: int = 10, actions: int = 5) -> MDP:
+def sample_mdps(
+    key: Array, tasks: int, states: int = 10, actions: int = 5
+) -> TabularMDP:
     """Random tasks, with a leading axis of tasks."""
     of_transitions, of_rewards = jax.random.split(key)
     shape = (tasks, states, actions)
     weights = jax.random.exponential(of_transitions, (*shape, states))
     transitions = weights / weights.sum(-1, keepdims=True)
-    return MDP(transitions, 1 + jax.random.normal(of_rewards, shape))
+    return TabularMDP(transitions, 1 + jax.random.normal(of_rewards, shape))
 
 
 def value_iteration(
@@ -76,7 +67,9 @@ def value_iteration(
     return jax.lax.scan(backup, start, length=horizon, reverse=True)[1]
 
 
-def optimal_returns(mdps: MDP, horizon: int, discount: float = 1.0) -> np.ndarray:
+def optimal_returns(
+    mdps: TabularMDP, horizon: int, discount: float = 1.0
+) -> np.ndarray:
     """The optimal value of state 0 at the first time step, `float64[tasks]`."""
     solve = partial(value_iteration, horizon=horizon, discount=discount)
     plans = jax.vmap(solve)(*mdps)

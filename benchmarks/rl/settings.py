@@ -23,15 +23,9 @@ Several = Annotated[int, Check(_is_several)]  # for a choice, or an interval
 
 
 @dataclass(frozen=True)
-class Bandit:
-    """Bernoulli bandits."""
+class Strategies:
+    """What tables of strategies have in common."""
 
-    arms: Several = 5
-    """Arms of a task."""
-    pulls: Pulls = 10
-    """Pulls of a task."""
-    tasks: Several = 20_000
-    """Tasks that each strategy plays, the same for all."""
     seed: Seed = 0
     """Random seed of the tasks and of their plays."""
     runs: tuple[Path, ...] = ()
@@ -41,7 +35,31 @@ class Bandit:
 
 
 @dataclass(frozen=True)
-class Mdp:
+class MetaStep:
+    """What meta-steps of MAML have in common."""
+
+    inner_rate: Amount = 0.1
+    """Learning rate of the inner step."""
+    seed: Seed = 0
+    """Random seed of the weights, the tasks and the plays."""
+    to: NewFile | None = None
+    """File to add the record to, as JSON; its other tables stay."""
+
+
+@dataclass(frozen=True)
+class Bandit(Strategies):
+    """Bernoulli bandits."""
+
+    arms: Several = 5
+    """Arms of a task."""
+    pulls: Pulls = 10
+    """Pulls of a task."""
+    tasks: Several = 20_000
+    """Tasks that each strategy plays, the same for all."""
+
+
+@dataclass(frozen=True)
+class Mdp(Strategies):
     """Random tabular MDPs."""
 
     episodes: Count = 10
@@ -54,16 +72,10 @@ class Mdp:
     """Time steps of an episode."""
     tasks: Several = 1_000
     """Tasks that each strategy plays, the same for all."""
-    seed: Seed = 0
-    """Random seed of the tasks and of their plays."""
-    runs: tuple[Path, ...] = ()
-    """Directories of runs of `metajax train` on such tasks, to show beside."""
-    to: NewFile | None = None
-    """File to add the record to, as JSON; its other tables stay."""
 
 
 @dataclass(frozen=True)
-class Navigation:
+class Navigation(MetaStep):
     """A meta-step of MAML on 2D navigation, beside PyTorch's."""
 
     tasks: Count = 40
@@ -76,16 +88,10 @@ class Navigation:
     """Units of each of the two hidden layers."""
     rounds: Count = 7
     """Timed meta-steps of each, in turns."""
-    inner_rate: Amount = 0.1
-    """Learning rate of the inner step."""
-    seed: Seed = 0
-    """Random seed of the weights, the tasks and the plays."""
-    to: NewFile | None = None
-    """File to add the record to, as JSON; its other tables stay."""
 
 
 @dataclass(frozen=True)
-class Cheetah:
+class Cheetah(MetaStep):
     """A few meta-steps of MAML on a half-cheetah, on MuJoCo MJX: an example."""
 
     task: Literal["direction", "velocity"] = "direction"
@@ -100,9 +106,3 @@ class Cheetah:
     """Time steps of a trajectory; MAML's authors take 200."""
     width: Count = 32
     """Units of each of the two hidden layers."""
-    inner_rate: Amount = 0.1
-    """Learning rate of the inner step."""
-    seed: Seed = 0
-    """Random seed of the weights, the tasks and the plays."""
-    to: NewFile | None = None
-    """File to add the record to, as JSON; its other tables stay."""

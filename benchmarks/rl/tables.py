@@ -19,6 +19,7 @@ from benchmarks.rl.rows import Row, Table, beside, measured
 from benchmarks.rl.runs import read_runs
 from benchmarks.rl.settings import Bandit, Mdp
 from metajax.experiments.families import BanditData, MdpData
+from metajax.rl import TabularMDP
 
 CONSTANTS = 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0  # to tune UCB1 among
 
@@ -101,7 +102,7 @@ def mdp_tables(settings: Mdp) -> list[Table]:
 
 
 def _play_mdps(
-    tasks: mdps.MDP, settings: Mdp, key: jax.Array
+    tasks: TabularMDP, settings: Mdp, key: jax.Array
 ) -> tuple[dict[str, Row], dict[str, np.ndarray]]:
     """The rows of total rewards, and the total reward of each task in each."""
     episodes, horizon = settings.episodes, settings.horizon

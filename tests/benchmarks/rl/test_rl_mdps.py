@@ -9,6 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from benchmarks.rl import mdp_strategies, mdps
+from metajax.rl import TabularMDP
 
 KEY = jax.random.key(0)
 
@@ -90,7 +91,7 @@ def test_what_was_seen_is_used_from_the_next_episode_on(strategy):
     """Rewards a hundred standard deviations apart leave nothing to chance."""
     transitions = jnp.ones((1, 2, 1))
     good, bad = jnp.array([[-99.0, 99.0]]), jnp.array([[99.0, -99.0]])
-    tasks = mdps.MDP(repeated(transitions, 2), jnp.stack([good, bad]))
+    tasks = TabularMDP(repeated(transitions, 2), jnp.stack([good, bad]))
     rewards = np.asarray(mdp_strategies.play(strategy, tasks, 4, 2, KEY))
     assert (rewards[:, 1:] > 90).all()
     assert (np.abs(rewards[:, 0, 0] - rewards[:, 0, 1]) < 20).all()  # one policy
