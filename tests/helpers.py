@@ -21,6 +21,18 @@ from metajax.types import Batch, Episode
 
 KEY = jax.random.key(0)
 ARCHIVES = os.environ.get("METAJAX_OMNIGLOT_ARCHIVES")
+FILES = {  # of a finished run
+    "config.json",
+    "metrics.jsonl",
+    "events",
+    "checkpoints",
+    "best",
+    "evaluation.json",
+    "evaluation.txt",
+    "learning_curve.png",
+    "adaptation.png",
+    ".lock",
+}
 
 
 def lenient(optimizer):

@@ -40,6 +40,7 @@ from metajax.ops import tune
 from metajax.ops.tuned import taken
 from metajax.training.checkpoints import Checkpoints
 from tests.helpers import (
+    FILES,
     SMALL,
     cifar_files,
     small_parts,
@@ -50,18 +51,6 @@ from tests.helpers import (
 
 pytestmark = pytest.mark.usefixtures("relaxed")
 
-FILES = {
-    "config.json",
-    "metrics.jsonl",
-    "events",
-    "checkpoints",
-    "best",
-    "evaluation.json",
-    "evaluation.txt",
-    "learning_curve.png",
-    "adaptation.png",
-    ".lock",
-}
 QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
 
 

@@ -24,22 +24,10 @@ from metajax.experiments.presets import PRESETS
 from metajax.experiments.tasks import Places
 from metajax.training import dispatching
 from metajax.types import Learner
-from tests.helpers import write_image
+from tests.helpers import FILES, write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed")
 
-FILES = {
-    "config.json",
-    "metrics.jsonl",
-    "events",
-    "checkpoints",
-    "best",
-    "evaluation.json",
-    "evaluation.txt",
-    "learning_curve.png",
-    "adaptation.png",
-    ".lock",
-}
 OF_TRIALS = [n for n, config in PRESETS.items() if config.inner.trials]
 OUTER = Outer(steps=4, tasks=4)
 
