@@ -68,7 +68,6 @@ class Rl2(PolicyLearner):
     metric = total_return
     measurement = EvaluatingTrials
     epochs: Count = 8
-    """Times that a meta-step goes through its trials, which are played once."""
     decay: WholeShare = 0.95
     """Decay λ of generalised advantage estimation."""
     value_weight: NotNegative = 0.5
