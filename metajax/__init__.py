@@ -1,6 +1,7 @@
 """Fast, exact second-order meta-learning in JAX."""
 
 from metajax import data as data
+from metajax import detection as detection
 from metajax import learners as learners
 from metajax import metrics as metrics
 from metajax import models as models

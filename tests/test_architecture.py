@@ -23,7 +23,7 @@ ROOMS = (
     ("inner",),
     ("gradients", "storing", "metrics"),
     ("_autodiff", "losses"),
-    ("ops",),
+    ("ops", "detection"),
     ("_files",),
     ("checks",),
     ("types",),

@@ -1,0 +1,5 @@
+"""Objects in images: their boxes, and the maps that a detector predicts."""
+
+from metajax.detection.boxes import Boxes as Boxes
+from metajax.detection.boxes import Detections as Detections
+from metajax.detection.boxes import overlaps as overlaps
