@@ -78,6 +78,7 @@ from metajax.models import in_precision as in_precision
 from metajax.models import mlp as mlp
 from metajax.models import resnet12 as resnet12
 from metajax.models import transformer as transformer
+from metajax.models import unet as unet
 from metajax.storing import Stored as Stored
 from metajax.storing import kept as kept
 from metajax.storing import offloaded as offloaded

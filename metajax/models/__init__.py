@@ -6,6 +6,7 @@ from metajax.models.adapters import from_nnx as from_nnx
 from metajax.models.comparator import comparator as comparator
 from metajax.models.conv4 import conv4 as conv4
 from metajax.models.dense import dense as dense
+from metajax.models.encoder import encoder as encoder
 from metajax.models.headed import headed as headed
 from metajax.models.mlp import mlp as mlp
 from metajax.models.per_example import per_example as per_example
@@ -14,3 +15,6 @@ from metajax.models.resnet12 import resnet12 as resnet12
 from metajax.models.snail import snail_network as snail_network
 from metajax.models.tokens import Tokens as Tokens
 from metajax.models.transformer import transformer as transformer
+from metajax.models.unet import decoder as decoder
+from metajax.models.unet import unet as unet
+from metajax.models.unet import unet_body as unet_body

@@ -111,6 +111,49 @@ def batch_norm(
     return normalise(x, batch_moments(x, present), scale, offset, eps=eps)
 
 
+def group_norm(
+    x: Array, scale: Array, offset: Array, groups: int, *, eps: float = 1e-5
+) -> Array:
+    """Group normalisation: each example by its own statistics, biased variance.
+
+      y = γ (x - μ) / √(σ² + ε) + β,  μ and σ² over the places and channels of a group
+
+    With one group it is layer normalisation over places and channels. An example's
+    outputs do not depend on its batch.
+
+    Args:
+      x: `float[n, ..., channels]`.
+      scale: γ, `float[channels]`.
+      offset: β, `float[channels]`.
+      groups: the number of groups of consecutive channels; a divisor of them.
+      eps: ε.
+
+    Returns:
+      An array of the shape and dtype of `x`.
+
+    >>> x = jnp.array([[[1.0, 2.0], [3.0, 6.0]]])
+    >>> group_norm(x, jnp.ones(2), jnp.zeros(2), 2, eps=0.0).tolist()
+    [[[-1.0, -1.0], [1.0, 1.0]]]
+
+    Source: Wu & He, "Group Normalization", ECCV 2018.
+    """
+    places = tuple(range(1, x.ndim - 1))
+    wide = x.astype(wider(x.dtype))
+    mean, variance = jnp.mean(wide, places), jnp.var(wide, places)
+    centre = _grouped(mean, groups)
+    spread = _grouped(variance + (mean - centre) ** 2, groups)
+    shape = (len(x), *[1] * len(places), x.shape[-1])
+    moments = Moments(centre.reshape(shape), spread.reshape(shape))
+    return normalise(x, moments, scale, offset, eps=eps)
+
+
+def _grouped(values: Array, groups: int) -> Array:
+    """The means of groups of channels, at each of their channels, `[n, channels]`."""
+    n, channels = values.shape
+    means = jnp.mean(values.reshape(n, groups, -1), -1)
+    return jnp.repeat(means, channels // groups, axis=1)
+
+
 def pooled_moments(x: Array, batch: Moments, share: Array) -> Moments:
     """Pools a batch's moments with each example's own, as TaskNorm-I does.
 
