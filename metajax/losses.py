@@ -13,6 +13,8 @@ from metajax.errors import InputError
 from metajax.ops.masking import never
 from metajax.types import Array, Loss, Padded, PyTree
 
+UNLABELLED = 255  # in masks
+
 
 def cross_entropy(outputs: Array, targets: Array) -> Array:
     """Mean softmax cross-entropy, H = -(1/n) Σ_i Σ_k p_ik log softmax(z_i)[k].
@@ -42,6 +44,36 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)
     losses = -jnp.sum(p * jax.nn.log_softmax(outputs), axis=-1)
     return jnp.mean(jnp.where(known, losses, jnp.nan))
+
+
+def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
+    """Mean softmax cross-entropy over the pixels that are labelled.
+
+      H = -(1/|P|) Σ_{p in P} log softmax(z_p)[y_p],   P = {p: y_p ≠ 255}
+
+    Args:
+      outputs: logits z, `float[n, height, width, classes]`.
+      targets: labels y, `int[n, height, width]`; 255 is no label.
+
+    Returns:
+      The loss, a scalar in nats; 0 where no pixel is labelled. Inside `jit`, where
+      labels cannot be checked, it is NaN if another label is out of range.
+
+    Raises:
+      InputError: if the targets are no such labels, or there is only one output.
+
+    >>> logits, labels = jnp.zeros((1, 1, 2, 4)), jnp.array([[[3, 255]]])
+    >>> print(f"{pixel_cross_entropy(logits, labels):.4f}")
+    1.3863
+    """
+    _check_ways("pixel_cross_entropy", outputs)
+    labelled = targets != UNLABELLED
+    known = _known(outputs, jnp.where(labelled, targets, 0))
+    p = probabilities(targets, outputs.shape[-1], outputs.dtype)  # 0 without a label
+    losses = -jnp.sum(p * jax.nn.log_softmax(outputs), axis=-1)
+    losses = jnp.where(known, losses, jnp.nan)
+    count = jnp.maximum(jnp.sum(labelled), 1).astype(losses.dtype)
+    return jnp.sum(losses) / count
 
 
 def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:

@@ -25,10 +25,13 @@ from metajax.data.keyed import keyed as keyed
 from metajax.data.mixing import metamix as metamix
 from metajax.data.mixing import mixup as mixup
 from metajax.data.omniglot import omniglot as omniglot
+from metajax.data.pages import Page as Page
 from metajax.data.records import Records as Records
 from metajax.data.sampling import Fetching as Fetching
 from metajax.data.sampling import SamplerWrapper as SamplerWrapper
 from metajax.data.sampling import StagedSampler as StagedSampler
+from metajax.data.scenes import Scenes as Scenes
+from metajax.data.scenes import scenes as scenes
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid
 from metajax.data.staging import staged as staged

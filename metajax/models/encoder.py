@@ -16,34 +16,39 @@ from metajax.models.convolved import (
     init_convolved,
 )
 from metajax.ops import max_pool
+from metajax.ops.patches import to_patches
 from metajax.types import Array, Model, Params, PyTree, unpadded
 
 Maps = tuple[Array, ...]
-"""Maps of features, finest first: `float[n, height / 2^i, width / 2^i, widths[i]]`."""
+"""Maps of features, finest first: `float[n, rows / 2^i, columns / 2^i, widths[i]]`."""
 
 
 def encoder(
     widths: Sequence[int],
     *,
     channels: int = 3,
+    patch: int = 1,
     convolutions: int = 1,
     groups: int = GROUPS,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
     """3x3 convolutions with group norm and ReLU, halved by max pooling between levels.
 
-      m_0 = c_0(x),   m_{i+1} = c_{i+1}(maxpool(m_i)),   c_i: convolutions of a level
+      m_0 = c_0(patches(x)),   m_{i+1} = c_{i+1}(maxpool(m_i))
 
     Args:
       widths: the number of features of each level, finest first.
       channels: of an image.
+      patch: rows and columns of the patches of an image that the first level takes as
+        one pixel each; 1 for its pixels, 2 for about a quarter of the work.
       convolutions: of a level.
       groups: of group norm; 1 is layer norm.
       dtype: the type of the parameters.
 
     Returns:
       A `Model` whose `apply` maps images `[n, height, width, channels]` of any size,
-      whose sides are multiples of 2^(levels - 1), to a tuple of maps, finest first.
+      whose sides are multiples of patch 2^(levels - 1), to a tuple of maps, finest
+        first.
 
     Raises:
       InputError: for a number below 1, or groups that do not divide a width; when it is
@@ -57,7 +62,8 @@ def encoder(
     check_widths(widths, groups)
     check_count("channels", channels, least=1)
     check_count("convolutions", convolutions, least=1)
-    levels = list(pairwise((channels, *widths)))
+    check_count("patch", patch, least=1)
+    levels = list(pairwise((channels * patch**2, *widths)))
 
     def init(key: Array) -> Params:
         keys = jax.random.split(key, len(levels) * convolutions)
@@ -72,7 +78,8 @@ def encoder(
 
     def apply(params: Params, inputs: PyTree) -> Maps:
         x, _ = unpadded(inputs)
-        _check_sides(x, channels, 2 ** (len(levels) - 1))
+        _check_sides(x, channels, patch * 2 ** (len(levels) - 1))
+        x = to_patches(x, patch)
         maps = []
         for index, level in enumerate(params):
             x = max_pool(maps[-1]) if maps else x

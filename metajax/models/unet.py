@@ -1,14 +1,12 @@
 """U-Net: an encoder, and a decoder that sees its maps at every level."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from metajax.checks import check_count
-from metajax.errors import InputError
 from metajax.models.convolved import (
     GROUPS,
     check_widths,
@@ -18,8 +16,8 @@ from metajax.models.convolved import (
 )
 from metajax.models.encoder import Maps, encoder
 from metajax.models.headed import headed
-from metajax.models.initialise import init_named
 from metajax.ops import conv2d
+from metajax.ops.patches import from_patches
 from metajax.types import Array, Model, Params, PyTree, unpadded
 
 WIDTHS = (16, 32, 64, 64)
@@ -28,28 +26,28 @@ WIDTHS = (16, 32, 64, 64)
 def decoder(
     widths: Sequence[int],
     *,
-    stride: int = 1,
+    level: int = 0,
     groups: int = GROUPS,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
-    """Joins an encoder's maps, from the coarsest to that of a stride.
+    """Joins an encoder's maps, from the coarsest to that of a level.
 
-      d = m_last,   d ← c_i([upsampled(d), m_i])   for i = last - 1, ..., log2(stride)
+      d = m_last,   d ← c_i([upsampled(d), m_i])   for i = last - 1, ..., level
 
     Args:
       widths: the number of features of each map, finest first; those of level i are
         the decoder's there too.
-      stride: of the result, a power of two below 2^levels: 1 is that of the images.
+      level: of the result; 0 is the finest.
       groups: of group norm; 1 is layer norm.
       dtype: the type of the parameters.
 
     Returns:
-      A `Model` whose `apply` maps the tuple of maps to `[n, height / stride, width /
-      stride, widths[log2(stride)]]`.
+      A `Model` whose `apply` maps the tuple of maps to features of that level's size,
+      `[n, rows, columns, widths[level]]`.
 
     Raises:
-      InputError: for another stride, a number below 1, or groups that do not divide a
-        width.
+      InputError: for a level that there is not, a number below 1, or groups that do not
+        divide a width.
 
     >>> maps = jnp.zeros((1, 4, 4, 8)), jnp.zeros((1, 2, 2, 16))
     >>> model = decoder((8, 16))
@@ -57,23 +55,18 @@ def decoder(
     (1, 4, 4, 8)
     """
     check_widths(widths, groups)
-    strides = [2**level for level in range(len(widths))]
-    if stride not in strides:
-        raise InputError(
-            f"stride must be one of {strides} for {len(widths)} levels, got {stride!r}"
-        )
-    first = strides.index(stride)
+    check_count("level", level, least=0, most=len(widths) - 1)
 
     def init(key: Array) -> Params:
         keys = jax.random.split(key, len(widths))
         return [
             init_convolved(keys[i], 3, widths[i] + widths[i + 1], widths[i], dtype)
-            for i in range(first, len(widths) - 1)
+            for i in range(level, len(widths) - 1)
         ]
 
     def apply(params: Params, maps: Maps) -> Array:
         x = maps[-1]
-        levels = list(zip(params, maps[first:]))
+        levels = list(zip(params, maps[level:]))
         for index, (weights, skipped) in enumerate(reversed(levels)):
             x = jnp.concatenate([upsampled(x), skipped], -1)
             x = checkpoint_name(convolved(weights, x, groups), f"decoded{index}")
@@ -86,7 +79,8 @@ def unet_body(
     widths: Sequence[int] = WIDTHS,
     *,
     channels: int = 3,
-    stride: int = 1,
+    patch: int = 1,
+    level: int = 0,
     convolutions: int = 1,
     groups: int = GROUPS,
     dtype: jnp.dtype | type = jnp.float32,
@@ -96,15 +90,16 @@ def unet_body(
     Args:
       widths: the number of features of each level, finest first.
       channels: of an image.
-      stride: of the result; see `decoder`.
+      patch: see `encoder`.
+      level: of the result; see `decoder`.
       convolutions: of a level of the encoder.
       groups: of group norm; 1 is layer norm.
       dtype: the type of the parameters.
 
     Returns:
-      A `Model` whose `apply` maps images `[n, height, width, channels]` of any size,
-      whose sides are multiples of 2^(levels - 1), to `[n, height / stride, width /
-      stride, widths[log2(stride)]]`.
+      A `headed` `Model` of the two, whose `apply` maps images `[n, height, width,
+      channels]` of any size, whose sides are multiples of patch 2^(levels - 1), to `[n,
+      height / stride, width / stride, widths[level]]`, with a stride of patch 2^level.
 
     Raises:
       InputError: see `encoder` and `decoder`.
@@ -112,16 +107,12 @@ def unet_body(
     down = encoder(
         widths,
         channels=channels,
+        patch=patch,
         convolutions=convolutions,
         groups=groups,
         dtype=dtype,
     )
-    up = decoder(widths, stride=stride, groups=groups, dtype=dtype)
-
-    def apply(params: Params, inputs: PyTree) -> Array:
-        return up.apply(params["decoder"], down.apply(params["encoder"], inputs))
-
-    return Model(partial(init_named, {"encoder": down, "decoder": up}), apply)
+    return headed(down, decoder(widths, level=level, groups=groups, dtype=dtype))
 
 
 def unet(
@@ -129,6 +120,7 @@ def unet(
     widths: Sequence[int] = WIDTHS,
     *,
     channels: int = 3,
+    patch: int = 1,
     convolutions: int = 1,
     groups: int = GROUPS,
     dtype: jnp.dtype | type = jnp.float32,
@@ -141,14 +133,15 @@ def unet(
       outputs: the number of outputs a pixel, such as classes and background.
       widths: the number of features of each level, finest first.
       channels: of an image.
+      patch: see `encoder`; the head gives the outputs of each pixel of a patch.
       convolutions: of a level of the encoder.
       groups: of group norm; 1 is layer norm.
       dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps images `[n, height, width, channels]` of any
-      size, whose sides are multiples of 2^(levels - 1), to `[n, height, width,
-      outputs]`; the head is a linear layer of each pixel, whose kernel starts at zero.
+      size, whose sides are multiples of patch 2^(levels - 1), to `[n, height, width,
+      outputs]`; its body is a `unet_body`, its head a `pixel_head`.
 
     Raises:
       InputError: for a number below 1, groups that do not divide a width, or, when it
@@ -164,40 +157,53 @@ def unet(
     body = unet_body(
         widths,
         channels=channels,
+        patch=patch,
         convolutions=convolutions,
         groups=groups,
         dtype=dtype,
     )
-    return headed(body, pixel_head(widths[0], outputs, dtype=dtype))
+    return headed(body, pixel_head(widths[0], outputs, patch=patch, dtype=dtype))
 
 
 def pixel_head(
-    features: int, outputs: int, *, dtype: jnp.dtype | type = jnp.float32
+    features: int,
+    outputs: int,
+    *,
+    patch: int = 1,
+    dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
-    """One linear layer of each pixel, whose kernel starts at zero.
+    """One linear layer of each place, whose kernel starts at zero.
 
     Args:
-      features: the number of features of a pixel.
-      outputs: the number of outputs.
+      features: the number of features of a place.
+      outputs: the number of outputs of a pixel.
+      patch: rows and columns of pixels of a place.
       dtype: the type of the parameters.
 
     Returns:
-      A `Model` whose `apply` maps `[n, height, width, features]` to `[n, height, width,
-      outputs]`.
+      A `Model` whose `apply` maps `[n, rows, columns, features]` to `[n, patch rows,
+      patch columns, outputs]`.
 
     Raises:
       InputError: for a number below 1.
+
+    >>> head = pixel_head(8, 3, patch=2)
+    >>> params = head.init(jax.random.key(0))
+    >>> head.apply(params, jnp.zeros((1, 4, 4, 8))).shape
+    (1, 8, 8, 3)
     """
     check_count("features", features, least=1)
     check_count("outputs", outputs, least=1)
+    check_count("patch", patch, least=1)
+    every = patch**2 * outputs
 
     def init(key: Array) -> Params:
-        kernel = jnp.zeros((1, 1, features, outputs), dtype)
-        return {"kernel": kernel, "bias": jnp.zeros(outputs, dtype)}
+        kernel = jnp.zeros((1, 1, features, every), dtype)
+        return {"kernel": kernel, "bias": jnp.zeros(every, dtype)}
 
     def apply(params: Params, features: PyTree) -> Array:
         x, _ = unpadded(features)
         bias = params["bias"].reshape(1, 1, 1, -1)
-        return conv2d(x, params["kernel"]) + bias
+        return from_patches(conv2d(x, params["kernel"]) + bias, patch)
 
     return Model(init, apply)

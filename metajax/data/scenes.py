@@ -1,0 +1,233 @@
+"""Scenes: episodes of pages on which characters are to be outlined, or boxed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from metajax.checks import check_count, check_one_of
+from metajax.data.drawing import Shape, Shown, draw
+from metajax.data.images import ImageStore, shape_of
+from metajax.data.pages import PAGE, Page, Painted, Pasted, check_page, paint
+from metajax.data.sampling import StagedSampler
+from metajax.detection import Boxes
+from metajax.errors import InputError, argument
+from metajax.types import Array, Batch, Episode
+
+Targets = Literal["masks", "boxes"]
+
+
+class Clutter(NamedTuple):
+    """What a query's page shows.
+
+    Attributes:
+      characters: in all.
+      objects: of them, which belong to classes of the episode.
+      same_drawing: whether objects are the very drawings of the support set, turned and
+        coloured anew, as in Cluttered Omniglot; others of their classes otherwise.
+    """
+
+    characters: int
+    objects: int
+    same_drawing: bool
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Scenes(StagedSampler):
+    """The sampler that `scenes` makes: `episodes(key, tasks) -> Episode`.
+
+    Attributes:
+      images: `uint8[classes, per_class, height, width, 1]`, on the device.
+      counts: `int32[classes]`.
+      shape: of the drawings that an episode shows of its classes.
+      queries: pages a class.
+      page: of a query.
+      clutter: on it.
+      targets: "masks" or "boxes".
+    """
+
+    images: Array
+    counts: Array
+    shape: Shape = field(metadata={"static": True})
+    queries: int = field(metadata={"static": True})
+    page: Page = field(metadata={"static": True})
+    clutter: Clutter = field(metadata={"static": True})
+    targets: Targets = field(metadata={"static": True})
+
+    def make_task(self, key: Array) -> Episode:
+        """Makes an episode of a key."""
+        class_key, support_key, query_key = jax.random.split(key, 3)
+        shown = draw(class_key, self.counts, self.shape)
+
+        def batch(
+            key: Array, make: Callable[[Array, Array, Array], Batch], count: int
+        ) -> Batch:
+            ways = jnp.repeat(jnp.arange(self.shape.ways, dtype=jnp.int32), count)
+            places = jnp.tile(jnp.arange(count), self.shape.ways)
+            keys = jax.random.split(key, len(ways))
+            return jax.vmap(make)(keys, ways, places)
+
+        def support(key: Array, way: Array, place: Array) -> Batch:
+            return self._support(shown, key, way, place)
+
+        def query(key: Array, way: Array, place: Array) -> Batch:
+            return self._query(shown, key, way, place)
+
+        return Episode(
+            batch(support_key, support, self.shape.shots),
+            batch(query_key, query, self.queries),
+        )
+
+    def _support(self, shown: Shown, key: Array, way: Array, place: Array) -> Batch:
+        """A character alone, in the middle of a page of its own size."""
+        page = self.page._replace(size=self.page.side, scale=1.0, places=1)
+        drawing = self._drawings(shown.classes[way], shown.images[way, place])[None]
+        pasted = Pasted(drawing, way[None] + 1)
+        return self._batch(paint(key, pasted, page, centred=True), way[None])
+
+    def _query(self, shown: Shown, key: Array, way: Array, place: Array) -> Batch:
+        """A page of characters: those of no way of the episode, others, and a way's."""
+        keys = jax.random.split(key, 4)
+        ways, (_, objects, _) = self.shape.ways, self.clutter
+        more = jax.random.randint(keys[0], (objects - 1,), 0, ways)
+        labels = jnp.append(more, way).astype(jnp.int32)
+        places = self._places(keys[1], place)
+        drawings = self._drawings(shown.classes[labels], shown.images[labels, places])
+        others = self._distractors(keys[2], shown.classes)
+        of_background = jnp.zeros(len(others), jnp.int32)
+        pasted = Pasted(
+            jnp.concatenate([others, drawings]),
+            jnp.concatenate([of_background, labels + 1]),
+        )
+        return self._batch(paint(keys[3], pasted, self.page), labels)
+
+    def _places(self, key: Array, place: Array) -> Array:
+        """Which of the drawn images of its class each object shows."""
+        _, shots, queries, *_ = self.shape
+        if self.clutter.same_drawing:
+            return jax.random.randint(key, (self.clutter.objects,), 0, shots)
+        more = jax.random.randint(key, (self.clutter.objects - 1,), 0, queries)
+        return shots + jnp.append(more, place)
+
+    def _distractors(self, key: Array, classes: Array) -> Array:
+        """Drawings of other classes."""
+        class_key, image_key = jax.random.split(key)
+        count = self.clutter.characters - self.clutter.objects
+        own = jnp.sort(classes)
+        free = len(self.counts) - len(own)
+        others = jax.random.randint(class_key, (count,), 0, free)
+        # The n-th class that is none of the episode's.
+        steps = own - jnp.arange(len(own), dtype=own.dtype)
+        others = others + jnp.sum(others[:, None] >= steps[None], 1)
+        places = jax.random.randint(image_key, (count,), 0, self.counts[others])
+        return self._drawings(others, places)
+
+    def _drawings(self, classes: Array, places: Array) -> Array:
+        return self.images[classes, places, ..., 0].astype(jnp.float32) / 255.0
+
+    def _batch(self, painted: Painted, labels: Array) -> Batch:
+        """The image and what is asked of it: of the last characters, the objects."""
+        if self.targets == "masks":
+            return Batch(painted.image, painted.mask)
+        corners = painted.corners[-len(labels) :]
+        seen = corners[:, 2] > corners[:, 0]
+        return Batch(painted.image, Boxes(corners, labels, seen))
+
+
+def scenes(
+    store: ImageStore,
+    ways: int = 1,
+    shots: int = 1,
+    queries: int = 5,
+    *,
+    targets: Targets = "masks",
+    characters: int = 4,
+    objects: int = 1,
+    same_drawing: bool = False,
+    page: Page = PAGE,
+) -> Scenes:
+    """Few-shot segmentation, or detection, of characters on cluttered pages.
+
+    The support set has `shots` pages of `page.side` pixels for each class, each with
+    one character of it, turned and sheared, alone in the middle. A query is a page of
+    `page.size` pixels: characters of other classes, then `objects` of the episode's,
+    the last of which is of the query's own class and so on top. They are pasted one on
+    another; a mask shows what can be seen of a character, a box all of its ink.
+
+    Cluttered Omniglot has one way, shot and object, the same drawing, and 4 to 256
+    characters, of `metajax.data.omniglot("background")` to train and of "evaluation"
+    to test. Here distractors are never of the episode's classes, where its authors draw
+    them of all classes; and drawings are of 28x28 pixels, where theirs are of 105x105.
+
+    Args:
+      store: drawings of bright ink on black, of one channel, square; they are put on
+        the default device once.
+      ways: classes an episode.
+      shots: support pages a class.
+      queries: query pages a class.
+      targets: "masks": labels of pixels, `int32[n, height, width]`, 0 for background
+        and k for class k of the episode, from 1 on. "boxes": `metajax.detection.Boxes`
+        of the objects, with labels from 0 on.
+      characters: on a query's page.
+      objects: of them, how many are of the episode's classes; those but the last are of
+        any.
+      same_drawing: see `Clutter`.
+      page: what pages look like.
+
+    Returns:
+      A sampler of inputs `float32[n, size, size, channels]` in [0, 1].
+
+    Raises:
+      InputError: for a number out of range, more objects than characters, fewer than
+        `ways` + 1 classes, classes of fewer drawings than an episode takes of each, or
+        drawings that are not square or have several channels.
+
+    >>> import numpy as np
+    >>> store = ImageStore(
+    ...     np.full((6, 20, 28, 28, 1), 255, np.uint8), np.full(6, 20), tuple("abcdef")
+    ... )
+    >>> support, query = scenes(store)(jax.random.key(0), 2)
+    >>> support.inputs.shape, query.inputs.shape, query.targets.shape
+    ((2, 1, 32, 32, 3), (2, 5, 96, 96, 3), (2, 5, 96, 96))
+
+    Source: Michaelis et al., "One-Shot Segmentation in Clutter", ICML 2018.
+    """
+    check_one_of("targets", targets, get_args(Targets))
+    check_page(page)
+    check_count("queries", queries, least=1)
+    clutter = Clutter(characters, objects, same_drawing)
+    _check_clutter(clutter)
+    # The very drawings of the support set are none of their own.
+    drawn = 1 if same_drawing else queries
+    shape = shape_of(store, ways, shots, drawn, rotations=1)
+    _check_drawings(store, ways)
+    images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
+    return Scenes(images, counts, shape, queries, page, clutter, targets)
+
+
+def _check_clutter(clutter: Clutter) -> None:
+    characters, objects, _ = clutter
+    check_count("characters", characters, least=1)
+    check_count("objects", objects, least=1)
+    if objects > characters:
+        raise InputError(
+            f"{argument('objects')} must be at most the {characters} characters of a "
+            f"page, got {objects}"
+        )
+
+
+def _check_drawings(store: ImageStore, ways: int) -> None:
+    classes, _, height, width, channels = store.images.shape
+    if channels != 1 or height != width:
+        raise InputError(
+            "scenes need square drawings of one channel, got "
+            f"{height}x{width}x{channels}"
+        )
+    if classes <= ways:
+        raise InputError(
+            f"scenes need a class for what is beside the {ways} ways, got {classes} "
+            "classes; take fewer ways"
+        )

@@ -1,0 +1,89 @@
+"""Features under masks, as learners of segmentation see a support set."""
+
+import jax
+import jax.numpy as jnp
+
+from metajax.errors import InputError
+from metajax.ops.precision import product
+from metajax.types import Array
+
+
+def class_masks(masks: Array, ways: int, dtype: jnp.dtype) -> Array:
+    """Which pixels are of each class, background first.
+
+    Args:
+      masks: labels, `int[n, height, width]`; pixels of labels above `ways`, such as
+        255, are of no class.
+      ways: the number of classes, background not counted.
+      dtype: of the result.
+
+    Returns:
+      `dtype[n, height, width, ways + 1]` of zeros and ones.
+
+    Raises:
+      InputError: if the masks are no whole numbers of that shape.
+
+    >>> class_masks(jnp.array([[[0, 2, 255]]]), 2, jnp.dtype("float32"))[0, 0].tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    """
+    kind = jnp.result_type(masks)
+    if jnp.ndim(masks) != 3 or not jnp.issubdtype(kind, jnp.integer):
+        raise InputError(
+            "masks must be whole numbers [n, height, width], got "
+            f"{kind}{list(jnp.shape(masks))}"
+        )
+    return jax.nn.one_hot(masks, ways + 1, dtype=dtype)
+
+
+def resized(x: Array, size: tuple[int, ...]) -> Array:
+    """Images or maps of another size, bilinearly; smaller ones are averaged.
+
+    Args:
+      x: `float[n, height, width, channels]`.
+      size: (height, width) of the result.
+
+    Returns:
+      `float[n, *size, channels]`.
+
+    >>> resized(jnp.array([0.0, 1.0, 1.0, 1.0]).reshape(1, 2, 2, 1), (1, 1)).item()
+    0.75
+    """
+    if x.shape[1:3] == tuple(size):
+        return x
+    return jax.image.resize(x, (len(x), *size, x.shape[3]), "bilinear")
+
+
+def masked_means(features: Array, members: Array) -> Array:
+    """Masked average pooling: the features of each class, averaged over its images.
+
+      p_c = mean over images i of (Σ_xy m_ixyc φ_ixy / Σ_xy m_ixyc)
+
+    Images where class c is nowhere do not count.
+
+    Args:
+      features: φ, `float[n, height, width, d]`.
+      members: m, how much of each place is of each class, `float[n, height, width,
+        classes]`.
+
+    Returns:
+      `float[classes, d]`; zeros for a class that is nowhere.
+
+    >>> maps = jnp.array([[[[1.0], [3.0], [5.0]]]])
+    >>> masked_means(maps, jnp.array([[[[1.0], [1.0], [0.0]]]])).tolist()
+    [[2.0]]
+
+    Source: Zhang et al., "SG-One", 2018; Wang et al., "PANet", ICCV 2019, equation 1.
+    """
+    n, height, width, d = features.shape
+    weights = members.reshape(n, height * width, -1)
+    sizes = jnp.sum(weights, 1)
+    sums = product(weights.swapaxes(1, 2), features.reshape(n, height * width, d))
+    means = sums / jnp.where(sizes > 0, sizes, jnp.ones_like(sizes))[..., None]
+    images = jnp.sum((sizes > 0).astype(means.dtype), 0)
+    return jnp.sum(means, 0) / jnp.maximum(images, 1)[:, None]
+
+
+def unit_channels(x: Array) -> Array:
+    """The last axis at length one; zeros stay, with a finite derivative."""
+    square = jnp.sum(x**2, -1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))

@@ -1,0 +1,138 @@
+"""Prototypical segmentation: a pixel belongs to the class whose prototype is near."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax._pytrees.keyed import values_of
+from metajax.checks import check_count, check_model, check_positive
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.masked import (
+    class_masks,
+    masked_means,
+    resized,
+    unit_channels,
+)
+from metajax.learners.support import embed
+from metajax.losses import pixel_cross_entropy
+from metajax.ops.precision import product
+from metajax.types import (
+    Array,
+    Batch,
+    Episode,
+    Learner,
+    Loss,
+    Metrics,
+    Model,
+    Params,
+    PyTree,
+    unpadded,
+)
+
+
+class Prototypes(NamedTuple):
+    """What a task is adapted to.
+
+    Attributes:
+      body: the body's parameters.
+      classes: p, `float[ways + 1, d]`, background first.
+    """
+
+    body: Params
+    classes: Array
+
+
+def prototypical_segmenter(
+    body: Model,
+    ways: int,
+    loss: Loss = pixel_cross_entropy,
+    *,
+    scale: float = 20.0,
+    alignment: float = 1.0,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Labels a pixel by the cosine of its features and the prototype of each class.
+
+      p_c = masked average of φ over the support pixels of class c = 0, ..., ways
+      z_c(x, y) = α cos(φ(x, y), p_c)
+
+    The alignment loss goes the other way: prototypes of the queries' pixels, by the
+    classes predicted for them, label the support set,
+
+      L = L_query + λ L_support(prototypes of the queries)
+
+    Args:
+      body: φ, from images to maps of features, of the images' size or smaller: then
+        features are enlarged before they are averaged, and logits before they are
+        returned. `metajax.unet(2).parts[0]`, or any network of yours.
+      ways: the number of classes, background not counted; it shapes no meta-parameter.
+      loss: `loss(outputs, targets) -> scalar` of the query set, of masks `int[n,
+        height, width]`, 0 for background.
+      scale: α.
+      alignment: λ; 0 for none.
+      metrics: more functions of (outputs, targets) to report, by name.
+
+    Returns:
+      A `Learner` whose meta-parameters are the body's.
+
+    Raises:
+      InputError: if the body is no `Model`, `ways` is below 1, or a weight is not
+        positive.
+
+    >>> import metajax as mj
+    >>> learner = prototypical_segmenter(mj.unet(2, (8, 16)).parts[0], ways=1)
+
+    Source: Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype
+    Alignment", ICCV 2019.
+    """
+    check_model(body)
+    check_count("ways", ways, least=1)
+    check_positive("scale", scale)
+    if alignment:
+        check_positive("alignment", alignment)
+
+    def adapt(meta: Params, support: Batch) -> Prototypes:
+        params, features = embed(body, meta, support)
+        masks, _ = unpadded(support.targets)
+        members = class_masks(masks, ways, features.dtype)
+        return Prototypes(params, _means(features, members))
+
+    def predict(adapted: Prototypes, inputs: PyTree) -> Array:
+        features = body.forward(adapted.body, inputs)
+        logits = _logits(scale, features, adapted.classes)
+        return resized(logits, _size(inputs))
+
+    learner = feed_forward_learner(body.init, adapt, predict, loss, metrics)
+
+    def aligned_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
+        value, values = learner.loss(meta, episode)
+        support, query = episode
+        adapted = adapt(meta, support)
+        features = body.forward(adapted.body, query.inputs)
+        logits = _logits(scale, features, adapted.classes)
+        labels = jnp.argmax(resized(logits, _size(query.inputs)), -1)
+        members = class_masks(labels, ways, features.dtype)
+        back = Prototypes(adapted.body, _means(features, members))
+        aligned = loss(predict(back, support.inputs), unpadded(support.targets)[0])
+        total = value + alignment * aligned
+        return total, {**values, "loss": total, "alignment": aligned}
+
+    return learner._replace(loss=aligned_loss) if alignment else learner
+
+
+def _size(inputs: PyTree) -> tuple[int, ...]:
+    """(height, width) of images."""
+    return jax.tree.leaves(values_of(inputs))[0].shape[1:3]
+
+
+def _means(features: Array, members: Array) -> Array:
+    return masked_means(resized(features, members.shape[1:3]), members)
+
+
+def _logits(scale: float, features: Array, classes: Array) -> Array:
+    """α cos, `[n, rows, columns, ways + 1]`."""
+    flat = unit_channels(features).reshape(-1, features.shape[-1])
+    cosines = product(flat, unit_channels(classes).T)
+    return scale * cosines.reshape(*features.shape[:3], len(classes))

@@ -1,0 +1,99 @@
+"""Siamese U-Net: a decoder that sees where an image matches what is looked for."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.checks import check_count
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.masked import class_masks, masked_means, resized
+from metajax.losses import pixel_cross_entropy
+from metajax.models.headed import parts
+from metajax.models.initialise import init_named
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree, unpadded
+
+
+class Codes(NamedTuple):
+    """What a task is adapted to.
+
+    Attributes:
+      meta: the meta-parameters.
+      codes: what each class looks like at the coarsest level, `float[ways, d]`.
+    """
+
+    meta: Params
+    codes: Array
+
+
+def siamese_segmenter(
+    body: Model,
+    head: Model,
+    ways: int,
+    loss: Loss = pixel_cross_entropy,
+    *,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Outlines what looks like the support set, by a U-Net that compares the two.
+
+      m_0, ..., m_l = encoder(x),   c_k = masked average of m_l over class k's support
+      z_k = head(decoder(m_0, ..., m_{l-1}, norm(m_l ⊙ c_k))),   z_background = 0
+
+    The same encoder reads the support set and the queries.
+
+    Args:
+      body: an encoder of maps and their decoder, such as `metajax.models.unet_body`.
+      head: from the decoder's features to one logit of each pixel, such as
+        `metajax.models.pixel_head`.
+      ways: the number of classes, background not counted; it shapes no meta-parameter.
+      loss: `loss(outputs, targets) -> scalar` of the query set, of masks `int[n,
+        height, width]`, 0 for background.
+      metrics: more functions of (outputs, targets) to report, by name.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"body": ..., "head": ...}`.
+
+    Raises:
+      InputError: if the body does not know its encoder and its decoder, or `ways` is
+        below 1.
+
+    >>> import metajax as mj
+    >>> body, head = mj.unet(1, (8, 16)).parts
+    >>> learner = siamese_segmenter(body, head, ways=1)
+
+    Source: Michaelis et al., "One-Shot Segmentation in Clutter", ICML 2018, section
+    5.1. Here encoders are shared, and the product of features takes the place of the
+    code times its inner product with them, of which it is the finer form.
+    """
+    encoder, decoder = parts(body, "siamese_segmenter")
+    check_count("ways", ways, least=1)
+
+    def adapt(meta: Params, support: Batch) -> Codes:
+        *_, top = encoder.forward(meta["body"]["body"], support.inputs)
+        masks, _ = unpadded(support.targets)
+        members = class_masks(masks, ways, top.dtype)
+        return Codes(meta, masked_means(top, resized(members, top.shape[1:3]))[1:])
+
+    def predict(adapted: Codes, inputs: PyTree) -> Array:
+        (params, codes) = adapted
+        *maps, top = encoder.forward(params["body"]["body"], inputs)
+
+        def logit(code: Array) -> Array:
+            matched = _normed(top * code.reshape(1, 1, 1, -1))
+            features = decoder.forward(params["body"]["head"], (*maps, matched))
+            return head.forward(params["head"], features)[..., 0]
+
+        logits = jnp.moveaxis(jax.vmap(logit)(codes), 0, -1)
+        return jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+
+    init = partial(init_named, {"body": body, "head": head})
+    return feed_forward_learner(init, adapt, predict, loss, metrics)
+
+
+def _normed(x: Array) -> Array:
+    """Layer norm of each example, without parameters."""
+    axes = tuple(range(1, x.ndim))
+    x = x - jnp.mean(x, axes, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(x**2, axes, keepdims=True) + 1e-5)
