@@ -1,5 +1,6 @@
 """Metrics: how a kind of task is judged, over many tasks."""
 
+from metajax.metrics.image_overlap import image_iou as image_iou
 from metajax.metrics.intervals import Z95 as Z95
 from metajax.metrics.intervals import jackknife as jackknife
 from metajax.metrics.intervals import mean as mean
@@ -9,6 +10,7 @@ from metajax.metrics.metric import as_metric as as_metric
 from metajax.metrics.metric import mean_of as mean_of
 from metajax.metrics.metric import mse as mse
 from metajax.metrics.metric import percent as percent
+from metajax.metrics.overlap import fb_iou as fb_iou
 from metajax.metrics.overlap import mean_iou as mean_iou
 from metajax.metrics.ranking import auc as auc
 from metajax.metrics.returns import average_return as average_return

@@ -3,6 +3,7 @@
 import numpy as np
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+LEAST_TASKS = 10  # of each class, for an interval by the jackknife
 
 
 def mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +53,26 @@ def jackknife(without: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         squares = np.sum((without - without.mean(axis=0)) ** 2, axis=0)
     return Z95 * np.sqrt((len(without) - 1) / len(without) * squares)
+
+
+def enough_tasks(sizes: np.ndarray) -> np.ndarray:
+    """Whether each class is in enough tasks for an interval by the jackknife.
+
+      (Σ_i u_i)² / Σ_i u_i² ≥ 10,   u_i: the size of the class in task i
+
+    the effective number of tasks. A class that is in no task has no part in it.
+
+    Args:
+      sizes: u, `int[tasks, ..., classes]`.
+
+    Returns:
+      `bool[...]`, whether all classes are.
+
+    >>> enough_tasks(np.ones((10, 2), int)).item(), enough_tasks(np.eye(10)[:2]).item()
+    (True, False)
+
+    Source: Kish, "Survey Sampling", 1965.
+    """
+    sizes = np.asarray(sizes, float)
+    squares = LEAST_TASKS * (sizes**2).sum(axis=0)
+    return (sizes.sum(axis=0) ** 2 >= squares).all(axis=-1)

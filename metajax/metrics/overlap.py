@@ -1,4 +1,4 @@
-"""Mean intersection over union, of segmentation."""
+"""Intersection over union of segmentation, summed over all tasks."""
 
 import operator
 from dataclasses import dataclass
@@ -8,14 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.checks import check_count
-from metajax.errors import InputError
-from metajax.metrics.intervals import jackknife
-from metajax.metrics.labels import present_labels
+from metajax.metrics.elements import Elements, check_known, class_sizes, elements_of
+from metajax.metrics.intervals import enough_tasks, jackknife
 from metajax.metrics.metric import Metric, percent
-from metajax.ops.masking import never
 from metajax.types import Array, Padded
-
-LEAST_TASKS = 10  # of each class, for an interval
 
 
 class Overlap(NamedTuple):
@@ -40,8 +36,7 @@ def mean_iou(classes: int, *, ignore: int | None = None) -> Metric:
     and the mean over the classes c of which there is a union. Outputs of a task are
     logits `float[examples, ..., classes]`, its targets labels `int[examples, ...]`, or
     `Padded` of them. A label is a class of the data, the same one in all tasks. Two
-    other numbers go by similar names, the IoU of each image or task, averaged, and that
-    of foreground and background: do not compare them.
+    other numbers go by similar names, `image_iou` and `fb_iou`: do not compare them.
 
     The interval is a jackknife over tasks (see `metajax.metrics.jackknife`), which is
     too narrow where a class is in few tasks. It is NaN where the effective number of
@@ -69,55 +64,87 @@ def mean_iou(classes: int, *, ignore: int | None = None) -> Metric:
     sum each class over episodes. Kish, "Survey Sampling", 1965.
     """
     check_count("classes", classes, least=2)
-    count = _Count(classes, ignore)
-    return Metric("mean_iou", count, _finish, operator.gt, percent, "%")
+    count, finish = _Classes(classes, ignore), _Finish("mean_iou", classes)
+    return Metric("mean_iou", count, finish, operator.gt, percent, "%")
+
+
+def fb_iou(*, ignore: int | None = None) -> Metric:
+    """Intersection over union of foreground and background, the mean of the two.
+
+      FB-IoU = (IoU_foreground + IoU_background) / 2,   foreground: any class > 0
+
+    each of the two summed over all tasks, as `mean_iou` sums a class. Elements of one
+    class that are taken for another are right here, and the background, which is
+    large, is half of the number: it is higher than `mean_iou` of the same predictions,
+    and says less. Outputs, targets and the interval are those of `mean_iou`.
+
+    Args:
+      ignore: the label of elements that do not count, such as 255.
+
+    Returns:
+      A `Metric`. Its `finish` raises InputError for labels that are no class.
+
+    >>> from metajax.metrics import fb_iou
+    >>> logits, labels = jnp.eye(3)[None], jnp.array([[0, 2, 1]])
+    >>> fb_iou().of_task(logits, labels).intersection.tolist()
+    [1, 2]
+
+    Source: Zhang et al., "SG-One: Similarity Guidance Network for One-Shot Semantic
+    Segmentation", 2018; Wang et al., "PANet: Few-Shot Image Semantic Segmentation with
+    Prototype Alignment", ICCV 2019, who call it binary-IoU.
+    """
+    count, finish = _Foreground(ignore), _Finish("fb_iou", None)
+    return Metric("fb_iou", count, finish, operator.gt, percent, "%")
 
 
 @dataclass(frozen=True)
-class _Count:
+class _Classes:
     """Counts the elements of one task; equal for equal settings, so compiled once."""
 
     classes: int
     ignore: int | None
 
     def __call__(self, outputs: Array, targets: Array | Padded) -> Overlap:
-        labels, present, allowed = present_labels("mean_iou", targets)
-        if outputs.shape != (*labels.shape, self.classes):
-            raise InputError(
-                f"mean_iou needs outputs of shape {(*labels.shape, self.classes)} for "
-                f"{self.classes} classes and these targets, got {outputs.shape}"
-            )
-        if allowed is not None:  # of an example, whatever the axes between
-            between = [1] * (labels.ndim - 1)
-            allowed = allowed.reshape(len(allowed), *between, -1)
-            outputs = jnp.where(allowed, outputs, never(outputs.dtype))
-        counted = present.reshape(-1, *[1] * (labels.ndim - 1))
-        if self.ignore is not None:
-            counted = counted & (labels != self.ignore)
-        known = counted & (labels >= 0) & (labels < self.classes)
-        unknown = (counted & ~known).sum()
-        if isinstance(unknown, np.integer):  # the targets are at hand
-            _check_known(unknown, self.classes)
-        classes = jnp.arange(self.classes).reshape(-1, *[1] * labels.ndim)
-        labelled = (labels[None] == classes) & known[None]
-        predicted = (jnp.argmax(outputs, axis=-1)[None] == classes) & known[None]
-        sizes = (_sizes(labelled & predicted), _sizes(labelled | predicted))
-        return Overlap(*sizes, jnp.asarray(unknown, jnp.int32))
+        elements = elements_of(
+            "mean_iou", outputs, targets, classes=self.classes, ignore=self.ignore
+        )
+        return _overlap(elements, self.classes)
 
 
-def _sizes(members: Array) -> Array:
-    """The number of elements of each class."""
-    return jnp.sum(members.reshape(len(members), -1), axis=1, dtype=jnp.int32)
+@dataclass(frozen=True)
+class _Foreground:
+    """Counts the elements of one task, of any class or of none."""
+
+    ignore: int | None
+
+    def __call__(self, outputs: Array, targets: Array | Padded) -> Overlap:
+        elements = elements_of("fb_iou", outputs, targets, ignore=self.ignore)
+        labels, guesses = ((x > 0).astype(np.int32) for x in elements[:2])
+        return _overlap(elements._replace(labels=labels, guesses=guesses), 2)
 
 
-def _finish(records: Overlap) -> tuple[np.ndarray, np.ndarray]:
-    intersection, union, unknown = (np.asarray(x, np.int64) for x in records)
-    _check_known(unknown.sum(), union.shape[-1])
-    both, either = intersection.sum(axis=0), union.sum(axis=0)
-    without = _mean_ratio(both - intersection, either - union)
-    squares = (union.astype(float) ** 2).sum(axis=0)
-    enough = (either.astype(float) ** 2 >= LEAST_TASKS * squares).all(axis=-1)
-    return _mean_ratio(both, either), np.where(enough, jackknife(without), np.nan)
+def _overlap(elements: Elements, classes: int) -> Overlap:
+    both, either = (
+        jnp.sum(sizes, axis=0, dtype=jnp.int32)
+        for sizes in class_sizes(elements, classes)
+    )
+    return Overlap(both, either, jnp.asarray(elements.unknown, jnp.int32))
+
+
+@dataclass(frozen=True)
+class _Finish:
+    """The mean over classes; `classes` is None where each task's outputs say it."""
+
+    name: str
+    classes: int | None
+
+    def __call__(self, records: Overlap) -> tuple[np.ndarray, np.ndarray]:
+        intersection, union, unknown = (np.asarray(x, np.int64) for x in records)
+        check_known(self.name, unknown.sum(), self.classes)
+        both, either = intersection.sum(axis=0), union.sum(axis=0)
+        without = _mean_ratio(both - intersection, either - union)
+        interval = np.where(enough_tasks(union), jackknife(without), np.nan)
+        return _mean_ratio(both, either), interval
 
 
 def _mean_ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
@@ -126,12 +153,3 @@ def _mean_ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     ratios = np.where(there, intersection / np.maximum(union, 1), 0.0)
     with np.errstate(invalid="ignore"):
         return ratios.sum(axis=-1) / there.sum(axis=-1)
-
-
-def _check_known(unknown: int | np.integer, classes: int) -> None:
-    if unknown:
-        raise InputError(
-            f"mean_iou of {classes} classes needs labels in 0..{classes - 1}, got "
-            f"{unknown} others; give it the number of classes, and ignore=LABEL for "
-            "elements that do not count"
-        )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import metajax as mj
-from metajax.metrics import mean_iou
+from metajax.metrics import fb_iou, mean_iou
 from metajax.metrics.overlap import Overlap
 from metajax.types import Padded
 
@@ -23,40 +23,50 @@ def drawn(seed, tasks=14, steps=2):
     return logits, labels, random.random((tasks, 3)) < 0.7
 
 
-def by_loops(logits, labels, present):
+def by_loops(logits, labels, present, classes=CLASSES, merge=lambda label: label):
     """Of one step: sets of pixels, class by class."""
     ratios = []
-    for c in range(CLASSES):
+    for c in range(classes):
         both = either = 0
         for task in range(len(logits)):
             for i in np.flatnonzero(present[task]):
                 for place in np.ndindex(labels.shape[2:]):
                     label = labels[task, i][place]
-                    guess = int(np.argmax(logits[task, i][place]))
+                    guess = merge(int(np.argmax(logits[task, i][place])))
                     if label != IGNORE:
-                        both += label == c and guess == c
-                        either += label == c or guess == c
+                        both += merge(label) == c and guess == c
+                        either += merge(label) == c or guess == c
         if either:
             ratios.append(both / either)
     return np.mean(ratios)
 
 
-def records(logits, labels, present):
-    steps = jax.vmap(METRIC.of_task, (0, None))
+def records(metric, logits, labels, present):
+    steps = jax.vmap(metric.of_task, (0, None))
     padded = Padded(jnp.asarray(labels), jnp.asarray(present))
     return jax.device_get(jax.jit(jax.vmap(steps))(jnp.asarray(logits), padded))
 
 
-def test_is_that_of_loops():
+@pytest.mark.parametrize(
+    "metric, loops",
+    [
+        (METRIC, by_loops),
+        (
+            fb_iou(ignore=IGNORE),
+            lambda *of_step: by_loops(*of_step, 2, lambda label: min(label, 1)),
+        ),
+    ],
+)
+def test_is_that_of_loops(metric, loops):
     logits, labels, present = drawn(0)
-    value, interval = METRIC.finish(records(logits, labels, present))
+    value, interval = metric.finish(records(metric, logits, labels, present))
     for k in range(2):
-        expected = by_loops(logits[:, k], labels, present)
+        expected = loops(logits[:, k], labels, present)
         np.testing.assert_allclose(value[k], expected, rtol=1e-12)
         without = []
         for task in range(14):
             rest = np.arange(14) != task
-            without.append(by_loops(logits[rest, k], labels[rest], present[rest]))
+            without.append(loops(logits[rest, k], labels[rest], present[rest]))
         square = 13 / 14 * np.sum((without - np.mean(without)) ** 2)
         np.testing.assert_allclose(interval[k], 1.959964 * square**0.5, rtol=1e-10)
 
@@ -113,9 +123,23 @@ def test_of_a_rare_class_there_is_no_interval(tasks, covers):
     assert rare == (covers is None)
 
 
+def test_foreground_is_any_class():
+    """Taking one class for another is no mistake, and two classes are `mean_iou`."""
+    labels = jnp.array([[0, 1, 2, 3]])
+    record = fb_iou().of_task(jnp.eye(4)[None, jnp.array([0, 2, 3, 1])], labels)
+    assert record.intersection.tolist() == record.union.tolist() == [1, 3]
+    logits, labels, present = drawn(1)
+    metrics = mean_iou(2, ignore=IGNORE), fb_iou(ignore=IGNORE)
+    labels = np.where(labels == IGNORE, IGNORE, np.minimum(labels, 1))
+    two = [m.finish(records(m, logits[..., :2], labels, present)) for m in metrics]
+    np.testing.assert_array_equal(*two)
+    assert fb_iou() == fb_iou() != fb_iou(ignore=IGNORE)
+
+
+@pytest.mark.parametrize("metric", [mean_iou(2), fb_iou()], ids=["mean", "fb"])
 @pytest.mark.parametrize("label", [-1, 2, IGNORE])
-def test_labels_that_are_no_class_are_refused(label):
-    metric, logits = mean_iou(2), jnp.zeros((1, 3, 2))
+def test_labels_that_are_no_class_are_refused(metric, label):
+    logits = jnp.zeros((1, 3, 2))
     labels = jnp.array([[0, 1, label]])
     with pytest.raises(mj.InputError, match="labels in 0..1, got 1 others"):
         metric.of_task(logits, labels)
@@ -131,3 +155,7 @@ def test_refuses_other_shapes():
         mean_iou(2).of_task(jnp.zeros((1, 3, 2)), jnp.zeros((1, 3)))
     with pytest.raises(mj.InputError, match="classes must be"):
         mean_iou(1)
+    with pytest.raises(
+        mj.InputError, match=r"fb_iou needs .* \(1, 3, 2\) for 2 classes"
+    ):
+        fb_iou().of_task(jnp.zeros((1, 3, 1)), jnp.zeros((1, 3), jnp.int32))
