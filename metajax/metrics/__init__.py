@@ -1,5 +1,7 @@
 """Metrics: how a kind of task is judged, over many tasks."""
 
+from metajax.metrics.average_precision import COCO as COCO
+from metajax.metrics.average_precision import average_precision as average_precision
 from metajax.metrics.image_overlap import image_iou as image_iou
 from metajax.metrics.intervals import Z95 as Z95
 from metajax.metrics.intervals import jackknife as jackknife
