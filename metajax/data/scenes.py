@@ -151,39 +151,32 @@ def scenes(
 ) -> Scenes:
     """Few-shot segmentation, or detection, of characters on cluttered pages.
 
-    The support set has `shots` pages of `page.side` pixels for each class, each with
-    one character of it, turned and sheared, alone in the middle. A query is a page of
-    `page.size` pixels: characters of other classes, then `objects` of the episode's,
-    the last of which is of the query's own class and so on top. They are pasted one on
-    another; a mask shows what can be seen of a character, a box all of its ink.
+    A support page shows one character, alone in the middle of `page.side` pixels. A
+    query shows characters of other classes on `page.size` pixels, and then `objects` of
+    the episode's, the last of which is of the query's own class and so on top. A mask
+    shows what can be seen of a character, a box all of its ink.
 
     Cluttered Omniglot has one way, shot and object, the same drawing, and 4 to 256
-    characters, of `metajax.data.omniglot("background")` to train and of "evaluation"
-    to test. Here distractors are never of the episode's classes, where its authors draw
-    them of all classes; and drawings are of 28x28 pixels, where theirs are of 105x105.
+    characters; its distractors may be of the episode's class, which is never so here.
 
     Args:
-      store: drawings of bright ink on black, of one channel, square; they are put on
-        the default device once.
+      store: square drawings of bright ink on black, which are put on the device.
       ways: classes an episode.
       shots: support pages a class.
       queries: query pages a class.
-      targets: "masks": labels of pixels, `int32[n, height, width]`, 0 for background
-        and k for class k of the episode, from 1 on. "boxes": `metajax.detection.Boxes`
-        of the objects, with labels from 0 on.
+      targets: "masks", `int32[n, height, width]`, 0 for background and k for class k
+        of the episode, from 1 on; or "boxes", `Boxes` with labels from 0 on.
       characters: on a query's page.
-      objects: of them, how many are of the episode's classes; those but the last are of
-        any.
+      objects: how many of them are of the episode's classes.
       same_drawing: see `Clutter`.
-      page: what pages look like.
+      page: see `Page`.
 
     Returns:
       A sampler of inputs `float32[n, size, size, channels]` in [0, 1].
 
     Raises:
-      InputError: for a number out of range, more objects than characters, fewer than
-        `ways` + 1 classes, classes of fewer drawings than an episode takes of each, or
-        drawings that are not square or have several channels.
+      InputError: for a number out of range, more objects than characters, too few
+        classes or drawings, or drawings that are not square or have several channels.
 
     >>> import numpy as np
     >>> store = ImageStore(
@@ -197,18 +190,15 @@ def scenes(
     """
     check_one_of("targets", targets, get_args(Targets))
     check_page(page)
+    clutter = _checked(Clutter(characters, objects, same_drawing))
     check_count("queries", queries, least=1)
-    clutter = Clutter(characters, objects, same_drawing)
-    _check_clutter(clutter)
-    # The very drawings of the support set are none of their own.
-    drawn = 1 if same_drawing else queries
-    shape = shape_of(store, ways, shots, drawn, rotations=1)
+    shape = shape_of(store, ways, shots, 1 if same_drawing else queries, rotations=1)
     _check_drawings(store, ways)
     images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
     return Scenes(images, counts, shape, queries, page, clutter, targets)
 
 
-def _check_clutter(clutter: Clutter) -> None:
+def _checked(clutter: Clutter) -> Clutter:
     characters, objects, _ = clutter
     check_count("characters", characters, least=1)
     check_count("objects", objects, least=1)
@@ -217,6 +207,7 @@ def _check_clutter(clutter: Clutter) -> None:
             f"{argument('objects')} must be at most the {characters} characters of a "
             f"page, got {objects}"
         )
+    return clutter
 
 
 def _check_drawings(store: ImageStore, ways: int) -> None:

@@ -58,18 +58,13 @@ def prototypical_segmenter(
       p_c = masked average of φ over the support pixels of class c = 0, ..., ways
       z_c(x, y) = α cos(φ(x, y), p_c)
 
-    The alignment loss goes the other way: prototypes of the queries' pixels, by the
-    classes predicted for them, label the support set,
-
-      L = L_query + λ L_support(prototypes of the queries)
+      L = L_query + λ L_support(prototypes of the queries, as they are labelled)
 
     Args:
-      body: φ, from images to maps of features, of the images' size or smaller: then
-        features are enlarged before they are averaged, and logits before they are
-        returned. `metajax.unet(2).parts[0]`, or any network of yours.
+      body: φ, from images to maps of features, which are enlarged to the images' size
+        where they are smaller: `metajax.unet(2).parts[0]`, or any network of yours.
       ways: the number of classes, background not counted; it shapes no meta-parameter.
-      loss: `loss(outputs, targets) -> scalar` of the query set, of masks `int[n,
-        height, width]`, 0 for background.
+      loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       scale: α.
       alignment: λ; 0 for none.
       metrics: more functions of (outputs, targets) to report, by name.
@@ -105,21 +100,23 @@ def prototypical_segmenter(
         return resized(logits, _size(inputs))
 
     learner = feed_forward_learner(body.init, adapt, predict, loss, metrics)
+    return _aligned(learner, loss, alignment) if alignment else learner
+
+
+def _aligned(learner: Learner, loss: Loss, weight: float) -> Learner:
+    """The same learner, whose loss also labels the support set by the queries."""
 
     def aligned_loss(meta: Params, episode: Episode) -> tuple[Array, Metrics]:
         value, values = learner.loss(meta, episode)
         support, query = episode
-        adapted = adapt(meta, support)
-        features = body.forward(adapted.body, query.inputs)
-        logits = _logits(scale, features, adapted.classes)
-        labels = jnp.argmax(resized(logits, _size(query.inputs)), -1)
-        members = class_masks(labels, ways, features.dtype)
-        back = Prototypes(adapted.body, _means(features, members))
-        aligned = loss(predict(back, support.inputs), unpadded(support.targets)[0])
-        total = value + alignment * aligned
+        outputs = learner.predict(learner.adapt(meta, support), query.inputs)
+        labelled = query._replace(targets=jnp.argmax(outputs, -1))
+        outputs = learner.predict(learner.adapt(meta, labelled), support.inputs)
+        aligned = loss(outputs, unpadded(support.targets)[0])
+        total = value + weight * aligned
         return total, {**values, "loss": total, "alignment": aligned}
 
-    return learner._replace(loss=aligned_loss) if alignment else learner
+    return learner._replace(loss=aligned_loss)
 
 
 def _size(inputs: PyTree) -> tuple[int, ...]:

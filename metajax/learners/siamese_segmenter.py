@@ -44,12 +44,10 @@ def siamese_segmenter(
     The same encoder reads the support set and the queries.
 
     Args:
-      body: an encoder of maps and their decoder, such as `metajax.models.unet_body`.
-      head: from the decoder's features to one logit of each pixel, such as
-        `metajax.models.pixel_head`.
+      body: an encoder of maps and their decoder: `metajax.models.unet_body`.
+      head: from their features to a logit of each pixel: `metajax.models.pixel_head`.
       ways: the number of classes, background not counted; it shapes no meta-parameter.
-      loss: `loss(outputs, targets) -> scalar` of the query set, of masks `int[n,
-        height, width]`, 0 for background.
+      loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
@@ -77,7 +75,7 @@ def siamese_segmenter(
         return Codes(meta, masked_means(top, resized(members, top.shape[1:3]))[1:])
 
     def predict(adapted: Codes, inputs: PyTree) -> Array:
-        (params, codes) = adapted
+        params, codes = adapted
         *maps, top = encoder.forward(params["body"]["body"], inputs)
 
         def logit(code: Array) -> Array:

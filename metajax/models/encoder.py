@@ -66,29 +66,30 @@ def encoder(
     levels = list(pairwise((channels * patch**2, *widths)))
 
     def init(key: Array) -> Params:
-        keys = jax.random.split(key, len(levels) * convolutions)
-        keys = keys.reshape(len(levels), convolutions)
-        return [
-            [
-                init_convolved(k, 3, outputs if i else inputs, outputs, dtype)
-                for i, k in enumerate(row)
-            ]
-            for row, (inputs, outputs) in zip(keys, levels)
-        ]
+        keys = jax.random.split(key, (len(levels), convolutions))
+        return [_init_level(row, *sizes, dtype) for row, sizes in zip(keys, levels)]
 
     def apply(params: Params, inputs: PyTree) -> Maps:
         x, _ = unpadded(inputs)
         _check_sides(x, channels, patch * 2 ** (len(levels) - 1))
-        x = to_patches(x, patch)
-        maps = []
+        x, maps = to_patches(x, patch), []
         for index, level in enumerate(params):
-            x = max_pool(maps[-1]) if maps else x
+            x = max_pool(x) if index else x
             for weights in level:
                 x = convolved(weights, x, groups)
             maps.append(checkpoint_name(x, f"block{index}"))
         return tuple(maps)
 
     return Model(init, apply)
+
+
+def _init_level(
+    keys: Array, inputs: int, outputs: int, dtype: jnp.dtype | type
+) -> Params:
+    """The convolutions of a level, the first of which changes the width."""
+    first, *others = keys
+    more = [init_convolved(key, 3, outputs, outputs, dtype) for key in others]
+    return [init_convolved(first, 3, inputs, outputs, dtype), *more]
 
 
 def _check_sides(x: Array, channels: int, least: int) -> None:
