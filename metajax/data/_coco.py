@@ -62,28 +62,30 @@ def parse_coco(path: Path) -> Coco:
       InputError: if it is no such file.
     """
     images, annotations, categories = _load(path)
-    faults = [*faults_of_images(images, path), *faults_of_categories(categories, path)]
-    places = {x.get("id"): i for i, x in enumerate(images) if is_id(x.get("id"))}
+    places = {x["id"]: i for i, x in enumerate(images) if is_id(x.get("id"))}
     known = [x for x in categories if is_id(x.get("id"))]
     ordered = sorted(known, key=lambda x: (isinstance(x["id"], str), x["id"]))
     labels = {x["id"]: i for i, x in enumerate(ordered)}
-    faults += faults_of_annotations(annotations, path, places, labels)
+    faults = [
+        *faults_of_images(images, path),
+        *faults_of_categories(categories, path),
+        *faults_of_annotations(annotations, path, places, labels),
+    ]
     if faults:
         raise gather_faults(faults, path.parent, SHOWN)
     things: list[list[Thing]] = [[] for _ in images]
     for i, entry in enumerate(annotations):
-        things[places[entry["image_id"]]].append(
-            Thing(
-                place_of("annotation", entry, i, path),
-                labels[entry["category_id"]],
-                tuple(entry["bbox"]),
-                entry.get("segmentation") or None,
-                bool(entry.get("iscrowd")),
-            )
-        )
+        label = labels[entry["category_id"]]
+        thing = _thing(place_of("annotation", entry, i, path), label, entry)
+        things[places[entry["image_id"]]].append(thing)
     sizes = [(x.get("height"), x.get("width")) for x in images]
     names = tuple(clean(x["name"]) for x in ordered)
     return Coco([x["file_name"] for x in images], sizes, things, names)
+
+
+def _thing(place: str, label: int, entry: Entry) -> Thing:
+    outline, crowd = entry.get("segmentation") or None, bool(entry.get("iscrowd"))
+    return Thing(place, label, tuple(entry["bbox"]), outline, crowd)
 
 
 def _load(path: Path) -> list[list[Entry]]:

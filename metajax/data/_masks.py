@@ -1,6 +1,7 @@
 """Masks in PNG files: the number of a class a pixel."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,18 +114,27 @@ def read_names(folder: Path) -> dict[int, str] | None:
 def _numbered(content: Any) -> dict[int, str]:
     """Names by value; a `ValueError` if they are not usable."""
     if isinstance(content, list):
-        lines = [clean(str(line)) for line in content if clean(str(line))]
-        lines = lines[lines[:1] == [UNLABELLED] :]
-        first = 0 if lines and lines[0].casefold() in BACKGROUND else 1
-        content = dict(enumerate(lines, first))
+        content = _from_lines([clean(str(line)) for line in content])
     if not isinstance(content, Mapping):
         raise ValueError("it is neither a list nor an object")
     named = {int(value): clean(str(name)) for value, name in content.items()}
-    names = {v: named[v] for v in sorted(named) if v not in (0, IGNORED)}
+    return _checked({v: named[v] for v in sorted(named) if v not in (0, IGNORED)})
+
+
+def _checked(names: dict[int, str]) -> dict[int, str]:
     if not names or "" in names.values():
         raise ValueError("a class has no name" if names else "it names no class")
     if min(names) < 1 or max(names) > MOST_CLASSES:
         raise ValueError(f"values must be 1 to {MOST_CLASSES}")
-    if twice := [n for n in names.values() if list(names.values()).count(n) > 1]:
-        raise ValueError(f"two classes are called {some(sorted(set(twice)))}")
+    counts = Counter(names.values())
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise ValueError(f"two classes are called {some(twice)}")
     return names
+
+
+def _from_lines(lines: list[str]) -> dict[int, str]:
+    """The names of a list by value, blank lines left out."""
+    lines = [line for line in lines if line]
+    lines = lines[lines[:1] == [UNLABELLED] :]
+    first = 0 if lines and lines[0].casefold() in BACKGROUND else 1
+    return dict(enumerate(lines, first))

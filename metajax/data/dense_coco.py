@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from metajax.data._coco import Coco, Thing, parse_coco
+from metajax.data._coco import Thing
 from metajax.data._coco_checks import MEND
-from metajax.data._coco_files import check_sizes, find_files
+from metajax.data._coco_files import Pictures, read_pictures
 from metajax.data._dense_rows import Keeping, Rows
 from metajax.data._faults import gather_faults
 from metajax.data._kept import Files
@@ -27,7 +27,6 @@ from metajax.data._masks import shrink
 from metajax.data._outlines import fill, paint
 from metajax.data.dense_store import IGNORED, MOST_CLASSES, DenseStore
 from metajax.data.folder import check_cache, check_size
-from metajax.data.listing import check_folder
 from metajax.detection import Boxes
 from metajax.errors import Fault, InputError
 
@@ -44,8 +43,7 @@ def coco_folder(
 ) -> DenseStore:
     """The images, masks and boxes of a COCO file; see `metajax.data.dense_coco`.
 
-    Images are resized as by `mask_folder`, and boxes likewise. Those that leave their
-    image by at most a pixel are cut there.
+    Images are resized as by `mask_folder`. Boxes that are a pixel too large are cut.
 
     Args:
       path: the folder.
@@ -73,8 +71,8 @@ def coco_folder(
     >>> cat["segmentation"] = [[20, 10, 60, 10, 60, 30, 20, 30]]
     >>> names = {"categories": [{"id": 17, "name": "cat"}]}
     >>> images = {"images": [{"id": 7, "file_name": "tom.jpg"}]}
-    >>> text = json.dumps({**images, **names, "annotations": [cat]})
-    >>> _ = (folder / "annotations.json").write_text(text)
+    >>> with (folder / "annotations.json").open("w") as file:
+    ...     json.dump({**images, **names, "annotations": [cat]}, file)
     >>> store = coco_folder(folder, (4, 4))
     >>> store.boxes.corners.tolist(), store.masks[0].tolist()
     ([[[1.0, 1.0, 3.0, 3.0]]],
@@ -83,45 +81,33 @@ def coco_folder(
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
     """
     size, kept, folder = check_size(size), check_cache(cache, mapped), Path(path)
-    check_folder(folder)
-    coco = parse_coco(file := folder / annotations)
-    files = find_files(folder, file, coco.files)
-    sizes = check_sizes(folder, file, files, coco)
+    pictures = read_pictures(folder, folder / annotations)
     keeping = Keeping(folder, kept, mapped)
-    parts = [keeping.pictures(files, size, "RGB" if color else "L")]
-    if masks and any(thing.outline for each in coco.things for thing in each):
-        parts.append(_mask_rows(folder, file, files, coco, sizes, size))
-    arrays = keeping.arrays(*parts)
-    painted = arrays[1] if len(arrays) > 1 else None
-    return DenseStore(arrays[0], painted, _boxes(coco, sizes, size), coco.names)
+    parts = [keeping.pictures(pictures.files, size, "RGB" if color else "L")]
+    if masks and any(thing.outline for each in pictures.things for thing in each):
+        parts.append(_mask_rows(folder, pictures, size))
+    images, *painted = keeping.arrays(*parts)
+    boxes = _boxes(pictures, size)
+    return DenseStore(images, painted[0] if painted else None, boxes, pictures.names)
 
 
-def _mask_rows(
-    folder: Path,
-    file: Path,
-    files: list[Path],
-    coco: Coco,
-    sizes: list[tuple[int, int]],
-    size: tuple[int, int],
-) -> Rows:
-    if len(coco.names) > MOST_CLASSES:
+def _mask_rows(folder: Path, pictures: Pictures, size: tuple[int, int]) -> Rows:
+    if (classes := len(pictures.names)) > MOST_CLASSES:
         raise InputError(
-            f"masks hold at most {MOST_CLASSES} classes, and {file} has "
-            f"{len(coco.names)} categories; use masks=False, or delete categories"
+            f"masks hold at most {MOST_CLASSES} classes, and {pictures.source} has "
+            f"{classes} categories; use masks=False, or delete categories"
         )
 
     def read(i: int) -> np.ndarray:
-        return shrink(_mask(folder, coco.things[i], sizes[i]), size)
+        return shrink(_mask(folder, pictures.things[i], pictures.sizes[i]), size)
 
-    return Rows(
-        (len(files), *size), read, Files(folder, [file, *files]), ("coco", size)
-    )
+    files = Files(folder, [pictures.source, *pictures.files])
+    return Rows((len(pictures.files), *size), read, files, ("coco", size))
 
 
 def _mask(folder: Path, things: list[Thing], size: tuple[int, int]) -> np.ndarray:
     """The mask of an image, as large as that."""
-    unknown, objects = [], []
-    faults = []
+    unknown, objects, faults = [], [], []
     for thing in things:
         try:
             pixels = fill(thing.outline or [_rectangle(thing.box)], size)
@@ -143,14 +129,14 @@ def _rectangle(box: tuple[float, float, float, float]) -> list[float]:
     return [x, y, x + w, y, x + w, y + h, x, y + h]
 
 
-def _boxes(coco: Coco, sizes: list[tuple[int, int]], size: tuple[int, int]) -> Boxes:
+def _boxes(pictures: Pictures, size: tuple[int, int]) -> Boxes:
     """The boxes of all objects that are no crowds, in the pixels of the result."""
-    single = [[thing for thing in each if not thing.crowd] for each in coco.things]
-    shape = len(single), max(1, *map(len, single)) if single else 1
+    single = [[thing for thing in each if not thing.crowd] for each in pictures.things]
+    shape = len(single), max(1, *map(len, single))
     corners: Any = np.zeros((*shape, 4), np.float32)
     labels: Any = np.zeros(shape, np.int32)
     present: Any = np.zeros(shape, bool)
-    for i, (things, (height, width)) in enumerate(zip(single, sizes)):
+    for i, (things, (height, width)) in enumerate(zip(single, pictures.sizes)):
         for j, thing in enumerate(things):
             x, y, w, h = thing.box
             cut = np.clip([x, y, x + w, y + h], 0, [width, height] * 2)
