@@ -79,7 +79,7 @@ def test_runs_of_another_size():
 
 
 def test_polygons_by_a_loop():
-    """A centre is inside if a ray to its left crosses the edges an odd number of times."""
+    """A centre is inside if a ray to its left crosses an odd number of edges."""
     rng = np.random.default_rng(0)
     for n in (3, 5, 12):
         corners = rng.uniform(-2, 14, (n, 2))
