@@ -56,9 +56,11 @@ def check_dense_enough(
             f"got {ways}"
         )
     counts = contains.sum(1)
-    together = contains.astype(np.int64) @ contains.T
+    # Whole numbers below 2**24 are exact, and products of floats are fast.
+    together = contains.astype(np.float32) @ contains.T.astype(np.float32)
     np.fill_diagonal(together, 0)
-    others = np.minimum(np.sort(together, axis=1)[:, ::-1][:, : ways - 1], shots).sum(1)
+    most = np.sort(together, axis=1)[:, ::-1][:, : ways - 1]
+    others = np.minimum(most, shots).sum(1).astype(int)
     needed = shots + queries + others
     if not (small := [int(i) for i in np.flatnonzero(counts < needed)]):
         return

@@ -1,5 +1,6 @@
 """Arrays whose rows are made of files: several at a time, and kept if asked."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +130,8 @@ class Keeping:
         seen = self._path(f"{key_of(files)}.json")
         bits, lines = look = read_survey(seen) or survey(*files)
         if seen is not None:
-            seen.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # it only saves time
+                seen.parent.mkdir(parents=True, exist_ok=True)
             write_survey(seen, look)
         warn_each(lines)
 

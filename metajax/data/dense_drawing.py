@@ -68,8 +68,10 @@ def list_members(contains: np.ndarray, classes: np.ndarray) -> Members:
     ([[0, 2]], [2])
     """
     counts = contains.sum(1)
-    first = np.argsort(~contains, axis=1, kind="stable")[:, : counts.max()]
-    return Members(*(jnp.asarray(x, jnp.int32) for x in (classes, first, counts)))
+    images = np.zeros((len(contains), counts.max()), np.int32)
+    for row, count, own in zip(images, counts, contains):
+        row[:count] = np.flatnonzero(own)
+    return Members(*(jnp.asarray(x, jnp.int32) for x in (classes, images, counts)))
 
 
 def draw_dense(key: Array, members: Members, shape: DenseShape) -> DenseShown:

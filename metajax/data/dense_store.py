@@ -65,14 +65,16 @@ def _in_masks(masks: np.ndarray, shape: tuple[int, ...], classes: int) -> np.nda
             f"masks must be uint8{list(shape[:3])}, one for each image and of its "
             f"size, got {masks.dtype}{list(masks.shape)}"
         )
-    pixels = np.stack([np.bincount(mask.ravel(), minlength=256) for mask in masks])
-    if (unknown := pixels[:, classes + 1 : IGNORED]).any():
+    holds = np.zeros((len(masks), 256), bool)
+    for row, mask in zip(holds, masks):
+        row[mask] = True
+    if (unknown := holds[:, classes + 1 : IGNORED]).any():
         image, value = np.argwhere(unknown)[0]
         raise InputError(
             f"masks must hold 0 to {classes}, as there are {classes} classes, or "
             f"{IGNORED}, got {value + classes + 1} in that of image {image}"
         )
-    return pixels[:, 1 : classes + 1].T > 0
+    return holds[:, 1 : classes + 1].T
 
 
 def _in_boxes(boxes: Boxes, shape: tuple[int, ...], classes: int) -> np.ndarray:
