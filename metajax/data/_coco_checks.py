@@ -86,7 +86,7 @@ def faults_of_annotations(
 def _box_fault(entry: Entry) -> str | None:
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return "has no bbox [x, y, width, height]"
+        return "has no bbox [x, y, width, height] of finite numbers"
     if min(box[2:]) <= 0:
         x, y, w, h = box
         return f"has a box that is empty or inside out (x={x}, y={y}, w={w}, h={h})"
