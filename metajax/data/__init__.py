@@ -9,6 +9,13 @@ from metajax.data.augmentation import Transform as Transform
 from metajax.data.augmentation import augmented as augmented
 from metajax.data.cifar import cifar_fs as cifar_fs
 from metajax.data.cifar import fc100 as fc100
+from metajax.data.dense_coco import coco_folder as coco_folder
+from metajax.data.dense_episodes import DenseImages as DenseImages
+from metajax.data.dense_episodes import dense_episodes as dense_episodes
+from metajax.data.dense_masks import mask_folder as mask_folder
+from metajax.data.dense_store import DenseStore as DenseStore
+from metajax.data.dense_streaming import DenseStream as DenseStream
+from metajax.data.dense_streaming import stream_dense_episodes as stream_dense_episodes
 from metajax.data.folder import image_folder as image_folder
 from metajax.data.glyphs import Glyphs as Glyphs
 from metajax.data.glyphs import glyphs as glyphs

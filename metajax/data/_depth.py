@@ -110,7 +110,7 @@ def read_wide(file: IO[bytes], image: Image.Image) -> Wide | None:
         values = np.asarray(upright).astype(np.uint16)[..., None]
         alpha = values[..., :0]
     else:
-        kind, _, order = _raw_mode(image).partition(";16")
+        kind, _, order = raw_mode(image).partition(";16")
         if not order or kind in OTHERS:
             return None
         values, alpha = _two_bytes(file, image, kind, order)
@@ -152,7 +152,7 @@ def _unpacked(file: IO[bytes], image: Image.Image, raw: str) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(again))
 
 
-def _raw_mode(image: Image.Image) -> str:
+def raw_mode(image: Image.Image) -> str:
     """Pillow's name for the layout of the samples in the file; "" if it has none."""
     tiles = getattr(image, "tile", [])
     args = tiles[0].args if tiles else ""

@@ -11,20 +11,30 @@ from metajax._files.writing import write_whole
 from metajax.errors import Fault, FilesError, InputError
 
 SHOWN = 20  # faults in a message, where there is a file that lists all of them
+# What a place is, by its first word; a file otherwise.
+KINDS = {
+    "line": "lines of tables",
+    "annotation": "annotations",
+    "image": "entries of images",
+    "category": "entries of categories",
+}
 
 
-def gather_faults(faults: Iterable[Fault], folder: Path) -> FilesError:
+def gather_faults(
+    faults: Iterable[Fault], folder: Path, most: int | None = None
+) -> FilesError:
     """The error of faults, which counts them and lists them all.
 
     Args:
       faults: one or more; those that are there twice count once.
       folder: paths of files are written below it.
+      most: how many the message lists; all of them if None.
 
     Returns:
       A `FilesError`.
     """
     faults = list(dict.fromkeys(faults))
-    return FilesError(_message(faults, folder), faults)
+    return FilesError(_message(faults, folder, most=most), faults)
 
 
 def write_faults(error: FilesError, folder: Path, to: Path | None) -> FilesError:
@@ -52,20 +62,26 @@ def write_faults(error: FilesError, folder: Path, to: Path | None) -> FilesError
     return error
 
 
-def _message(faults: Sequence[Fault], folder: Path, listed: Path | None = None) -> str:
+def _message(
+    faults: Sequence[Fault],
+    folder: Path,
+    listed: Path | None = None,
+    most: int | None = None,
+) -> str:
     if len(faults) == 1:
         place, reason, mend = faults[0]
         return f"{place} {reason}; {mend}"
-    shown = faults if listed is None else faults[:SHOWN]
+    shown = faults[: SHOWN if listed else most]
     by_reason: dict[str, list[str]] = {}
     for place, reason, _ in shown:
         by_reason.setdefault(reason, []).append(_below(folder, place))
     said = "; ".join(f"{', '.join(x)} {reason}" for reason, x in by_reason.items())
     rest = len(faults) - len(shown)
-    more = f"; and {rest} more, all listed in {listed}" if rest else ""
+    where = f", all listed in {listed}" if listed else ""
+    more = f"; and {rest} more{where}" if rest else ""
     mends = "; ".join(dict.fromkeys(fault.mend for fault in faults))
-    lines = {fault.place.startswith("line ") for fault in faults}
-    what = " or ".join(("files", "lines of tables")[line] for line in sorted(lines))
+    kinds = {KINDS.get(fault.place.partition(" ")[0], "files") for fault in faults}
+    what = " or ".join(sorted(kinds))
     return f"{len(faults)} {what} in {folder} cannot be used: {said}{more}; {mends}"
 
 

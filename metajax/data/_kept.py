@@ -69,23 +69,23 @@ def read_kept(kept: Path, listing: Listing, pixels: Pixels) -> np.ndarray:
     Raises:
       InputError: if files cannot be read, or nothing can be kept there.
     """
-    if (images := _read(kept, _shape(listing, pixels))) is not None:
+    if (images := read_array(kept, _shape(listing, pixels))) is not None:
         return np.array(images)
     images = listing.decode(pixels)
-    _write(kept, images.shape, [images])
+    write_array(kept, images.shape, [images])
     return images
 
 
 def map_kept(kept: Path, listing: Listing, pixels: Pixels) -> np.ndarray:
     """The same, left in the file; no more than a class at a time is in memory."""
     shape = _shape(listing, pixels)
-    if (images := _read(kept, shape)) is not None:
+    if (images := read_array(kept, shape)) is not None:
         return images
     blocks = (
         np.pad(images, [(0, shape[1] - len(images)), (0, 0), (0, 0), (0, 0)])
         for images in listing.decode_each(pixels)
     )
-    _write(kept, shape, blocks)
+    write_array(kept, shape, blocks)
     return np.lib.format.open_memmap(kept, mode="r")
 
 
@@ -101,8 +101,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
         return ()  # decoding says what is wrong with it
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The images kept in a file, mapped; None if there are not just bytes so shaped."""
+def read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Bytes kept in a file, mapped; None if it holds no array of just that shape."""
     try:
         images = np.lib.format.open_memmap(path, mode="r")
         whole = path.stat().st_size == images.offset + images.nbytes
@@ -112,7 +112,9 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return images if whole else None
 
 
-def _write(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
+def write_array(
+    path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
+) -> None:
     """Writes bytes of a shape, in blocks, to a file: wholly or not at all."""
     header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.uint8))
     begin = BytesIO()

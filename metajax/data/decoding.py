@@ -1,13 +1,14 @@
 """Image files to arrays of bytes, many at a time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from metajax.data._depth import read_wide
 from metajax.data._faults import gather_faults
@@ -18,6 +19,7 @@ Mode = Literal["RGB", "L"]
 # What a suffix promises is not trusted; these formats run no program of others.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 UNBOUNDED = ("I", "F")  # modes whose numbers may mean any brightness
+SIDEWAYS = (5, 6, 7, 8)  # orientations, of EXIF data, that swap height and width
 
 
 class Pixels(NamedTuple):
@@ -92,6 +94,24 @@ def decode(
     Raises:
       FilesError: if it cannot be read, or has too many pixels.
     """
+    with opened(path) as file:
+        return decode_file(file, size, mode, bits)
+
+
+@contextmanager
+def opened(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[IO[bytes]]:
+    """Opens a file to be read as an image, and gives each error its name.
+
+    Args:
+      path: of the file.
+      formats: those that it may have.
+
+    Yields:
+      The open file.
+
+    Raises:
+      FilesError: for any error in the block, or of opening the file.
+    """
     try:
         if not path.is_file():  # to read a pipe is to wait
             raise OSError("it is not a file")
@@ -99,13 +119,15 @@ def decode(
             raise OSError("it is empty")
         # Not by its name: Pillow then maps the file, and garbles a TIFF that it turns.
         with path.open("rb") as file:
-            return decode_file(file, size, mode, bits)
+            yield file
+    except FilesError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason, mend = f"has too many pixels ({error})", "delete it, or make it smaller"
         raise gather_faults([Fault(str(path), reason, mend)], path.parent) from error
     except Exception as error:  # a damaged file makes Pillow raise almost anything
         unknown = isinstance(error, UnidentifiedImageError)  # its words are of a stream
-        why = f"it is none of {', '.join(FORMATS)}" if unknown else error
+        why = f"it is none of {', '.join(formats)}" if unknown else error
         reason = f"cannot be read as an image ({why})"
         fault = Fault(str(path), reason, "delete it or mend it")
         raise gather_faults([fault], path.parent) from error
@@ -128,6 +150,23 @@ def decode_file(
             else wide.narrow(wide.range.bits(bits))
         )
         return resize(_flat(upright, mode), size)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """The (height, width) of an image as `decode` turns it upright.
+
+    Raises:
+      FilesError: if it cannot be read, or has too many pixels.
+    """
+    with opened(path) as file, Image.open(file, formats=FORMATS) as image:
+        check_pixels(image)
+        if image.format == "TIFF":  # whose size some versions of Pillow turn at once
+            width, height = ImageOps.exif_transpose(image).size
+        elif image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS:
+            height, width = image.size
+        else:
+            width, height = image.size
+        return height, width
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:

@@ -61,12 +61,12 @@ def draw(key: Array, counts: Array, shape: Shape) -> Shown:
     class_key, image_key = jax.random.split(key)
     classes = len(counts)
     every = jnp.ones(classes * shape.rotations, jnp.float32)
-    chosen = _sample(class_key, every, shape.ways)
+    chosen = sample_distinct(class_key, every, shape.ways)
     characters, turns = chosen % classes, chosen // classes
     stored = (
         jnp.arange(shape.per_class, dtype=jnp.int32)[None] < counts[characters][:, None]
     )
-    images = jax.vmap(_sample, (0, 0, None))(
+    images = jax.vmap(sample_distinct, (0, 0, None))(
         jax.random.split(image_key, shape.ways),
         stored.astype(jnp.float32),
         shape.shots + shape.queries,
@@ -80,8 +80,17 @@ def draw_batch(key: Array, tasks: int, counts: Array, shape: Shape) -> Shown:
     return jax.vmap(draw, (0, None, None))(keys, counts, shape)
 
 
-def _sample(key: Array, allowed: Array, n: int) -> Array:
-    """Draws `n` distinct indices of those where `allowed` is 1 (0 elsewhere)."""
+def sample_distinct(key: Array, allowed: Array, n: int) -> Array:
+    """Draws distinct indices.
+
+    Args:
+      key: a PRNG key.
+      allowed: 1 at the indices that may be drawn and 0 at the others, `float32[size]`.
+      n: how many, at most as many as are allowed.
+
+    Returns:
+      `int32[n]`.
+    """
     # The order of uniform numbers is a random order; top_k beats a permutation.
     order = jax.random.uniform(key, allowed.shape, jnp.float32)
     return jax.lax.top_k(order - (1.0 - allowed), n)[1]

@@ -118,7 +118,8 @@ def image_folder(
     Source: Ravi & Larochelle, "Optimization as a Model for Few-Shot Learning", ICLR
     2017, for tables.
     """
-    size, kept = _check(size, split, min_per_class), _check_cache(cache, mapped)
+    size, kept = check_size(size), check_cache(cache, mapped)
+    _check_split(split, min_per_class)
     columns = check_columns(columns)
     reading = _Reading(Path(path), split, columns, min_per_class, kept, mapped)
     whole = reading.list(split)
@@ -130,21 +131,33 @@ def image_folder(
     return ImageStore(images, counts, tuple(listing.classes))
 
 
-def _check(size: tuple[int, int], split: Split | None, least: int) -> tuple[int, int]:
-    """Returns the size, if it, the split and the least images a class will do."""
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (height, width) of images, if it is one that can be read.
+
+    Raises:
+      InputError: if it is not.
+    """
     if not hasattr(size, "__len__") or len(size) != 2:
         raise InputError(f"{argument('size')} must be (height, width), got {size!r}")
     height = check_count("height", size[0], least=1, most=LARGEST_SIDE)
     width = check_count("width", size[1], least=1, most=LARGEST_SIDE)
+    return height, width
+
+
+def _check_split(split: Split | None, least: int) -> None:
     if split not in (None, *get_args(Split)):
         raise InputError(
             f"split must be None or one of {', '.join(get_args(Split))}, got {split!r}"
         )
     check_count("min_per_class", least, least=1)
-    return height, width
 
 
-def _check_cache(cache: str | Path | None, mapped: bool) -> Path | None:
+def check_cache(cache: str | Path | None, mapped: bool) -> Path | None:
+    """Returns the folder in which to keep images, or None.
+
+    Raises:
+      InputError: if images are to be mapped and there is none.
+    """
     if mapped and cache is None:
         raise InputError("mapped=True needs cache=DIR, a folder to keep the images in")
     return None if cache is None else Path(cache)

@@ -65,35 +65,52 @@ class Records:
         return {k: v for k, v in self.__dict__.items() if k != "_source"}
 
 
-class ImageReader:
-    """Gathers images by class and place.
+class _Reader:
+    """Gathers entries of an array, in this process or in another.
 
     It is a function of NumPy arrays alone, for callbacks and for worker processes.
-
-    Args:
-      images: `uint8[classes, per_class, height, width, channels]`, an array, a
-        `np.memmap` or `Records`.
     """
 
-    def __init__(self, images: np.ndarray | Records):
+    def __init__(self, images: Any):
         self.images = images
-
-    def __call__(self, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Images of classes `[..., ways]`, at `[..., ways, n]` in them."""
-        classes, images = np.asarray(classes), np.asarray(images)
-        return np.asarray(self.images[classes[..., None], images])
 
     def __getstate__(self) -> tuple[Any, ...]:
         images = self.images
         if isinstance(images, np.memmap) and not isinstance(images.base, np.ndarray):
             # A whole file is mapped again; a part of one is sent as the array it is.
             order = "F" if np.isfortran(images) else "C"
-            return images.filename, images.offset, images.shape, order
+            return images.filename, images.dtype, images.offset, images.shape, order
         return (images,)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if len(state) == 1:
             (self.images,) = state
         else:
-            name, offset, shape, order = state
-            self.images = np.memmap(name, np.uint8, "r", offset, shape, order)
+            name, dtype, offset, shape, order = state
+            self.images = np.memmap(name, dtype, "r", offset, shape, order)
+
+
+class ImageReader(_Reader):
+    """Gathers images by class and place.
+
+    Args:
+      images: `uint8[classes, per_class, height, width, channels]`, an array, a
+        `np.memmap` or `Records`.
+    """
+
+    def __call__(self, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Images of classes `[..., ways]`, at `[..., ways, n]` in them."""
+        classes, images = np.asarray(classes), np.asarray(images)
+        return np.asarray(self.images[classes[..., None], images])
+
+
+class RowReader(_Reader):
+    """Gathers rows of an array.
+
+    Args:
+      images: `[rows, ...]`, an array or a `np.memmap`.
+    """
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of any shape of numbers."""
+        return np.asarray(self.images[np.asarray(rows)])
