@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from metajax.checks import check_count, check_model
 from metajax.errors import InputError
 from metajax.models.convolution import convolution
+from metajax.models.convolved import upsampled
 from metajax.models.headed import headed
 from metajax.models.initialise import init_each
 from metajax.types import Array, Model, Params, PyTree, unpadded
@@ -32,7 +33,7 @@ def feature_pyramid(
 
     Args:
       backbone: from images to a sequence of maps `[n, rows, columns, channels]`, the
-        finest first: `metajax.models.resnet12_maps`, or any `Model` that returns such.
+        finest first: `metajax.models.resnet12_maps`, `encoder`, or any `Model`.
       widths: the number of channels of each of the backbone's maps.
       filters: the number of channels of all p and of y.
       finest: the number of the map at which y is; the finer ones are left out.
@@ -84,14 +85,14 @@ def _top_down(
 
 
 def _enlarged(x: Array, size: tuple[int, ...]) -> Array:
-    """Each place twice along both axes; of an odd size the last one again, or once."""
+    """Each place four times; along an odd size, the last one again if need be."""
     if any(n not in (m // 2, (m + 1) // 2) for n, m in zip(x.shape[1:3], size)):
         raise InputError(
             "feature_pyramid needs maps each of which has half the rows and columns of "
             f"the one before, got {size} and then {x.shape[1:3]}"
         )
+    x = upsampled(x)
     for axis, length in enumerate(size, start=1):
-        x = jnp.repeat(x, 2, axis)
         last = jax.lax.slice_in_dim(x, -1, None, axis=axis)
         x = jax.lax.slice_in_dim(jnp.concatenate([x, last], axis), 0, length, axis=axis)
     return x
