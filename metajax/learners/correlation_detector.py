@@ -67,8 +67,9 @@ def correlation_detector(
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner` of targets `metajax.detection.Boxes` and outputs `CentreMaps`, for
-      `metajax.detection.decode`. Its `adapt` returns a `Coded`.
+      A `Learner` of targets `metajax.detection.Boxes` and outputs `CentreMaps`, which
+      `metajax.detection.decode` turns into boxes. Its meta-parameters are `{"body",
+      "head", "embedding", "log_scale"}`, and its `adapt` returns a `Coded`.
 
     Raises:
       InputError: if the body is no `Model`, or a number is out of range.
@@ -79,7 +80,8 @@ def correlation_detector(
     >>> learner = correlation_detector(body, 3, loss, stride=4, channels=8)
 
     Source: Perez-Rua et al., "Incremental Few-Shot Object Detection" (ONCE), CVPR 2020,
-    without norms; Kang et al., "Feature Reweighting", ICCV 2019.
+    whose products have no norm; Kang et al., "Few-shot Object Detection via Feature
+    Reweighting", ICCV 2019.
     """
     check_settings(body, ways, stride, scale)
     parts = _Parts(body, *_layers(channels, filters).values())
