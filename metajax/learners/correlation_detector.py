@@ -52,8 +52,8 @@ def correlation_detector(
       c_k = mean over the support boxes of class k of the mean of T φ(x) in the box
       heat_k(x) = o(φ(x)) + s (cos(T φ(x), c_k) - 1)
 
-    A head of one class gives o, for the centre of an object of any kind, and the size
-    and offset. T is 1x1 with a bias. A class without a shot is never detected.
+    A head of one class gives o, size and offset of objects of any kind. T is 1x1 with a
+    bias. A class without a shot is never detected.
 
     Args:
       body: φ, from images to maps of features `[n, rows, columns, channels]`, such as
@@ -84,9 +84,9 @@ def correlation_detector(
     Reweighting", ICCV 2019.
     """
     check_settings(body, ways, stride, scale)
-    parts = _Parts(body, *_layers(channels, filters).values())
-    start = math.log(scale)
-    init = partial(_init, body, partial(_layers, channels, filters), start)
+    layers = partial(_layers, channels, filters)
+    parts = _Parts(body, *layers().values())
+    init = partial(_init, body, layers, math.log(scale))
     adapt = partial(parts.adapt, ways, stride)
     return feed_forward_learner(init, adapt, parts.predict, loss, metrics)
 
