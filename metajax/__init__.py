@@ -36,6 +36,8 @@ from metajax.inner import mini_batches as mini_batches
 from metajax.learners import anil as anil
 from metajax.learners import boil as boil
 from metajax.learners import cavia as cavia
+from metajax.learners import correlation_detector as correlation_detector
+from metajax.learners import fine_tuned_detector as fine_tuned_detector
 from metajax.learners import fomaml as fomaml
 from metajax.learners import imaml as imaml
 from metajax.learners import in_context as in_context

@@ -309,6 +309,11 @@ def over_present(loss: Loss) -> Loss:
         if _is_concrete((values, present)):
             _check_present(loss, outputs, values, np.asarray(present))
         if allowed is not None:
+            if not hasattr(outputs, "shape"):
+                raise InputError(
+                    "targets with allowed outputs need a model whose outputs are one "
+                    f"array of logits, got {type(outputs).__name__}; leave allowed out"
+                )
             if allowed.shape != outputs.shape:
                 raise InputError(
                     f"tasks of up to {allowed.shape[-1]} classes need a model of "

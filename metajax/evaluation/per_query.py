@@ -48,9 +48,7 @@ def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
 
     def predict(taught: dict[str, PyTree], queries: PyTree) -> PyTree:
         def one(query: PyTree) -> PyTree:
-            inputs = jax.tree.map(
-                lambda s, q: jnp.concatenate([s, q[None]]), taught["support"], query
-            )
+            inputs = _joined(taught["support"], query)
             outputs = learner.predict(taught["adapted"], inputs)
             return jax.tree.map(lambda y: y[-1], outputs)
 
@@ -59,3 +57,12 @@ def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
         return jax.lax.map(one, queries, batch_size=at_a_time)
 
     return learner._replace(adapt=adapt, trajectory=trajectory, predict=predict)
+
+
+def _joined(support: PyTree, query: PyTree) -> PyTree:
+    """The support inputs and one query, or the query alone where sizes differ."""
+    last = jax.tree.map(lambda x: x[None], query)
+    pairs = zip(jax.tree.leaves(support), jax.tree.leaves(last), strict=True)
+    if any(s.shape[1:] != q.shape[1:] for s, q in pairs):
+        return last
+    return jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support, last)

@@ -5,6 +5,12 @@ from metajax.learners.boil import boil as boil
 from metajax.learners.cavia import cavia as cavia
 from metajax.learners.closed_form import HeadRule as HeadRule
 from metajax.learners.closed_form import closed_form as closed_form
+from metajax.learners.correlation_detector import (
+    correlation_detector as correlation_detector,
+)
+from metajax.learners.fine_tuned_detector import (
+    fine_tuned_detector as fine_tuned_detector,
+)
 from metajax.learners.full_context import full_context as full_context
 from metajax.learners.imaml import imaml as imaml
 from metajax.learners.in_context import in_context as in_context

@@ -1,29 +1,24 @@
 """ResNet-12, the deep network of the few-shot literature."""
 
 import math
-from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
 from metajax.models.blocks import check_images, map_shape
 from metajax.models.dense import Head, linear_head
 from metajax.models.headed import headed
-from metajax.models.norms import Norm, NormName, Settle, norm_of, normed_model
-from metajax.ops import conv2d, max_pool
-from metajax.types import Array, Model, Params, PyTree, unpadded
+from metajax.models.norms import NormName
+from metajax.models.residual import residual_blocks
+from metajax.types import Array, Model
 
 Readout = Literal["mean", "flat"]
 """What a body returns of its last maps: their means, or the maps."""
-BLOCKS, CONVOLUTIONS = 4, 3
+BLOCKS = 4
 LEAST = 2**BLOCKS  # rows and columns
-SLOPE = 0.1
 
 
 def resnet12(
@@ -62,6 +57,7 @@ def resnet12(
       InputError: for a number below 1, other than four widths, an unknown `pool`,
         `head` or `norm`, or images of fewer than 16 rows or columns.
 
+    >>> import jax
     >>> model = resnet12(5, (4, 8, 8, 16), image_shape=(32, 32, 3))
     >>> params = model.init(jax.random.key(0))
     >>> model.apply(params, jnp.zeros((3, 32, 32, 3))).shape
@@ -73,86 +69,76 @@ def resnet12(
     """
     check_count("ways", ways, least=1)
     check_one_of("pool", pool, get_args(Readout))
-    body = _body(image_shape, widths, pool, norm, dtype)
+    _check_widths(widths)
+    _check_size(image_shape)
+    check = partial(check_images, image_shape=image_shape)
+    read = {"mean": _means, "flat": _last}[pool]
+    sizes = image_shape[-1], *widths
+    body = residual_blocks(sizes, check, read, norm=norm, dtype=dtype)
     last = map_shape(image_shape, widths[-1], [True] * BLOCKS)
     features = last[-1] if pool == "mean" else math.prod(last)
     return headed(body, linear_head(features, ways, head, dtype=dtype))
 
 
-def _body(
-    image_shape: tuple[int, int, int],
-    widths: tuple[int, ...],
-    pool: Readout,
-    norm: NormName,
-    dtype: jnp.dtype | type,
+def resnet12_maps(
+    widths: tuple[int, int, int, int] = (64, 160, 320, 640),
+    *,
+    channels: int = 3,
+    norm: NormName = "transductive",
+    dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
-    _check_sizes(image_shape, widths)
-    batch_norm = norm_of(norm)
+    """The maps of features of the four blocks of `resnet12`, for dense predictions.
 
-    def run(params: Params, inputs: PyTree, settle: Settle) -> tuple[Array, Params]:
-        x, present = unpadded(inputs)
-        check_images(x, image_shape)
+    Args:
+      widths: the number of features of each block.
+      channels: of the images.
+      norm: what batch norm normalises by; see `metajax.conv4`.
+      dtype: the type of the parameters.
 
-        def layer(weights: Params, x: Array) -> tuple[Array, Params]:
-            x = conv2d(x, weights["kernel"])
-            weights = settle(weights, x, present)
-            return batch_norm.apply(weights, x, present), weights
+    Returns:
+      A `Model` whose `apply` maps images `[n, height, width, channels]` of any size
+      from 16 x 16 to four maps, whose cells have 2, 4, 8 and 16 pixels a side: a
+      backbone for `metajax.models.feature_pyramid`. Its parameters are those of
+      `resnet12(...).parts[0]`.
 
-        settled = []
-        for index, weights in enumerate(params):
-            x, weights = _block(layer, weights, x)
-            x = checkpoint_name(x, f"block{index}")
-            settled.append(weights)
-        return jnp.mean(x, (1, 2)) if pool == "mean" else x, settled
+    Raises:
+      InputError: for a number below 1, other than four widths, or an unknown `norm`.
 
-    channels = (image_shape[-1], *widths)
-    return normed_model(batch_norm, partial(_init, batch_norm, channels, dtype), run)
+    >>> import jax
+    >>> model = resnet12_maps((4, 8, 8, 16))
+    >>> maps = model.apply(model.init(jax.random.key(0)), jnp.zeros((1, 32, 48, 3)))
+    >>> [x.shape for x in maps]
+    [(1, 16, 24, 4), (1, 8, 12, 8), (1, 4, 6, 8), (1, 2, 3, 16)]
+    """
+    check_count("channels", channels, least=1)
+    _check_widths(widths)
 
+    def check(x: Array) -> None:
+        check_images(x, (*jnp.shape(x)[1:3], channels))
+        _check_size(jnp.shape(x)[1:])
 
-def _block(
-    layer: Callable[[Params, Array], tuple[Array, Params]], weights: Params, x: Array
-) -> tuple[Array, Params]:
-    """maxpool(σ(f(x) + norm(k₀ * x))), and the settled weights."""
-    shortcut, settled_shortcut = layer(weights["shortcut"], x)
-    first, *others = weights["convolutions"]
-    x, settled = layer(first, x)
-    convolutions = [settled]
-    for convolution in others:
-        x, settled = layer(convolution, jax.nn.leaky_relu(x, SLOPE))
-        convolutions.append(settled)
-    # σ after pooling is the same function with a quarter of the work.
-    x = jax.nn.leaky_relu(max_pool(x + shortcut), SLOPE)
-    return x, {"convolutions": convolutions, "shortcut": settled_shortcut}
+    sizes = channels, *widths
+    return residual_blocks(sizes, check, tuple, norm=norm, dtype=dtype)
 
 
-def _init(
-    norm: Norm, channels: tuple[int, ...], dtype: jnp.dtype | type, key: Array
-) -> Params:
-    draw = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-    def layer(key: Array, side: int, inputs: int, outputs: int) -> Params:
-        kernel = draw(key, (side, side, inputs, outputs), dtype)
-        return {"kernel": kernel, **norm.init(outputs, dtype)}
-
-    def block(key: Array, inputs: int, outputs: int) -> Params:
-        first, *keys, last = jax.random.split(key, CONVOLUTIONS + 1)
-        others = [layer(k, 3, outputs, outputs) for k in keys]
-        return {
-            "convolutions": [layer(first, 3, inputs, outputs), *others],
-            "shortcut": layer(last, 1, inputs, outputs),
-        }
-
-    keys = jax.random.split(key, BLOCKS)
-    return [block(k, *sizes) for k, sizes in zip(keys, pairwise(channels))]
+def _means(maps: list[Array]) -> Array:
+    return jnp.mean(maps[-1], (1, 2))
 
 
-def _check_sizes(image_shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+def _last(maps: list[Array]) -> Array:
+    return maps[-1]
+
+
+def _check_widths(widths: tuple[int, ...]) -> None:
     if len(widths) != BLOCKS:
         raise InputError(
             f"widths must be {BLOCKS} numbers, one for each block, got {widths}"
         )
     for width in widths:
         check_count("a width", width, least=1)
+
+
+def _check_size(image_shape: tuple[int, ...]) -> None:
     if len(image_shape) == 3 and min(image_shape[:2]) < LEAST:
         raise InputError(
             f"resnet12 halves its images {BLOCKS} times, so they must be at least "

@@ -13,7 +13,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import metajax as mj
-from metajax.models import Tokens
+from metajax.detection import Boxes, centre_loss
+from metajax.models import Tokens, convolution
 from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode, Padded
 from tests.helpers import KEY, compilations, gradient, lenient, relative
@@ -149,6 +150,38 @@ def of_codes(inputs, hidden, outputs, **settings):
     return mj.mlp(inputs, hidden, CODES, **settings)
 
 
+def scenes(key, tasks, images=3):
+    """Noise, and two boxes in each image."""
+    keys = jax.random.split(key, 4)
+    labels = jnp.broadcast_to(jnp.arange(2, dtype=jnp.int32), (tasks, images, 2))
+
+    def batch(key, place):
+        x = jax.random.normal(key, (tasks, images, 8, 8, 1))
+        corner = 4 * jax.random.uniform(place, (tasks, images, 2, 2))
+        corners = jnp.concatenate([corner, corner + 3.5], -1)
+        return Batch(x, Boxes(corners, labels, jnp.ones_like(labels, bool)))
+
+    return Episode(batch(*keys[:2]), batch(*keys[2:]))
+
+
+def of_maps(inputs, hidden, outputs, activation=jax.nn.relu, **settings):
+    """To maps of features, of half the size of the images."""
+    layer = convolution(3, inputs, outputs, **settings)
+
+    def apply(params, images):
+        return mj.ops.max_pool(activation(layer.apply(params, images)))
+
+    return mj.Model(layer.init, apply)
+
+
+def correlation(model, loss, inner, steps, metrics=None):
+    """It takes no steps."""
+    del inner, steps
+    sizes = dict(stride=2, channels=WIDTH, filters=3)
+    return mj.correlation_detector(model, 2, loss, metrics=metrics, **sizes)
+
+
+SCENES = Family(scenes, centre_loss(2), 1, WIDTH)
 LEARNERS = {
     "maml": Row(mj.maml),
     "fomaml": Row(mj.fomaml),
@@ -194,6 +227,7 @@ LEARNERS = {
         family=BLOBS,
     ),
     "neural-process": Row(process, family=GAUSSIAN, network=of_codes),
+    "correlation-detector": Row(correlation, family=SCENES, network=of_maps),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
 WITHOUT_STEPS = (
@@ -212,6 +246,7 @@ WITHOUT_STEPS = (
     "mann",
     "snail",
     "neural-process",
+    "correlation-detector",
 )
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 of_steps = pytest.mark.parametrize(
@@ -254,7 +289,8 @@ def test_protocol(name):
     outputs = jax.eval_shape(learner.predict, adapted, episode.query.inputs)
     value, metrics = jax.eval_shape(learner.loss, meta, episode)
     slopes = jax.eval_shape(gradient(learner), meta, episode)
-    assert len(outputs) == len(episode.query.targets)
+    examples = len(episode.query.inputs)
+    assert all(len(x) == examples for x in jax.tree.leaves(outputs))
     assert value.shape == () and metrics["error"].shape == ()
     assert jax.tree.map(jnp.shape, slopes) == jax.tree.map(jnp.shape, meta)
 
@@ -393,7 +429,8 @@ def test_computing_steps_again_changes_nothing(name, float64, monkeypatch):
 
 def padded(batch, n):
     """The batch and `n` examples that are not of it, between its own."""
-    rows = jnp.arange(len(batch.targets) + n)
+    examples = len(jax.tree.leaves(batch)[0])
+    rows = jnp.arange(examples + n)
     present = (rows % 3 != 1) | (rows >= 3 * n)
     place = jnp.cumsum(present.astype(jnp.int32)) - 1
 
@@ -401,7 +438,7 @@ def padded(batch, n):
         there, wide = present.reshape(-1, *[1] * (x.ndim - 1)), x[place]
         return jnp.where(there, wide, jnp.full_like(wide, 1))
 
-    assert int(jnp.sum(present)) == len(batch.targets)
+    assert int(jnp.sum(present)) == examples
     inputs, targets = jax.tree.map(spread, batch)
     return Batch(Padded(inputs, present), Padded(targets, present))
 
