@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.data.dense_store import IGNORED
 from metajax.detection import Boxes
 from metajax.detection.boxes import areas
+from metajax.losses import UNLABELLED
 from metajax.types import Array
 
 
@@ -27,11 +27,11 @@ def label_masks(classes: Array, masks: Array, shots: int) -> tuple[Array, Array]
     ([[[0, 1, 255]], [[0, 255, 2]]], [[[0, 1, 255]]])
     """
     labels = 1 + jnp.arange(len(classes), dtype=jnp.int32)
-    table = jnp.zeros(256, jnp.int32).at[IGNORED].set(IGNORED)
+    table = jnp.zeros(256, jnp.int32).at[UNLABELLED].set(UNLABELLED)
     labelled = table.at[classes + 1].set(labels)[masks.astype(jnp.int32)]
     own = jnp.repeat(labels, shots)[:, None, None]
     support, query = labelled[: len(own)], labelled[len(own) :]
-    return jnp.where((support == 0) | (support == own), support, IGNORED), query
+    return jnp.where((support == 0) | (support == own), support, UNLABELLED), query
 
 
 def label_boxes(classes: Array, boxes: Boxes, shots: int) -> tuple[Boxes, Boxes]:

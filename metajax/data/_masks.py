@@ -13,12 +13,13 @@ from metajax.data._depth import raw_mode
 from metajax.data._faults import gather_faults
 from metajax.data._names import clean, some
 from metajax.data.decoding import check_pixels, opened
-from metajax.data.dense_store import IGNORED, MOST_CLASSES
+from metajax.data.dense_store import MOST_CLASSES
 from metajax.errors import Fault, FilesError, InputError
+from metajax.losses import UNLABELLED
 
 NAMES = ("classes.txt", "classes.json")
 BACKGROUND = ("background", "_background_", "__background__")
-UNLABELLED = "__ignore__"  # labelme lists it first, for 255
+LABELME = "__ignore__"  # labelme lists it first, for 255
 PLAIN = ("1", "L", "P", "I", "I;16")
 # Pillow spreads grey values of fewer bits over 0 to 255.
 STEPS = {"L;2": 85, "L;4": 17}
@@ -58,9 +59,9 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         have, want = (f"{w}x{h}" for h, w in (values.shape, size))
         reason = f"is a mask of {have} pixels, and its image has {want}"
         raise unusable(path, reason, "save both in one size")
-    if values.max() > IGNORED:
+    if values.max() > UNLABELLED:
         reason = f"is a mask with the value {values.max()}"
-        mend = f"number classes from 1 to {MOST_CLASSES}; {IGNORED} is for no label"
+        mend = f"number classes from 1 to {MOST_CLASSES}; {UNLABELLED} is for no label"
         raise unusable(path, reason, mend)
     return values.astype(np.uint8)
 
@@ -79,7 +80,7 @@ def table_of(values: Sequence[int]) -> np.ndarray:
       values: of the classes, in order.
     """
     table = np.full(256, -1)
-    table[[0, IGNORED]] = 0, IGNORED
+    table[[0, UNLABELLED]] = 0, UNLABELLED
     table[list(values)] = np.arange(1, len(values) + 1)
     return table
 
@@ -118,7 +119,7 @@ def _numbered(content: Any) -> dict[int, str]:
     if not isinstance(content, Mapping):
         raise ValueError("it is neither a list nor an object")
     named = {int(value): clean(str(name)) for value, name in content.items()}
-    return _checked({v: named[v] for v in sorted(named) if v not in (0, IGNORED)})
+    return _checked({v: named[v] for v in sorted(named) if v not in (0, UNLABELLED)})
 
 
 def _checked(names: dict[int, str]) -> dict[int, str]:
@@ -135,6 +136,6 @@ def _checked(names: dict[int, str]) -> dict[int, str]:
 def _from_lines(lines: list[str]) -> dict[int, str]:
     """The names of a list by value, blank lines left out."""
     lines = [line for line in lines if line]
-    lines = lines[lines[:1] == [UNLABELLED] :]
+    lines = lines[lines[:1] == [LABELME] :]
     first = 0 if lines and lines[0].casefold() in BACKGROUND else 1
     return dict(enumerate(lines, first))

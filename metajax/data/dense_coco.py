@@ -25,10 +25,11 @@ from metajax.data._faults import gather_faults
 from metajax.data._kept import Files
 from metajax.data._masks import shrink
 from metajax.data._outlines import fill, paint
-from metajax.data.dense_store import IGNORED, MOST_CLASSES, DenseStore
+from metajax.data.dense_store import MOST_CLASSES, DenseStore
 from metajax.data.folder import check_cache, check_size
 from metajax.detection import Boxes
 from metajax.errors import Fault, InputError
+from metajax.losses import UNLABELLED
 
 
 def coco_folder(
@@ -121,7 +122,7 @@ def _mask(folder: Path, things: list[Thing], size: tuple[int, int]) -> np.ndarra
             objects.append((thing.label + 1, pixels))
     if faults:
         raise gather_faults(faults, folder)
-    return paint(size, unknown, objects, IGNORED)
+    return paint(size, unknown, objects, UNLABELLED)
 
 
 def _rectangle(box: tuple[float, float, float, float]) -> list[float]:

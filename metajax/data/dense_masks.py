@@ -29,9 +29,10 @@ from metajax.data._masks import (
 )
 from metajax.data._names import some
 from metajax.data.decoding import size_of
-from metajax.data.dense_store import IGNORED, MOST_CLASSES, DenseStore
+from metajax.data.dense_store import MOST_CLASSES, DenseStore
 from metajax.data.folder import check_cache, check_size
 from metajax.errors import InputError
+from metajax.losses import UNLABELLED
 
 
 def mask_folder(
@@ -114,12 +115,13 @@ def _mask_rows(
 
 def _counted(folder: Path, masks: np.ndarray) -> tuple[str, ...]:
     """Names of the values of masks, from 1 to the largest."""
-    seen = np.zeros(IGNORED + 1, bool)
+    seen = np.zeros(UNLABELLED + 1, bool)
     for mask in masks:
         seen[mask] = True
-    if not seen[1:IGNORED].any():
+    if not seen[1:UNLABELLED].any():
         raise InputError(
             f"no mask in {folder / MASKS} holds a class: all values are 0, background, "
-            f"or {IGNORED}, ignored; save objects as 1, 2, ..."
+            f"or {UNLABELLED}, ignored; save objects as 1, 2, ..."
         )
-    return tuple(str(v) for v in range(1, int(np.flatnonzero(seen[:IGNORED])[-1]) + 1))
+    largest = int(np.flatnonzero(seen[:UNLABELLED])[-1])
+    return tuple(map(str, range(1, largest + 1)))

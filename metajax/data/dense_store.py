@@ -6,9 +6,9 @@ import numpy as np
 
 from metajax.detection import Boxes
 from metajax.errors import InputError
+from metajax.losses import UNLABELLED
 
 Targets = Literal["masks", "boxes"]
-IGNORED = 255  # the value of a mask where a pixel has no label
 MOST_CLASSES = 254  # of masks
 
 
@@ -68,11 +68,11 @@ def _in_masks(masks: np.ndarray, shape: tuple[int, ...], classes: int) -> np.nda
     holds = np.zeros((len(masks), 256), bool)
     for row, mask in zip(holds, masks):
         row[mask] = True
-    if (unknown := holds[:, classes + 1 : IGNORED]).any():
+    if (unknown := holds[:, classes + 1 : UNLABELLED]).any():
         image, value = np.argwhere(unknown)[0]
         raise InputError(
             f"masks must hold 0 to {classes}, as there are {classes} classes, or "
-            f"{IGNORED}, got {value + classes + 1} in that of image {image}"
+            f"{UNLABELLED}, got {value + classes + 1} in that of image {image}"
         )
     return holds[:, 1 : classes + 1].T
 
