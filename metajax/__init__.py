@@ -54,11 +54,13 @@ from metajax.learners import mtl as mtl
 from metajax.learners import neural_process as neural_process
 from metajax.learners import proto_maml as proto_maml
 from metajax.learners import prototypical as prototypical
+from metajax.learners import prototypical_segmenter as prototypical_segmenter
 from metajax.learners import r2d2 as r2d2
 from metajax.learners import relation as relation
 from metajax.learners import reptile as reptile
 from metajax.learners import rl2 as rl2
 from metajax.learners import siamese as siamese
+from metajax.learners import siamese_segmenter as siamese_segmenter
 from metajax.learners import snail as snail
 from metajax.losses import cross_entropy as cross_entropy
 from metajax.losses import cross_entropy_over_ways as cross_entropy_over_ways
@@ -66,6 +68,7 @@ from metajax.losses import gaussian as gaussian
 from metajax.losses import mse as mse
 from metajax.losses import of_mean as of_mean
 from metajax.losses import pair_cross_entropy as pair_cross_entropy
+from metajax.losses import pixel_cross_entropy as pixel_cross_entropy
 from metajax.losses import score_mse as score_mse
 from metajax.metrics import Metric as Metric
 from metajax.metrics import accuracy as accuracy

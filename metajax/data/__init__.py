@@ -18,6 +18,7 @@ from metajax.data.dense_streaming import DenseStream as DenseStream
 from metajax.data.dense_streaming import stream_dense_episodes as stream_dense_episodes
 from metajax.data.folder import image_folder as image_folder
 from metajax.data.glyphs import Glyphs as Glyphs
+from metajax.data.glyphs import glyph_store as glyph_store
 from metajax.data.glyphs import glyphs as glyphs
 from metajax.data.hiding import hide_labels as hide_labels
 from metajax.data.images import Images as Images
@@ -38,6 +39,7 @@ from metajax.data.sampling import Fetching as Fetching
 from metajax.data.sampling import SamplerWrapper as SamplerWrapper
 from metajax.data.sampling import StagedSampler as StagedSampler
 from metajax.data.scenes import Scenes as Scenes
+from metajax.data.scenes import SceneTargets as SceneTargets
 from metajax.data.scenes import scenes as scenes
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.checks import check_count, check_one_of
-from metajax.data.images import split_by_class
+from metajax.data.checking import once
+from metajax.data.images import ImageStore, split_by_class
 from metajax.data.sampling import StagedSampler
 from metajax.types import Array, Episode
 
@@ -100,6 +101,36 @@ def glyphs(
     splits = get_args(Split)
     check_one_of("split", split, splits)
     return Glyphs(ways, shots, queries, np.int32(splits.index(split)), size)
+
+
+def glyph_store(
+    split: Split = "train", classes: int = 200, per_class: int = 20, *, size: int = 28
+) -> ImageStore:
+    """Drawings of some glyphs, for samplers that take a store.
+
+    Args:
+      split: "train", "validation" or "test".
+      classes: how many.
+      per_class: drawings of each; at least 2.
+      size: the height and width of the images in pixels.
+
+    Returns:
+      An `ImageStore`, always the same for the same arguments.
+
+    Raises:
+      InputError: see `glyphs`.
+
+    >>> glyph_store("test", classes=3, per_class=2).images.shape
+    (3, 2, 28, 28, 1)
+    """
+    check_count("per_class", per_class, least=2)
+    episodes = glyphs(classes, per_class - 1, 1, split=split, size=size)
+    drawn = once(lambda key: episodes(key, 1))(jax.random.key(0))
+    sides = [np.asarray(x.inputs[0]) for x in drawn]
+    each = [x.reshape(classes, -1, size, size, 1) for x in sides]
+    images = np.round(255 * np.concatenate(each, 1)).astype(np.uint8)
+    names = tuple(f"glyph{number:04d}" for number in range(classes))
+    return ImageStore(images, np.full(classes, per_class), names)
 
 
 def _strokes(u: Array) -> Array:

@@ -16,7 +16,7 @@ from metajax.detection import Boxes
 from metajax.errors import InputError, argument
 from metajax.types import Array, Batch, Episode
 
-Targets = Literal["masks", "boxes"]
+SceneTargets = Literal["masks", "boxes"]
 
 
 class Clutter(NamedTuple):
@@ -55,7 +55,7 @@ class Scenes(StagedSampler):
     queries: int = field(metadata={"static": True})
     page: Page = field(metadata={"static": True})
     clutter: Clutter = field(metadata={"static": True})
-    targets: Targets = field(metadata={"static": True})
+    targets: SceneTargets = field(metadata={"static": True})
 
     def make_task(self, key: Array) -> Episode:
         """Makes an episode of a key."""
@@ -143,7 +143,7 @@ def scenes(
     shots: int = 1,
     queries: int = 5,
     *,
-    targets: Targets = "masks",
+    targets: SceneTargets = "masks",
     characters: int = 4,
     objects: int = 1,
     same_drawing: bool = False,
@@ -188,7 +188,7 @@ def scenes(
 
     Source: Michaelis et al., "One-Shot Segmentation in Clutter", ICML 2018.
     """
-    check_one_of("targets", targets, get_args(Targets))
+    check_one_of("targets", targets, get_args(SceneTargets))
     check_page(page)
     clutter = _checked(Clutter(characters, objects, same_drawing))
     check_count("queries", queries, least=1)

@@ -80,7 +80,7 @@ def augment_episodes(
     episodes, ways = task.episodes("train", queries), task.train_outputs
     if augment == Augment():
         return episodes
-    if not task.classes:
+    if task.kind != "classes":
         raise InputError(
             "--augment is for classes of images, which these data are not; leave it out"
         )

@@ -97,6 +97,7 @@ def build_setting(config: Config, task: Task) -> Setting:
         )
     return Setting(
         task.network(task, config.model, config.inner.context, config.precision),
+        task.outputs,
         losses[config.loss],
         task.metric.logged(),
         task.input_shape,
@@ -109,16 +110,11 @@ def build_setting(config: Config, task: Task) -> Setting:
 def _losses(config: Config, task: Task) -> Mapping[LossName, Loss]:
     """By name; those of the tasks, unless the learner has its own."""
     inner = config.inner
-    if inner.trials != (task.trials is not None):
-        learns = "to act in an environment" if inner.trials else "from examples"
+    if task.kind not in inner.takes:
         raise InputError(
-            f"--learner {inner.name} learns {learns}, which {config.data.origin[0]} is "
-            "not for; take another, or another preset"
-        )
-    if inner.needs_classes and not task.classes:
-        raise InputError(
-            f"--learner {inner.name} is for classes, not for regression; take another, "
-            "or a preset of images"
+            f"--learner {inner.name} learns from tasks of {' or '.join(inner.takes)}, "
+            f"and those of {config.data.origin[0]} are of {task.kind}; take another, "
+            "or another preset"
         )
     return task.losses if inner.loss is None else {"mean": inner.loss}
 

@@ -6,7 +6,15 @@ from typing import ClassVar
 from metajax import rl
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count, CountOrZero
-from metajax.models import conv4, mlp, resnet12
+from metajax.models import (
+    centre_head,
+    conv4,
+    headed,
+    mlp,
+    resnet12,
+    unet,
+    unet_body,
+)
 from metajax.models.blocks import Halving
 from metajax.models.dense import Head
 from metajax.models.norms import NormName
@@ -35,7 +43,9 @@ class Network:
         Raises:
           InputError: if it is for policies alone.
         """
-        raise InputError(f"--model {self.name} is for reinforcement learning")
+        raise InputError(
+            f"--model {self.name} does not classify, nor regress; take another"
+        )
 
     def policy(self, environment: rl.Environment) -> rl.Policy:
         """The policy of an environment.
@@ -47,6 +57,22 @@ class Network:
             f"--model {self.name} is not for reinforcement learning; take mlp, gru or "
             "fast-weights"
         )
+
+    def segmenter(self, shape: Shape, outputs: int) -> Model:
+        """The network from images to outputs of every pixel.
+
+        Raises:
+          InputError: if it makes none.
+        """
+        raise InputError(f"--model {self.name} is not for segmentation; take unet")
+
+    def detector(self, shape: Shape, ways: int, stride: int) -> Model:
+        """The network from images to maps of objects, at a stride.
+
+        Raises:
+          InputError: if it makes none.
+        """
+        raise InputError(f"--model {self.name} is not for detection; take unet")
 
     @classmethod
     def for_learner(cls, makes_head: bool) -> "type[Network]":
@@ -191,6 +217,64 @@ class ResNet12Model(ResNet12Body):
     """Initial value of the linear head."""
 
 
+@dataclass(frozen=True)
+class UNetModel(Network):
+    """U-Net: outputs of every pixel, or of every place at a stride."""
+
+    name = "unet"
+    images = True
+    widths: tuple[Count, ...] = (24, 48, 64, 96)
+    """Features of each level, finest first; multiples of the groups."""
+    patch: Count = 2
+    """Rows and columns of the patches that the finest level sees as one pixel each."""
+    convolutions: Count = 1
+    """Convolutions of a level of the encoder."""
+    groups: Count = 8
+    """Groups of group norm; 1 is layer norm."""
+
+    def segmenter(self, shape: Shape, outputs: int) -> Model:
+        """The network from images to outputs of every pixel."""
+        self._check_sides(shape)
+        return unet(
+            outputs,
+            self.widths,
+            channels=shape[-1],
+            patch=self.patch,
+            convolutions=self.convolutions,
+            groups=self.groups,
+        )
+
+    def detector(self, shape: Shape, ways: int, stride: int) -> Model:
+        """The body at a stride, and a head of centres."""
+        self._check_sides(shape)
+        strides = [self.patch * 2**level for level in range(len(self.widths))]
+        if stride not in strides:
+            raise InputError(
+                f"--data.stride must be one of {strides} for these --model.widths and "
+                f"--model.patch, got {stride}"
+            )
+        level = strides.index(stride)
+        body = unet_body(
+            self.widths,
+            channels=shape[-1],
+            patch=self.patch,
+            level=level,
+            convolutions=self.convolutions,
+            groups=self.groups,
+        )
+        return headed(body, centre_head(self.widths[level], ways))
+
+    def _check_sides(self, shape: Shape) -> None:
+        coarsest = self.patch * 2 ** (len(self.widths) - 1)
+        if any(side % coarsest for side in shape[:2]):
+            raise InputError(
+                f"--model unet of {len(self.widths)} widths and --model.patch "
+                f"{self.patch} takes images whose sides are multiples of {coarsest}, "
+                f"got {shape[0]}x{shape[1]}; take fewer --model.widths, or another "
+                "--data.size"
+            )
+
+
 NETWORKS: tuple[type[Network], ...] = (
     MLPModel,
     GRUModel,
@@ -199,6 +283,7 @@ NETWORKS: tuple[type[Network], ...] = (
     Conv4Body,
     ResNet12Model,
     ResNet12Body,
+    UNetModel,
 )
 MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
 """Their names."""

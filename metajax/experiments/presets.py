@@ -15,11 +15,15 @@ from metajax.experiments.families import (
     CifarData,
     CubData,
     FolderData,
+    GlyphBoxesData,
+    GlyphMasksData,
     GlyphsData,
     MazeData,
     MdpData,
     NavigationData,
+    OmniglotBoxesData,
     OmniglotData,
+    OmniglotMasksData,
     SinusoidData,
 )
 from metajax.experiments.learners.loops import Maml
@@ -30,6 +34,7 @@ from metajax.experiments.networks import (
     GRUModel,
     MLPModel,
     ResNet12Model,
+    UNetModel,
 )
 from metajax.experiments.outer import Outer
 
@@ -128,6 +133,35 @@ def _paper_trials(config: Config, steps: int = 1000) -> Config:
     return replace(config, model=GRUModel(256), outer=outer)
 
 
+def _cluttered(characters: int) -> Config:
+    """Cluttered Omniglot, of which the paper trains 20 epochs of 2,000,000 scenes."""
+    return Config(
+        OmniglotMasksData(characters=characters, same_drawing=True),
+        UNetModel((48, 96, 192, 192, 384), patch=1, groups=1),
+        Maml(rate=0.1, steps=5),
+        Outer(steps=160_000, tasks=250, rate=5e-4, schedule="cosine"),
+        EvaluatingSteps(queries=1, inductive_queries=1, steps=5),
+    )
+
+
+def _small_scenes(config: Config, objects: int) -> Config:
+    """The same test tasks; all characters of a training scene are to be told apart."""
+    data = replace(config.data, train_ways=objects, train_objects=objects)
+    outer = Outer(steps=3_000, tasks=8, rate=2e-3, schedule="cosine")
+    return replace(config, data=data, model=UNetModel(), outer=outer)
+
+
+def _glyph_scenes(data: GlyphBoxesData | GlyphMasksData) -> Config:
+    """Small scenes of procedural characters, which need no data."""
+    return Config(
+        replace(data, size=64),
+        UNetModel(),
+        Maml(rate=0.1, steps=3),
+        Outer(steps=2_000, tasks=8, rate=2e-3, schedule="cosine"),
+        EvaluatingSteps(queries=2, inductive_queries=2),
+    )
+
+
 _PAPER_5_WAY = Maml(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Maml(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -219,8 +253,28 @@ _OF_TRIALS = {
         outer=replace(_NAVIGATION.outer, steps=2_000),
     ),
 }
+_CLUTTERED = {f"cluttered-omniglot-{n}": _cluttered(n) for n in (4, 32)}
+_SCENES = {
+    "omniglot-scenes-3w1s": Config(
+        OmniglotBoxesData(3, 1, characters=6, objects=3, spread=8),
+        UNetModel((32, 64, 128, 128), patch=1),
+        Maml(rate=0.1, steps=5),
+        Outer(steps=40_000, tasks=16, schedule="cosine"),
+        EvaluatingSteps(queries=2, inductive_queries=2, steps=5),
+    )
+}
 # Others by the learner that they are for, as they would be of one with an inner loop.
 _OTHERS: dict[str, dict[str, Config]] = {
+    "siamese-segmenter": {
+        **_CLUTTERED,
+        **{f"{n}-small": _small_scenes(c, 4) for n, c in _CLUTTERED.items()},
+        "glyph-masks": _glyph_scenes(GlyphMasksData()),
+    },
+    "correlation-detector": {
+        **_SCENES,
+        **{f"{n}-small": _small_scenes(c, 6) for n, c in _SCENES.items()},
+        "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
+    },
     "prototypical": {
         f"{name}-prototypical": _prototypical(config) for name, config in _PAPER.items()
     },
@@ -294,6 +348,27 @@ DESCRIPTIONS = {
             ("-paper", "a paper's budget, for an accelerator"),
         )
     },
+    **{
+        f"cluttered-omniglot-{count}{suffix}": (
+            f"outlines of a character among {count} on a page, {budget}"
+        )
+        for count in (4, 32)
+        for suffix, budget in (
+            ("", "the paper's budget, for an accelerator"),
+            ("-small", "a laptop's budget"),
+        )
+    },
+    **{
+        f"omniglot-scenes-3w1s{suffix}": (
+            f"boxes of 3 characters among 6 on a page, {budget}"
+        )
+        for suffix, budget in (
+            ("", "for an accelerator"),
+            ("-small", "a laptop's budget"),
+        )
+    },
+    "glyph-masks": "outlines of procedural characters on a page: needs no data",
+    "glyph-boxes": "boxes of procedural characters on a page: needs no data",
     **{
         f"{name}-prototypical": "prototypical networks' protocol: 60-way training"
         for name in _PAPER

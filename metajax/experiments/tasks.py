@@ -19,6 +19,8 @@ from metajax.models.precision import Precision
 from metajax.types import Loss, Model, Sampler
 
 Split = Literal["train", "validation", "test"]
+Kind = Literal["classes", "values", "masks", "boxes", "trials"]
+"""What the targets of a task are; of trials, there are none."""
 LossName = Literal["mean", "sum-over-ways"]
 
 
@@ -108,7 +110,7 @@ class Task(NamedTuple):
       losses: the losses it may take.
       metric: how it is judged.
       input_shape: the shape of one input; features, or channels, come last.
-      classes: whether targets are class labels.
+      kind: what the targets are.
       joint: `joint(examples) -> sampler` of all training classes at once; None where
         classes do not stay.
       source: where the examples come from; None where they are computed.
@@ -126,7 +128,7 @@ class Task(NamedTuple):
     losses: Mapping[LossName, Loss]
     metric: Metric
     input_shape: tuple[int, ...]
-    classes: bool
+    kind: Kind
     joint: Callable[[int], JointBatches] | None = None
     source: Source | None = None
     network: Callable[["Task", Network, int, Precision], Any] = model_for

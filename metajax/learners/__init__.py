@@ -37,6 +37,9 @@ from metajax.learners.partition import nothing as nothing
 from metajax.learners.partition import scale_or_offset as scale_or_offset
 from metajax.learners.proto_maml import proto_maml as proto_maml
 from metajax.learners.prototypical import prototypical as prototypical
+from metajax.learners.prototypical_segmenter import (
+    prototypical_segmenter as prototypical_segmenter,
+)
 from metajax.learners.recurrent import learned_optimizer as learned_optimizer
 from metajax.learners.recurrent import meta_lstm as meta_lstm
 from metajax.learners.relation import relation as relation
@@ -47,5 +50,6 @@ from metajax.learners.rl2 import rl2 as rl2
 from metajax.learners.schedules import switch as switch
 from metajax.learners.siamese import siamese as siamese
 from metajax.learners.siamese import verification as verification
+from metajax.learners.siamese_segmenter import siamese_segmenter as siamese_segmenter
 from metajax.learners.snail import snail as snail
 from metajax.learners.svm import meta_opt_net as meta_opt_net

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_share
-from metajax.errors import InputError
 from metajax.metrics.elements import class_sizes, elements_of, likeliest
 from metajax.metrics.intervals import mean
 from metajax.metrics.metric import Metric, percent
@@ -27,9 +26,9 @@ def image_iou(threshold: float | None = None, *, ignore: int | None = None) -> M
     over tasks, so a learner's `metrics` may take it too.
 
     Args:
-      threshold: an element is predicted as class 1 where its softmax probability
-        exceeds it, in [0, 1), of one class and a background; Cluttered Omniglot's is
-        0.3. By default the likeliest class is predicted, of any number of classes.
+      threshold: an element is no background where the softmax probability of all
+        other classes exceeds it, in [0, 1), and then of the likeliest of them;
+        Cluttered Omniglot's is 0.3. By default the likeliest class is predicted.
       ignore: the label of elements that do not count, such as 255.
 
     Returns:
@@ -38,7 +37,7 @@ def image_iou(threshold: float | None = None, *, ignore: int | None = None) -> M
 
     Raises:
       InputError: if the threshold is out of range; where it is called, if shapes
-        differ, a label is no class, or there are several classes and a threshold.
+        differ, or a label is no class.
 
     >>> from metajax.metrics import image_iou
     >>> logits = jnp.array([[[0.0, 1.0], [0.5, 0.0], [1.0, 0.0]]])
@@ -81,10 +80,5 @@ class _Above:
     threshold: float
 
     def __call__(self, outputs: Array) -> Array:
-        if outputs.shape[-1] != 2:
-            raise InputError(
-                "the threshold of image_iou is for one class and a background, 2 "
-                f"outputs, got {outputs.shape[-1]}; leave it out for several classes"
-            )
-        likely = jax.nn.softmax(outputs)[..., 1] > self.threshold
-        return likely.astype(jnp.int32)
+        foreground = 1 - jax.nn.softmax(outputs)[..., 0] > self.threshold
+        return jnp.where(foreground, 1 + jnp.argmax(outputs[..., 1:], -1), 0)

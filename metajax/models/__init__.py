@@ -20,5 +20,6 @@ from metajax.models.snail import snail_network as snail_network
 from metajax.models.tokens import Tokens as Tokens
 from metajax.models.transformer import transformer as transformer
 from metajax.models.unet import decoder as decoder
+from metajax.models.unet import pixel_head as pixel_head
 from metajax.models.unet import unet as unet
 from metajax.models.unet import unet_body as unet_body

@@ -28,7 +28,7 @@ from tests.helpers import FILES, write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed")
 
-OF_TRIALS = [n for n, config in PRESETS.items() if config.inner.trials]
+OF_TRIALS = [n for n, config in PRESETS.items() if "trials" in config.inner.takes]
 OUTER = Outer(steps=4, tasks=4)
 
 

@@ -11,6 +11,10 @@ from metajax.experiments.families.maze import MazeData as MazeData
 from metajax.experiments.families.mdp import MdpData as MdpData
 from metajax.experiments.families.navigation import NavigationData as NavigationData
 from metajax.experiments.families.omniglot import OmniglotData as OmniglotData
+from metajax.experiments.families.scenes import GlyphBoxesData as GlyphBoxesData
+from metajax.experiments.families.scenes import GlyphMasksData as GlyphMasksData
+from metajax.experiments.families.scenes import OmniglotBoxesData as OmniglotBoxesData
+from metajax.experiments.families.scenes import OmniglotMasksData as OmniglotMasksData
 from metajax.experiments.families.sinusoid import SinusoidData as SinusoidData
 
 FAMILIES: tuple[type[Family], ...] = (
@@ -20,6 +24,10 @@ FAMILIES: tuple[type[Family], ...] = (
     CifarData,
     CubData,
     FolderData,
+    GlyphMasksData,
+    GlyphBoxesData,
+    OmniglotMasksData,
+    OmniglotBoxesData,
     BanditData,
     MdpData,
     NavigationData,

@@ -180,7 +180,7 @@ class ImageData(Family):
             CLASSIFICATION,
             accuracy,
             self.image_shape,
-            classes=True,
+            kind="classes",
         )
 
     def stored(

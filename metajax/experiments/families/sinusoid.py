@@ -40,4 +40,4 @@ class SinusoidData(Family):
             return data.sinusoid(self.number("shots", split), queries)
 
         support = max(self.number("shots", s) for s in ("train", "test"))
-        return Task(episodes, 1, 1, support, {"mean": loss}, mse, (1,), classes=False)
+        return Task(episodes, 1, 1, support, {"mean": loss}, mse, (1,), kind="values")

@@ -54,7 +54,7 @@ class TrialData(Family):
             {"mean": mse},  # the learner has a loss of its own
             average_return,
             (size,),
-            classes=False,
+            kind="trials",
             network=policy_for,
             judge=rl.judge,
             trials=Trials(environment, self.episodes),

@@ -1,6 +1,6 @@
 """Learners' configurations: their options, what they can take, how each is built."""
 
-from metajax.experiments.learners import loops, one_pass, policies
+from metajax.experiments.learners import dense, loops, one_pass, policies
 from metajax.experiments.learners.adaptation import Adaptation as Adaptation
 from metajax.experiments.learners.adaptation import Setting as Setting
 
@@ -32,6 +32,10 @@ LEARNERS: dict[str, type[Adaptation]] = {
         one_pass.NeuralProcess,
         one_pass.Mann,
         one_pass.Snail,
+        dense.PrototypicalSegmenter,
+        dense.SiameseSegmenter,
+        dense.CorrelationDetector,
+        dense.FineTunedDetector,
         policies.MamlRl,
         policies.Rl2,
     )

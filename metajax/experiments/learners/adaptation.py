@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 from metajax.experiments.evaluating import Evaluating
-from metajax.experiments.tasks import Trials
+from metajax.experiments.tasks import Kind, Trials
 from metajax.metrics import Metric
 from metajax.models.norms import NormName
 from metajax.training.step import MakeStep, train_step
@@ -16,6 +16,7 @@ class Setting(NamedTuple):
 
     Attributes:
       network: the model; a policy, for trials.
+      outputs: of an input, or of each pixel or place of it.
       loss: of a batch.
       metrics: what training logs, by name.
       input_shape: of an input.
@@ -25,6 +26,7 @@ class Setting(NamedTuple):
     """
 
     network: Any
+    outputs: int
     loss: Loss
     metrics: Mapping[str, Loss]
     input_shape: tuple[int, ...]
@@ -50,7 +52,7 @@ class Adaptation:
       any_ways: whether it takes any number of classes, once trained.
       any_shots: likewise of examples a class.
       fewer_ways: whether it may be trained on tasks of fewer ways, padded.
-      needs_classes: whether its targets must be class labels.
+      takes: which kinds of tasks it takes.
       makes_head: whether it makes its own head, in place of the network's.
       differentiated: whether its inner gradient is, and may be of another order.
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
@@ -58,7 +60,6 @@ class Adaptation:
       pretrained: whether it is built on a pre-trained body.
       metric: what takes the place of the tasks' own metric.
       measurement: the options of an evaluation of it.
-      trials: whether it acts in trials of an environment.
       beside_support: whether a query alone needs the support set beside it, by
         `metajax.per_query`, as its network cannot settle on that.
     """
@@ -70,14 +71,13 @@ class Adaptation:
     any_ways: ClassVar[bool] = False
     any_shots: ClassVar[bool] = True
     fewer_ways: ClassVar[bool] = True
-    needs_classes: ClassVar[bool] = False
+    takes: ClassVar[tuple[Kind, ...]]
     makes_head: ClassVar[bool] = False
     differentiated: ClassVar[bool] = False
     rate_is_learnt: ClassVar[bool] = False
     in_order: ClassVar[bool] = False
     metric: ClassVar[Metric | None] = None
     measurement: ClassVar[type] = Evaluating
-    trials: ClassVar[bool] = False
     beside_support: ClassVar[bool] = False
     pretrained: ClassVar[bool] = False
 

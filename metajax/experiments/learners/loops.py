@@ -32,6 +32,7 @@ class GradientSteps(Adaptation):
     """An inner loop of gradient steps."""
 
     factory: ClassVar[Callable[..., Learner]]
+    takes = "classes", "values", "masks", "boxes"
     measurement = EvaluatingSteps
     rate: Positive = 0.4
     """Inner learning rate."""
@@ -149,6 +150,7 @@ class ProtoMaml(Exact, InnerLoop):
     """Proto-MAML: MAML whose head starts at the classes' prototypes."""
 
     name = "proto-maml"
+    takes = ("classes",)
     any_ways = True
     makes_head = True
     factory = staticmethod(learners.proto_maml)
@@ -159,6 +161,7 @@ class FoProtoMaml(InnerLoop):
     """First-order Proto-MAML, as Meta-Dataset has it."""
 
     name = "fo-proto-maml"
+    takes = ("classes",)
     any_ways = True
     makes_head = True
     factory = staticmethod(partial(learners.proto_maml, grad=first_order))

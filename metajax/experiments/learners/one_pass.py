@@ -34,7 +34,7 @@ class OnePass(Adaptation):
     """A learner that adapts in one pass over the support set, without gradients."""
 
     any_ways = True
-    needs_classes = True
+    takes = ("classes",)
     makes_head = True
     factory: ClassVar[Callable[..., Learner]]
 

@@ -40,7 +40,7 @@ BASELINES = {
 class PolicyLearner(Adaptation):
     """A learner of policies, on what they gather themselves."""
 
-    trials = True
+    takes = ("trials",)
     epochs: Count = 1
     """Times that a meta-step goes through its trials, which are played once."""
     minibatches: Count = 1

@@ -1,0 +1,145 @@
+"""Configurations of learners of segmentation and of detection."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax import learners
+from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
+from metajax.experiments.evaluating import EvaluatingSteps
+from metajax.experiments.learners.adaptation import Adaptation, Setting
+from metajax.models import pixel_head
+from metajax.models.headed import parts
+from metajax.types import Learner, Model
+
+
+class BodyMaps(NamedTuple):
+    """What a body makes of an image.
+
+    Attributes:
+      body: the body.
+      stride: pixels of an image for each place of its maps, along an axis.
+      channels: of its maps.
+    """
+
+    body: Model
+    stride: int
+    channels: int
+
+
+def body_maps(setting: Setting, learner: str) -> BodyMaps:
+    """The body of a setting's network, and the form of its maps.
+
+    Raises:
+      InputError: if the network does not know its body.
+    """
+    body, _ = parts(setting.network, learner)
+    image = jnp.zeros((1, *setting.input_shape))
+    maps = jax.eval_shape(lambda k: body.apply(body.init(k), image), jax.random.key(0))
+    _, rows, _, channels = maps.shape
+    return BodyMaps(body, image.shape[1] // rows, channels)
+
+
+@dataclass(frozen=True)
+class DenseOnePass(Adaptation):
+    """A learner of the places of images, without an inner loop."""
+
+    any_ways = True
+    makes_head = True
+    fewer_ways = False
+    factory: ClassVar[Callable[..., Learner]]
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """What the factory takes by name."""
+        return {"loss": setting.loss, "metrics": setting.metrics}
+
+
+@dataclass(frozen=True)
+class PrototypicalSegmenter(DenseOnePass):
+    """Prototypical segmentation: the cosine to each class's mean features (PANet)."""
+
+    name = "prototypical-segmenter"
+    takes = ("masks",)
+    scale: Positive = 20.0
+    """Prototypical segmentation: what cosines are multiplied by."""
+    alignment: NotNegative = 1.0
+    """Prototypical segmentation: weight of the loss of the support set, labelled by the
+    queries."""
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the network's body."""
+        own: dict[str, Any] = {"scale": self.scale, "alignment": self.alignment}
+        arguments = self.arguments(setting) | own | changes
+        body, ways = body_maps(setting, self.name).body, setting.outputs - 1
+        return learners.prototypical_segmenter(body, ways, **arguments)
+
+
+@dataclass(frozen=True)
+class SiameseSegmenter(DenseOnePass):
+    """Siamese U-Net: a decoder of how an image matches the support set."""
+
+    name = "siamese-segmenter"
+    takes = ("masks",)
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the network's encoder and decoder."""
+        body, stride, channels = body_maps(setting, self.name)
+        head = pixel_head(channels, 1, patch=stride)
+        arguments = self.arguments(setting) | changes
+        return learners.siamese_segmenter(body, head, setting.outputs - 1, **arguments)
+
+
+@dataclass(frozen=True)
+class CorrelationDetector(DenseOnePass):
+    """Detection by the cosine to the mean features of each class's objects."""
+
+    name = "correlation-detector"
+    takes = ("boxes",)
+    filters: Count = 64
+    """Detectors: features of the head that locates objects."""
+    scale: Positive = 10.0
+    """Detectors: what cosines are multiplied by; by correlation, where that starts."""
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With those of the head and the maps."""
+        body, stride, channels = body_maps(setting, self.name)
+        return super().arguments(setting) | {
+            "body": body,
+            "ways": setting.outputs,
+            "stride": stride,
+            "channels": channels,
+            "filters": self.filters,
+            "scale": self.scale,
+        }
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the network's body."""
+        return learners.correlation_detector(**self.arguments(setting) | changes)
+
+
+@dataclass(frozen=True)
+class FineTunedDetector(CorrelationDetector):
+    """Two-stage fine-tuning: a cosine head on a detector that is frozen (TFA)."""
+
+    name = "fine-tuned-detector"
+    measurement = EvaluatingSteps
+    scale: Positive = 20.0
+    """Detectors: what cosines are multiplied by; by correlation, where that starts."""
+    rate: Positive = 0.1
+    """Fine-tuning: learning rate of the head of a task."""
+    steps: CountOrZero = 20  # pyright: ignore (a class's constant elsewhere)
+    """Fine-tuning: steps of the head of a task."""
+
+    def taking(self, steps: int) -> Self:
+        """The same with another number of steps."""
+        return replace(self, steps=steps)
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the network's body."""
+        own: dict[str, Any] = {"optimizer": optax.sgd(self.rate), "steps": self.steps}
+        arguments = self.arguments(setting) | own | changes
+        return learners.fine_tuned_detector(**arguments)
