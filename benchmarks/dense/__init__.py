@@ -1,0 +1,1 @@
+"""Baselines of segmentation and detection that learn nothing."""
