@@ -37,6 +37,7 @@ from metajax.learners import anil as anil
 from metajax.learners import boil as boil
 from metajax.learners import cavia as cavia
 from metajax.learners import correlation_detector as correlation_detector
+from metajax.learners import correlation_segmenter as correlation_segmenter
 from metajax.learners import fine_tuned_detector as fine_tuned_detector
 from metajax.learners import fomaml as fomaml
 from metajax.learners import imaml as imaml

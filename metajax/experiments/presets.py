@@ -265,7 +265,7 @@ _SCENES = {
 }
 # Others by the learner that they are for, as they would be of one with an inner loop.
 _OTHERS: dict[str, dict[str, Config]] = {
-    "siamese-segmenter": {
+    "correlation-segmenter": {
         **_CLUTTERED,
         **{f"{n}-small": _small_scenes(c, 4) for n, c in _CLUTTERED.items()},
         "glyph-masks": _glyph_scenes(GlyphMasksData()),

@@ -8,6 +8,9 @@ from metajax.learners.closed_form import closed_form as closed_form
 from metajax.learners.correlation_detector import (
     correlation_detector as correlation_detector,
 )
+from metajax.learners.correlation_segmenter import (
+    correlation_segmenter as correlation_segmenter,
+)
 from metajax.learners.fine_tuned_detector import (
     fine_tuned_detector as fine_tuned_detector,
 )

@@ -34,6 +34,7 @@ LEARNERS: dict[str, type[Adaptation]] = {
         one_pass.Snail,
         dense.PrototypicalSegmenter,
         dense.SiameseSegmenter,
+        dense.CorrelationSegmenter,
         dense.CorrelationDetector,
         dense.FineTunedDetector,
         policies.MamlRl,

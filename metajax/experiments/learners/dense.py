@@ -38,10 +38,14 @@ def body_maps(setting: Setting, learner: str) -> BodyMaps:
       InputError: if the network does not know its body.
     """
     body, _ = parts(setting.network, learner)
-    image = jnp.zeros((1, *setting.input_shape))
-    maps = jax.eval_shape(lambda k: body.apply(body.init(k), image), jax.random.key(0))
-    _, rows, _, channels = maps.shape
-    return BodyMaps(body, image.shape[1] // rows, channels)
+    _, rows, _, channels = shapes(body, setting).shape
+    return BodyMaps(body, setting.input_shape[0] // rows, channels)
+
+
+def shapes(model: Model, setting: Setting) -> Any:
+    """What a model makes of one input, abstract."""
+    one = jnp.zeros((1, *setting.input_shape))
+    return jax.eval_shape(lambda k: model.apply(model.init(k), one), jax.random.key(0))
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,33 @@ class SiameseSegmenter(DenseOnePass):
         head = pixel_head(channels, 1, patch=stride)
         arguments = self.arguments(setting) | changes
         return learners.siamese_segmenter(body, head, setting.outputs - 1, **arguments)
+
+
+@dataclass(frozen=True)
+class CorrelationSegmenter(DenseOnePass):
+    """Outlines by the cosine to each class's mean features, at several levels."""
+
+    name = "correlation-segmenter"
+    takes = ("masks",)
+    features: Count = 64
+    """Features that are compared at each level."""
+    scale: Positive = 4.0
+    """What the cosines of a level are multiplied by, where that starts."""
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the network's encoder and decoder."""
+        body, stride, channels = body_maps(setting, self.name)
+        encoder, _ = parts(body, self.name)
+        maps = shapes(encoder, setting)
+        own: dict[str, Any] = {
+            "channels": (channels, *(x.shape[-1] for x in maps[1:])),
+            "features": self.features,
+            "scale": self.scale,
+        }
+        head = pixel_head(channels, 1, patch=stride)
+        arguments = self.arguments(setting) | own | changes
+        ways = setting.outputs - 1
+        return learners.correlation_segmenter(body, head, ways, **arguments)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""Outlines what is alike to the support set, by maps of several sizes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.checks import check_count, check_positive
+from metajax.learners.feed_forward import feed_forward_learner
+from metajax.learners.masked import class_masks, masked_means, resized, unit_channels
+from metajax.losses import pixel_cross_entropy
+from metajax.models.convolution import convolution
+from metajax.models.headed import parts
+from metajax.models.initialise import init_each, init_named
+from metajax.ops.masking import never
+from metajax.ops.precision import dtype_of, product
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree, unpadded
+
+
+class LevelCodes(NamedTuple):
+    """What a task is adapted to.
+
+    Attributes:
+      meta: the meta-parameters.
+      codes: c_l of each level, `float[ways, features]`.
+      absent: which classes have no pixel, `bool[ways]`.
+    """
+
+    meta: Params
+    codes: list[Array]
+    absent: Array
+
+
+def correlation_segmenter(
+    body: Model,
+    head: Model,
+    ways: int,
+    loss: Loss = pixel_cross_entropy,
+    *,
+    channels: Sequence[int],
+    features: int = 64,
+    scale: float = 4.0,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Labels a pixel by the similarity of its maps, at all levels, to those of a class.
+
+      m_0, ..., m_n = encoder(x),   d = decoder(m_0, ..., m_n)
+      c_lk = masked average of T_l f_l over class k's support,   f = d, m_1, ..., m_n
+      z_k = o(d) + Σ_l s_l (cos(T_l f_l, c_lk) - 1),   z_background = 0
+
+    o tells ink from paper, whatever its class; coarse maps tell whole characters apart,
+    fine ones strokes. T_l are 1x1, and similarities are enlarged to the images' size. A
+    class without a support pixel is never predicted.
+
+    Args:
+      body: an encoder of maps and their decoder: `metajax.models.unet_body`.
+      head: o, from d to a logit of each pixel: `metajax.models.pixel_head`.
+      ways: the number of classes, background not counted; it shapes no meta-parameter.
+      loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
+      channels: of d, m_1, ..., m_n.
+      features: that each T_l makes of them.
+      scale: where each s_l starts; they are learnt by their logarithms.
+      metrics: more functions of (outputs, targets) to report, by name.
+
+    Returns:
+      A `Learner` whose meta-parameters are `{"network", "embeddings", "log_scales"}`.
+
+    Raises:
+      InputError: if the body does not know its encoder and its decoder, or a number is
+        out of range.
+
+    >>> import metajax as mj
+    >>> body, head = mj.unet(1, (8, 16)).parts
+    >>> learner = correlation_segmenter(body, head, ways=1, channels=(8, 16))
+
+    Source: the similarity at every level is that of Zhang et al., "Pyramid Graph
+    Networks", ICCV 2019, and Min et al., "Hypercorrelation Squeeze", ICCV 2021, which
+    learn what to make of it; here it is summed.
+    """
+    parts(body, "correlation_segmenter")
+    check_count("ways", ways, least=1)
+    check_positive("scale", scale)
+    levels = _Levels(body, head, [convolution(1, n, features) for n in channels])
+    init = partial(_init, levels, math.log(scale))
+    adapt = partial(levels.adapt, ways)
+    return feed_forward_learner(init, adapt, levels.predict, loss, metrics)
+
+
+class _Levels(NamedTuple):
+    """The encoder and decoder, o, and T_l."""
+
+    body: Model
+    head: Model
+    embeddings: list[Model]
+
+    def embed(self, meta: Params, inputs: PyTree) -> tuple[Array, list[Array]]:
+        """Logits o of each pixel, and T_l f_l."""
+        encoder, decoder = parts(self.body, "correlation_segmenter")
+        params = meta["network"]["body"]
+        maps = encoder.forward(params["body"], inputs)
+        decoded = decoder.forward(params["head"], maps)
+        levels = zip(self.embeddings, meta["embeddings"], (decoded, *maps[1:]))
+        embedded = [model.apply(weights, x) for model, weights, x in levels]
+        return self.head.forward(meta["network"]["head"], decoded), embedded
+
+    def adapt(self, ways: int, meta: Params, support: Batch) -> LevelCodes:
+        _, embedded = self.embed(meta, support.inputs)
+        masks, _ = unpadded(support.targets)
+        members = class_masks(masks, ways, embedded[0].dtype)[..., 1:]
+        codes = [masked_means(x, resized(members, x.shape[1:3])) for x in embedded]
+        return LevelCodes(meta, codes, jnp.sum(members, (0, 1, 2)) == 0)
+
+    def predict(self, adapted: LevelCodes, inputs: PyTree) -> Array:
+        meta, codes, absent = adapted
+        logits, embedded = self.embed(meta, inputs)
+        for x, code, scale in zip(embedded, codes, jnp.exp(meta["log_scales"])):
+            flat = unit_channels(x).reshape(-1, x.shape[-1])
+            cosines = product(flat, unit_channels(code).T) - 1
+            maps = cosines.reshape(*x.shape[:3], len(code))
+            logits = logits + scale * resized(maps, logits.shape[1:3])
+        never_there = absent.reshape(1, 1, 1, -1)
+        logits = jnp.where(never_there, never(logits.dtype), logits)
+        return jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+
+
+def _init(levels: _Levels, log_scale: float, key: Array) -> Params:
+    first, second = jax.random.split(key)
+    network = init_named({"body": levels.body, "head": levels.head}, first)
+    count = len(levels.embeddings)
+    return {
+        "network": network,
+        "embeddings": init_each(levels.embeddings, second),
+        "log_scales": jnp.full(count, log_scale, dtype_of(network)),
+    }
