@@ -144,10 +144,10 @@ def _cluttered(characters: int) -> Config:
     )
 
 
-def _small_scenes(config: Config, objects: int) -> Config:
-    """The same test tasks; all characters of a training scene are to be told apart."""
-    data = replace(config.data, train_ways=objects, train_objects=objects)
-    outer = Outer(steps=3_000, tasks=8, rate=2e-3, schedule="cosine")
+def _small_scenes(config: Config, ways: int, tasks: int) -> Config:
+    """The same test tasks; several characters of a training scene are to be named."""
+    data = replace(config.data, train_ways=ways, train_objects=ways)
+    outer = Outer(steps=2_000, tasks=tasks, rate=4e-3, schedule="cosine", clip=1.0)
     return replace(config, data=data, model=UNetModel(), outer=outer)
 
 
@@ -267,12 +267,12 @@ _SCENES = {
 _OTHERS: dict[str, dict[str, Config]] = {
     "correlation-segmenter": {
         **_CLUTTERED,
-        **{f"{n}-small": _small_scenes(c, 4) for n, c in _CLUTTERED.items()},
+        **{f"{n}-small": _small_scenes(c, 3, 6) for n, c in _CLUTTERED.items()},
         "glyph-masks": _glyph_scenes(GlyphMasksData()),
     },
     "correlation-detector": {
         **_SCENES,
-        **{f"{n}-small": _small_scenes(c, 6) for n, c in _SCENES.items()},
+        **{f"{n}-small": _small_scenes(c, 4, 4) for n, c in _SCENES.items()},
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
     },
     "prototypical": {
