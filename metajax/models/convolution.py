@@ -1,5 +1,7 @@
 """One convolution."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +16,7 @@ def convolution(
     inputs: int,
     outputs: int,
     *,
+    initializer: Callable[..., Array] | None = None,
     bias: float = 0.0,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
@@ -23,7 +26,8 @@ def convolution(
       side: the kernel has side x side places.
       inputs: the number of channels of x.
       outputs: the number of channels of y.
-      bias: where b starts; k starts by Glorot's uniform.
+      initializer: `initializer(key, shape, dtype) -> k`; Glorot's uniform by default.
+      bias: where b starts.
       dtype: the type of the parameters.
 
     Returns:
@@ -40,10 +44,10 @@ def convolution(
     names = ("side", "inputs", "outputs")
     for name, value in zip(names, (side, inputs, outputs)):
         check_count(name, value, least=1)
-    glorot = jax.nn.initializers.glorot_uniform()
+    draw = initializer or jax.nn.initializers.glorot_uniform()
 
     def init(key: Array) -> Params:
-        kernel = glorot(key, (side, side, inputs, outputs), dtype)
+        kernel = draw(key, (side, side, inputs, outputs), dtype)
         return {"kernel": kernel, "bias": jnp.full(outputs, bias, dtype)}
 
     def apply(params: Params, features: PyTree) -> Array:

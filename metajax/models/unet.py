@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from metajax.checks import check_count
+from metajax.models.convolution import convolution
 from metajax.models.convolved import (
     GROUPS,
     check_widths,
@@ -16,9 +17,8 @@ from metajax.models.convolved import (
 )
 from metajax.models.encoder import Maps, encoder
 from metajax.models.headed import headed
-from metajax.ops import conv2d
 from metajax.ops.patches import from_patches
-from metajax.types import Array, Model, Params, PyTree, unpadded
+from metajax.types import Array, Model, Params, PyTree
 
 WIDTHS = (16, 32, 64, 64)
 
@@ -192,18 +192,12 @@ def pixel_head(
     >>> head.apply(params, jnp.zeros((1, 4, 4, 8))).shape
     (1, 8, 8, 3)
     """
-    check_count("features", features, least=1)
-    check_count("outputs", outputs, least=1)
     check_count("patch", patch, least=1)
-    every = patch**2 * outputs
-
-    def init(key: Array) -> Params:
-        kernel = jnp.zeros((1, 1, features, every), dtype)
-        return {"kernel": kernel, "bias": jnp.zeros(every, dtype)}
+    zeros = jax.nn.initializers.zeros
+    each = check_count("outputs", outputs, least=1) * patch**2
+    layer = convolution(1, features, each, initializer=zeros, dtype=dtype)
 
     def apply(params: Params, features: PyTree) -> Array:
-        x, _ = unpadded(features)
-        bias = params["bias"].reshape(1, 1, 1, -1)
-        return from_patches(conv2d(x, params["kernel"]) + bias, patch)
+        return from_patches(layer.apply(params, features), patch)
 
-    return Model(init, apply)
+    return layer._replace(apply=apply)
