@@ -39,7 +39,6 @@ from metajax.data.sampling import Fetching as Fetching
 from metajax.data.sampling import SamplerWrapper as SamplerWrapper
 from metajax.data.sampling import StagedSampler as StagedSampler
 from metajax.data.scenes import Scenes as Scenes
-from metajax.data.scenes import SceneTargets as SceneTargets
 from metajax.data.scenes import scenes as scenes
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_one_of
+from metajax.data.dense_store import Targets
 from metajax.data.drawing import Shape, Shown, draw
 from metajax.data.images import ImageStore, shape_of
 from metajax.data.pages import PAGE, Page, Painted, Pasted, check_page, paint
@@ -15,8 +16,6 @@ from metajax.data.sampling import StagedSampler
 from metajax.detection import Boxes
 from metajax.errors import InputError, argument
 from metajax.types import Array, Batch, Episode
-
-SceneTargets = Literal["masks", "boxes"]
 
 
 class Clutter(NamedTuple):
@@ -55,7 +54,7 @@ class Scenes(StagedSampler):
     queries: int = field(metadata={"static": True})
     page: Page = field(metadata={"static": True})
     clutter: Clutter = field(metadata={"static": True})
-    targets: SceneTargets = field(metadata={"static": True})
+    targets: Targets = field(metadata={"static": True})
 
     def make_task(self, key: Array) -> Episode:
         """Makes an episode of a key."""
@@ -143,7 +142,7 @@ def scenes(
     shots: int = 1,
     queries: int = 5,
     *,
-    targets: SceneTargets = "masks",
+    targets: Targets = "masks",
     characters: int = 4,
     objects: int = 1,
     same_drawing: bool = False,
@@ -188,7 +187,7 @@ def scenes(
 
     Source: Michaelis et al., "One-Shot Segmentation in Clutter", ICML 2018.
     """
-    check_one_of("targets", targets, get_args(SceneTargets))
+    check_one_of("targets", targets, get_args(Targets))
     check_page(page)
     clutter = _checked(Clutter(characters, objects, same_drawing))
     check_count("queries", queries, least=1)

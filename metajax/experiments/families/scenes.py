@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from metajax import data
 from metajax.data.contents import Contents, hash_store
+from metajax.data.dense_store import Targets
 from metajax.detection import centre_loss, decode
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import Family
@@ -75,7 +76,7 @@ class SceneData(Family):
         return self.size, self.size, 3
 
     def episodes(
-        self, places: Places, targets: data.SceneTargets
+        self, places: Places, targets: Targets
     ) -> Callable[[Split, int], Sampler]:
         """The samplers by split, of so many scenes a class."""
         drawings = self.drawings(places)
