@@ -4,8 +4,30 @@ import jax
 import jax.numpy as jnp
 
 from metajax.errors import InputError
+from metajax.losses import UNLABELLED
 from metajax.ops.precision import product
-from metajax.types import Array
+from metajax.types import Array, PyTree, unpadded
+
+
+def present_masks(targets: PyTree) -> Array:
+    """The masks of a batch, without a label in images that are padding.
+
+    Args:
+      targets: masks `int[n, height, width]`, or `Padded` of them.
+
+    Returns:
+      `int[n, height, width]`.
+
+    >>> from metajax.types import Padded
+    >>> masks = Padded(jnp.ones((2, 1, 1), int), jnp.array([True, False]))
+    >>> present_masks(masks).ravel().tolist()
+    [1, 255]
+    """
+    masks, present = unpadded(targets)
+    if present is None:
+        return masks
+    nothing = jnp.full_like(masks, UNLABELLED)
+    return jnp.where(present.reshape(-1, 1, 1), masks, nothing)
 
 
 def class_masks(masks: Array, ways: int, dtype: jnp.dtype) -> Array:

@@ -12,11 +12,12 @@ from metajax.learners.feed_forward import feed_forward_learner
 from metajax.learners.masked import (
     class_masks,
     masked_means,
+    present_masks,
     resized,
     unit_channels,
 )
 from metajax.learners.support import embed
-from metajax.losses import pixel_cross_entropy
+from metajax.losses import over_present, pixel_cross_entropy
 from metajax.ops.precision import product
 from metajax.types import (
     Array,
@@ -26,9 +27,9 @@ from metajax.types import (
     Loss,
     Metrics,
     Model,
+    Padded,
     Params,
     PyTree,
-    unpadded,
 )
 
 
@@ -90,8 +91,7 @@ def prototypical_segmenter(
 
     def adapt(meta: Params, support: Batch) -> Prototypes:
         params, features = embed(body, meta, support)
-        masks, _ = unpadded(support.targets)
-        members = class_masks(masks, ways, features.dtype)
+        members = class_masks(present_masks(support.targets), ways, features.dtype)
         return Prototypes(params, _means(features, members))
 
     def predict(adapted: Prototypes, inputs: PyTree) -> Array:
@@ -110,9 +110,12 @@ def _aligned(learner: Learner, loss: Loss, weight: float) -> Learner:
         value, values = learner.loss(meta, episode)
         support, query = episode
         outputs = learner.predict(learner.adapt(meta, support), query.inputs)
-        labelled = query._replace(targets=jnp.argmax(outputs, -1))
+        labels = jnp.argmax(outputs, -1)
+        padded = isinstance(query.targets, Padded)
+        targets = query.targets._replace(values=labels) if padded else labels
+        labelled = query._replace(targets=targets)
         outputs = learner.predict(learner.adapt(meta, labelled), support.inputs)
-        aligned = loss(outputs, unpadded(support.targets)[0])
+        aligned = over_present(loss)(outputs, support.targets)
         total = value + weight * aligned
         return total, {**values, "loss": total, "alignment": aligned}
 
