@@ -12,8 +12,8 @@ from metajax.learners.feed_forward import feed_forward_learner
 from metajax.learners.masked import (
     class_masks,
     masked_means,
-    present_masks,
     resized,
+    support_masks,
     unit_channels,
 )
 from metajax.learners.support import embed
@@ -91,7 +91,7 @@ def prototypical_segmenter(
 
     def adapt(meta: Params, support: Batch) -> Prototypes:
         params, features = embed(body, meta, support)
-        members = class_masks(present_masks(support.targets), ways, features.dtype)
+        members = class_masks(support_masks(support), ways, features.dtype)
         return Prototypes(params, _means(features, members))
 
     def predict(adapted: Prototypes, inputs: PyTree) -> Array:

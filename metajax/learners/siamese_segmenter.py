@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count
 from metajax.learners.feed_forward import feed_forward_learner
-from metajax.learners.masked import class_masks, masked_means, present_masks, resized
+from metajax.learners.masked import class_masks, masked_means, resized, support_masks
 from metajax.losses import pixel_cross_entropy
 from metajax.models.headed import parts
 from metajax.models.initialise import init_named
@@ -70,7 +70,7 @@ def siamese_segmenter(
 
     def adapt(meta: Params, support: Batch) -> Codes:
         *_, top = encoder.forward(meta["body"]["body"], support.inputs)
-        members = class_masks(present_masks(support.targets), ways, top.dtype)
+        members = class_masks(support_masks(support), ways, top.dtype)
         return Codes(meta, masked_means(top, resized(members, top.shape[1:3]))[1:])
 
     def predict(adapted: Codes, inputs: PyTree) -> Array:
