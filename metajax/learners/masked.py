@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from metajax._pytrees.keyed import values_of
 from metajax.errors import InputError
 from metajax.losses import UNLABELLED
+from metajax.ops.masking import never
 from metajax.ops.precision import product
 from metajax.types import Array, Batch, unpadded
 
@@ -58,6 +59,29 @@ def class_masks(masks: Array, ways: int, dtype: jnp.dtype) -> Array:
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
     return jax.nn.one_hot(masks, ways + 1, dtype=dtype)
+
+
+def absent_classes(members: Array) -> Array:
+    """Which classes have no pixel, of `class_masks`: `bool[ways]`."""
+    return jnp.sum(members[..., 1:], (0, 1, 2)) == 0
+
+
+def without_absent(logits: Array, absent: Array) -> Array:
+    """Logits by which a class without a support pixel is never predicted.
+
+    Args:
+      logits: `float[n, height, width, ways + 1]`, background first.
+      absent: of `absent_classes`.
+
+    Returns:
+      `float[n, height, width, ways + 1]`.
+
+    >>> logits = without_absent(jnp.zeros((1, 1, 1, 3)), jnp.array([True, False]))
+    >>> jax.nn.softmax(logits)[0, 0, 0].tolist()
+    [0.5, 0.0, 0.5]
+    """
+    never_there = jnp.append(jnp.zeros(1, bool), absent).reshape(1, 1, 1, -1)
+    return jnp.where(never_there, never(logits.dtype), logits)
 
 
 def resized(x: Array, size: tuple[int, ...]) -> Array:

@@ -45,7 +45,13 @@ def siamese(ways=WAYS, dtype=jnp.float64, **settings):
     return mj.siamese_segmenter(*unet_parts(dtype), ways, LOSS, **settings)
 
 
-BOTH = pytest.mark.parametrize("build", [prototypical, siamese])
+def correlation(ways=WAYS, dtype=jnp.float64, channels=(WIDTH, WIDTH), **settings):
+    settings = dict(features=3, scale=2.0) | settings
+    parts = unet_parts(dtype)
+    return mj.correlation_segmenter(*parts, ways, LOSS, channels=channels, **settings)
+
+
+EVERY = pytest.mark.parametrize("build", [prototypical, siamese, correlation])
 
 
 def mask_episode(key=KEY, dtype=jnp.float64):
@@ -161,6 +167,42 @@ def plain_siamese(meta, episode):
     return jnp.stack(logits, -1)
 
 
+def plain_correlation(meta, episode):
+    (encoder, decoder), head = unet_parts()[0].parts, unet_parts()[1]
+    (x, masks), query = episode.support, episode.query.inputs
+    params = meta["network"]["body"]
+
+    def embed(images):
+        maps = encoder.apply(params["body"], images)
+        decoded = decoder.apply(params["head"], maps)
+        embedded = []
+        for layer, level in zip(meta["embeddings"], (decoded, *maps[1:])):
+            bias = layer["bias"].reshape(1, 1, 1, -1)
+            embedded.append(level @ layer["kernel"][0, 0] + bias)
+        return decoded, embedded
+
+    _, of_support = embed(x)
+    decoded, of_queries = embed(query)
+    ink = head.apply(meta["network"]["head"], decoded)[..., 0]
+    logits = [jnp.zeros_like(ink)]
+    for c in range(1, WAYS + 1):
+        total = ink
+        for level, own in enumerate(of_support):
+            members = plain_members(masks)
+            members = jnp.stack([plain_resized(m, own.shape[1:3]) for m in members])
+            code, y = plain_means(own, members)[c], of_queries[level]
+            lengths = jnp.linalg.norm(y, axis=-1) * jnp.linalg.norm(code)
+            cosines = (y @ code) / lengths - 1
+            wide = [plain_resized(z[..., None], query.shape[1:3]) for z in cosines]
+            scale = jnp.exp(meta["log_scales"][level])
+            total = total + scale * jnp.stack(wide)[..., 0]
+        logits.append(total)
+    return jnp.stack(logits, -1)
+
+
+PLAIN = {siamese: plain_siamese, correlation: plain_correlation}
+
+
 def outputs(learner, meta, episode):
     adapted = jax.jit(learner.adapt)(meta, episode.support)
     return jax.jit(learner.predict)(adapted, episode.query.inputs)
@@ -177,14 +219,12 @@ def test_the_gradient_of_the_prototypical_is_that_of_a_loop(float64, alignment):
     assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
 
 
-def test_the_gradient_of_the_siamese_is_that_of_a_loop(float64):
-    learner, episode = siamese(), mask_episode()
+@pytest.mark.parametrize("build", PLAIN)
+def test_the_gradient_of_others_is_that_of_a_loop(float64, build):
+    learner, episode, plain = build(), mask_episode(), PLAIN[build]
     meta = meta_of(learner)
-    plain = plain_siamese(meta, episode)
-    assert relative(outputs(learner, meta, episode), plain) < 1e-12
-    expected = jax.grad(
-        lambda meta: LOSS(plain_siamese(meta, episode), episode.query.targets)
-    )(meta)
+    assert relative(outputs(learner, meta, episode), plain(meta, episode)) < 1e-12
+    expected = jax.grad(lambda m: LOSS(plain(m, episode), episode.query.targets))(meta)
     assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
 
 
@@ -200,7 +240,7 @@ def test_alignment_is_a_part_of_the_loss(float64):
     np.testing.assert_allclose(whole, plain + all_of_it["alignment"], rtol=1e-12)
 
 
-@BOTH
+@EVERY
 def test_a_permutation_of_the_classes_permutes_the_outputs(float64, build):
     learner, episode = build(), mask_episode()
     meta, masks = meta_of(learner), episode.support.targets
@@ -211,17 +251,19 @@ def test_a_permutation_of_the_classes_permutes_the_outputs(float64, build):
     assert relative(other, plain) > 1e-3
 
 
-@BOTH
-def test_classes_without_a_shot_change_nothing_for_others(float64, build):
+@EVERY
+def test_a_class_without_a_shot_is_never_predicted(float64, build):
+    """And changes nothing for others."""
     episode = mask_episode()
     meta = meta_of(build())
     wide, plain = (outputs(build(n), meta, episode) for n in (WAYS + 2, WAYS))
     np.testing.assert_allclose(wide[..., : WAYS + 1], plain, rtol=1e-10)
+    assert not np.any(jax.nn.softmax(wide)[..., WAYS + 1 :])
     slopes = jax.jit(gradient(build(WAYS + 2)))(meta, episode)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
 
 
-@BOTH
+@EVERY
 def test_a_support_set_without_a_label_has_a_finite_gradient(float64, build):
     learner, (support, query) = build(), mask_episode()
     meta, nothing = meta_of(learner), jnp.full_like(support.targets, 255)
@@ -230,7 +272,7 @@ def test_a_support_set_without_a_label_has_a_finite_gradient(float64, build):
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
 
 
-@BOTH
+@EVERY
 def test_queries_do_not_see_each_other(float64, build):
     learner, episode = build(), mask_episode()
     meta = meta_of(learner)
@@ -241,7 +283,7 @@ def test_queries_do_not_see_each_other(float64, build):
     np.testing.assert_allclose(jnp.concatenate(apart), together, rtol=1e-10)
 
 
-@BOTH
+@EVERY
 def test_padding_changes_nothing(float64, build):
     """With the alignment too."""
     learner, episode = build(), mask_episode()
@@ -278,7 +320,7 @@ SCENES = mj.data.scenes(
 )
 
 
-@BOTH
+@EVERY
 def test_devices_meet_once(monkeypatch, build):
     monkeypatch.setattr(cutting, "WORTH_BYTES", 1)
     learner, optimizer = build(dtype=jnp.float32), optax.sgd(0.1)
@@ -291,7 +333,7 @@ def test_devices_meet_once(monkeypatch, build):
         assert other not in text
 
 
-@BOTH
+@EVERY
 def test_is_evaluated_at_other_ways(build):
     meta = meta_of(build(dtype=jnp.float32))
     one = mj.data.scenes(STORE, 1, 1, 2, page=SCENES.page)
@@ -310,17 +352,32 @@ BAD = [
         lambda: mj.siamese_segmenter(small_body(), pixel_head(4, 1), 1),
         "siamese_segmenter needs a model that knows its body and its head",
     ),
+    (lambda: correlation(0), "ways must be a whole number of at least 1, got 0"),
+    (lambda: correlation(features=0), "features must be a whole number"),
+    (lambda: correlation(scale=0.0), "scale must be a positive number, got 0.0"),
+    (
+        lambda: mj.correlation_segmenter(
+            small_body(), pixel_head(4, 1), 1, channels=(4,)
+        ),
+        "correlation_segmenter needs a model that knows its body and its head",
+    ),
+    (
+        lambda: correlation(channels=(WIDTH,)).loss(
+            meta_of(correlation(channels=(WIDTH,))), mask_episode()
+        ),
+        "needs channels of every level of its encoder, 2 of them, got 1",
+    ),
 ]
 
 
 @pytest.mark.parametrize("make, message", BAD)
-def test_refuses(make, message):
+def test_refuses(float64, make, message):
     with pytest.raises(mj.InputError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
-@BOTH
+@EVERY
 def test_refuses_masks_of_another_form(float64, build):
     learner, episode = build(), mask_episode()
     for targets, message in (

@@ -213,13 +213,13 @@ def of_levels(inputs, hidden, outputs, activation=jax.nn.relu, **settings):
     return mj.headed(mj.Model(init, encode), mj.Model(joined.init, decode))
 
 
-def siamese_segmenter(model, loss, inner, steps, metrics=None):
+def of_parts(factory, model, loss, inner, steps, metrics=None):
     """It takes no steps."""
     del inner, steps
     is_model = isinstance(model, mj.Model)
     dtype = jax.tree.leaves(model.init(KEY))[0].dtype if is_model else jnp.float32
     head = convolution(1, WIDTH, 1, dtype=dtype)
-    return mj.siamese_segmenter(model, head, 2, loss, metrics=metrics)
+    return factory(model, head, 2, loss, metrics=metrics)
 
 
 def prototypical_segmenter(model, loss, inner, steps, metrics=None):
@@ -281,7 +281,17 @@ LEARNERS = {
     "prototypical-segmenter": Row(
         prototypical_segmenter, family=OUTLINES, network=of_maps
     ),
-    "siamese-segmenter": Row(siamese_segmenter, family=OUTLINES, network=of_levels),
+    "siamese-segmenter": Row(
+        partial(of_parts, mj.siamese_segmenter), family=OUTLINES, network=of_levels
+    ),
+    "correlation-segmenter": Row(
+        partial(
+            of_parts,
+            partial(mj.correlation_segmenter, channels=(WIDTH, WIDTH), features=3),
+        ),
+        family=OUTLINES,
+        network=of_levels,
+    ),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
 WITHOUT_STEPS = (
@@ -303,6 +313,7 @@ WITHOUT_STEPS = (
     "correlation-detector",
     "prototypical-segmenter",
     "siamese-segmenter",
+    "correlation-segmenter",
 )
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 of_steps = pytest.mark.parametrize(
