@@ -101,14 +101,13 @@ def plain_means(maps, members):
     """By loops over classes and images: of maps and weights of the same size."""
     means = []
     for c in range(WAYS + 1):
-        of_images = []
+        total, images = jnp.zeros(maps.shape[-1]), 0.0
         for image, weights in zip(maps, members):
-            if float(jnp.sum(weights[..., c])) == 0:
-                continue
-            total = jnp.sum(image * weights[..., c : c + 1], (0, 1))
-            of_images.append(total / jnp.sum(weights[..., c]))
-        nothing = jnp.zeros(maps.shape[-1])
-        means.append(sum(of_images) / len(of_images) if of_images else nothing)
+            mass = jnp.sum(weights[..., c])
+            inside = jnp.sum(image * weights[..., c : c + 1], (0, 1))
+            total = total + inside / jnp.where(mass > 0, mass, 1.0)
+            images = images + jnp.where(mass > 0, 1.0, 0.0)
+        means.append(total / jnp.maximum(images, 1.0))
     return means
 
 
@@ -117,15 +116,15 @@ def plain_members(masks):
     return jnp.stack(each, -1)
 
 
+def length(x):
+    """With a finite derivative at zero."""
+    return jnp.sqrt(jnp.maximum(jnp.sum(x**2, -1), 1e-200))
+
+
 def plain_cosines(features, classes, size):
     """Logits, enlarged to a size."""
-    logits = []
-    for c in classes:
-        dots = jnp.sum(features * c.reshape(1, 1, 1, -1), -1)
-        lengths = jnp.linalg.norm(features, axis=-1) * jnp.linalg.norm(c)
-        lengths = jnp.where(lengths == 0, 1.0, lengths)
-        logits.append(SCALE * dots / lengths)
-    maps = jnp.stack(logits, -1)
+    cosines = [features @ c / (length(features) * length(c)) for c in classes]
+    maps = SCALE * jnp.stack(cosines, -1)
     return jnp.stack([plain_resized(x, size) for x in maps])
 
 
@@ -191,8 +190,7 @@ def plain_correlation(meta, episode):
             members = plain_members(masks)
             members = jnp.stack([plain_resized(m, own.shape[1:3]) for m in members])
             code, y = plain_means(own, members)[c], of_queries[level]
-            lengths = jnp.linalg.norm(y, axis=-1) * jnp.linalg.norm(code)
-            cosines = (y @ code) / lengths - 1
+            cosines = (y @ code) / (length(y) * length(code)) - 1
             wide = [plain_resized(z[..., None], query.shape[1:3]) for z in cosines]
             scale = jnp.exp(meta["log_scales"][level])
             total = total + scale * jnp.stack(wide)[..., 0]
@@ -213,18 +211,21 @@ def test_the_gradient_of_the_prototypical_is_that_of_a_loop(float64, alignment):
     learner, episode = prototypical(alignment=alignment), mask_episode()
     meta = meta_of(learner)
     support, query = episode
-    plain = plain_prototypical(meta, support.inputs, query.inputs, support.targets)
+    plain = jax.jit(plain_prototypical)(
+        meta, support.inputs, query.inputs, support.targets
+    )
     assert relative(outputs(learner, meta, episode), plain) < 1e-12
-    expected = jax.grad(plain_aligned)(meta, episode, alignment)
+    expected = jax.jit(jax.grad(plain_aligned))(meta, episode, alignment)
     assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
 
 
 @pytest.mark.parametrize("build", PLAIN)
 def test_the_gradient_of_others_is_that_of_a_loop(float64, build):
     learner, episode, plain = build(), mask_episode(), PLAIN[build]
-    meta = meta_of(learner)
-    assert relative(outputs(learner, meta, episode), plain(meta, episode)) < 1e-12
-    expected = jax.grad(lambda m: LOSS(plain(m, episode), episode.query.targets))(meta)
+    meta, truth = meta_of(learner), episode.query.targets
+    logits = jax.jit(plain)(meta, episode)
+    assert relative(outputs(learner, meta, episode), logits) < 1e-12
+    expected = jax.jit(jax.grad(lambda m: LOSS(plain(m, episode), truth)))(meta)
     assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
 
 
