@@ -53,9 +53,13 @@ INNER = {
 
 
 def relative(tree, reference):
-    """Relative L2 distance of two pytrees."""
+    """Relative L2 distance of two pytrees, in which True is 1."""
+
+    def numbers(x):
+        return jnp.ravel(x).astype(float) if x.dtype == bool else jnp.ravel(x)
+
     a, b = (
-        jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)])
+        jnp.concatenate([numbers(x) for x in jax.tree.leaves(t)])
         for t in (tree, reference)
     )
     assert a.shape == b.shape

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.test_util import check_grads
 
 import metajax as mj
 from metajax.types import Padded
@@ -119,3 +120,58 @@ def test_a_loss_over_ways_needs_equally_many_examples_per_class():
     said = "per class, got 3 examples of 2 classes; use cross_entropy"
     with pytest.raises(mj.InputError, match=said):
         mj.cross_entropy_over_ways(jnp.zeros((3, 2)), jnp.array([0, 1, 1]))
+
+
+def pixels(key=KEY):
+    """Logits of three classes, and labels of which a third is missing."""
+    logits = jax.random.normal(key, (2, 4, 3, 3), jnp.float64)
+    labels = np.arange(24).reshape(2, 4, 3) % 4
+    return logits, jnp.asarray(np.where(labels == 3, mj.losses.UNLABELLED, labels))
+
+
+def test_pixel_cross_entropy_is_a_mean_over_labelled_pixels(float64):
+    logits, labels = pixels()
+    kept = np.asarray(labels) != 255
+    expected = mj.cross_entropy(logits[kept], labels[kept])
+    ours = mj.pixel_cross_entropy(logits, labels)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    small = mj.pixel_cross_entropy(logits, labels.astype(jnp.uint8))
+    np.testing.assert_allclose(small, expected, rtol=1e-12)
+
+
+def test_pixels_without_a_label_have_no_part(float64):
+    logits, labels = pixels()
+    slopes = jax.grad(mj.pixel_cross_entropy)(logits, labels)
+    missing = np.asarray(labels) == 255
+    assert not np.any(slopes[missing]) and np.all(np.any(slopes[~missing], -1))
+    huge = jnp.where(missing[..., None], 1e300, logits)
+    np.testing.assert_array_equal(
+        mj.pixel_cross_entropy(huge, labels), mj.pixel_cross_entropy(logits, labels)
+    )
+    check_grads(lambda z: mj.pixel_cross_entropy(z, labels), (logits,), order=2)
+
+
+def test_of_no_labelled_pixel_the_loss_is_zero(float64):
+    logits, labels = pixels()
+    nothing = jnp.full_like(labels, 255)
+    value, slopes = jax.value_and_grad(mj.pixel_cross_entropy)(logits, nothing)
+    assert value == 0 and not np.any(slopes)
+
+
+@pytest.mark.parametrize("label", [3, -1, 254])
+def test_a_pixel_of_another_class_shows(float64, label):
+    logits, labels = pixels()
+    wrong = labels.at[0, 0, 0].set(label)
+    assert np.isnan(jax.jit(mj.pixel_cross_entropy)(logits, wrong))
+    with pytest.raises(mj.InputError, match=r"labels must lie in 0\.\.2 "):
+        mj.pixel_cross_entropy(logits, wrong)
+
+
+def test_pixel_cross_entropy_refuses(float64):
+    logits, labels = pixels()
+    with pytest.raises(mj.InputError, match=r"targets must have shape \(2, 4, 3\)"):
+        mj.pixel_cross_entropy(logits, labels[:, :2])
+    with pytest.raises(mj.InputError, match="labels must be integers, got float64"):
+        mj.pixel_cross_entropy(logits, labels.astype(float))
+    with pytest.raises(mj.InputError, match="at least 2, got 1"):
+        mj.pixel_cross_entropy(logits[..., :1], jnp.zeros_like(labels))

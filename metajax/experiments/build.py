@@ -143,5 +143,6 @@ def at_other_tasks(
 
 def at_test_tasks(config: Config) -> Config:
     """A configuration whose training classes make tasks as the test's are."""
-    names = {"train_ways", "train_shots"} & names_of(type(config.data))
+    names = names_of(type(config.data))
+    names = {name for name in names if name.startswith("train_")}
     return replace(config, data=replace(config.data, **dict.fromkeys(names)))

@@ -9,15 +9,23 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_positive
+from metajax.errors import InputError
 from metajax.learners.feed_forward import feed_forward_learner
-from metajax.learners.masked import class_masks, masked_means, resized, unit_channels
+from metajax.learners.masked import (
+    absent_classes,
+    class_masks,
+    masked_means,
+    resized,
+    support_masks,
+    unit_channels,
+    without_absent,
+)
 from metajax.losses import pixel_cross_entropy
 from metajax.models.convolution import convolution
 from metajax.models.headed import parts
 from metajax.models.initialise import init_each, init_named
-from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of, product
-from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree, unpadded
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class LevelCodes(NamedTuple):
@@ -70,7 +78,7 @@ def correlation_segmenter(
 
     Raises:
       InputError: if the body does not know its encoder and its decoder, or a number is
-        out of range.
+        out of range; when it is applied, if `channels` are not of each level.
 
     >>> import metajax as mj
     >>> body, head = mj.unet(1, (8, 16)).parts
@@ -82,9 +90,11 @@ def correlation_segmenter(
     """
     parts(body, "correlation_segmenter")
     check_count("ways", ways, least=1)
+    check_count("features", features, least=1)
     check_positive("scale", scale)
-    levels = _Levels(body, head, [convolution(1, n, features) for n in channels])
-    init = partial(_init, levels, math.log(scale))
+    layers = partial(_layers, channels, features)
+    levels = _Levels(body, head, layers())
+    init = partial(_init, body, head, layers, math.log(scale))
     adapt = partial(levels.adapt, ways)
     return feed_forward_learner(init, adapt, levels.predict, loss, metrics)
 
@@ -101,6 +111,11 @@ class _Levels(NamedTuple):
         encoder, decoder = parts(self.body, "correlation_segmenter")
         params = meta["network"]["body"]
         maps = encoder.forward(params["body"], inputs)
+        if len(maps) != len(self.embeddings):
+            raise InputError(
+                "correlation_segmenter needs channels of every level of its encoder, "
+                f"{len(maps)} of them, got {len(self.embeddings)}"
+            )
         decoded = decoder.forward(params["head"], maps)
         levels = zip(self.embeddings, meta["embeddings"], (decoded, *maps[1:]))
         embedded = [model.apply(weights, x) for model, weights, x in levels]
@@ -108,10 +123,9 @@ class _Levels(NamedTuple):
 
     def adapt(self, ways: int, meta: Params, support: Batch) -> LevelCodes:
         _, embedded = self.embed(meta, support.inputs)
-        masks, _ = unpadded(support.targets)
-        members = class_masks(masks, ways, embedded[0].dtype)[..., 1:]
-        codes = [masked_means(x, resized(members, x.shape[1:3])) for x in embedded]
-        return LevelCodes(meta, codes, jnp.sum(members, (0, 1, 2)) == 0)
+        members = class_masks(support_masks(support), ways, embedded[0].dtype)
+        codes = [masked_means(x, resized(members, x.shape[1:3]))[1:] for x in embedded]
+        return LevelCodes(meta, codes, absent_classes(members))
 
     def predict(self, adapted: LevelCodes, inputs: PyTree) -> Array:
         meta, codes, absent = adapted
@@ -121,17 +135,22 @@ class _Levels(NamedTuple):
             cosines = product(flat, unit_channels(code).T) - 1
             maps = cosines.reshape(*x.shape[:3], len(code))
             logits = logits + scale * resized(maps, logits.shape[1:3])
-        never_there = absent.reshape(1, 1, 1, -1)
-        logits = jnp.where(never_there, never(logits.dtype), logits)
-        return jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+        logits = jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+        return without_absent(logits, absent)
 
 
-def _init(levels: _Levels, log_scale: float, key: Array) -> Params:
+def _layers(
+    channels: Sequence[int], features: int, dtype: jnp.dtype | type = jnp.float32
+) -> list[Model]:
+    return [convolution(1, n, features, dtype=dtype) for n in channels]
+
+
+def _init(
+    body: Model, head: Model, layers: partial, log_scale: float, key: Array
+) -> Params:
     first, second = jax.random.split(key)
-    network = init_named({"body": levels.body, "head": levels.head}, first)
-    count = len(levels.embeddings)
-    return {
-        "network": network,
-        "embeddings": init_each(levels.embeddings, second),
-        "log_scales": jnp.full(count, log_scale, dtype_of(network)),
-    }
+    network = init_named({"body": body, "head": head}, first)
+    dtype = dtype_of(network)
+    embeddings = init_each(layers(dtype), second)
+    log_scales = jnp.full(len(embeddings), log_scale, dtype)
+    return {"network": network, "embeddings": embeddings, "log_scales": log_scales}

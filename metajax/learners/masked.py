@@ -3,9 +3,44 @@
 import jax
 import jax.numpy as jnp
 
+from metajax._pytrees.keyed import values_of
 from metajax.errors import InputError
+from metajax.losses import UNLABELLED
+from metajax.ops.masking import never
 from metajax.ops.precision import product
-from metajax.types import Array
+from metajax.types import Array, Batch, unpadded
+
+
+def support_masks(support: Batch) -> Array:
+    """The masks of a support set, without a label in images that are padding.
+
+    Args:
+      support: images `float[n, height, width, channels]` and their masks
+        `int[n, height, width]`, or `Padded` of either.
+
+    Returns:
+      `int[n, height, width]`.
+
+    Raises:
+      InputError: if the masks are no whole numbers of the images' size.
+
+    >>> from metajax.types import Padded
+    >>> masks = Padded(jnp.ones((2, 1, 1), int), jnp.array([True, False]))
+    >>> support_masks(Batch(jnp.zeros((2, 1, 1, 3)), masks)).ravel().tolist()
+    [1, 255]
+    """
+    images, _ = unpadded(values_of(support.inputs))
+    masks, present = unpadded(support.targets)
+    kind, shape = jnp.result_type(masks), jnp.shape(masks)
+    if shape != images.shape[:3] or not jnp.issubdtype(kind, jnp.integer):
+        raise InputError(
+            f"masks must be whole numbers of shape {images.shape[:3]} for these "
+            f"images, got {kind}{list(shape)}"
+        )
+    if present is None:
+        return masks
+    nothing = jnp.full_like(masks, UNLABELLED)
+    return jnp.where(present.reshape(-1, 1, 1), masks, nothing)
 
 
 def class_masks(masks: Array, ways: int, dtype: jnp.dtype) -> Array:
@@ -20,19 +55,33 @@ def class_masks(masks: Array, ways: int, dtype: jnp.dtype) -> Array:
     Returns:
       `dtype[n, height, width, ways + 1]` of zeros and ones.
 
-    Raises:
-      InputError: if the masks are no whole numbers of that shape.
-
     >>> class_masks(jnp.array([[[0, 2, 255]]]), 2, jnp.dtype("float32"))[0, 0].tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
-    kind = jnp.result_type(masks)
-    if jnp.ndim(masks) != 3 or not jnp.issubdtype(kind, jnp.integer):
-        raise InputError(
-            "masks must be whole numbers [n, height, width], got "
-            f"{kind}{list(jnp.shape(masks))}"
-        )
     return jax.nn.one_hot(masks, ways + 1, dtype=dtype)
+
+
+def absent_classes(members: Array) -> Array:
+    """Which classes have no pixel, of `class_masks`: `bool[ways]`."""
+    return jnp.sum(members[..., 1:], (0, 1, 2)) == 0
+
+
+def without_absent(logits: Array, absent: Array) -> Array:
+    """Logits by which a class without a support pixel is never predicted.
+
+    Args:
+      logits: `float[n, height, width, ways + 1]`, background first.
+      absent: of `absent_classes`.
+
+    Returns:
+      `float[n, height, width, ways + 1]`.
+
+    >>> logits = without_absent(jnp.zeros((1, 1, 1, 3)), jnp.array([True, False]))
+    >>> jax.nn.softmax(logits)[0, 0, 0].tolist()
+    [0.5, 0.0, 0.5]
+    """
+    never_there = jnp.append(jnp.zeros(1, bool), absent).reshape(1, 1, 1, -1)
+    return jnp.where(never_there, never(logits.dtype), logits)
 
 
 def resized(x: Array, size: tuple[int, ...]) -> Array:

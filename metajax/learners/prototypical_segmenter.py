@@ -10,13 +10,16 @@ from metajax._pytrees.keyed import values_of
 from metajax.checks import check_count, check_model, check_positive
 from metajax.learners.feed_forward import feed_forward_learner
 from metajax.learners.masked import (
+    absent_classes,
     class_masks,
     masked_means,
     resized,
+    support_masks,
     unit_channels,
+    without_absent,
 )
 from metajax.learners.support import embed
-from metajax.losses import pixel_cross_entropy
+from metajax.losses import over_present, pixel_cross_entropy
 from metajax.ops.precision import product
 from metajax.types import (
     Array,
@@ -26,9 +29,9 @@ from metajax.types import (
     Loss,
     Metrics,
     Model,
+    Padded,
     Params,
     PyTree,
-    unpadded,
 )
 
 
@@ -38,10 +41,12 @@ class Prototypes(NamedTuple):
     Attributes:
       body: the body's parameters.
       classes: p, `float[ways + 1, d]`, background first.
+      absent: which classes have no pixel, `bool[ways]`.
     """
 
     body: Params
     classes: Array
+    absent: Array
 
 
 def prototypical_segmenter(
@@ -59,6 +64,8 @@ def prototypical_segmenter(
       z_c(x, y) = α cos(φ(x, y), p_c)
 
       L = L_query + λ L_support(prototypes of the queries, as they are labelled)
+
+    A class without a support pixel is never predicted.
 
     Args:
       body: φ, from images to maps of features, which are enlarged to the images' size
@@ -90,14 +97,13 @@ def prototypical_segmenter(
 
     def adapt(meta: Params, support: Batch) -> Prototypes:
         params, features = embed(body, meta, support)
-        masks, _ = unpadded(support.targets)
-        members = class_masks(masks, ways, features.dtype)
-        return Prototypes(params, _means(features, members))
+        members = class_masks(support_masks(support), ways, features.dtype)
+        return Prototypes(params, _means(features, members), absent_classes(members))
 
     def predict(adapted: Prototypes, inputs: PyTree) -> Array:
         features = body.forward(adapted.body, inputs)
         logits = _logits(scale, features, adapted.classes)
-        return resized(logits, _size(inputs))
+        return without_absent(resized(logits, _size(inputs)), adapted.absent)
 
     learner = feed_forward_learner(body.init, adapt, predict, loss, metrics)
     return _aligned(learner, loss, alignment) if alignment else learner
@@ -110,9 +116,15 @@ def _aligned(learner: Learner, loss: Loss, weight: float) -> Learner:
         value, values = learner.loss(meta, episode)
         support, query = episode
         outputs = learner.predict(learner.adapt(meta, support), query.inputs)
-        labelled = query._replace(targets=jnp.argmax(outputs, -1))
-        outputs = learner.predict(learner.adapt(meta, labelled), support.inputs)
-        aligned = loss(outputs, unpadded(support.targets)[0])
+        labels = jnp.argmax(outputs, -1)
+        padded = isinstance(query.targets, Padded)
+        targets = query.targets._replace(values=labels) if padded else labels
+        labelled = query._replace(targets=targets)
+        adapted = learner.adapt(meta, labelled)
+        # Classes that no query is taken for may be right here.
+        every = adapted._replace(absent=jnp.zeros_like(adapted.absent))
+        outputs = learner.predict(every, support.inputs)
+        aligned = over_present(loss)(outputs, support.targets)
         total = value + weight * aligned
         return total, {**values, "loss": total, "alignment": aligned}
 

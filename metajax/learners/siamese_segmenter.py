@@ -9,11 +9,18 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count
 from metajax.learners.feed_forward import feed_forward_learner
-from metajax.learners.masked import class_masks, masked_means, resized
+from metajax.learners.masked import (
+    absent_classes,
+    class_masks,
+    masked_means,
+    resized,
+    support_masks,
+    without_absent,
+)
 from metajax.losses import pixel_cross_entropy
 from metajax.models.headed import parts
 from metajax.models.initialise import init_named
-from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree, unpadded
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
 class Codes(NamedTuple):
@@ -22,10 +29,12 @@ class Codes(NamedTuple):
     Attributes:
       meta: the meta-parameters.
       codes: what each class looks like at the coarsest level, `float[ways, d]`.
+      absent: which classes have no pixel, `bool[ways]`.
     """
 
     meta: Params
     codes: Array
+    absent: Array
 
 
 def siamese_segmenter(
@@ -41,7 +50,8 @@ def siamese_segmenter(
       m_0, ..., m_l = encoder(x),   c_k = masked average of m_l over class k's support
       z_k = head(decoder(m_0, ..., m_{l-1}, norm(m_l ⊙ c_k))),   z_background = 0
 
-    The same encoder reads the support set and the queries.
+    The same encoder reads the support set and the queries. A class without a support
+    pixel is never predicted.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
@@ -70,12 +80,12 @@ def siamese_segmenter(
 
     def adapt(meta: Params, support: Batch) -> Codes:
         *_, top = encoder.forward(meta["body"]["body"], support.inputs)
-        masks, _ = unpadded(support.targets)
-        members = class_masks(masks, ways, top.dtype)
-        return Codes(meta, masked_means(top, resized(members, top.shape[1:3]))[1:])
+        members = class_masks(support_masks(support), ways, top.dtype)
+        codes = masked_means(top, resized(members, top.shape[1:3]))[1:]
+        return Codes(meta, codes, absent_classes(members))
 
     def predict(adapted: Codes, inputs: PyTree) -> Array:
-        params, codes = adapted
+        params, codes, absent = adapted
         *maps, top = encoder.forward(params["body"]["body"], inputs)
 
         def logit(code: Array) -> Array:
@@ -84,7 +94,8 @@ def siamese_segmenter(
             return head.forward(params["head"], features)[..., 0]
 
         logits = jnp.moveaxis(jax.vmap(logit)(codes), 0, -1)
-        return jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+        logits = jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+        return without_absent(logits, absent)
 
     init = partial(init_named, {"body": body, "head": head})
     return feed_forward_learner(init, adapt, predict, loss, metrics)

@@ -150,7 +150,7 @@ def group_norm(
 def _grouped(values: Array, groups: int) -> Array:
     """The means of groups of channels, at each of their channels, `[n, channels]`."""
     n, channels = values.shape
-    means = jnp.mean(values.reshape(n, groups, -1), -1)
+    means = jnp.mean(values.reshape(n, groups, channels // groups), -1)
     return jnp.repeat(means, channels // groups, axis=1)
 
 

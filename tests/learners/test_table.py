@@ -15,8 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import metajax as mj
 from metajax.detection import Boxes, centre_loss
 from metajax.models import Tokens, convolution
+from metajax.models.convolved import upsampled
 from metajax.training.checkpoints import Checkpoints
-from metajax.types import Batch, Episode, Padded
+from metajax.types import Batch, Episode, Padded, unpadded
 from tests.helpers import KEY, compilations, gradient, lenient, relative
 
 SGD = optax.sgd(0.01)
@@ -181,7 +182,56 @@ def correlation(model, loss, inner, steps, metrics=None):
     return mj.correlation_detector(model, 2, loss, metrics=metrics, **sizes)
 
 
+def outlines(key, tasks, images=3):
+    """The same noise, and a class, or none, for each pixel."""
+    support, query = scenes(key, tasks, images)
+
+    def batch(key, x):
+        return Batch(x, jax.random.randint(key, x.shape[:-1], 0, 3))
+
+    keys = jax.random.split(jax.random.fold_in(key, 1))
+    return Episode(*map(batch, keys, (support.inputs, query.inputs)))
+
+
+def of_levels(inputs, hidden, outputs, activation=jax.nn.relu, **settings):
+    """To features of each pixel, by an encoder of two levels and a decoder."""
+    fine, coarse, joined = (
+        convolution(3, n, outputs, **settings) for n in (inputs, outputs, 2 * outputs)
+    )
+
+    def encode(params, images):
+        x = activation(fine.apply(params[0], unpadded(images)[0]))
+        return x, activation(coarse.apply(params[1], x[:, ::2, ::2]))
+
+    def decode(params, maps):
+        both = jnp.concatenate([maps[0], upsampled(maps[1])], -1)
+        return activation(joined.apply(params, both))
+
+    def init(key):
+        return [layer.init(key) for layer in (fine, coarse)]
+
+    return mj.headed(mj.Model(init, encode), mj.Model(joined.init, decode))
+
+
+def of_parts(factory, model, loss, inner, steps, metrics=None):
+    """It takes no steps."""
+    del inner, steps
+    is_model = isinstance(model, mj.Model)
+    dtype = jax.tree.leaves(model.init(KEY))[0].dtype if is_model else jnp.float32
+    head = convolution(1, WIDTH, 1, dtype=dtype)
+    return factory(model, head, 2, loss, metrics=metrics)
+
+
+def prototypical_segmenter(model, loss, inner, steps, metrics=None):
+    """Likewise; its loss is that of the queries alone."""
+    del inner, steps
+    return mj.prototypical_segmenter(
+        model, 2, loss, scale=5.0, alignment=0.0, metrics=metrics
+    )
+
+
 SCENES = Family(scenes, centre_loss(2), 1, WIDTH)
+OUTLINES = Family(outlines, mj.pixel_cross_entropy, 1, WIDTH)
 LEARNERS = {
     "maml": Row(mj.maml),
     "fomaml": Row(mj.fomaml),
@@ -228,6 +278,20 @@ LEARNERS = {
     ),
     "neural-process": Row(process, family=GAUSSIAN, network=of_codes),
     "correlation-detector": Row(correlation, family=SCENES, network=of_maps),
+    "prototypical-segmenter": Row(
+        prototypical_segmenter, family=OUTLINES, network=of_maps
+    ),
+    "siamese-segmenter": Row(
+        partial(of_parts, mj.siamese_segmenter), family=OUTLINES, network=of_levels
+    ),
+    "correlation-segmenter": Row(
+        partial(
+            of_parts,
+            partial(mj.correlation_segmenter, channels=(WIDTH, WIDTH), features=3),
+        ),
+        family=OUTLINES,
+        network=of_levels,
+    ),
 }
 # Proto-MAML of no steps is a prototypical network; others take none.
 WITHOUT_STEPS = (
@@ -247,6 +311,9 @@ WITHOUT_STEPS = (
     "snail",
     "neural-process",
     "correlation-detector",
+    "prototypical-segmenter",
+    "siamese-segmenter",
+    "correlation-segmenter",
 )
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 of_steps = pytest.mark.parametrize(

@@ -94,10 +94,18 @@ STORE = mj.data.ImageStore(
     np.zeros((9, 5, 8, 8, 1), np.uint8), np.full(9, 5), tuple("abcdefghi")
 )
 IMAGES = mj.data.image_episodes(STORE, 5, 1, 2, rotations=4)
+SCENES = mj.data.scenes(STORE, 3, 1, 1, page=mj.data.Page(size=8, side=8, channels=1))
+
+
+def pixel_mse(outputs, masks):
+    return mj.mse(outputs, masks.reshape(len(masks), -1).astype(outputs.dtype))
+
+
 SAMPLERS = {
     "waves": (mj.data.sinusoid(), mj.mse, 1),
     "images": (IMAGES, mj.cross_entropy, 5),
     "turned": (mj.data.augmented(IMAGES, mj.data.turn_classes), mj.cross_entropy, 5),
+    "scenes": (SCENES, pixel_mse, 64),
 }
 
 
