@@ -136,8 +136,11 @@ def _drawn(
 ) -> tuple[Array, Array, Array]:
     """The matrix, the centre and the colour of each character."""
     count = len(drawings)
-    keys = jax.random.split(key, 3)
-    u = jax.random.uniform(keys[0], (count, 4), jnp.float32, -1.0, 1.0)
+    # Of one draw: each call of the generator takes long to compile.
+    columns = 4 + 2 * page.places + page.channels
+    u = jax.random.uniform(key, (count, columns), jnp.float32)
+    u, v, colours = jnp.split(u, [4, 4 + 2 * page.places], axis=1)
+    u, v = 2 * u - 1, v.reshape(count, page.places, 2)
     tilts = math.radians(page.rotation), math.radians(page.shear)
     turns = jax.vmap(lambda u: matrix(u, *tilts, page.scale))(u)
     margin = 0.5 * page.side / drawings.shape[1] * page.scale
@@ -146,9 +149,7 @@ def _drawn(
     )(drawings, turns)
     sides = extents[:, 2:] - extents[:, :2]
     spare = page.size - sides
-    v = jax.random.uniform(keys[1], (count, page.places, 2))
     corners = spare / 2 if centred else spread(v * spare[:, None], sides)
-    colours = jax.random.uniform(keys[2], (count, page.channels))
     if page.channels == 1:
         colours = jnp.ones_like(colours)
     return turns, corners - extents[:, :2], colours

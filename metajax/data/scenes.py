@@ -89,40 +89,38 @@ class Scenes(StagedSampler):
 
     def _query(self, shown: Shown, key: Array, way: Array, place: Array) -> Batch:
         """A page of characters: those of no way of the episode, others, and a way's."""
-        keys = jax.random.split(key, 4)
-        ways, (_, objects, _) = self.shape.ways, self.clutter
-        more = jax.random.randint(keys[0], (objects - 1,), 0, ways)
+        number_key, page_key = jax.random.split(key)
+        characters, objects, _ = self.clutter
+        # Of one draw: each call of the generator takes long to compile.
+        u = jax.random.uniform(number_key, (2, characters))
+        of_ways, of_others = jnp.split(u, [objects], axis=1)
+        more = _whole(of_ways[0, 1:], self.shape.ways)
         labels = jnp.append(more, way).astype(jnp.int32)
-        places = self._places(keys[1], place)
+        places = self._places(of_ways[1], place)
         drawings = self._drawings(shown.classes[labels], shown.images[labels, places])
-        others = self._distractors(keys[2], shown.classes)
+        others = self._distractors(of_others, shown.classes)
         of_background = jnp.zeros(len(others), jnp.int32)
         pasted = Pasted(
             jnp.concatenate([others, drawings]),
             jnp.concatenate([of_background, labels + 1]),
         )
-        return self._batch(paint(keys[3], pasted, self.page), labels)
+        return self._batch(paint(page_key, pasted, self.page), labels)
 
-    def _places(self, key: Array, place: Array) -> Array:
+    def _places(self, u: Array, place: Array) -> Array:
         """Which of the drawn images of its class each object shows."""
         _, shots, queries, *_ = self.shape
         if self.clutter.same_drawing:
-            return jax.random.randint(key, (self.clutter.objects,), 0, shots)
-        more = jax.random.randint(key, (self.clutter.objects - 1,), 0, queries)
-        return shots + jnp.append(more, place)
+            return _whole(u, shots)
+        return shots + jnp.append(_whole(u[1:], queries), place)
 
-    def _distractors(self, key: Array, classes: Array) -> Array:
-        """Drawings of other classes."""
-        class_key, image_key = jax.random.split(key)
-        count = self.clutter.characters - self.clutter.objects
+    def _distractors(self, u: Array, classes: Array) -> Array:
+        """Drawings of other classes, by numbers `[2, distractors]` in [0, 1)."""
         own = jnp.sort(classes)
-        free = len(self.counts) - len(own)
-        others = jax.random.randint(class_key, (count,), 0, free)
+        others = _whole(u[0], len(self.counts) - len(own))
         # The n-th class that is none of the episode's.
         steps = own - jnp.arange(len(own), dtype=own.dtype)
         others = others + jnp.sum(others[:, None] >= steps[None], 1)
-        places = jax.random.randint(image_key, (count,), 0, self.counts[others])
-        return self._drawings(others, places)
+        return self._drawings(others, _whole(u[1], self.counts[others]))
 
     def _drawings(self, classes: Array, places: Array) -> Array:
         return self.images[classes, places, ..., 0].astype(jnp.float32) / 255.0
@@ -195,6 +193,11 @@ def scenes(
     _check_drawings(store, ways)
     images, counts = jnp.asarray(store.images), jnp.asarray(store.counts, jnp.int32)
     return Scenes(images, counts, shape, queries, page, clutter, targets)
+
+
+def _whole(u: Array, count: Array | int) -> Array:
+    """Whole numbers below a count, by numbers in [0, 1)."""
+    return jnp.floor(u * jnp.float32(count)).astype(jnp.int32)
 
 
 def _checked(clutter: Clutter) -> Clutter:
