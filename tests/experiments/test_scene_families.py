@@ -40,7 +40,7 @@ LEARNT_BY = [
     if kind in learner.takes and not learner.pretrained
     if (name, kind) != ("imaml", "boxes")
 ]
-METRICS = {"masks": "image_iou", "boxes": "average_precision"}
+METRICS = {"masks": "image_iou", "boxes": "ap50"}
 
 
 def small(kind, learner=None):
