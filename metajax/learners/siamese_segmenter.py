@@ -50,8 +50,7 @@ def siamese_segmenter(
       m_0, ..., m_l = encoder(x),   c_k = masked average of m_l over class k's support
       z_k = head(decoder(m_0, ..., m_{l-1}, norm(m_l ⊙ c_k))),   z_background = 0
 
-    The same encoder reads the support set and the queries. A class without a support
-    pixel is never predicted.
+    One encoder reads all images. A class without a support pixel is never predicted.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
@@ -72,8 +71,7 @@ def siamese_segmenter(
     >>> learner = siamese_segmenter(body, head, ways=1)
 
     Source: Michaelis et al., "One-Shot Segmentation in Clutter", ICML 2018, section
-    5.1. Here encoders are shared, and the product of features takes the place of the
-    code times its inner product with them, of which it is the finer form.
+    5.1, which has two encoders, and weighs c_k by its inner product with m_l instead.
     """
     encoder, decoder = parts(body, "siamese_segmenter")
     check_count("ways", ways, least=1)

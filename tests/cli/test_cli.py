@@ -279,7 +279,7 @@ def test_a_learner_has_its_own_options_alone(tmp_path, capsys, learner, flag):
 
 def test_regression_has_no_classes(tmp_path, capsys):
     assert sinusoid(tmp_path / "run", 2, "--learner", "r2d2") == 1
-    assert "--learner r2d2 is for classes" in error(capsys)
+    assert "r2d2 learns from tasks of classes, and those of sin" in error(capsys)
 
 
 def test_a_learner_that_changes_in_training(tmp_path):

@@ -173,9 +173,12 @@ def test_a_run_of_trials_labels_nothing_and_is_not_studied(bandit, tmp_path, cap
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("rl2-bandit-5a10 --learner maml", "maml learns from examples, which bandit"),
-        ("glyphs --learner rl2", "rl2 learns to act in an environment, which glyphs"),
-        ("sinusoid --learner maml-rl", "learns to act in an environment, which sinus"),
+        (
+            "rl2-bandit-5a10 --learner maml",
+            "values or masks or boxes, and those of bandit",
+        ),
+        ("glyphs --learner rl2", "rl2 learns from tasks of trials, and those of glyph"),
+        ("sinusoid --learner maml-rl", "learns from tasks of trials, and those of sin"),
         ("rl2-bandit-5a10 --model conv4", "conv4 is not for reinforcement learning"),
         ("rl2-mdp-10e --model resnet12", "resnet12 is not for reinforcement learning"),
         ("glyphs --model gru", "--model gru does not take inputs of shape (28, 28, 1)"),

@@ -48,7 +48,7 @@ class HalvesData(Family):
         self.check_places(places)
         episodes = lambda split, queries: halves  # noqa: E731
         losses = {"mean": mj.cross_entropy}
-        return Task(episodes, 2, 2, 6, losses, mj.metrics.auc, (2,), classes=True)
+        return Task(episodes, 2, 2, 6, losses, mj.metrics.auc, (2,), kind="classes")
 
     def draw(self, task, learner, meta, *, queries, to):
         (to / "adaptation.png").write_bytes(b"drawn")
