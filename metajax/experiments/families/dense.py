@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from metajax.data.dense_store import Targets
 from metajax.detection import Detections, centre_loss, decode
@@ -17,6 +17,9 @@ from metajax.metrics import Metric, average_precision, image_iou
 from metajax.models import in_precision
 from metajax.models.precision import Precision
 from metajax.types import Learner, Model, PyTree, Sampler
+
+if TYPE_CHECKING:
+    from metajax.labelling import DenseTargets
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class DenseData(Family):
 
     def source(self, places: Places) -> Source | None:
         """Where the images come from; None if they are computed."""
+        raise NotImplementedError
+
+    def targets(self) -> "DenseTargets":
+        """How labelling treats what is outlined or boxed."""
         raise NotImplementedError
 
 
@@ -78,6 +85,12 @@ class SegmentationData(DenseData):
         from metajax.experiments import dense_figures  # loads matplotlib
 
         dense_figures.draw_masks(task, learner, meta, queries=queries, to=to)
+
+    def targets(self) -> "DenseTargets":
+        """Masks."""
+        from metajax.labelling import masks  # loads SciPy
+
+        return masks()
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,12 @@ class DetectionData(DenseData):
         dense_figures.draw_boxes(
             task, learner, meta, queries=queries, to=to, decode=self.peaks
         )
+
+    def targets(self) -> "DenseTargets":
+        """Boxes."""
+        from metajax.labelling import boxes  # loads SciPy
+
+        return boxes(self.peaks, self.most)
 
 
 def segmenter_for(
