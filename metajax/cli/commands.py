@@ -174,8 +174,8 @@ class Label:
     """Folder to write in place of --out, of a run of segmentation: masks/*.png, of the
     size of each picture, the value k for line k of classes.txt."""
     boxes: Path | None = None
-    """File to write in place of --out, of a run of detection: boxes in COCO's form,
-    with scores, in pixels of each picture."""
+    """File to write in place of --out, of a run of detection: boxes in COCO's form, in
+    pixels of each picture, with scores of at least 0.05; --html shows those of 0.3."""
     html: Path | None = None
     """HTML page to write: the pictures by label, the least confident first, with their
     outlines or boxes."""

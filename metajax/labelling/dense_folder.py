@@ -63,7 +63,7 @@ class FolderMarks(FolderPass):
         *,
         shown: int = 0,
     ):
-        super().__init__(labeller.source.format, folder, files)
+        super().__init__(folder, files)
         self.labeller, self._shown = labeller, shown
         self.shows: Counter[str] = Counter()
 
@@ -71,7 +71,7 @@ class FolderMarks(FolderPass):
         """The pictures that can be read, in the order of the files."""
         self.begin(Gallery(self._shown, SIDE))
         self.shows.clear()
-        for files, images in self.batches(BATCH, None):
+        for files, images in self.batches(self.labeller.source.format, BATCH):
             decoded = self.labeller.decoded(images)
             for i, file in enumerate(files):
                 size = size_of(self.folder / file)

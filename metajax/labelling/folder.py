@@ -33,7 +33,6 @@ class FolderPass:
     """The pictures of a folder, read anew each time they are passed over.
 
     Args:
-      form: how a picture becomes an input.
       folder: of the pictures, at any depth.
       files: their paths below the folder; all pictures by default.
 
@@ -46,10 +45,8 @@ class FolderPass:
       InputError: if the folder is not there or has no pictures.
     """
 
-    def __init__(
-        self, form: ImageFormat, folder: str | Path, files: Sequence[str] | None
-    ):
-        self.folder, self._form = Path(folder), form
+    def __init__(self, folder: str | Path, files: Sequence[str] | None = None):
+        self.folder = Path(folder)
         if files is None:
             files, lines = list_loose(self.folder)
             warn_each(lines)
@@ -62,18 +59,21 @@ class FolderPass:
         self.unreadable: list[Unreadable] = []
         self.gallery = gallery
 
-    def batches(self, batch: int, taught: int | None) -> Iterator[Decoded]:
+    def batches(
+        self, form: ImageFormat, batch: int, taught: int | None = None
+    ) -> Iterator[Decoded]:
         """The pictures in order, some at a time.
 
         Args:
+          form: how a picture becomes an input.
           batch: how many.
           taught: the depth at which labelled pictures of 16 bits a pixel were read.
         """
         return decode_ahead(
             self.folder,
             self.files,
-            self._form.size,
-            self._form.mode,
+            form.size,
+            form.mode,
             batch=batch,
             refuse=self.unreadable.append,
             bits=_common_bits(taught, self.folder, self.files),
@@ -115,14 +115,15 @@ class FolderLabels(FolderPass):
         *,
         shown: int = 0,
     ):
-        super().__init__(labeller.source.format, folder, files)
+        super().__init__(folder, files)
         self.labeller, self._shown = labeller, shown
 
     def __iter__(self) -> Iterator[Label]:
         """The labels, in the order of the files."""
         self.begin(Gallery(self._shown))
-        for batch in self.batches(BATCH, self.labeller.bits):
-            for label, image in zip(_label(self.labeller, batch), batch.images):
+        labeller = self.labeller
+        for batch in self.batches(labeller.source.format, BATCH, labeller.bits):
+            for label, image in zip(_label(labeller, batch), batch.images):
                 self.counts[label.label] += 1
                 self.gallery.add(label, image)
                 yield label
