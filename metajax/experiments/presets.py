@@ -170,7 +170,7 @@ def _own(data: CocoFolderData | MaskFolderData) -> Config:
         data,
         UNetModel(),
         Maml(rate=0.1, steps=5),
-        Outer(steps=2_000, tasks=4, rate=2e-3, schedule="cosine"),
+        Outer(steps=2_000, tasks=4, rate=2e-3, schedule="cosine", clip=1.0),
         EvaluatingSteps(queries=1, inductive_queries=1, steps=5),
     )
 

@@ -57,7 +57,7 @@ class DenseLearner(NamedTuple):
             raise InputError(
                 f"got {len(names)} classes ({some(names)}), and this {self.name} takes "
                 f"just {self.ways}; label pictures of {self.ways}, or train a learner "
-                "of any number, such as siamese-segmenter or correlation-detector"
+                "of any number, such as correlation-segmenter or correlation-detector"
             )
 
 
