@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files, and folders of files, that are written whole or not at all."""
 
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import sys
 import uuid
@@ -93,12 +94,72 @@ def check_writable(name: str, path: Path) -> None:
             f"{name} would be written over {path}, which is read-only; choose another "
             "name, or let it be written (chmod u+w)"
         )
-    folder = path.parent if place is None else place.parent
+    if place is not None:
+        _check_inside(name, place.parent)
+    elif not os.access(path, os.W_OK):
+        raise InputError(f"{name} is {path}, which you may not write to")
+
+
+def check_new_folder(name: str, path: Path) -> None:
+    """Refuses, before anything is computed, a folder that cannot be made.
+
+    Args:
+      name: of the path, for the message: a flag, for instance.
+      path: of a folder that is to be written by `new_folder`.
+
+    Raises:
+      InputError: if there is a file or a folder that is not empty, or its folder does
+        not exist or is read-only.
+    """
+    there = _status(path)
+    if there is not None and not stat.S_ISDIR(there.st_mode):
+        raise InputError(f"{name} must be a folder, and {path} is a file")
+    if there is not None and (count := len(os.listdir(path))):
+        raise InputError(
+            f"{name} must be a new folder or an empty one, and {path} holds {count} "
+            "files or folders; choose another name, or move them away"
+        )
+    _check_inside(name, Path(os.path.realpath(path)).parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes that of a path if nothing goes wrong.
+
+    Args:
+      path: of the folder; there is none, or an empty one. A link is kept.
+
+    Yields:
+      A folder beside it.
+
+    Raises:
+      OSError: if it cannot be written, or the path is that of anything else.
+
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "new"
+    >>> with new_folder(place) as folder:
+    ...     _ = (folder / "a.txt").write_text("a")
+    >>> [path.name for path in place.iterdir()]
+    ['a.txt']
+    """
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(TEMPORARY.replace("*", uuid.uuid4().hex))
+    beside.mkdir()
+    try:
+        yield beside
+        with contextlib.suppress(FileNotFoundError):
+            place.rmdir()
+        beside.rename(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_inside(name: str, folder: Path) -> None:
+    """Refuses a folder in which nothing can be made."""
     if not folder.is_dir():
         raise InputError(f"{name} is in {folder}, which is not a folder; make it first")
-    if not os.access(path if place is None else folder, os.W_OK):
-        where = path if place is None else folder
-        raise InputError(f"{name} is in {where}, which you may not write to")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{name} is in {folder}, which you may not write to")
 
 
 def is_stdout(path: Path) -> bool:

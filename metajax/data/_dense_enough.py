@@ -7,6 +7,7 @@ import numpy as np
 from metajax.checks import check_count, check_known
 from metajax.data._names import some
 from metajax.data.dense_drawing import DenseShape
+from metajax.data.dense_store import DenseStore, Targets, find_classes
 from metajax.errors import InputError, argument
 
 
@@ -56,11 +57,7 @@ def check_dense_enough(
             f"got {ways}"
         )
     counts = contains.sum(1)
-    # Whole numbers below 2**24 are exact, and products of floats are fast.
-    together = contains.astype(np.float32) @ contains.T.astype(np.float32)
-    np.fill_diagonal(together, 0)
-    most = np.sort(together, axis=1)[:, ::-1][:, : ways - 1]
-    others = np.minimum(most, shots).sum(1).astype(int)
+    others = _taken(shape, contains)
     needed = shots + queries + others
     if not (small := [int(i) for i in np.flatnonzero(counts < needed)]):
         return
@@ -74,3 +71,33 @@ def check_dense_enough(
         f"of each class{also}; add images, make these smaller, or leave classes out "
         f"with {argument('classes')}"
     )
+
+
+def enough_classes(
+    store: DenseStore, ways: int, shots: int, queries: int, targets: Targets
+) -> tuple[str, ...]:
+    """The names of the classes that are in enough images for every episode.
+
+    Args:
+      store: the images.
+      ways: of episodes; see `metajax.data.dense_episodes`.
+      shots: see there.
+      queries: see there.
+      targets: see there.
+
+    Raises:
+      InputError: if the store is not as `DenseStore` has it.
+    """
+    contains = find_classes(store, targets)
+    shape = DenseShape(ways, shots, queries, len(store.images))
+    enough = contains.sum(1) >= shots + queries + _taken(shape, contains)
+    return tuple(name for name, kept in zip(store.names, enough) if kept)
+
+
+def _taken(shape: DenseShape, contains: np.ndarray) -> np.ndarray:
+    """How many images of each class the support images of others may take."""
+    # Whole numbers below 2**24 are exact, and products of floats are fast.
+    together = contains.astype(np.float32) @ contains.T.astype(np.float32)
+    np.fill_diagonal(together, 0)
+    most = np.sort(together, axis=1)[:, ::-1][:, : shape.ways - 1]
+    return np.minimum(most, shape.shots).sum(1).astype(int)

@@ -209,17 +209,11 @@ def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
       InputError: if there is none, or there are several folders or tables.
     """
     names = SPLIT_NAMES[split]
-    inner, tables = _inner(folder, names), split_tables(folder, names)
-    if len(inner) > 1:
-        named = " and ".join(path.name for path in inner)
-        raise InputError(
-            f"{folder} has several {split} splits ({named}); rename or remove all but "
-            "one of them"
-        )
+    inner, tables = split_folder(folder, split), split_tables(folder, names)
     beside = tables_in(folder)
-    if inner:
+    if inner is not None:
         others = [t for t in beside if t.stem.casefold() not in ALL_SPLITS]
-        return _find_inside(inner[0], (*tables, *others), folder, columns)
+        return _find_inside(inner, (*tables, *others), folder, columns)
     if tables:
         return Table(tables[0], folder, columns, ignored=tuple(tables[1:]))
     if file := find_hdf5(folder, names):
@@ -277,13 +271,21 @@ def _only(tables: list[Path], folder: Path) -> Path:
     return tables[0]
 
 
-def _inner(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The folders whose name is one of a split's."""
-    return [
-        path
-        for path in entries(folder)
-        if path.is_dir() and path.name.casefold() in names
-    ]
+def split_folder(folder: Path, split: Split) -> Path | None:
+    """The folder of a split in a folder; None if there is none.
+
+    Raises:
+      InputError: if there are several.
+    """
+    names = SPLIT_NAMES[split]
+    inner = [x for x in entries(folder) if x.is_dir() and x.name.casefold() in names]
+    if len(inner) > 1:
+        named = " and ".join(path.name for path in inner)
+        raise InputError(
+            f"{folder} has several {split} splits ({named}); rename or remove all but "
+            "one of them"
+        )
+    return inner[0] if inner else None
 
 
 def _outside(folder: Path) -> list[str]:

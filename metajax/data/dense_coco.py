@@ -31,12 +31,14 @@ from metajax.detection import Boxes
 from metajax.errors import Fault, InputError
 from metajax.losses import UNLABELLED
 
+ANNOTATIONS = "annotations.json"
+
 
 def coco_folder(
     path: str | Path,
     size: tuple[int, int] = (84, 84),
     *,
-    annotations: str | Path = "annotations.json",
+    annotations: str | Path = ANNOTATIONS,
     masks: bool = True,
     color: bool = True,
     cache: str | Path | None = None,

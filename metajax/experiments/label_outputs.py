@@ -3,11 +3,13 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -31,6 +33,7 @@ from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
 
 LIST = "the list of what --out could not read"
+T = TypeVar("T")
 SECONDS = 10.0  # between two lines of progress
 
 
@@ -70,11 +73,11 @@ class LabelFiles:
         files = self._written()
         for name, path in files.items():
             check_writable(name, path)
-        _check_different(files)
+        check_different(files)
         for name, path in files.items():
-            _check_outside_runs(name, path)
-            if path.is_file():
-                self._check_replaceable(name, path)
+            check_outside_runs(name, path)
+            fields = Unreadable._fields if name == LIST else Label._fields
+            check_replaceable(name, path, fields, self.source)
         if self.images is None:
             return Loose([], ())
         with blaming("--images"):
@@ -102,7 +105,10 @@ class LabelFiles:
         print(f"labelling {len(images.names)} pictures", file=sys.stderr)
         shown = MOST if self.html else 0
         labels = FolderLabels(labeller, self.images, images.names, shown=shown)
-        write_blocks(self.out, _report(labels.table(), len(images.names)))
+        lines = labels.table()
+        heading = next(lines)
+        report = reported(lines, len(images.names))
+        write_blocks(self.out, chain([heading], report))
         for name in labeller.classes:
             print(f"{labels.counts[name]:>8} {name}")
         print(f"{labels.counts.total()} labels written to {self.out}")
@@ -146,38 +152,58 @@ class LabelFiles:
         }
         return {name: path for name, path in files.items() if path is not None}
 
-    def _check_replaceable(self, name: str, path: Path) -> None:
-        """Refuses to write over a file that is read, or is not of this command."""
-        if self.source is not None and path.samefile(self.source):
-            what = "the file given by --from"
-        elif _is_picture(path):
-            what = "a picture"
-        elif is_table(path) and not _is_own(path, name):
-            what = "a table, and not one of this command"
-        else:
-            return
-        raise InputError(
-            f"{name} would be written over {path}, which is {what}; choose another name"
-        )
-
 
 def unreadable_list(out: Path) -> Path | None:
-    """The file beside a table of labels that lists the images without a label.
+    """The file beside labels that lists the images without a label.
 
     Args:
-      out: the table.
+      out: the table, or another file or folder of labels.
 
     Returns:
       The file; None if the table is a stream.
     """
-    if writable_place(out) is None:
+    if not out.is_dir() and writable_place(out) is None:
         return None
     return out.parent / f"{out.stem}.unreadable.csv"
 
 
-def _check_outside_runs(name: str, path: Path) -> None:
-    """Refuses a path that a run has, or will have, for a file of its own."""
-    if writable_place(path) is None or (run := run_of(path)) is None:
+def check_replaceable(
+    name: str, path: Path, fields: Sequence[str], source: Path | None = None
+) -> None:
+    """Refuses to write over a file that is read, or is not of this command.
+
+    Args:
+      name: what the command calls the path.
+      path: of the file, which need not be there.
+      fields: of a table that the command writes there.
+      source: the file that a labeller is read from.
+
+    Raises:
+      InputError: if it would.
+    """
+    if not path.is_file():
+        return
+    if source is not None and path.samefile(source):
+        what = "the file given by --from"
+    elif _is_picture(path):
+        what = "a picture"
+    elif is_table(path) and not _is_own(path, fields):
+        what = "a table, and not one of this command"
+    else:
+        return
+    raise InputError(
+        f"{name} would be written over {path}, which is {what}; choose another name"
+    )
+
+
+def check_outside_runs(name: str, path: Path) -> None:
+    """Refuses a path that a run has, or will have, for a file of its own.
+
+    Raises:
+      InputError: if it is one.
+    """
+    is_stream = not path.is_dir() and writable_place(path) is None
+    if is_stream or (run := run_of(path)) is None:
         return
     raise InputError(
         f"{name} would be written over {path}, which is kept for a file of the run in "
@@ -185,7 +211,12 @@ def _check_outside_runs(name: str, path: Path) -> None:
     )
 
 
-def _check_different(files: dict[str, Path]) -> None:
+def check_different(files: dict[str, Path]) -> None:
+    """Refuses one file by two names.
+
+    Raises:
+      InputError: if there is one.
+    """
     named: dict[str, list[str]] = {}
     for name, path in files.items():
         named.setdefault(os.path.realpath(path), []).append(name)
@@ -204,9 +235,8 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def _is_own(path: Path, name: str) -> bool:
-    """Whether a file begins as the table that this command writes by that name."""
-    fields = Unreadable._fields if name == LIST else Label._fields
+def _is_own(path: Path, fields: Sequence[str]) -> bool:
+    """Whether a file begins as a table of these fields."""
     with path.open("rb") as file:
         return file.readline().strip() == csv_line(fields).strip()
 
@@ -233,11 +263,11 @@ def write_unreadable(path: Path | None, unreadable: list[Unreadable]) -> None:
         path.unlink()
 
 
-def _report(lines: Iterable[bytes], count: int) -> Iterator[bytes]:
-    """The lines of a table, saying now and then how many are done."""
-    reported = time.monotonic()
-    for done, line in enumerate(lines):  # the first is the heading
-        yield line
-        if time.monotonic() - reported > SECONDS:
-            reported = time.monotonic()
+def reported(items: Iterable[T], count: int) -> Iterator[T]:
+    """The items, of so many, saying now and then how many are done."""
+    said = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - said > SECONDS:
+            said = time.monotonic()
             print(f"{done} of {count}", file=sys.stderr)
+        yield item

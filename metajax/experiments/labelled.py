@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -21,7 +21,7 @@ from metajax.experiments.families import ImageData
 from metajax.experiments.record import examples
 from metajax.experiments.results import Kept
 from metajax.experiments.run import configured, restored
-from metajax.experiments.tasks import Places, Task, build_model
+from metajax.experiments.tasks import Kind, Places, Task, build_model
 from metajax.labelling import (
     ImageFormat,
     ImageLearner,
@@ -63,6 +63,7 @@ def teach_run(
         do.
     """
     config = configured(directory)
+    check_kind(config, "classes")
     learner = image_learner(config)
     with blaming("--support"):
         images = read_labelled(support, learner, columns=columns)
@@ -86,6 +87,31 @@ def load_labeller(path: Path) -> Labeller:
     """
     with blaming("--from"):
         return labelling.load(path, _rebuild)
+
+
+def check_kind(config: Config, asked: Kind) -> None:
+    """Checks that a run labels pictures by what is asked for.
+
+    Raises:
+      InputError: if it does not; it says which flag is for it.
+    """
+    kind = bare_task(config).kind
+    flags = {"classes": "--out FILE", "masks": "--masks DIR", "boxes": "--boxes FILE"}
+    if kind != asked and kind in flags:
+        raise InputError(
+            f"this is a run of {kind}, which labels pictures by {flags[kind]}; give "
+            f"that, with --support and --images, in place of {flags[asked].split()[0]}"
+        )
+    if kind != asked:
+        raise_no_pictures(config)
+
+
+def raise_no_pictures(config: Config) -> NoReturn:
+    """Refuses a run that is not of pictures."""
+    raise InputError(
+        f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
+        "takes no pictures; train one of images, such as metajax train glyphs"
+    )
 
 
 @contextmanager
@@ -139,10 +165,12 @@ def format_of(config: Config, task: Task) -> ImageFormat:
       InputError: if the run's data are not images, or its network takes none.
     """
     if not isinstance(config.data, ImageData) or not config.model.images:
-        raise InputError(
-            f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
-            "takes no pictures; train one of images, such as metajax train glyphs"
-        )
+        raise_no_pictures(config)
+    return image_format(config, task)
+
+
+def image_format(config: Config, task: Task) -> ImageFormat:
+    """How an image becomes an input, of a run that takes images."""
     height, width, channels = task.input_shape
     mode = "L" if channels == 1 else "RGB"
     return ImageFormat((height, width), mode, config.data.inverted)

@@ -13,11 +13,13 @@ from metajax.experiments.evaluating import (
 from metajax.experiments.families import (
     BanditData,
     CifarData,
+    CocoFolderData,
     CubData,
     FolderData,
     GlyphBoxesData,
     GlyphMasksData,
     GlyphsData,
+    MaskFolderData,
     MazeData,
     MdpData,
     NavigationData,
@@ -162,6 +164,17 @@ def _glyph_scenes(data: GlyphBoxesData | GlyphMasksData) -> Config:
     )
 
 
+def _own(data: CocoFolderData | MaskFolderData) -> Config:
+    """Pictures of the user's, on a laptop's budget."""
+    return Config(
+        data,
+        UNetModel(),
+        Maml(rate=0.1, steps=5),
+        Outer(steps=2_000, tasks=4, rate=2e-3, schedule="cosine", clip=1.0),
+        EvaluatingSteps(queries=1, inductive_queries=1, steps=5),
+    )
+
+
 _PAPER_5_WAY = Maml(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Maml(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -269,11 +282,13 @@ _OTHERS: dict[str, dict[str, Config]] = {
         **_CLUTTERED,
         **{f"{n}-small": _small_scenes(c, 3, 6) for n, c in _CLUTTERED.items()},
         "glyph-masks": _glyph_scenes(GlyphMasksData()),
+        "masks-folder-3w1s": _own(MaskFolderData(3)),
     },
     "correlation-detector": {
         **_SCENES,
         **{f"{n}-small": _small_scenes(c, 4, 4) for n, c in _SCENES.items()},
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
+        "boxes-folder-3w1s": _own(CocoFolderData(3)),
     },
     "prototypical": {
         f"{name}-prototypical": _prototypical(config) for name, config in _PAPER.items()
@@ -369,6 +384,8 @@ DESCRIPTIONS = {
     },
     "glyph-masks": "outlines of procedural characters on a page: needs no data",
     "glyph-boxes": "boxes of procedural characters on a page: needs no data",
+    "masks-folder-3w1s": "outlines in your own pictures (--images), a laptop's budget",
+    "boxes-folder-3w1s": "boxes in your own pictures (--images), a laptop's budget",
     **{
         f"{name}-prototypical": "prototypical networks' protocol: 60-way training"
         for name in _PAPER

@@ -46,9 +46,16 @@ file; `export` writes it as a program that runs without metajax.
 >>> same = load(folder / "labeller.npz", lambda facts: learner)
 >>> same.classes
 ('glyph0', 'glyph1', 'glyph2')
+
+`teach_dense` teaches a `DenseLearner`, of segmentation or detection, a folder of
+outlined or boxed pictures, and `FolderMarks` outlines or boxes those of another folder.
+What is special to `masks` or to `boxes` is in a `DenseTargets`.
 """
 
+from metajax.labelling.boxes import boxes
 from metajax.labelling.calibration import calibration_error, share_interval, temperature
+from metajax.labelling.dense import DenseLabeller, DenseLearner, teach_dense
+from metajax.labelling.dense_folder import FolderMarks
 from metajax.labelling.folder import FolderLabels, Label
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import (
@@ -57,6 +64,8 @@ from metajax.labelling.learner import (
     PerQueryLearner,
     balanced_cross_entropy,
 )
+from metajax.labelling.marks import DenseTargets, Mark, Marked
+from metajax.labelling.masks import masks
 from metajax.labelling.predictions import (
     Predictions,
     ValidationTasks,
@@ -69,25 +78,34 @@ from metajax.labelling.teaching import LabelledImages, read_labelled, teach
 
 __all__ = [
     "PLATFORMS",
+    "DenseLabeller",
+    "DenseLearner",
+    "DenseTargets",
     "FolderLabels",
+    "FolderMarks",
     "ImageFormat",
     "ImageLearner",
     "Label",
     "LabelledImages",
     "Labeller",
+    "Mark",
+    "Marked",
     "PerQueryLearner",
     "Predictions",
     "ValidationTasks",
     "balanced_cross_entropy",
+    "boxes",
     "calibration_error",
     "export",
     "leave_one_out",
     "load",
+    "masks",
     "predict_tasks",
     "read_labelled",
     "save",
     "share_interval",
     "teach",
+    "teach_dense",
     "temperature",
     "validation_tasks",
 ]

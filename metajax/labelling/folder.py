@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from metajax.data._survey import survey
 from metajax.data.listing import list_loose, warn_each
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.labelling.labeller import Labeller, check_finite
+from metajax.labelling.learner import ImageFormat
 from metajax.labelling.page import Gallery, label_page
 
 BATCH = 64  # images at a time
@@ -28,21 +29,79 @@ class Label(NamedTuple):
     runner_up_confidence: float
 
 
-class FolderLabels:
+class FolderPass:
+    """The pictures of a folder, read anew each time they are passed over.
+
+    Args:
+      folder: of the pictures, at any depth.
+      files: their paths below the folder; all pictures by default.
+
+    Attributes:
+      counts: the number of pictures of each label, so far.
+      unreadable: the files that could not be read, and why, so far.
+      gallery: the pictures for the page.
+
+    Raises:
+      InputError: if the folder is not there or has no pictures.
+    """
+
+    def __init__(self, folder: str | Path, files: Sequence[str] | None = None):
+        self.folder = Path(folder)
+        if files is None:
+            files, lines = list_loose(self.folder)
+            warn_each(lines)
+        self.files = files
+        self.begin(Gallery(0))
+
+    def begin(self, gallery: Gallery) -> None:
+        """Begins anew, with a gallery to fill."""
+        self.counts: Counter[str] = Counter()
+        self.unreadable: list[Unreadable] = []
+        self.gallery = gallery
+
+    def batches(
+        self, form: ImageFormat, batch: int, taught: int | None = None
+    ) -> Iterator[Decoded]:
+        """The pictures in order, some at a time.
+
+        Args:
+          form: how a picture becomes an input.
+          batch: how many.
+          taught: the depth at which labelled pictures of 16 bits a pixel were read.
+        """
+        return decode_ahead(
+            self.folder,
+            self.files,
+            form.size,
+            form.mode,
+            batch=batch,
+            refuse=self.unreadable.append,
+            bits=_common_bits(taught, self.folder, self.files),
+        )
+
+    def facts(
+        self, count: int, learner: str, taught: str, expected: Sequence[str]
+    ) -> dict[str, Any]:
+        """What a page says of the pictures and the learner, by name."""
+        return {
+            "pictures": f"{count} of {self.folder}",
+            "could not be read": len(self.unreadable),
+            "learner": learner,
+            "taught by": taught,
+            "expect": tuple(expected),
+        }
+
+
+class FolderLabels(FolderPass):
     """The labels of the images of a folder, made anew each time they are iterated over.
 
     An image that cannot be read has no label, and is listed in `unreadable`.
 
     Args:
       labeller: the labeller.
-      folder: of the images, at any depth.
-      files: their paths below the folder; all images by default.
+      folder: see `FolderPass`.
+      files: see there.
       shown: the number of images that the page shows, the least confident ones.
-
-    Attributes:
-      counts: the number of images of each label, so far.
-      unreadable: the files that could not be read, and why, so far.
-      gallery: the images for the page.
 
     Raises:
       InputError: if the folder is not there or has no images.
@@ -56,33 +115,15 @@ class FolderLabels:
         *,
         shown: int = 0,
     ):
-        self.labeller, self.folder = labeller, Path(folder)
-        if files is None:
-            files, lines = list_loose(self.folder)
-            warn_each(lines)
-        self.files, self._shown = files, shown
-        self._clear()
-
-    def _clear(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.unreadable: list[Unreadable] = []
-        self.gallery = Gallery(self._shown)
+        super().__init__(folder, files)
+        self.labeller, self._shown = labeller, shown
 
     def __iter__(self) -> Iterator[Label]:
         """The labels, in the order of the files."""
-        self._clear()
-        form = self.labeller.source.format
-        batches = decode_ahead(
-            self.folder,
-            self.files,
-            form.size,
-            form.mode,
-            batch=BATCH,
-            refuse=self.unreadable.append,
-            bits=_common_bits(self.labeller.bits, self.folder, self.files),
-        )
-        for batch in batches:
-            for label, image in zip(_label(self.labeller, batch), batch.images):
+        self.begin(Gallery(self._shown))
+        labeller = self.labeller
+        for batch in self.batches(labeller.source.format, BATCH, labeller.bits):
+            for label, image in zip(_label(labeller, batch), batch.images):
                 self.counts[label.label] += 1
                 self.gallery.add(label, image)
                 yield label
@@ -97,16 +138,13 @@ class FolderLabels:
 
     def page(self) -> str:
         """The labels that were made, as a page of HTML with the images in it."""
-        labeller, count = self.labeller, self.counts.total()
-        facts = {
-            "pictures": f"{count} of {self.folder}",
-            "could not be read": len(self.unreadable),
-            "learner": labeller.source.name,
-            "taught by": (
-                f"{labeller.support} pictures of {len(labeller.classes)} classes"
-            ),
-            "expect": labeller.expected,
-        }
+        labeller = self.labeller
+        facts = self.facts(
+            self.counts.total(),
+            labeller.source.name,
+            f"{labeller.support} pictures of {len(labeller.classes)} classes",
+            labeller.expected,
+        )
         counts = {name: self.counts[name] for name in labeller.classes}
         return label_page(self.gallery, counts, facts, self.unreadable)
 

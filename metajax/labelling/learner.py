@@ -1,10 +1,12 @@
 """A learner of images: what labelling has to know of it."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.data.decoding import Mode
 from metajax.errors import InputError
@@ -38,6 +40,19 @@ class ImageFormat(NamedTuple):
         """Inputs `float32[...]` in [0, 1] from the pixels of files, `uint8[...]`."""
         pixels = 255 - images if self.inverted else images
         return pixels.astype(jnp.float32) / 255.0
+
+    def warn_of_dark(self, images: np.ndarray) -> None:
+        """Warns of labelled pictures that are dark, where those of training were ink.
+
+        Args:
+          images: the pictures, `uint8[...]`.
+        """
+        if self.inverted and np.mean(images) < 128:
+            warnings.warn(
+                "the labelled pictures are mostly dark, and this learner was trained "
+                "on dark ink on white paper; if theirs is bright ink, invert them",
+                stacklevel=3,
+            )
 
 
 class PerQueryLearner(NamedTuple):

@@ -35,10 +35,11 @@ class Gallery:
 
     Args:
       most: the largest number of images.
+      side: their largest height and width, in pixels.
     """
 
-    def __init__(self, most: int = MOST):
-        self._most, self._count = most, 0
+    def __init__(self, most: int = MOST, side: int = SIDE):
+        self._most, self._side, self._count = most, side, 0
         self._heap: list[tuple[float, int, Thumbnail]] = []  # the surest is first
 
     def add(self, label: Any, image: np.ndarray) -> None:
@@ -48,8 +49,8 @@ class Gallery:
         is_full = len(self._heap) >= self._most
         if is_full and (not self._heap or rank <= self._heap[0][:2]):
             return
-        coarse = max(image.shape[:2]) <= SIDE / 2
-        item = (*rank, Thumbnail(label, thumbnail(image), coarse))
+        coarse = max(image.shape[:2]) <= self._side / 2
+        item = (*rank, Thumbnail(label, thumbnail(image, self._side), coarse))
         (heapq.heappushpop if is_full else heapq.heappush)(self._heap, item)
 
     def by_label(self) -> dict[str, list[Thumbnail]]:
@@ -65,14 +66,14 @@ class Gallery:
         return f" (the {kept} least sure of {count})" if kept < count else ""
 
 
-def thumbnail(image: np.ndarray) -> str:
-    """An image `uint8[height, width, channels]` as a `data:` URI.
+def thumbnail(image: np.ndarray, side: int = SIDE) -> str:
+    """An image `uint8[height, width, channels]` as a `data:` URI, at most so large.
 
     >>> thumbnail(np.zeros((28, 28, 1), np.uint8))[:22]
     'data:image/png;base64,'
     """
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((side, side))
     form = "PNG" if picture.mode == "L" else "JPEG"
     file = io.BytesIO()
     picture.save(file, form, quality=85, subsampling=0)
@@ -84,6 +85,8 @@ def label_page(
     counts: Mapping[str, int],
     facts: Mapping[str, Any],
     unreadable: Sequence[tuple[str, str]] = (),
+    *,
+    template: str = "labelling/page.html",
 ) -> str:
     """The page.
 
@@ -92,6 +95,7 @@ def label_page(
       counts: how many images got each label.
       facts: what was labelled, by name; several lines if a tuple.
       unreadable: files that could not be read, and why.
+      template: of the page, which says how a label is shown.
 
     Returns:
       HTML, with the images in it.
@@ -102,7 +106,7 @@ def label_page(
     if unreadable:
         links.append((f"could not be read {len(unreadable)}", "refused"))
     return render(
-        "labelling/page.html",
+        template,
         title="Labels",
         excerpt=gallery.excerpt(),
         facts=facts,

@@ -1,6 +1,5 @@
 """Teaches a learner the classes of a folder, and says what accuracy to expect."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -109,12 +108,7 @@ def teach(
     if not isinstance(support, LabelledImages):
         support = read_labelled(support, learner)
     learner.check_classes(support.classes)
-    if learner.format.inverted and np.mean(support.images) < 128:
-        warnings.warn(
-            "the labelled pictures are mostly dark, and this learner was trained on "
-            "dark ink on white paper; if theirs is bright ink, invert them",
-            stacklevel=2,
-        )
+    learner.format.warn_of_dark(support.images)
     order = shuffled(len(support.labels))
     inputs = learner.format.to_inputs(jnp.asarray(support.images[order]))
     batch = Batch(inputs, jnp.asarray(support.labels[order]))

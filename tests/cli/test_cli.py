@@ -1004,7 +1004,7 @@ def test_lines_of_help_stand_alone(capsys, command):
 
 WRAPPED = {
     "": ["Label a folder of pictures from a few labelled ones, with a", "trained run."],
-    "label": ["classes, of any number of pictures each. (default:", "None)"],
+    "label": ["and annotations.json, in COCO's form. (default:", "None)"],
     "train sinusoid": [
         'Configuration file in TOML or JSON (preset = "NAME" and what is',
         "different from it), or a run's directory or config.json; flags change",

@@ -3,6 +3,8 @@
 from metajax.experiments.families.bandit import BanditData as BanditData
 from metajax.experiments.families.cifar import CifarData as CifarData
 from metajax.experiments.families.cub import CubData as CubData
+from metajax.experiments.families.dense_folder import CocoFolderData as CocoFolderData
+from metajax.experiments.families.dense_folder import MaskFolderData as MaskFolderData
 from metajax.experiments.families.family import Family as Family
 from metajax.experiments.families.family import ImageData as ImageData
 from metajax.experiments.families.folder import FolderData as FolderData
@@ -28,6 +30,8 @@ FAMILIES: tuple[type[Family], ...] = (
     GlyphBoxesData,
     OmniglotMasksData,
     OmniglotBoxesData,
+    MaskFolderData,
+    CocoFolderData,
     BanditData,
     MdpData,
     NavigationData,

@@ -3,27 +3,24 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from metajax import data
 from metajax.data.contents import Contents, hash_store
 from metajax.data.dense_store import Targets
-from metajax.detection import centre_loss, decode
 from metajax.experiments.bounds import Count
-from metajax.experiments.families.family import Family
+from metajax.experiments.families.dense import (
+    DenseData,
+    DetectionData,
+    SegmentationData,
+)
 from metajax.experiments.families.omniglot import OmniglotData
-from metajax.experiments.networks import Network
-from metajax.experiments.tasks import Places, Source, Split, Task
-from metajax.losses import pixel_cross_entropy
-from metajax.metrics import average_precision, image_iou
-from metajax.models import in_precision
-from metajax.models.precision import Precision
-from metajax.types import Learner, Model, PyTree, Sampler
+from metajax.experiments.tasks import Places, Source, Split
+from metajax.metrics import image_iou
+from metajax.types import Sampler
 
 Store = Callable[[Split], data.ImageStore]
-THRESHOLD = 0.3  # of the probability of a class, Cluttered Omniglot's
-MOST = 20  # objects that are detected in a scene
+OVERLAP = image_iou(0.3)  # the threshold of Cluttered Omniglot's authors
 SPLITS: dict[Split, Literal["background", "evaluation"]] = {
     "train": "background",
     "validation": "background",
@@ -32,19 +29,13 @@ SPLITS: dict[Split, Literal["background", "evaluation"]] = {
 
 
 @dataclass(frozen=True)
-class SceneData(Family):
-    """Scenes of characters, of which some are to be outlined or boxed."""
+class SceneData(DenseData):
+    """Scenes of characters, of which some are to be outlined or boxed.
+
+    A support image shows one character.
+    """
 
     inverted = True
-    train_shots: ClassVar[None] = None
-    ways: Count = 1
-    """Classes a task."""
-    shots: Count = 1
-    """Support images a class, of one character each."""
-    queries: Count = 1
-    """Query scenes a class, in training."""
-    train_ways: Count | None = None
-    """Classes a task in training; by default `ways`."""
     characters: Count = 4
     """Characters of a scene."""
     objects: Count = 1
@@ -66,10 +57,6 @@ class SceneData(Family):
         """The drawings of a split."""
         raise NotImplementedError
 
-    def source(self, places: Places) -> Source | None:
-        """Where they come from; None if they are computed."""
-        raise NotImplementedError
-
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Of a scene: height, width, channels."""
@@ -78,7 +65,7 @@ class SceneData(Family):
     def episodes(
         self, places: Places, targets: Targets
     ) -> Callable[[Split, int], Sampler]:
-        """The samplers by split, of so many scenes a class."""
+        """Of scenes."""
         drawings = self.drawings(places)
         page = data.Page(self.size, self.side, places=self.spread)
 
@@ -104,98 +91,6 @@ class SceneData(Family):
             "characters": "--data.characters",
             "objects": f"--data.{'train-' if training else ''}objects",
         }
-
-
-@dataclass(frozen=True)
-class SegmentationData(SceneData):
-    """Scenes whose characters are to be outlined."""
-
-    def build(self, places: Places) -> Task:
-        """Labels of pixels."""
-        self.check_places(places)
-        return Task(
-            self.episodes(places, "masks"),
-            self.ways + 1,
-            self.number("ways", "train") + 1,
-            self.ways * self.shots,
-            {"mean": pixel_cross_entropy},
-            image_iou(THRESHOLD),
-            self.image_shape,
-            kind="masks",
-            source=self.source(places),
-            network=segmenter_for,
-        )
-
-    def draw(
-        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
-    ) -> None:
-        """Draws scenes with what is outlined, and with the truth."""
-        from metajax.experiments import dense_figures  # loads matplotlib
-
-        dense_figures.draw_masks(task, learner, meta, queries=queries, to=to)
-
-
-@dataclass(frozen=True)
-class DetectionData(SceneData):
-    """Scenes whose characters are to be boxed."""
-
-    stride: Count = 4
-    """Rows and columns of pixels of a place, where at most one object has its
-    centre."""
-
-    def build(self, places: Places) -> Task:
-        """Boxes."""
-        self.check_places(places)
-        peaks = partial(decode, stride=self.stride, most=MOST)
-        return Task(
-            self.episodes(places, "boxes"),
-            self.ways,
-            self.number("ways", "train"),
-            self.ways * self.shots,
-            {"mean": centre_loss(self.stride)},
-            average_precision(self.ways, 0.5, decode=peaks, most=MOST),
-            self.image_shape,
-            kind="boxes",
-            source=self.source(places),
-            network=partial(detector_for, self.stride),
-        )
-
-    def draw(
-        self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path
-    ) -> None:
-        """Draws scenes with the boxes that are detected, and with the true ones."""
-        from metajax.experiments import dense_figures  # loads matplotlib
-
-        peaks = partial(decode, stride=self.stride, most=MOST)
-        dense_figures.draw_boxes(
-            task, learner, meta, queries=queries, to=to, decode=peaks
-        )
-
-
-def segmenter_for(
-    task: Task, network: Network, context: int, precision: Precision
-) -> Model:
-    """The network of the outputs of every pixel.
-
-    Raises:
-      InputError: if the options make none.
-    """
-    *sides, channels = task.input_shape
-    shape = (*sides, channels + context)
-    return in_precision(network.segmenter(shape, task.outputs), precision)
-
-
-def detector_for(
-    stride: int, task: Task, network: Network, context: int, precision: Precision
-) -> Model:
-    """The network of the maps of objects.
-
-    Raises:
-      InputError: if the options make none.
-    """
-    *sides, channels = task.input_shape
-    shape = (*sides, channels + context)
-    return in_precision(network.detector(shape, task.outputs, stride), precision)
 
 
 class OmniglotDrawings:
@@ -237,28 +132,30 @@ class GlyphDrawings:
 
 
 @dataclass(frozen=True)
-class OmniglotMasksData(OmniglotDrawings, SegmentationData):
+class OmniglotMasksData(OmniglotDrawings, SegmentationData, SceneData):
     """Outlines of Omniglot's characters in scenes (Michaelis et al., 2018)."""
 
+    metric = OVERLAP
     origin = "scenes of Omniglot", OmniglotData.origin[1]
 
 
 @dataclass(frozen=True)
-class OmniglotBoxesData(OmniglotDrawings, DetectionData):
+class OmniglotBoxesData(OmniglotDrawings, DetectionData, SceneData):
     """Boxes of Omniglot's characters in scenes."""
 
     origin = "scenes of Omniglot", OmniglotData.origin[1]
 
 
 @dataclass(frozen=True)
-class GlyphMasksData(GlyphDrawings, SegmentationData):
+class GlyphMasksData(GlyphDrawings, SegmentationData, SceneData):
     """Outlines of procedural characters in scenes."""
 
+    metric = OVERLAP
     origin = "scenes of glyphs", "drawn on demand"
 
 
 @dataclass(frozen=True)
-class GlyphBoxesData(GlyphDrawings, DetectionData):
+class GlyphBoxesData(GlyphDrawings, DetectionData, SceneData):
     """Boxes of procedural characters in scenes."""
 
     origin = "scenes of glyphs", "drawn on demand"
