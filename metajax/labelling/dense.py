@@ -175,7 +175,7 @@ def _expect(
     interval = f" ± {metric.format(halves[0])}" if np.isfinite(halves[0]) else ""
     sentence = (
         f"leave-one-out {source.targets.judged}: {metric.format(values[0])}{interval} "
-        f"{metric.unit} on {len(out)} labelled pictures; expect similar of pictures "
+        f"{metric.unit} on {len(out)} labelled pictures; expect similar on pictures "
         "like these, or higher if few examples remained"
     )
     if alone := int(single.sum()):
