@@ -182,7 +182,7 @@ def test_a_run_of_trials_labels_nothing_and_is_not_studied(bandit, tmp_path, cap
         ("rl2-bandit-5a10 --model conv4", "conv4 is not for reinforcement learning"),
         ("rl2-mdp-10e --model resnet12", "resnet12 is not for reinforcement learning"),
         ("glyphs --model gru", "--model gru does not take inputs of shape (28, 28, 1)"),
-        ("sinusoid --model gru", "--model gru is for reinforcement learning"),
+        ("sinusoid --model gru", "--model gru does not classify, nor regress; tak"),
         (
             "rl2-bandit-5a10 --learner maml-rl --model mlp",
             "--model mlp acts by what it observes, and there is nothing",
