@@ -192,6 +192,7 @@ def pixel_head(
     >>> head.apply(params, jnp.zeros((1, 4, 4, 8))).shape
     (1, 8, 8, 3)
     """
+    check_count("features", features, least=1)
     check_count("patch", patch, least=1)
     zeros = jax.nn.initializers.zeros
     each = check_count("outputs", outputs, least=1) * patch**2
