@@ -35,7 +35,6 @@ class SceneData(DenseData):
     A support image shows one character.
     """
 
-    inverted = True
     characters: Count = 4
     """Characters of a scene."""
     objects: Count = 1
