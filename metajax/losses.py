@@ -53,7 +53,8 @@ def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
 
     Args:
       outputs: logits z, `float[n, height, width, classes]`.
-      targets: labels y, `int[n, height, width]`; 255 is no label.
+      targets: labels y, `int[n, height, width]`; 255 is no label. Each labelled pixel
+        weighs as much as any other, and in padded tasks each image does.
 
     Returns:
       The loss, a scalar in nats; 0 where no pixel is labelled. Inside `jit`, where
@@ -67,6 +68,11 @@ def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
     1.3863
     """
     _check_ways("pixel_cross_entropy", outputs)
+    if not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
+        raise InputError(
+            f"pixel_cross_entropy: labels must be integers, got {targets.dtype}; cast "
+            "them to int32"
+        )
     labelled = targets != UNLABELLED
     known = _known(outputs, jnp.where(labelled, targets, 0))
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)  # 0 without a label

@@ -151,9 +151,10 @@ class Study:
 class Label:
     """Label a folder of pictures from a few labelled ones, with a trained run.
 
-    Pictures may have any size; they are resized as the run's were. Runs of Omniglot and
-    of glyphs read them as dark ink on white paper. A run of segmentation outlines what
-    is in them (--masks), and one of detection boxes it (--boxes).
+    Pictures may have any size; they are resized as the run's were. Classifiers of
+    Omniglot and of glyphs read them as dark ink on white paper, and runs of their
+    scenes as bright ink on black. A run of segmentation outlines what is in them
+    (--masks), and one of detection boxes it (--boxes).
     """
 
     run: tyro.conf.Positional[Path | None] = None

@@ -36,15 +36,17 @@ class Rows(NamedTuple):
       read: `read(i)`, its row i; a `FilesError` if it cannot be made.
       files: what the rows are made of.
       settings: how they are made.
+      bits: the depth that images of 16 bits a pixel are read at; None if none is.
     """
 
     shape: tuple[int, ...]
     read: Callable[[int], np.ndarray]
     files: Files
     settings: tuple[Any, ...]
+    bits: int | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The rows in order, some at a time; none after one that cannot be made.
+        """The rows in order, some at a time, until one cannot be made.
 
         Raises:
           FilesError: if rows cannot be made; it has the faults of all of them.
@@ -139,7 +141,7 @@ class Keeping:
             return decode(paths[i], size, mode, bits)
 
         settings = "pictures", size, mode, bits
-        return Rows((len(paths), *size, len(mode)), read, files, settings)
+        return Rows((len(paths), *size, len(mode)), read, files, settings, bits)
 
     def _array(self, rows: Rows) -> np.ndarray:
         path = self._path(f"{key_of(rows.files, *rows.settings)}.npy")

@@ -90,8 +90,8 @@ def coco_folder(
     if masks and any(thing.outline for each in pictures.things for thing in each):
         parts.append(_mask_rows(folder, pictures, size))
     images, *painted = keeping.arrays(*parts)
-    boxes = _boxes(pictures, size)
-    return DenseStore(images, painted[0] if painted else None, boxes, pictures.names)
+    boxes, painted = _boxes(pictures, size), painted[0] if painted else None
+    return DenseStore(images, painted, boxes, pictures.names, parts[0].bits)
 
 
 def _mask_rows(folder: Path, pictures: Pictures, size: tuple[int, int]) -> Rows:

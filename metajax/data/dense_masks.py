@@ -84,12 +84,12 @@ def mask_folder(
     names = read_names(folder)
     values = list(names or range(1, MOST_CLASSES + 1))
     keeping = Keeping(folder, kept, mapped)
+    rows = keeping.pictures(images, size, "RGB" if color else "L")
     pictures, painted = keeping.arrays(
-        keeping.pictures(images, size, "RGB" if color else "L"),
-        _mask_rows(folder, images, masks, size, values),
+        rows, _mask_rows(folder, images, masks, size, values)
     )
     called = _counted(folder, painted) if names is None else tuple(names.values())
-    return DenseStore(pictures, painted, None, called)
+    return DenseStore(pictures, painted, None, called, rows.bits)
 
 
 def _mask_rows(

@@ -22,12 +22,14 @@ class DenseStore(NamedTuple):
       boxes: the objects of each image, whose label is the class, `[images, objects]`,
         as NumPy arrays; None if there are none.
       names: the name of each class.
+      bits: the depth that images of 16 bits a pixel were read at; None if none is.
     """
 
     images: np.ndarray
     masks: np.ndarray | None
     boxes: Boxes | None
     names: tuple[str, ...]
+    bits: int | None = None
 
 
 def find_classes(store: DenseStore, targets: Targets) -> np.ndarray:

@@ -22,8 +22,8 @@ class Clutter(NamedTuple):
     """What a query's page shows.
 
     Attributes:
-      characters: in all.
-      objects: of them, which belong to classes of the episode.
+      characters: the number of characters on the page.
+      objects: how many of them are of the episode's classes.
       same_drawing: whether objects are the very drawings of the support set, turned and
         coloured anew, as in Cluttered Omniglot; others of their classes otherwise.
     """
@@ -43,8 +43,8 @@ class Scenes(StagedSampler):
       counts: `int32[classes]`.
       shape: of the drawings that an episode shows of its classes.
       queries: pages a class.
-      page: of a query.
-      clutter: on it.
+      page: what a query page looks like.
+      clutter: what it shows.
       targets: "masks" or "boxes".
     """
 
@@ -65,7 +65,7 @@ class Scenes(StagedSampler):
             key: Array, make: Callable[[Array, Array, Array], Batch], count: int
         ) -> Batch:
             ways = jnp.repeat(jnp.arange(self.shape.ways, dtype=jnp.int32), count)
-            places = jnp.tile(jnp.arange(count), self.shape.ways)
+            places = jnp.tile(jnp.arange(count, dtype=jnp.int32), self.shape.ways)
             keys = jax.random.split(key, len(ways))
             return jax.vmap(make)(keys, ways, places)
 
@@ -88,11 +88,11 @@ class Scenes(StagedSampler):
         return self._batch(paint(key, pasted, page, centred=True), way[None])
 
     def _query(self, shown: Shown, key: Array, way: Array, place: Array) -> Batch:
-        """A page of characters: those of no way of the episode, others, and a way's."""
+        """Makes a page: distractors, then objects, one of the query's class on top."""
         number_key, page_key = jax.random.split(key)
         characters, objects, _ = self.clutter
         # Of one draw: each call of the generator takes long to compile.
-        u = jax.random.uniform(number_key, (2, characters))
+        u = jax.random.uniform(number_key, (2, characters), jnp.float32)
         of_ways, of_others = jnp.split(u, [objects], axis=1)
         more = _whole(of_ways[0, 1:], self.shape.ways)
         labels = jnp.append(more, way).astype(jnp.int32)

@@ -17,7 +17,7 @@ def decode(maps: CentreMaps, stride: int, most: int = 100) -> Detections:
 
     A peak is no lower than its eight neighbours in the map of its class. The first of
     equal neighbours, row by row, is the peak; so a flat map has one. A class whose heat
-    is `never`, one without a shot, has none.
+    is `never`, one without a shot, has none. Where the heat has a NaN, all scores are.
 
     Args:
       maps: the outputs of a detector.
@@ -59,8 +59,10 @@ def decode(maps: CentreMaps, stride: int, most: int = 100) -> Detections:
     cell = jnp.stack([place % columns, place // columns], -1).astype(size.dtype)
     middle, half = cell + offset, jnp.maximum(size, 0) / 2
     corners = stride * jnp.concatenate([middle - half, middle + half], -1)
-    present = logits > bottom
-    return Detections(corners, labels, jax.nn.sigmoid(logits), present)
+    # A detector that diverged is to score NaN, not nothing.
+    lost = jnp.any(jnp.isnan(maps.heat), (1, 2, 3))[:, None]
+    scores = jnp.where(lost, jnp.nan, jax.nn.sigmoid(logits))
+    return Detections(corners, labels, scores, (logits > bottom) | lost)
 
 
 def _peaks(heat: Array) -> Array:

@@ -14,7 +14,8 @@ def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
     Networks that mix the examples of a batch, by batch norm or attention, predict a
     query otherwise when there are other queries. Of those that mix none, or settle on
     the support set, predictions are the same without this, and cheaper: each query here
-    costs a pass over the support set.
+    costs a pass over the support set. Where queries have another size than the support
+    inputs, X is left out, and a network that mixes examples sees the query alone.
 
     Args:
       learner: the learner. Its loss stays as it is.

@@ -10,9 +10,10 @@ import numpy as np
 
 from metajax.data.checking import once, one_task
 from metajax.data.staging import staged
-from metajax.detection import Boxes, Detections
+from metajax.detection import Detections
 from metajax.experiments.figures import save_and_close
 from metajax.experiments.tasks import Task
+from metajax.losses import UNLABELLED
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
 from metajax.types import Array, Episode, Learner, PyTree
 
@@ -23,6 +24,8 @@ from matplotlib.colors import to_rgba_array  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
 SHOWN = 6  # scenes
+CERTAIN = 0.3  # scores of the detections that are drawn, at least
+GREY = 0.5, 0.5, 0.5  # of pixels without a label
 COLOURS = GREEN, ORANGE, BLUE, RED
 
 
@@ -52,19 +55,21 @@ def draw_boxes(
     to: Path,
     decode: Callable[[Any], Detections],
 ) -> None:
-    """Draws scenes with the boxes that are right, and with those that are predicted."""
+    """Draws scenes with the boxes that are right, and with those that are predicted.
+
+    Those of a score below 0.3 are left out.
+    """
     episode, outputs = _predicted(task, learner, meta, queries)
     detections = jax.device_get(decode(outputs))
-    truth: Boxes = episode.query.targets
+    truth: Any = episode.query.targets
     figure, panels = _panels(episode, ("truth", "detections"))
     for k, scene in enumerate(episode.query.inputs[:SHOWN]):
         for row in range(2):
             _show(panels[row, k], scene)
-        count = truth.present[k].sum()
-        for corners, label in zip(truth.corners[k], truth.labels[k]):
-            _frame(panels[0, k], corners, int(label))
-        best = np.argsort(-detections.scores[k], kind="stable")[:count]
-        for n in best[detections.present[k, best]]:
+        for n in np.flatnonzero(truth.present[k]):
+            _frame(panels[0, k], truth.corners[k, n], int(truth.labels[k, n]))
+        certain = detections.scores[k] >= CERTAIN
+        for n in np.flatnonzero(detections.present[k] & certain):
             name = f"{detections.scores[k, n]:.2f}"
             label = int(detections.labels[k, n])
             _frame(panels[1, k], detections.corners[k, n], label, name)
@@ -107,10 +112,11 @@ def _show(axes: Axes, image: np.ndarray) -> None:
 
 
 def _coloured(mask: np.ndarray) -> np.ndarray:
-    """A colour for each class, on black."""
+    """A colour for each class, on black; grey where there is no label."""
     colours = to_rgba_array(COLOURS)[:, :3]
-    colours = np.concatenate([np.zeros((1, 3)), colours])
-    return colours[np.where(mask == 0, 0, 1 + (mask - 1) % len(COLOURS))]
+    colours = np.concatenate([np.zeros((1, 3)), colours, [GREY]])
+    index = np.where(mask == 0, 0, 1 + (mask - 1) % len(COLOURS))
+    return colours[np.where(mask == UNLABELLED, len(colours) - 1, index)]
 
 
 def _frame(axes: Axes, corners: np.ndarray, label: int, name: str = "") -> None:

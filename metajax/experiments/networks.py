@@ -41,7 +41,7 @@ class Network:
         """The network, of inputs `[examples, *shape]`.
 
         Raises:
-          InputError: if it is for policies alone.
+          InputError: if it neither classifies nor regresses.
         """
         raise InputError(
             f"--model {self.name} does not classify, nor regress; take another"

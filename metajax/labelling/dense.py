@@ -21,8 +21,8 @@ from metajax.metrics import Metric
 from metajax.types import Array, Batch, Learner, PyTree
 
 CANNOT = (
-    "what to expect cannot be said: each labelled picture is the only one of a class, "
-    "so none can be left out; label at least 2 of each class"
+    "accuracy cannot be estimated: every labelled picture is the only one of one of "
+    "its classes; label at least 2 pictures of each class"
 )
 
 
@@ -72,6 +72,7 @@ class DenseLabeller(NamedTuple):
       learner: the learner of these classes.
       adapted: what its `adapt` returned.
       expected: what to expect, in sentences.
+      bits: the depth that labelled images of 16 bits a pixel were read at.
     """
 
     source: DenseLearner
@@ -81,6 +82,7 @@ class DenseLabeller(NamedTuple):
     learner: Learner
     adapted: PyTree
     expected: tuple[str, ...]
+    bits: int | None = None
 
     def decoded(self, images: np.ndarray) -> PyTree:
         """What `DenseTargets.decode` keeps of pictures, in NumPy.
@@ -149,7 +151,7 @@ def teach_dense(
     adapted = jax.jit(built.adapt)(meta, support)
     count = len(store.images)
     return DenseLabeller(
-        learner, store.names, classes, count, built, adapted, (expected,)
+        learner, store.names, classes, count, built, adapted, (expected,), store.bits
     )
 
 

@@ -71,7 +71,8 @@ class FolderMarks(FolderPass):
         """The pictures that can be read, in the order of the files."""
         self.begin(Gallery(self._shown, SIDE))
         self.shows.clear()
-        for files, images in self.batches(self.labeller.source.format, BATCH):
+        form, bits = self.labeller.source.format, self.labeller.bits
+        for files, images in self.batches(form, BATCH, bits):
             decoded = self.labeller.decoded(images)
             for i, file in enumerate(files):
                 size = size_of(self.folder / file)

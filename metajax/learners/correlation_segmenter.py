@@ -61,7 +61,8 @@ def correlation_segmenter(
 
     o tells ink from paper, whatever its class; coarse maps tell whole characters apart,
     fine ones strokes. T_l are 1x1, and similarities are enlarged to the images' size. A
-    class without a support pixel is never predicted.
+    class without a support pixel is never predicted, so a query pixel of it has an
+    infinite loss.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.

@@ -63,7 +63,7 @@ def prototypical_segmenter(
       p_c = masked average of φ over the support pixels of class c = 0, ..., ways
       z_c(x, y) = α cos(φ(x, y), p_c)
 
-      L = L_query + λ L_support(prototypes of the queries, as they are labelled)
+      L = L_query + λ L_support(prototypes of the queries, by their predicted masks)
 
     A class without a support pixel is never predicted.
 

@@ -70,8 +70,9 @@ def test_every_row_is_a_run_that_can_be(budget):
     ]
     for config in (row.config for rows in tables for row in rows.values()):
         config.check()
-        shape = (1,) if isinstance(config.data, SinusoidData) else (28, 28, 1)
-        classes, metric = shape != (1,), as_metric(mse)
-        task = Task(no_episodes, 5, 5, 5, LOSSES, metric, shape, classes)
+        of_values = isinstance(config.data, SinusoidData)
+        shape, metric = (1,) if of_values else (28, 28, 1), as_metric(mse)
+        kind = "values" if of_values else "classes"
+        task = Task(no_episodes, 5, 5, 5, LOSSES, metric, shape, kind)
         build_training_learner(config, task)
     assert omniglot.rows("5w1s", "full")["maml"].config.loss == "sum-over-ways"

@@ -282,7 +282,7 @@ def test_classes_that_no_picture_shows(trained, kind, tmp_path):
     single = WRITERS[kind](tmp_path / "one", CLASSES, 1)
     store = learner.targets.read(single, learner.format)
     (said,) = teach_dense(learner, meta, store).expected
-    assert said.startswith("what to expect cannot be said: each labelled picture")
+    assert said.startswith("accuracy cannot be estimated: every labelled picture")
 
 
 def test_a_learner_that_diverged(trained, kind, tmp_path):

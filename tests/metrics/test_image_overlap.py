@@ -88,10 +88,15 @@ def test_bad_input():
     assert jnp.isnan(jax.jit(image_iou())(logits, labels))
     with pytest.raises(mj.InputError, match=r"needs outputs of shape \(1, 3, 2\)"):
         image_iou()(jnp.zeros((1, 4, 2)), labels)
-    with pytest.raises(mj.InputError, match="one class and a background, 2 outputs, g"):
-        image_iou(0.3)(jnp.zeros((1, 3, 3)), jnp.zeros((1, 3), jnp.int32))
     with pytest.raises(mj.InputError, match="threshold must be at least 0 and below 1"):
         image_iou(1.0)
+
+
+def test_a_threshold_of_several_classes():
+    p = jnp.array([[0.6, 0.3, 0.1], [0.8, 0.1, 0.1], [0.5, 0.2, 0.3]])
+    logits, labels = jnp.log(p)[None], jnp.array([[1, 0, 2]])
+    assert float(image_iou(0.3)(logits, labels)) == 1.0
+    assert float(image_iou()(logits, labels)) == 0.0  # all is background
 
 
 def test_evaluates_beside_those_that_pool():

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from metajax.data.dense_store import Targets
-from metajax.detection import Detections, centre_loss, decode
+from metajax.detection import CentreMaps, Detections, centre_loss, decode
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import Family
 from metajax.experiments.networks import Network
@@ -94,19 +94,31 @@ class SegmentationData(DenseData):
 
 
 @dataclass(frozen=True)
+class Peaks:
+    """`decode` at a stride; equal ones share a compiled program."""
+
+    stride: int
+    most: int
+
+    def __call__(self, outputs: CentreMaps) -> Detections:
+        """The detections of the maps of a detector."""
+        return decode(outputs, self.stride, self.most)
+
+
+@dataclass(frozen=True)
 class DetectionData(DenseData):
     """Images whose objects are to be boxed."""
 
     most: ClassVar[int] = 20
     """Objects that are detected in an image, at most."""
     stride: Count = 4
-    """Rows and columns of pixels of a place, where at most one object has its
-    centre."""
+    """Height and width of a cell of the detector's maps, in pixels; it detects at most
+    one object of each class there."""
 
     @property
-    def peaks(self) -> Callable[[Any], Detections]:
+    def peaks(self) -> "Peaks":
         """From the maps of a detector to its detections."""
-        return partial(decode, stride=self.stride, most=self.most)
+        return Peaks(self.stride, self.most)
 
     def build(self, places: Places) -> Task:
         """Boxes."""

@@ -38,9 +38,9 @@ class SceneData(DenseData):
     characters: Count = 4
     """Characters of a scene."""
     objects: Count = 1
-    """How many of them are of the task's classes."""
+    """Characters of a scene that are of the task's classes."""
     train_objects: Count | None = None
-    """The same in training; by default `objects`."""
+    """Characters of a training scene that are of its classes; by default `objects`."""
     same_drawing: bool = False
     """Objects are the very drawings of the support set, turned and coloured anew, as in
     Cluttered Omniglot; other drawings of their classes by default."""
@@ -49,8 +49,8 @@ class SceneData(DenseData):
     side: Count = 32
     """Height and width of a support image, and of a character before it is scaled."""
     spread: Count = 1
-    """Places that are drawn for each character, which takes the one where it covers
-    least of others; 1 lets them overlap at random."""
+    """Random places tried for each character, which takes the one that least covers
+    earlier characters; 1 for random overlap."""
 
     def drawings(self, places: Places) -> Store:
         """The drawings of a split."""

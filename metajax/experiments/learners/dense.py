@@ -1,8 +1,8 @@
 """Configurations of learners of segmentation and of detection."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,6 @@ import optax
 
 from metajax import learners
 from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
-from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.learners.adaptation import Adaptation, Setting
 from metajax.models import pixel_head
 from metajax.models.headed import parts
@@ -106,7 +105,7 @@ class CorrelationSegmenter(DenseOnePass):
     features: Count = 64
     """Features that are compared at each level."""
     scale: Positive = 4.0
-    """What the cosines of a level are multiplied by, where that starts."""
+    """Initial scale of the cosines of each level; it is learnt."""
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner, on the network's encoder and decoder."""
@@ -133,7 +132,7 @@ class CorrelationDetector(DenseOnePass):
     filters: Count = 64
     """Detectors: features of the head that locates objects."""
     scale: Positive = 10.0
-    """Detectors: what cosines are multiplied by; by correlation, where that starts."""
+    """Initial scale of the cosines; it is learnt."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With those of the head and the maps."""
@@ -157,20 +156,18 @@ class FineTunedDetector(CorrelationDetector):
     """Two-stage fine-tuning: a cosine head on a detector that is frozen (TFA)."""
 
     name = "fine-tuned-detector"
-    measurement = EvaluatingSteps
     scale: Positive = 20.0
-    """Detectors: what cosines are multiplied by; by correlation, where that starts."""
-    rate: Positive = 0.1
+    """Scale of the cosines; it is fixed."""
+    head_rate: Positive = 0.1
     """Fine-tuning: learning rate of the head of a task."""
-    steps: CountOrZero = 20  # pyright: ignore (a class's constant elsewhere)
-    """Fine-tuning: steps of the head of a task."""
-
-    def taking(self, steps: int) -> Self:
-        """The same with another number of steps."""
-        return replace(self, steps=steps)
+    head_steps: CountOrZero = 20
+    """Fine-tuning: gradient steps of the head of a task."""
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner, on the network's body."""
-        own: dict[str, Any] = {"optimizer": optax.sgd(self.rate), "steps": self.steps}
+        own: dict[str, Any] = {
+            "optimizer": optax.sgd(self.head_rate),
+            "steps": self.head_steps,
+        }
         arguments = self.arguments(setting) | own | changes
         return learners.fine_tuned_detector(**arguments)

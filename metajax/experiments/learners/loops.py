@@ -203,6 +203,7 @@ class Mtl(Exact, InnerLoop):
     """Meta-transfer learning: scales and shifts of a pre-trained body are learnt."""
 
     name = "mtl"
+    takes = "classes", "values"  # what a body can be pre-trained on
     beside_support = True
     pretrained = True
     backbone: str | None = None
