@@ -173,5 +173,7 @@ def test_pixel_cross_entropy_refuses(float64):
         mj.pixel_cross_entropy(logits, labels[:, :2])
     with pytest.raises(mj.InputError, match="labels must be integers, got float64"):
         mj.pixel_cross_entropy(logits, labels.astype(float))
+    with pytest.raises(mj.InputError, match="labels must be integers, got float64"):
+        mj.pixel_cross_entropy(logits, jax.nn.softmax(logits))
     with pytest.raises(mj.InputError, match="at least 2, got 1"):
         mj.pixel_cross_entropy(logits[..., :1], jnp.zeros_like(labels))

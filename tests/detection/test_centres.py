@@ -215,6 +215,22 @@ def test_a_flat_map_has_one_peak_a_class_and_none_where_it_never_is():
     assert decoded.corners.shape == (1, 100, 4)
 
 
+def test_a_detector_that_diverged_scores_nan():
+    heat = jnp.zeros((2, 2, 2, 1)).at[0, 1, 1, 0].set(jnp.nan)
+    sides = jnp.ones((2, 2, 2, 2))
+    detections = decode(CentreMaps(heat, sides, sides), 4, 3)
+    assert np.isnan(detections.scores[0]).all() and detections.present[0].all()
+    assert np.isfinite(detections.scores[1]).all()
+    truth = Boxes(
+        jnp.zeros((2, 1, 4)), jnp.zeros((2, 1), jnp.int32), jnp.ones((2, 1), bool)
+    )
+    ap50 = mj.metrics.average_precision(1, 0.5)
+    record = jax.tree.map(
+        lambda x: np.asarray(x)[None, None], ap50.of_task(detections, truth)
+    )
+    assert np.isnan(ap50.finish(record)[0]).all()
+
+
 def test_pooling_equals_a_loop():
     features = jax.random.normal(KEY, (ROWS, COLUMNS, 2))
     corners = jnp.array([[1.0, 2, 9, 7], [18.0, 20, 40, 50], [30.0, 30, 40, 40]])
