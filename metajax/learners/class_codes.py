@@ -7,9 +7,8 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count, check_model, check_positive
 from metajax.detection import CentreMaps, pool_boxes
-from metajax.learners.support import class_means, unit_rows
+from metajax.learners.support import class_means, cosines
 from metajax.losses import memberships
-from metajax.ops import linear
 from metajax.ops.masking import never
 from metajax.types import Array, Model, PyTree, unpadded
 
@@ -89,9 +88,7 @@ def detected(
     Returns:
       `CentreMaps` of as many classes.
     """
-    *places, channels = features.shape
-    codes = unit_rows(classes.codes)
-    cosines = linear(unit_rows(features.reshape(-1, channels)), codes.T)
-    heat = objects.heat + scale * (cosines.reshape(*places, len(codes)) - 1)
-    absent = (classes.shots == 0).reshape(1, 1, 1, len(codes))
+    codes, shots = classes
+    heat = objects.heat + scale * (cosines(features, codes) - 1)
+    absent = (shots == 0).reshape(1, 1, 1, len(codes))
     return objects._replace(heat=jnp.where(absent, never(heat.dtype), heat))

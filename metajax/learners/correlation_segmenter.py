@@ -17,14 +17,14 @@ from metajax.learners.masked import (
     masked_means,
     resized,
     support_masks,
-    unit_channels,
-    without_absent,
+    with_background,
 )
+from metajax.learners.support import cosines
 from metajax.losses import pixel_cross_entropy
 from metajax.models.convolution import convolution
 from metajax.models.headed import parts
 from metajax.models.initialise import init_each, init_named
-from metajax.ops.precision import dtype_of, product
+from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
@@ -132,12 +132,9 @@ class _Levels(NamedTuple):
         meta, codes, absent = adapted
         logits, embedded = self.embed(meta, inputs)
         for x, code, scale in zip(embedded, codes, jnp.exp(meta["log_scales"])):
-            flat = unit_channels(x).reshape(-1, x.shape[-1])
-            cosines = product(flat, unit_channels(code).T) - 1
-            maps = cosines.reshape(*x.shape[:3], len(code))
-            logits = logits + scale * resized(maps, logits.shape[1:3])
-        logits = jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
-        return without_absent(logits, absent)
+            similarity = scale * (cosines(x, code) - 1)
+            logits = logits + resized(similarity, logits.shape[1:3])
+        return with_background(logits, absent)
 
 
 def _layers(

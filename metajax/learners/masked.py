@@ -84,6 +84,15 @@ def without_absent(logits: Array, absent: Array) -> Array:
     return jnp.where(never_there, never(logits.dtype), logits)
 
 
+def with_background(logits: Array, absent: Array) -> Array:
+    """Logits of classes, `float[n, height, width, ways]`, with 0 for background first.
+
+    A class without a support pixel is never predicted; see `without_absent`.
+    """
+    logits = jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
+    return without_absent(logits, absent)
+
+
 def resized(x: Array, size: tuple[int, ...]) -> Array:
     """Images or maps of another size, bilinearly; smaller ones are averaged.
 
@@ -130,9 +139,3 @@ def masked_means(features: Array, members: Array) -> Array:
     means = sums / jnp.where(sizes > 0, sizes, jnp.ones_like(sizes))[..., None]
     images = jnp.sum((sizes > 0).astype(means.dtype), 0)
     return jnp.sum(means, 0) / jnp.maximum(images, 1)[:, None]
-
-
-def unit_channels(x: Array) -> Array:
-    """The last axis at length one; zeros stay, with a finite derivative."""
-    square = jnp.sum(x**2, -1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))

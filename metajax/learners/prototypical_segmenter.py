@@ -15,12 +15,10 @@ from metajax.learners.masked import (
     masked_means,
     resized,
     support_masks,
-    unit_channels,
     without_absent,
 )
-from metajax.learners.support import embed
+from metajax.learners.support import cosines, embed
 from metajax.losses import over_present, pixel_cross_entropy
-from metajax.ops.precision import product
 from metajax.types import (
     Array,
     Batch,
@@ -102,7 +100,7 @@ def prototypical_segmenter(
 
     def predict(adapted: Prototypes, inputs: PyTree) -> Array:
         features = body.forward(adapted.body, inputs)
-        logits = _logits(scale, features, adapted.classes)
+        logits = scale * cosines(features, adapted.classes)
         return without_absent(resized(logits, _size(inputs)), adapted.absent)
 
     learner = feed_forward_learner(body.init, adapt, predict, loss, metrics)
@@ -138,10 +136,3 @@ def _size(inputs: PyTree) -> tuple[int, ...]:
 
 def _means(features: Array, members: Array) -> Array:
     return masked_means(resized(features, members.shape[1:3]), members)
-
-
-def _logits(scale: float, features: Array, classes: Array) -> Array:
-    """α cos, `[n, rows, columns, ways + 1]`."""
-    flat = unit_channels(features).reshape(-1, features.shape[-1])
-    cosines = product(flat, unit_channels(classes).T)
-    return scale * cosines.reshape(*features.shape[:3], len(classes))

@@ -15,7 +15,7 @@ from metajax.learners.masked import (
     masked_means,
     resized,
     support_masks,
-    without_absent,
+    with_background,
 )
 from metajax.losses import pixel_cross_entropy
 from metajax.models.headed import parts
@@ -91,9 +91,7 @@ def siamese_segmenter(
             features = decoder.forward(params["body"]["head"], (*maps, matched))
             return head.forward(params["head"], features)[..., 0]
 
-        logits = jnp.moveaxis(jax.vmap(logit)(codes), 0, -1)
-        logits = jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
-        return without_absent(logits, absent)
+        return with_background(jnp.moveaxis(jax.vmap(logit)(codes), 0, -1), absent)
 
     init = partial(init_named, {"body": body, "head": head})
     return feed_forward_learner(init, adapt, predict, loss, metrics)

@@ -110,9 +110,26 @@ def rows(features: Array) -> Array:
 
 
 def unit_rows(x: Array) -> Array:
-    """Rows of length one; zeros for a row of zeros, where the derivative is finite."""
-    square = jnp.sum(x**2, 1, keepdims=True)
+    """The last axis at length one; zeros stay, where the derivative is finite."""
+    square = jnp.sum(x**2, -1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))
+
+
+def cosines(features: Array, codes: Array) -> Array:
+    """The cosine of features at each place with each code; 0 where one is zero.
+
+    Args:
+      features: `float[..., d]`.
+      codes: `float[classes, d]`.
+
+    Returns:
+      `float[..., classes]`.
+
+    >>> cosines(jnp.array([[[3.0, 4.0]]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
+    [[[0.6000000238418579, 0.800000011920929]]]
+    """
+    flat = unit_rows(features).reshape(-1, features.shape[-1])
+    return product(flat, unit_rows(codes).T).reshape(*features.shape[:-1], len(codes))
 
 
 def check_features(name: str, features: Array, count: int) -> Array:

@@ -60,7 +60,8 @@ def average_precision(
     its objects (see `mean_iou`).
 
     Args:
-      classes: the number of classes; labels are in `0, ..., classes - 1`.
+      classes: the number of classes; labels are in `0, ..., classes - 1`. In few-shot
+        episodes they are the ways of an episode, not classes of the data.
       iou: the threshold, or several, in (0, 1]; `COCO` by default. AP50 is of 0.5.
       decode: `decode(outputs) -> Detections`, traced; by default outputs are
         `Detections`. Pass one function, not a new lambda each time, so that
@@ -143,7 +144,7 @@ def _without_padding(
 ) -> tuple[Detections, Boxes]:
     """Leaves out images that are absent, and classes that the task does not have."""
     boxes, images, allowed = targets
-    found = detections.present & images[:, None]
+    kept = detections.present & images[:, None]
     if allowed is not None:
         if allowed.shape[-1] != classes:
             raise InputError(
@@ -151,6 +152,6 @@ def _without_padding(
                 f"{allowed.shape[-1]}; give it that number"
             )
         places = jnp.clip(detections.labels, 0, classes - 1)
-        found &= jnp.take_along_axis(allowed, places, axis=1)
+        kept &= jnp.take_along_axis(allowed, places, axis=1)
     labelled = boxes.present & images[:, None]
-    return detections._replace(present=found), boxes._replace(present=labelled)
+    return detections._replace(present=kept), boxes._replace(present=labelled)
