@@ -37,16 +37,16 @@ class DenseLabel(NamedTuple):
     parts: list[tuple[str, str, str]]
 
 
-class FolderMarks(FolderPass):
+class FolderMarks(FolderPass[DenseLabeller]):
     """What is in the pictures of a folder, made anew each time it is iterated over.
 
     A picture that cannot be read has no mark, and is listed in `unreadable`.
 
     Args:
-      labeller: the labeller.
-      folder: see `FolderPass`.
+      labeller: see `FolderPass`.
+      folder: see there.
       files: see there.
-      shown: the number of pictures that the page shows, the least confident ones.
+      shown: see there.
 
     Attributes:
       shows: the number of pictures that show each class, so far.
@@ -63,16 +63,14 @@ class FolderMarks(FolderPass):
         *,
         shown: int = 0,
     ):
-        super().__init__(folder, files)
-        self.labeller, self._shown = labeller, shown
+        super().__init__(labeller, folder, files, shown=shown)
         self.shows: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Marked]:
         """The pictures that can be read, in the order of the files."""
         self.begin(Gallery(self._shown, SIDE))
         self.shows.clear()
-        form, bits = self.labeller.source.format, self.labeller.bits
-        for files, images in self.batches(form, BATCH, bits):
+        for files, images in self.batches(BATCH):
             decoded = self.labeller.decoded(images)
             for i, file in enumerate(files):
                 size = size_of(self.folder / file)
@@ -82,17 +80,10 @@ class FolderMarks(FolderPass):
 
     def page(self) -> str:
         """What was marked, as a page of HTML with the pictures in it."""
-        labeller = self.labeller
-        facts = self.facts(
-            self.counts.total(),
-            labeller.source.name,
-            f"{labeller.support} pictures of {len(labeller.classes)} classes",
-            labeller.expected,
-        )
         return label_page(
             self.gallery,
             self.counts,
-            facts,
+            self.facts(),
             self.unreadable,
             template="labelling/dense_page.html",
         )

@@ -5,18 +5,19 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from metajax.data._survey import survey
 from metajax.data.listing import list_loose, warn_each
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
+from metajax.labelling.dense import DenseLabeller
 from metajax.labelling.labeller import Labeller, check_finite
-from metajax.labelling.learner import ImageFormat
 from metajax.labelling.page import Gallery, label_page
 
 BATCH = 64  # images at a time
+AnyLabeller = TypeVar("AnyLabeller", Labeller, DenseLabeller)
 
 
 class Label(NamedTuple):
@@ -29,12 +30,14 @@ class Label(NamedTuple):
     runner_up_confidence: float
 
 
-class FolderPass:
+class FolderPass(Generic[AnyLabeller]):
     """The pictures of a folder, read anew each time they are passed over.
 
     Args:
+      labeller: the labeller.
       folder: of the pictures, at any depth.
       files: their paths below the folder; all pictures by default.
+      shown: the number of pictures that the page shows, the least confident ones.
 
     Attributes:
       counts: the number of pictures of each label, so far.
@@ -45,7 +48,15 @@ class FolderPass:
       InputError: if the folder is not there or has no pictures.
     """
 
-    def __init__(self, folder: str | Path, files: Sequence[str] | None = None):
+    def __init__(
+        self,
+        labeller: AnyLabeller,
+        folder: str | Path,
+        files: Sequence[str] | None = None,
+        *,
+        shown: int = 0,
+    ):
+        self.labeller, self._shown = labeller, shown
         self.folder = Path(folder)
         if files is None:
             files, lines = list_loose(self.folder)
@@ -59,16 +70,9 @@ class FolderPass:
         self.unreadable: list[Unreadable] = []
         self.gallery = gallery
 
-    def batches(
-        self, form: ImageFormat, batch: int, taught: int | None = None
-    ) -> Iterator[Decoded]:
-        """The pictures in order, some at a time.
-
-        Args:
-          form: how a picture becomes an input.
-          batch: how many.
-          taught: the depth at which labelled pictures of 16 bits a pixel were read.
-        """
+    def batches(self, batch: int) -> Iterator[Decoded]:
+        """The pictures in order, so many at a time, as the labelled ones were read."""
+        form = self.labeller.source.format
         return decode_ahead(
             self.folder,
             self.files,
@@ -76,54 +80,42 @@ class FolderPass:
             form.mode,
             batch=batch,
             refuse=self.unreadable.append,
-            bits=_common_bits(taught, self.folder, self.files),
+            bits=_common_bits(self.labeller.bits, self.folder, self.files),
         )
 
-    def facts(
-        self, count: int, learner: str, taught: str, expected: Sequence[str]
-    ) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What a page says of the pictures and the learner, by name."""
+        labeller = self.labeller
+        classes = len(labeller.classes)
         return {
-            "pictures": f"{count} of {self.folder}",
+            "pictures": f"{self.counts.total()} of {self.folder}",
             "could not be read": len(self.unreadable),
-            "learner": learner,
-            "taught by": taught,
-            "expect": tuple(expected),
+            "learner": labeller.source.name,
+            "taught by": f"{labeller.support} pictures of {classes} classes",
+            "expect": tuple(labeller.expected),
         }
 
 
-class FolderLabels(FolderPass):
+class FolderLabels(FolderPass[Labeller]):
     """The labels of the images of a folder, made anew each time they are iterated over.
 
     An image that cannot be read has no label, and is listed in `unreadable`.
 
     Args:
-      labeller: the labeller.
-      folder: see `FolderPass`.
+      labeller: see `FolderPass`.
+      folder: see there.
       files: see there.
-      shown: the number of images that the page shows, the least confident ones.
+      shown: see there.
 
     Raises:
       InputError: if the folder is not there or has no images.
     """
 
-    def __init__(
-        self,
-        labeller: Labeller,
-        folder: str | Path,
-        files: Sequence[str] | None = None,
-        *,
-        shown: int = 0,
-    ):
-        super().__init__(folder, files)
-        self.labeller, self._shown = labeller, shown
-
     def __iter__(self) -> Iterator[Label]:
         """The labels, in the order of the files."""
         self.begin(Gallery(self._shown))
-        labeller = self.labeller
-        for batch in self.batches(labeller.source.format, BATCH, labeller.bits):
-            for label, image in zip(_label(labeller, batch), batch.images):
+        for batch in self.batches(BATCH):
+            for label, image in zip(_label(self.labeller, batch), batch.images):
                 self.counts[label.label] += 1
                 self.gallery.add(label, image)
                 yield label
@@ -138,15 +130,8 @@ class FolderLabels(FolderPass):
 
     def page(self) -> str:
         """The labels that were made, as a page of HTML with the images in it."""
-        labeller = self.labeller
-        facts = self.facts(
-            self.counts.total(),
-            labeller.source.name,
-            f"{labeller.support} pictures of {len(labeller.classes)} classes",
-            labeller.expected,
-        )
-        counts = {name: self.counts[name] for name in labeller.classes}
-        return label_page(self.gallery, counts, facts, self.unreadable)
+        counts = {name: self.counts[name] for name in self.labeller.classes}
+        return label_page(self.gallery, counts, self.facts(), self.unreadable)
 
 
 def csv_line(values: Iterable[str]) -> bytes:
