@@ -60,6 +60,10 @@ class DenseOnePass(Adaptation):
         """What the factory takes by name."""
         return {"loss": setting.loss, "metrics": setting.metrics}
 
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner, on the network's body."""
+        return type(self).factory(**self.arguments(setting) | changes)
+
 
 @dataclass(frozen=True)
 class PrototypicalSegmenter(DenseOnePass):
@@ -67,18 +71,21 @@ class PrototypicalSegmenter(DenseOnePass):
 
     name = "prototypical-segmenter"
     takes = ("masks",)
+    factory = staticmethod(learners.prototypical_segmenter)
     scale: Positive = 20.0
     """Prototypical segmentation: what cosines are multiplied by."""
     alignment: NotNegative = 1.0
     """Prototypical segmentation: weight of the loss of the support set, labelled by the
     queries."""
 
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner, on the network's body."""
-        own: dict[str, Any] = {"scale": self.scale, "alignment": self.alignment}
-        arguments = self.arguments(setting) | own | changes
-        body, ways = body_maps(setting, self.name).body, setting.outputs - 1
-        return learners.prototypical_segmenter(body, ways, **arguments)
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the body and the two weights."""
+        return super().arguments(setting) | {
+            "body": body_maps(setting, self.name).body,
+            "ways": setting.outputs - 1,
+            "scale": self.scale,
+            "alignment": self.alignment,
+        }
 
 
 @dataclass(frozen=True)
@@ -87,40 +94,39 @@ class SiameseSegmenter(DenseOnePass):
 
     name = "siamese-segmenter"
     takes = ("masks",)
+    factory = staticmethod(learners.siamese_segmenter)
 
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner, on the network's encoder and decoder."""
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the body, and a head of one logit a pixel."""
         body, stride, channels = body_maps(setting, self.name)
-        head = pixel_head(channels, 1, patch=stride)
-        arguments = self.arguments(setting) | changes
-        return learners.siamese_segmenter(body, head, setting.outputs - 1, **arguments)
+        return super().arguments(setting) | {
+            "body": body,
+            "head": pixel_head(channels, 1, patch=stride),
+            "ways": setting.outputs - 1,
+        }
 
 
 @dataclass(frozen=True)
-class CorrelationSegmenter(DenseOnePass):
+class CorrelationSegmenter(SiameseSegmenter):
     """Outlines by the cosine to each class's mean features, at several levels."""
 
     name = "correlation-segmenter"
-    takes = ("masks",)
+    factory = staticmethod(learners.correlation_segmenter)
     features: Count = 64
     """Features that are compared at each level."""
     scale: Positive = 4.0
     """Initial scale of the cosines of each level; it is learnt."""
 
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner, on the network's encoder and decoder."""
-        body, stride, channels = body_maps(setting, self.name)
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the features of each level."""
+        body, _, channels = body_maps(setting, self.name)
         encoder, _ = parts(body, self.name)
-        maps = shapes(encoder, setting)
-        own: dict[str, Any] = {
-            "channels": (channels, *(x.shape[-1] for x in maps[1:])),
+        coarser = [x.shape[-1] for x in shapes(encoder, setting)[1:]]
+        return super().arguments(setting) | {
+            "channels": (channels, *coarser),
             "features": self.features,
             "scale": self.scale,
         }
-        head = pixel_head(channels, 1, patch=stride)
-        arguments = self.arguments(setting) | own | changes
-        ways = setting.outputs - 1
-        return learners.correlation_segmenter(body, head, ways, **arguments)
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class CorrelationDetector(DenseOnePass):
 
     name = "correlation-detector"
     takes = ("boxes",)
+    factory = staticmethod(learners.correlation_detector)
     filters: Count = 64
     """Detectors: features of the head that locates objects."""
     scale: Positive = 10.0
@@ -146,16 +153,13 @@ class CorrelationDetector(DenseOnePass):
             "scale": self.scale,
         }
 
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner, on the network's body."""
-        return learners.correlation_detector(**self.arguments(setting) | changes)
-
 
 @dataclass(frozen=True)
 class FineTunedDetector(CorrelationDetector):
     """Two-stage fine-tuning: a cosine head on a detector that is frozen (TFA)."""
 
     name = "fine-tuned-detector"
+    factory = staticmethod(learners.fine_tuned_detector)
     scale: Positive = 20.0
     """Scale of the cosines; it is fixed."""
     head_rate: Positive = 0.1
@@ -163,11 +167,9 @@ class FineTunedDetector(CorrelationDetector):
     head_steps: CountOrZero = 20
     """Fine-tuning: gradient steps of the head of a task."""
 
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner, on the network's body."""
-        own: dict[str, Any] = {
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the optimizer of a task's head."""
+        return super().arguments(setting) | {
             "optimizer": optax.sgd(self.head_rate),
             "steps": self.head_steps,
         }
-        arguments = self.arguments(setting) | own | changes
-        return learners.fine_tuned_detector(**arguments)
