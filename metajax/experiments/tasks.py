@@ -70,8 +70,7 @@ def build_model(task: "Task", network: Network, context: int = 0) -> Model:
     Raises:
       InputError: if it does not take such inputs.
     """
-    *size, channels = task.input_shape
-    shape = (*size, channels + context)
+    shape = task.shape_with(context)
     if network.images != (len(shape) == 3):
         raise InputError(
             f"--model {network.name} does not take inputs of shape "
@@ -135,3 +134,8 @@ class Task(NamedTuple):
     judge: JudgeTask | None = None
     trials: Trials | None = None
     references: Mapping[str, float] = MappingProxyType({})
+
+    def shape_with(self, context: int) -> tuple[int, ...]:
+        """The shape of one input with so many more channels."""
+        *size, channels = self.input_shape
+        return *size, channels + context

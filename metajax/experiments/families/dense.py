@@ -161,9 +161,8 @@ def segmenter_for(
     Raises:
       InputError: if the options make none.
     """
-    *sides, channels = task.input_shape
-    shape = (*sides, channels + context)
-    return in_precision(network.segmenter(shape, task.outputs), precision)
+    model = network.segmenter(task.shape_with(context), task.outputs)
+    return in_precision(model, precision)
 
 
 def detector_for(
@@ -174,6 +173,5 @@ def detector_for(
     Raises:
       InputError: if the options make none.
     """
-    *sides, channels = task.input_shape
-    shape = (*sides, channels + context)
-    return in_precision(network.detector(shape, task.outputs, stride), precision)
+    model = network.detector(task.shape_with(context), task.outputs, stride)
+    return in_precision(model, precision)

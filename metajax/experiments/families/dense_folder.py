@@ -1,6 +1,5 @@
 """A folder of the user's own images, with masks or boxes."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from metajax.data._layout import split_folder
 from metajax.data._mask_files import list_pairs
 from metajax.data._names import SPLIT_NAMES, some
 from metajax.data._unreadable import describe
-from metajax.data.contents import Contents, digest_of, hash_bytes, hash_files
+from metajax.data.contents import Contents, digest_of, hash_files
 from metajax.data.dense_coco import ANNOTATIONS
 from metajax.data.dense_store import Targets
 from metajax.data.listing import check_folder
@@ -24,7 +23,7 @@ from metajax.experiments.families.dense import (
     DetectionData,
     SegmentationData,
 )
-from metajax.experiments.families.folder import SHOWN
+from metajax.experiments.families.folder import hashes_of
 from metajax.experiments.tasks import Places, Source, Split
 from metajax.types import Sampler
 
@@ -115,12 +114,10 @@ class DenseFolderData(DenseData):
         def contents(split: Split) -> Contents:
             names = self._store(places, split, mapped=True).names
             images, labels = self.files(_inside(folder, split))
-            whole = folder.resolve()
-            kept = f"{whole.name[:SHOWN]}-{split}-{hash_bytes(os.fsencode(whole))}.json"
             hashes = hash_files(
                 folder,
                 {"images": images, "labels": labels},
-                kept=places.prepared / "metajax_hashes" / kept,
+                kept=hashes_of(places, folder, split),
             )
             return {
                 **{name: {} for name in names},

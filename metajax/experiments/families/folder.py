@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from metajax import data
 from metajax.data.contents import Contents, hash_bytes, hash_files
@@ -13,6 +14,14 @@ from metajax.experiments.families.family import ImageData
 from metajax.experiments.tasks import Places, Source, Split, Task
 
 SHOWN = 40  # characters of a folder's name, in that of its file of hashes
+
+
+def hashes_of(places: Places, folder: Path, split: Split) -> Path:
+    """The file that keeps the hashes of a split of a folder."""
+    whole = folder.resolve()
+    place = hash_bytes(os.fsencode(whole))
+    kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
+    return places.prepared / "metajax_hashes" / kept
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,8 @@ class FolderData(OwnImages):
             )
 
         def contents(split: Split) -> Contents:
-            whole = folder.resolve()
-            place = hash_bytes(os.fsencode(whole))
-            kept = f"{whole.name[:SHOWN]}-{split}-{place}.json"
-            hashes = places.prepared / "metajax_hashes" / kept
             classes = list_images(folder, split, columns).classes
-            return hash_files(folder, classes, kept=hashes)
+            return hash_files(folder, classes, kept=hashes_of(places, folder, split))
 
         return self.stored(store, Source(folder, contents), stream=places.stream)
 
