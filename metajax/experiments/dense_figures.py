@@ -8,14 +8,14 @@ import jax
 import matplotlib
 import numpy as np
 
-from metajax.data.checking import once, one_task
+from metajax.data.checking import one_task
 from metajax.data.staging import staged
 from metajax.detection import Detections
-from metajax.experiments.figures import save_and_close
+from metajax.experiments.figures import query_outputs, save_and_close
 from metajax.experiments.tasks import Task
 from metajax.losses import UNLABELLED
 from metajax.study.plots.style import BLUE, GREEN, ORANGE, RED
-from metajax.types import Array, Episode, Learner, PyTree
+from metajax.types import Episode, Learner, PyTree
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -81,12 +81,7 @@ def _predicted(
 ) -> tuple[Episode, Any]:
     """An episode and the outputs for its queries, in NumPy."""
     episode = jax.device_get(one_task(staged(task.episodes("test", queries))))
-
-    def outputs(meta: PyTree, episode: Episode) -> Array:
-        adapted = learner.adapt(meta, episode.support)
-        return learner.predict(adapted, episode.query.inputs)
-
-    return episode, jax.device_get(once(outputs)(meta, episode))
+    return episode, query_outputs(learner, meta, episode)
 
 
 def _panels(episode: Episode, names: Sequence[str]) -> tuple[Any, Any]:

@@ -80,14 +80,18 @@ def draw_images(
     # Of as many queries as are evaluated: that program is compiled.
     whole = jax.device_get(one_task(staged(task.episodes("test", queries))))
     episode = whole._replace(query=_first(whole.query, task.outputs))
+    guesses = np.argmax(query_outputs(learner, meta, episode), axis=-1)
+    _draw_episode(episode, guesses, task.outputs, to)
 
-    def predicted(meta: PyTree, episode: Episode) -> Array:
+
+def query_outputs(learner: Learner, meta: PyTree, episode: Episode) -> Any:
+    """What a learner predicts for the queries of an episode, in NumPy."""
+
+    def predicted(meta: PyTree, episode: Episode) -> PyTree:
         adapted = learner.adapt(meta, episode.support)
         return learner.predict(adapted, episode.query.inputs)
 
-    outputs = once(predicted)(meta, episode)
-    guesses = np.argmax(jax.device_get(outputs), axis=-1)
-    _draw_episode(episode, guesses, task.outputs, to)
+    return jax.device_get(once(predicted)(meta, episode))
 
 
 def _first(batch: Batch, ways: int) -> Batch:
