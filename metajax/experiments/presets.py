@@ -146,10 +146,10 @@ def _cluttered(characters: int) -> Config:
     )
 
 
-def _small_scenes(config: Config, ways: int, tasks: int) -> Config:
+def _small_scenes(config: Config, ways: int, tasks: int, steps: int) -> Config:
     """The same test tasks; several characters of a training scene are to be named."""
     data = replace(config.data, train_ways=ways, train_objects=ways)
-    outer = Outer(steps=2_000, tasks=tasks, rate=4e-3, schedule="cosine", clip=1.0)
+    outer = Outer(steps=steps, tasks=tasks, rate=4e-3, schedule="cosine", clip=1.0)
     return replace(config, data=data, model=UNetModel(), outer=outer)
 
 
@@ -280,13 +280,13 @@ _SCENES = {
 _OTHERS: dict[str, dict[str, Config]] = {
     "correlation-segmenter": {
         **_CLUTTERED,
-        **{f"{n}-small": _small_scenes(c, 3, 6) for n, c in _CLUTTERED.items()},
+        **{f"{n}-small": _small_scenes(c, 3, 6, 5_000) for n, c in _CLUTTERED.items()},
         "glyph-masks": _glyph_scenes(GlyphMasksData()),
         "masks-folder-3w1s": _own(MaskFolderData(3)),
     },
     "correlation-detector": {
         **_SCENES,
-        **{f"{n}-small": _small_scenes(c, 4, 4) for n, c in _SCENES.items()},
+        **{f"{n}-small": _small_scenes(c, 4, 4, 2_000) for n, c in _SCENES.items()},
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
         "boxes-folder-3w1s": _own(CocoFolderData(3)),
     },
