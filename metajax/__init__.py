@@ -52,6 +52,7 @@ from metajax.learners import matching as matching
 from metajax.learners import meta_opt_net as meta_opt_net
 from metajax.learners import meta_sgd as meta_sgd
 from metajax.learners import mtl as mtl
+from metajax.learners import mwt as mwt
 from metajax.learners import neural_process as neural_process
 from metajax.learners import proto_maml as proto_maml
 from metajax.learners import prototypical as prototypical
@@ -76,6 +77,7 @@ from metajax.metrics import accuracy as accuracy
 from metajax.metrics import mean_of as mean_of
 from metajax.models import conv4 as conv4
 from metajax.models import dense as dense
+from metajax.models import fourier_mlp as fourier_mlp
 from metajax.models import from_equinox as from_equinox
 from metajax.models import from_linen as from_linen
 from metajax.models import from_nnx as from_nnx
@@ -83,6 +85,7 @@ from metajax.models import headed as headed
 from metajax.models import in_precision as in_precision
 from metajax.models import mlp as mlp
 from metajax.models import resnet12 as resnet12
+from metajax.models import siren as siren
 from metajax.models import transformer as transformer
 from metajax.models import unet as unet
 from metajax.storing import Stored as Stored
@@ -100,6 +103,7 @@ from metajax.training import train_step as train_step
 from metajax.types import Batch as Batch
 from metajax.types import Episode as Episode
 from metajax.types import Keyed as Keyed
+from metajax.types import LabelledValues as LabelledValues
 from metajax.types import Learner as Learner
 from metajax.types import LearnerSchedule as LearnerSchedule
 from metajax.types import Model as Model

@@ -56,6 +56,19 @@ class Episode(NamedTuple):
     query: Batch
 
 
+class LabelledValues(NamedTuple):
+    """Values at points of a labelled signal, such as an image; or predictions of them.
+
+    Attributes:
+      values: `float[points, channels]`.
+      labels: the class of the signal beside each point, `int32[points]`; of
+        predictions its logits, `float[points, classes]`.
+    """
+
+    values: Any
+    labels: Any
+
+
 def keep(params: Params, inputs: PyTree) -> Params:
     """Returns the parameters unchanged: the default `settle` of a `Model`."""
     return params

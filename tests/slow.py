@@ -61,6 +61,8 @@ tests/evaluation/test_scores.py::test_outputs_are_those_that_are_scored
 tests/evaluation/test_scores.py::test_outputs_of_padded_tasks_say_which_are_present
 tests/experiments/test_damage.py::test_a_damaged_result_is_measured_again
 tests/experiments/test_damage.py::test_a_finished_run_of_a_damaged_checkpoint_is_mended
+tests/experiments/test_field_families.py::test_a_run_of_fields
+tests/experiments/test_field_families.py::test_a_run_of_labelled_fields
 tests/experiments/test_run_data.py::test_the_record_of_its_data_is_the_runs_own
 tests/experiments/test_run_study.py::test_a_plan_of_a_learner_without_an_inner_loop
 tests/experiments/test_run_study.py::test_a_plan_says_what_fits
@@ -98,6 +100,8 @@ tests/learners/test_memory.py::test_snail_learns
 tests/learners/test_memory.py::test_snail_network_equals_a_loop
 tests/learners/test_metric.py::test_a_relation_network_settles_on_the_support_set
 tests/learners/test_metric.py::test_context_refuses
+tests/learners/test_mwt.py::test_it_learns_which_of_two_signals_it_was_fitted_to
+tests/learners/test_mwt.py::test_the_meta_gradient_is_that_of_a_loop
 tests/learners/test_mtl.py::test_untouched_it_is_anil_on_the_backbone
 tests/learners/test_policy_learners.py::test_devices_and_chunks_change_nothing
 tests/learners/test_policy_learners.py::test_evaluation_is_a_loop_over_trials
@@ -126,6 +130,7 @@ tests/learners/test_segmenters.py::test_the_gradient_of_others_is_that_of_a_loop
 tests/learners/test_segmenters.py::test_the_gradient_of_the_prototypical_is_that_of_a_loop
 tests/models/test_adapters.py::test_a_learner_draws_in_training_alone
 tests/models/test_adapters.py::test_the_gradient_is_that_of_the_same_masks
+tests/models/test_coordinate_networks.py::test_exact_gradients_through_sines_are_those_of_a_loop
 tests/models/test_models.py::test_adapters_train
 tests/models/test_models.py::test_conv4_equals_textbook
 tests/models/test_norms.py::test_pooling_before_normalising_changes_nothing

@@ -16,10 +16,15 @@ from metajax.data.dense_masks import mask_folder as mask_folder
 from metajax.data.dense_store import DenseStore as DenseStore
 from metajax.data.dense_streaming import DenseStream as DenseStream
 from metajax.data.dense_streaming import stream_dense_episodes as stream_dense_episodes
+from metajax.data.fields import Fields as Fields
+from metajax.data.fields import fields as fields
+from metajax.data.fields import pixel_coordinates as pixel_coordinates
 from metajax.data.folder import image_folder as image_folder
 from metajax.data.glyphs import Glyphs as Glyphs
 from metajax.data.glyphs import glyph_store as glyph_store
 from metajax.data.glyphs import glyphs as glyphs
+from metajax.data.glyphs import ink as ink
+from metajax.data.glyphs import signed_distance as signed_distance
 from metajax.data.hiding import hide_labels as hide_labels
 from metajax.data.images import Images as Images
 from metajax.data.images import ImageStore as ImageStore
@@ -30,6 +35,8 @@ from metajax.data.joint import JointBatches as JointBatches
 from metajax.data.joint import joint_batches as joint_batches
 from metajax.data.keyed import WithKeys as WithKeys
 from metajax.data.keyed import keyed as keyed
+from metajax.data.labelled_fields import LabelledFields as LabelledFields
+from metajax.data.labelled_fields import labelled_fields as labelled_fields
 from metajax.data.mixing import metamix as metamix
 from metajax.data.mixing import mixup as mixup
 from metajax.data.omniglot import omniglot as omniglot
@@ -40,6 +47,8 @@ from metajax.data.sampling import SamplerWrapper as SamplerWrapper
 from metajax.data.sampling import StagedSampler as StagedSampler
 from metajax.data.scenes import Scenes as Scenes
 from metajax.data.scenes import scenes as scenes
+from metajax.data.single import single_images as single_images
+from metajax.data.single import stream_single_images as stream_single_images
 from metajax.data.sinusoid import Sinusoid as Sinusoid
 from metajax.data.sinusoid import sinusoid as sinusoid
 from metajax.data.staging import staged as staged

@@ -1,5 +1,6 @@
 """Glyphs: characters of random strokes, drawn on the device as they are asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
@@ -37,6 +38,7 @@ class Glyphs(StagedSampler):
     queries: int = field(metadata={"static": True})
     split: np.int32
     size: int = field(metadata={"static": True})
+    value: Callable[[Array], Array] = field(metadata={"static": True})
 
     def make_task(self, key: Array) -> Episode:
         """Makes an episode of a key."""
@@ -61,9 +63,27 @@ class Glyphs(StagedSampler):
         v = _uniform(jnp.concatenate([place, pen]), 6)
         numbers = u[len(classes) :], v[: keys.size], v[keys.size :, 0]
         numbers = [x.reshape(*keys.shape, *x.shape[1:]) for x in numbers]
-        draw = partial(_draw, self.size)
-        of_class = jax.vmap(draw, (None, 0, 0, 0))
-        return jax.vmap(of_class)(_strokes(u[: len(classes)]), *numbers)
+        distance = partial(_distance, self.size)
+        of_class = jax.vmap(distance, (None, 0, 0, 0))
+        return self.value(jax.vmap(of_class)(_strokes(u[: len(classes)]), *numbers))
+
+
+def ink(distance: Array) -> Array:
+    """How bright a pixel is, in [0, 1], by its distance from the edge of the pen.
+
+    >>> ink(jnp.array([-1.0, 0.0])).tolist()
+    [1.0, 0.5]
+    """
+    return jax.nn.sigmoid(-distance / SOFTNESS)
+
+
+def signed_distance(distance: Array) -> Array:
+    """That distance itself, in image sides: below 0 where there is ink.
+
+    >>> signed_distance(jnp.array(-0.5)).tolist()
+    -0.5
+    """
+    return distance
 
 
 def glyphs(
@@ -73,6 +93,7 @@ def glyphs(
     *,
     split: Split = "train",
     size: int = 28,
+    value: Callable[[Array], Array] = ink,
 ) -> Glyphs:
     """Classification of procedural characters: an endless family like Omniglot.
 
@@ -86,6 +107,8 @@ def glyphs(
       queries: query images a class.
       split: "train", "validation" or "test".
       size: the height and width of the images in pixels.
+      value: what a pixel shows of its distance from the pen: `ink`, or the
+        `signed_distance` itself.
 
     Returns:
       A sampler.
@@ -96,11 +119,12 @@ def glyphs(
     >>> glyphs(ways=5, shots=1)(jax.random.key(0), 2).support.inputs.shape
     (2, 5, 28, 28, 1)
     """
-    for name, value in dict(ways=ways, shots=shots, queries=queries, size=size).items():
-        check_count(name, value, least=1)
+    counts = dict(ways=ways, shots=shots, queries=queries, size=size)
+    for name, count in counts.items():
+        check_count(name, count, least=1)
     splits = get_args(Split)
     check_one_of("split", split, splits)
-    return Glyphs(ways, shots, queries, np.int32(splits.index(split)), size)
+    return Glyphs(ways, shots, queries, np.int32(splits.index(split)), size, value)
 
 
 def glyph_store(
@@ -138,16 +162,20 @@ def _strokes(u: Array) -> Array:
     return _between(u, -0.38, 0.38).reshape(-1, STROKES, 3, 2)
 
 
-def _draw(size: int, strokes: Array, wobble: Array, place: Array, pen: Array) -> Array:
-    """One drawing of a class, `float32[size, size, 1]`, by numbers in [0, 1)."""
+def _distance(
+    size: int, strokes: Array, wobble: Array, place: Array, pen: Array
+) -> Array:
+    """Of one drawing of a class, `float32[size, size, 1]`, by numbers in [0, 1).
+
+    From each pixel to the edge of the pen's trace, in image sides, below 0 inside.
+    """
     strokes = strokes + WOBBLE * _normal(wobble).reshape(strokes.shape)
     dots = _place(place, _bezier(strokes).reshape(-1, 2))
     centres = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size - 0.5
     rows = centres[:, None, None] - dots[None, None, :, 1]
     columns = centres[None, :, None] - dots[None, None, :, 0]
     distance = jnp.sqrt(jnp.min(rows**2 + columns**2, axis=-1))
-    radius = _between(pen, *RADIUS)
-    return jax.nn.sigmoid((radius - distance) / SOFTNESS)[..., None]
+    return (distance - _between(pen, *RADIUS))[..., None]
 
 
 def _bezier(strokes: Array) -> Array:

@@ -5,13 +5,15 @@ from typing import ClassVar
 
 from metajax import rl
 from metajax.errors import InputError
-from metajax.experiments.bounds import Count, CountOrZero
+from metajax.experiments.bounds import Count, CountOrZero, Positive
 from metajax.models import (
     centre_head,
     conv4,
+    fourier_mlp,
     headed,
     mlp,
     resnet12,
+    siren,
     unet,
     unet_body,
 )
@@ -101,6 +103,40 @@ class MLPModel(Network):
                 "here; take gru"
             )
         return rl.feedforward(mlp(size, self.hidden, head.inputs), head)
+
+
+@dataclass(frozen=True)
+class SirenModel(Network):
+    """SIREN: a network of sines, of coordinates."""
+
+    name = "siren"
+    hidden: tuple[Count, ...] = (64, 64, 64)
+    """Widths of the hidden layers."""
+    omega: Positive = 30.0
+    """Factor of each sine's argument; the highest frequency at the start."""
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of the last axis of its inputs."""
+        return siren(shape[-1], self.hidden, outputs, omega=self.omega)
+
+
+@dataclass(frozen=True)
+class FourierMLPModel(Network):
+    """A multilayer perceptron on random Fourier features of coordinates."""
+
+    name = "fourier-mlp"
+    hidden: tuple[Count, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    features: Count = 64
+    """Random frequencies, of each of which there are a cosine and a sine."""
+    scale: Positive = 2.0
+    """Standard deviation of the frequencies, in turns per half a side."""
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of the last axis of its inputs."""
+        return fourier_mlp(
+            shape[-1], self.hidden, outputs, features=self.features, scale=self.scale
+        )
 
 
 @dataclass(frozen=True)
@@ -277,6 +313,8 @@ class UNetModel(Network):
 
 NETWORKS: tuple[type[Network], ...] = (
     MLPModel,
+    SirenModel,
+    FourierMLPModel,
     GRUModel,
     FastWeightsModel,
     Conv4Model,

@@ -16,7 +16,11 @@ from metajax.experiments.families import (
     CocoFolderData,
     CubData,
     FolderData,
+    FolderFieldsData,
     GlyphBoxesData,
+    GlyphClassesData,
+    GlyphDistancesData,
+    GlyphFieldsData,
     GlyphMasksData,
     GlyphsData,
     MaskFolderData,
@@ -24,7 +28,9 @@ from metajax.experiments.families import (
     MdpData,
     NavigationData,
     OmniglotBoxesData,
+    OmniglotClassesData,
     OmniglotData,
+    OmniglotFieldsData,
     OmniglotMasksData,
     SinusoidData,
 )
@@ -36,6 +42,7 @@ from metajax.experiments.networks import (
     GRUModel,
     MLPModel,
     ResNet12Model,
+    SirenModel,
     UNetModel,
 )
 from metajax.experiments.outer import Outer
@@ -175,6 +182,30 @@ def _own(data: CocoFolderData | MaskFolderData) -> Config:
     )
 
 
+def _fields(
+    data: GlyphFieldsData | OmniglotFieldsData | FolderFieldsData, tasks: int, rest: int
+) -> Config:
+    """Images from a quarter of their pixels; the others are the test's queries."""
+    return Config(
+        data,
+        SirenModel(),
+        Maml(rate=0.03, steps=3),
+        Outer(steps=2_000, tasks=tasks, rate=5e-4, schedule="cosine", clip=10.0),
+        EvaluatingSteps(queries=rest, inductive_queries=rest, steps=8),
+    )
+
+
+def _labelled_fields(data: GlyphClassesData | OmniglotClassesData) -> Config:
+    """Images of 20 classes, of which a test sees other drawings."""
+    return Config(
+        data,
+        SirenModel((32, 32, 32)),
+        Maml(rate=0.03, steps=3),
+        Outer(steps=2_000, tasks=16, rate=1e-3, schedule="cosine", clip=10.0),
+        EvaluatingSteps(queries=784, inductive_queries=1, steps=3),
+    )
+
+
 _PAPER_5_WAY = Maml(rate=0.4, steps=1), Outer(tasks=32)
 _PAPER_20_WAY = Maml(rate=0.1, steps=5), Outer(tasks=16)
 
@@ -216,6 +247,10 @@ _OF_AN_INNER_LOOP: dict[str, Config] = {
         inner=Maml(rate=0.4),
         outer=Outer(steps=2_000, tasks=8, rate=2e-3, schedule="cosine"),
     ),
+    "fields-glyphs": _fields(GlyphFieldsData(), tasks=8, rest=588),
+    "fields-distances": _fields(GlyphDistancesData(), tasks=8, rest=588),
+    "fields-omniglot": _fields(OmniglotFieldsData(), tasks=8, rest=588),
+    "fields-folder": _fields(FolderFieldsData(), tasks=4, rest=2352),
     **_PAPER,
     **{f"{name}-small": _small(config) for name, config in _PAPER.items()},
     **_MINI_IMAGENET,
@@ -289,6 +324,10 @@ _OTHERS: dict[str, dict[str, Config]] = {
         **{f"{n}-small": _small_scenes(c, 4, 4, 2_000) for n, c in _SCENES.items()},
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
         "boxes-folder-3w1s": _own(CocoFolderData(3)),
+    },
+    "mwt": {
+        "fields-glyphs-classes": _labelled_fields(GlyphClassesData()),
+        "fields-omniglot-classes": _labelled_fields(OmniglotClassesData()),
     },
     "prototypical": {
         f"{name}-prototypical": _prototypical(config) for name, config in _PAPER.items()
@@ -386,6 +425,12 @@ DESCRIPTIONS = {
     "glyph-boxes": "boxes of procedural characters on a page: needs no data",
     "masks-folder-3w1s": "outlines in your own pictures (--images), a laptop's budget",
     "boxes-folder-3w1s": "boxes in your own pictures (--images), a laptop's budget",
+    "fields-glyphs": "glyphs from a quarter of their pixels: needs no data",
+    "fields-distances": "signed distances of glyphs, likewise: needs no data",
+    "fields-omniglot": "Omniglot's characters from a quarter of their pixels",
+    "fields-folder": "your own images (--images) from a quarter of their pixels",
+    "fields-glyphs-classes": "20 glyphs told by weights fitted to each: needs no data",
+    "fields-omniglot-classes": "20 characters told by weights fitted to each drawing",
     **{
         f"{name}-prototypical": "prototypical networks' protocol: 60-way training"
         for name in _PAPER

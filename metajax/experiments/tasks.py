@@ -19,8 +19,8 @@ from metajax.models.precision import Precision
 from metajax.types import Loss, Model, Sampler
 
 Split = Literal["train", "validation", "test"]
-Kind = Literal["classes", "values", "masks", "boxes", "trials"]
-"""What the targets of a task are; of trials, there are none."""
+Kind = Literal["classes", "values", "fields", "masks", "boxes", "trials"]
+"""What the targets of a task are: of fields, values and one label; of trials, none."""
 LossName = Literal["mean", "sum-over-ways"]
 
 

@@ -34,6 +34,11 @@ from metajax.learners.mann import mann as mann
 from metajax.learners.matching import matching as matching
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
+from metajax.learners.mwt import Features as Features
+from metajax.learners.mwt import detached_weight_changes as detached_weight_changes
+from metajax.learners.mwt import mwt as mwt
+from metajax.learners.mwt import sorted_values as sorted_values
+from metajax.learners.mwt import weight_changes as weight_changes
 from metajax.learners.neural_process import neural_process as neural_process
 from metajax.learners.partition import everything as everything
 from metajax.learners.partition import nothing as nothing

@@ -34,15 +34,18 @@ class Metric:
       format: a value as text.
       unit: of that text, such as "%".
 
-    The peak signal-to-noise ratio of the mean squared error of all tasks:
+    The peak signal-to-noise ratio of the mean squared error of all tasks, where
+    `metajax.metrics.psnr` averages those of each task:
 
     >>> from metajax import metrics
-    >>> def psnr(errors):
-    ...     pooled, tasks = errors.mean(axis=0), len(errors)
-    ...     without = (tasks * pooled - errors) / (tasks - 1)
+    >>> def pooled(errors):
+    ...     whole, tasks = errors.mean(axis=0), len(errors)
+    ...     without = (tasks * whole - errors) / (tasks - 1)
     ...     decibels = lambda error: -10 * np.log10(error)
-    ...     return decibels(pooled), metrics.jackknife(decibels(without))
-    >>> metric = Metric("psnr", losses.mse, psnr, operator.gt, "{:.2f}".format, "dB")
+    ...     return decibels(whole), metrics.jackknife(decibels(without))
+    >>> metric = Metric(
+    ...     "pooled_psnr", losses.mse, pooled, operator.gt, "{:.2f}".format, "dB"
+    ... )
     >>> value, interval = metric.finish(np.array([[0.1], [0.2], [0.3]]))
     >>> print(metric.format(value[0]), metric.format(interval[0]), metric.unit)
     6.99 2.52 dB

@@ -230,8 +230,39 @@ def prototypical_segmenter(model, loss, inner, steps, metrics=None):
     )
 
 
+def labelled_signals(key, tasks, points=5):
+    """Noise in the plane, one of two classes a task."""
+    keys = jax.random.split(key, 3)
+    labels = jax.random.randint(keys[0], (tasks, 1), 0, 2)
+
+    def batch(key):
+        x = jax.random.normal(key, (tasks, points, 3))
+        return Batch(x[..., :2], x[..., 2:])
+
+    support, query = map(batch, keys[1:])
+    every = jnp.broadcast_to(labels, (tasks, points))
+    targets = mj.LabelledValues(query.targets, every)
+    return Episode(support, query._replace(targets=targets))
+
+
+def label_and_value(outputs, targets):
+    """What `mwt` minimises, of two losses."""
+    named = mj.cross_entropy(outputs.labels, targets.labels)
+    return named + 0.5 * mj.mse(outputs.values, targets.values)
+
+
+def mwt(model, loss, rate, steps, **settings):
+    """Of the weights of the model, and of a small classifier."""
+    del loss
+    weights = (2 + 1) * WIDTH + WIDTH + 1
+    classifier = mj.mlp(weights, (4,), 2, activation=jnp.tanh, dtype=dtype_of(model))
+    settings |= {"reconstruction": 0.5}
+    return mj.mwt(model, classifier, mj.mse, rate, steps, **settings)
+
+
 SCENES = Family(scenes, centre_loss(2), 1, WIDTH)
 OUTLINES = Family(outlines, mj.pixel_cross_entropy, 1, WIDTH)
+SIGNALS = Family(labelled_signals, label_and_value, 2, 1)
 LEARNERS = {
     "maml": Row(mj.maml),
     "fomaml": Row(mj.fomaml),
@@ -242,6 +273,7 @@ LEARNERS = {
     "meta-lstm": Row(mj.learned_maml, mj.learners.meta_lstm(0.01)),
     "learned-optimizer": Row(mj.learned_maml, mj.learners.learned_optimizer()),
     "maml++": Row(plus_plus, 0.01),
+    "mwt": Row(mwt, 0.01, SIGNALS),
     "imaml": Row(partial(mj.imaml, strength=10.0)),
     "cavia": Row(cavia),
     "reptile": Row(partial(mj.reptile, view=mj.mini_batches(2))),

@@ -7,8 +7,18 @@ from metajax.experiments.families.dense_folder import CocoFolderData as CocoFold
 from metajax.experiments.families.dense_folder import MaskFolderData as MaskFolderData
 from metajax.experiments.families.family import Family as Family
 from metajax.experiments.families.family import ImageData as ImageData
+from metajax.experiments.families.fields import FolderFieldsData as FolderFieldsData
+from metajax.experiments.families.fields import GlyphDistancesData as GlyphDistancesData
+from metajax.experiments.families.fields import GlyphFieldsData as GlyphFieldsData
+from metajax.experiments.families.fields import OmniglotFieldsData as OmniglotFieldsData
 from metajax.experiments.families.folder import FolderData as FolderData
 from metajax.experiments.families.glyphs import GlyphsData as GlyphsData
+from metajax.experiments.families.labelled_fields import (
+    GlyphClassesData as GlyphClassesData,
+)
+from metajax.experiments.families.labelled_fields import (
+    OmniglotClassesData as OmniglotClassesData,
+)
 from metajax.experiments.families.maze import MazeData as MazeData
 from metajax.experiments.families.mdp import MdpData as MdpData
 from metajax.experiments.families.navigation import NavigationData as NavigationData
@@ -32,6 +42,12 @@ FAMILIES: tuple[type[Family], ...] = (
     OmniglotBoxesData,
     MaskFolderData,
     CocoFolderData,
+    GlyphFieldsData,
+    GlyphDistancesData,
+    OmniglotFieldsData,
+    FolderFieldsData,
+    GlyphClassesData,
+    OmniglotClassesData,
     BanditData,
     MdpData,
     NavigationData,

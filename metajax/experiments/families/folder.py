@@ -24,6 +24,68 @@ def hashes_of(places: Places, folder: Path, split: Split) -> Path:
     return places.prepared / "metajax_hashes" / kept
 
 
+def folder_of(places: Places) -> Path:
+    """The folder of the user's images.
+
+    Raises:
+      InputError: if it is not given.
+    """
+    if places.images is None:
+        raise InputError(
+            "these data are a folder of yours: expected --images DIR, the folder "
+            "that holds train/CLASS/*, or train.csv and images/"
+        )
+    return places.images
+
+
+def read_images(
+    places: Places, split: Split, size: int, *, min_per_class: int = 1
+) -> data.ImageStore:
+    """The images of a split of the user's folder, squares of a size.
+
+    Raises:
+      InputError: if there are none.
+    """
+    folder = folder_of(places)
+    print(f"reading the {split} images of {folder}", file=sys.stderr)
+    return data.image_folder(
+        folder,
+        (size, size),
+        split=split,
+        columns=parse_columns(places.columns),
+        min_per_class=min_per_class,
+        cache=places.prepared / "metajax_images",
+        mapped=places.stream,
+    )
+
+
+def source_of(places: Places) -> Source:
+    """The files of the user's folder.
+
+    Raises:
+      InputError: if it is not given.
+    """
+    folder, columns = folder_of(places), parse_columns(places.columns)
+
+    def contents(split: Split) -> Contents:
+        classes = list_images(folder, split, columns).classes
+        return hash_files(folder, classes, kept=hashes_of(places, folder, split))
+
+    return Source(folder, contents)
+
+
+def check_given(places: Places) -> None:
+    """Checks that a folder is given, for data that are one.
+
+    Raises:
+      InputError: if none is.
+    """
+    if places.images is None:
+        raise InputError(
+            "they are in a folder of images of yours: give it by --run-images DIR"
+        )
+
+
 @dataclass(frozen=True)
 class OwnImages(ImageData):
     """Images in a folder of the user's: `--images DIR`."""
@@ -39,10 +101,7 @@ class OwnImages(ImageData):
 
     def check_at_hand(self, places: Places) -> None:
         """Checks that the folder is given."""
-        if places.images is None:
-            raise InputError(
-                "they are in a folder of images of yours: give it by --run-images DIR"
-            )
+        check_given(places)
 
 
 @dataclass(frozen=True)
@@ -61,32 +120,12 @@ class FolderData(OwnImages):
     def build(self, places: Places) -> Task:
         """Classification of the folder's images."""
         self.check_places(places)
-        folder = places.images
-        if folder is None:
-            raise InputError(
-                "these data are a folder of yours: expected --images DIR, the folder "
-                "that holds train/CLASS/*, or train.csv and images/"
-            )
-
-        columns = parse_columns(places.columns)
 
         def store(split: Split, needed: int) -> data.ImageStore:
-            print(f"reading the {split} images of {folder}", file=sys.stderr)
-            return data.image_folder(
-                folder,
-                (self.size, self.size),
-                split=split,
-                columns=columns,
-                min_per_class=needed if self.drop_small_classes else 1,
-                cache=places.prepared / "metajax_images",
-                mapped=places.stream,
-            )
+            least = needed if self.drop_small_classes else 1
+            return read_images(places, split, self.size, min_per_class=least)
 
-        def contents(split: Split) -> Contents:
-            classes = list_images(folder, split, columns).classes
-            return hash_files(folder, classes, kept=hashes_of(places, folder, split))
-
-        return self.stored(store, Source(folder, contents), stream=places.stream)
+        return self.stored(store, source_of(places), stream=places.stream)
 
     def flags(self, split: Split) -> dict[str, str]:
         """With those of classes that are left out."""

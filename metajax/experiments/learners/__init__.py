@@ -1,6 +1,6 @@
 """Learners' configurations: their options, what they can take, how each is built."""
 
-from metajax.experiments.learners import dense, loops, one_pass, policies
+from metajax.experiments.learners import dense, fields, loops, one_pass, policies
 from metajax.experiments.learners.adaptation import Adaptation as Adaptation
 from metajax.experiments.learners.adaptation import Setting as Setting
 
@@ -37,6 +37,7 @@ LEARNERS: dict[str, type[Adaptation]] = {
         dense.CorrelationSegmenter,
         dense.CorrelationDetector,
         dense.FineTunedDetector,
+        fields.Mwt,
         policies.MamlRl,
         policies.Rl2,
     )
