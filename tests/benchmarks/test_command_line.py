@@ -18,7 +18,7 @@ from metajax.errors import InputError
 MODULES = (
     *("__main__", "diagnostics", "figure", "fuzz", "heads", "kills", "labelling"),
     *("large", "many_chips", "multi_step", "peer_gradients", "precision", "roofline"),
-    *("saving", "soak", "streaming", "targets"),
+    *("saving", "soak", "streaming", "targets", "fields.memory"),
     *("papers.miniimagenet", "papers.omniglot", "papers.sinusoid"),
 )
 W = "w1-5steps-4tasks"
@@ -49,6 +49,8 @@ BAD = {
     "figure": {"/nowhere/x.json x.png": "there is no file /nowhere/x.json"},
     "fuzz": {"--edges nothing": "no edge 'nothing'; there are"},
     "kills": {"--minutes -1": "--minutes must be a positive number"},
+    "fields.__main__": {"/nowhere": "there is no folder /nowhere"},
+    "fields.memory": {"--size 0": "--size must be a whole number of at least 1"},
     "labelling": {"/nowhere": "there is no folder /nowhere"},
     "peer_gradients": {"/ / w1": "no workload 'w1'; expected one like w1_s1_k5_b4"},
     "papers.sinusoid": {"10 --rows moml": "no row 'moml'", "7": "invalid choice '7'"},
