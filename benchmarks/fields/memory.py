@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ import metajax as mj
 from benchmarks.command import run_command
 from benchmarks.settings import Count, Counts, NewFile
 from metajax._files.writing import write_whole
+from metajax.inner import whole
 from metajax.types import Batch, Episode, GradTransform
 
 RATE = 0.03
@@ -67,7 +69,7 @@ def temporary_bytes(
     settings: Settings, steps: int, grad: GradTransform, batched: bool
 ) -> int:
     """Of the meta-gradient of one task."""
-    view = mj.mini_batches(settings.batch) if batched else mj.inner.whole
+    view = mj.mini_batches(settings.batch) if batched else whole
     learner = mj.maml(
         network(settings), mj.mse, optax.sgd(RATE), steps, grad=grad, view=view
     )
@@ -77,7 +79,8 @@ def temporary_bytes(
     gradient = jax.grad(lambda meta, episode: learner.loss(meta, episode)[0])
     meta = jax.eval_shape(learner.init, jax.random.key(0))
     compiled = jax.jit(gradient).lower(meta, Episode(batch, batch)).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    analysis: Any = compiled.memory_analysis()
+    return analysis.temp_size_in_bytes
 
 
 def network(settings: Settings) -> mj.Model:

@@ -34,11 +34,7 @@ from metajax.learners.mann import mann as mann
 from metajax.learners.matching import matching as matching
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
-from metajax.learners.mwt import Features as Features
-from metajax.learners.mwt import detached_weight_changes as detached_weight_changes
 from metajax.learners.mwt import mwt as mwt
-from metajax.learners.mwt import sorted_values as sorted_values
-from metajax.learners.mwt import weight_changes as weight_changes
 from metajax.learners.neural_process import neural_process as neural_process
 from metajax.learners.partition import everything as everything
 from metajax.learners.partition import nothing as nothing
@@ -61,3 +57,9 @@ from metajax.learners.siamese import verification as verification
 from metajax.learners.siamese_segmenter import siamese_segmenter as siamese_segmenter
 from metajax.learners.snail import snail as snail
 from metajax.learners.svm import meta_opt_net as meta_opt_net
+from metajax.learners.weight_features import Features as Features
+from metajax.learners.weight_features import (
+    detached_weight_changes as detached_weight_changes,
+)
+from metajax.learners.weight_features import sorted_values as sorted_values
+from metajax.learners.weight_features import weight_changes as weight_changes

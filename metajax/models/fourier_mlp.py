@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from metajax._pytrees.constant import Constant
 from metajax.checks import check_count, check_positive
-from metajax.models.headed import headed
+from metajax.models.headed import headed, parts
 from metajax.models.mlp import mlp
 from metajax.models.per_example import per_example
 from metajax.ops import linear
@@ -60,22 +60,39 @@ def fourier_mlp(
     Source: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions
     in Low Dimensional Domains", NeurIPS 2020, section 6.
     """
-    for name, value in dict(inputs=inputs, features=features).items():
-        check_count(name, value, least=1)
+    encoder = _encoder(inputs, features, scale, dtype)
     check_count("the number of hidden layers", len(hidden), least=1)
-    check_positive("scale", scale)
     network = mlp(2 * features, hidden, outputs, activation=activation, dtype=dtype)
-    assert network.parts is not None
-    body, head = network.parts
+    body, head = parts(network, "fourier_mlp")
 
     def init(key: Array) -> Params:
         draw_key, body_key = jax.random.split(key)
-        drawn = scale * jax.random.normal(draw_key, (inputs, features), dtype)
-        return {"projection": Constant(drawn), "layers": body.init(body_key)}
+        return {"projection": encoder.init(draw_key), "layers": body.init(body_key)}
 
     def apply(params: Params, x: Array) -> Array:
-        angles = 2 * math.pi * linear(x, params["projection"].value)
-        encoded = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+        encoded = encoder.apply(params["projection"], x)
         return body.apply(params["layers"], encoded)
 
     return headed(per_example(Model(init, apply)), head)
+
+
+def _encoder(
+    inputs: int, features: int, scale: float, dtype: jnp.dtype | type
+) -> Model:
+    """Cosines and sines of projections that are drawn once.
+
+    Raises:
+      InputError: for a number below 1, or a scale that is not positive.
+    """
+    for name, value in dict(inputs=inputs, features=features).items():
+        check_count(name, value, least=1)
+    check_positive("scale", scale)
+
+    def init(key: Array) -> Constant:
+        return Constant(scale * jax.random.normal(key, (inputs, features), dtype))
+
+    def apply(projection: Constant, x: Array) -> Array:
+        angles = 2 * math.pi * linear(x, projection.value)
+        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+    return Model(init, apply)
