@@ -201,7 +201,7 @@ def _labelled_fields(data: GlyphClassesData | OmniglotClassesData) -> Config:
         data,
         SirenModel((32, 32, 32)),
         Maml(rate=0.03, steps=3),
-        Outer(steps=2_000, tasks=16, rate=1e-3, schedule="cosine", clip=10.0),
+        Outer(steps=1_500, tasks=16, rate=1e-3, schedule="cosine", clip=10.0),
         EvaluatingSteps(queries=784, inductive_queries=1, steps=3),
     )
 
