@@ -9,6 +9,8 @@ from metajax.data.augmentation import Transform as Transform
 from metajax.data.augmentation import augmented as augmented
 from metajax.data.cifar import cifar_fs as cifar_fs
 from metajax.data.cifar import fc100 as fc100
+from metajax.data.converting import Converted as Converted
+from metajax.data.converting import converted as converted
 from metajax.data.dense_coco import coco_folder as coco_folder
 from metajax.data.dense_episodes import DenseImages as DenseImages
 from metajax.data.dense_episodes import dense_episodes as dense_episodes
