@@ -57,6 +57,8 @@ from metajax.learners.siamese import verification as verification
 from metajax.learners.siamese_segmenter import siamese_segmenter as siamese_segmenter
 from metajax.learners.snail import snail as snail
 from metajax.learners.svm import meta_opt_net as meta_opt_net
+from metajax.learners.tent import prediction_entropy as prediction_entropy
+from metajax.learners.tent import tent as tent
 from metajax.learners.weight_features import Features as Features
 from metajax.learners.weight_features import (
     detached_weight_changes as detached_weight_changes,
