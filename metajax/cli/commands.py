@@ -11,8 +11,10 @@ from metajax.cli.programs import Programs
 from metajax.errors import InputError, naming
 from metajax.experiments.families import FAMILIES, PREPARED, Family
 from metajax.experiments.tasks import Places, Split
+from metajax.experiments.tent import Tent
 
 FLAGS = "tasks", "steps", "queries", "inductive-queries", "seed"
+TASKS = "ways", "shots", "alphabets"
 DENSE = "masks", "boxes"  # flags of labels that lie in a picture
 NAMES: Any = Literal[tuple(PREPARED)]  # pyright: ignore (built from the table)
 
@@ -33,6 +35,15 @@ class Evaluate:
     follows are by default as the run was configured."""
     shots: int | None = None
     """Support examples a class (or a task, for regression)."""
+    alphabets: tuple[str, ...] | None = None
+    """Alphabets of the test characters, of Omniglot."""
+    on: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
+    """Test tasks of another preset's data, with the ways and shots of the run, and its
+    images resized, grey or coloured as the run's were. --images DIR is a folder of
+    images, also for a run of other data. The result is evaluation-on-*.json."""
+    inverted: bool = False
+    """Invert the images: inputs are 1 - x."""
+    tent: Tent = Tent()
     tasks: int | None = None
     """Number of tasks."""
     steps: int | None = None
@@ -48,8 +59,10 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Evaluates."""
-        from metajax.experiments.run import evaluate_run
+        from metajax.experiments.run import Asked, evaluate_run
 
+        if self.alphabets is not None and self.split != "test":
+            raise InputError("--alphabets are of test characters; leave out --split")
         names = [name.replace("-", "_") for name in FLAGS]
         changes = {n: v for n in names if (v := getattr(self, n)) is not None}
         flags = {
@@ -60,18 +73,13 @@ class Evaluate:
             "min_per_class": "--data.drop-small-classes of metajax train",
             "--data.ways": "--ways",
             "--data.shots": "--shots",
+            "--data.alphabets": "--alphabets",
             **{f"--evaluation.{name}": f"--{name}" for name in FLAGS},
         }
         with self.programs.kept(self.places.prepared), naming(flags):
-            evaluate_run(
-                self.run,
-                changes,
-                self.split,
-                self.places,
-                kept=self.checkpoint,
-                ways=self.ways,
-                shots=self.shots,
-            )
+            tasks = {name: getattr(self, name) for name in TASKS}
+            asked = Asked(changes, tasks, self.on, self.inverted, self.tent)
+            evaluate_run(self.run, asked, self.split, self.places, kept=self.checkpoint)
 
 
 @dataclass(frozen=True)

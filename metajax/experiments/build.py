@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from metajax import data
@@ -31,6 +32,16 @@ def build_task(config: Config, places: Places) -> Task:
 
     metric = config.inner.metric or task.metric
     return task._replace(episodes=episodes, metric=metric)
+
+
+def places_to_build(config: Config) -> Places:
+    """Places with which a task can be built of which no episodes are drawn."""
+    return Places(images=Path()) if "images" in config.data.places else Places()
+
+
+def bare_task(config: Config) -> Task:
+    """A run's task, of which no episodes are drawn."""
+    return config.data.build(places_to_build(config))
 
 
 def build_learner(
@@ -119,21 +130,24 @@ def _losses(config: Config, task: Task) -> Mapping[LossName, Loss]:
     return task.losses if inner.loss is None else {"mean": inner.loss}
 
 
-def at_other_tasks(
-    config: Config, ways: int | None = None, shots: int | None = None
-) -> Config:
-    """A configuration whose learner is evaluated at other ways or shots.
+def at_other_tasks(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A configuration whose learner is evaluated on other tasks of its data.
+
+    Args:
+      config: the configuration.
+      changes: of the tasks, by name, such as "ways"; None for no change.
 
     Raises:
       InputError: if its learner does not take them.
     """
     family, inner = config.data, config.inner
-    changes = {"ways": ways, "shots": shots}
     changes = {name: value for name, value in changes.items() if value is not None}
     for name, value in changes.items():
         if name not in names_of(type(family)):
-            raise InputError(f"--{name} is not for a run of {family.origin[0]}")
-        if value != getattr(family, name) and not getattr(inner, f"any_{name}"):
+            raise InputError(
+                f"--{name} is not for tasks of {family.origin[0]}; leave it out"
+            )
+        if value != getattr(family, name) and not getattr(inner, f"any_{name}", True):
             raise InputError(
                 f"--{name} must be {getattr(family, name)}, as the run was trained: "
                 f"{inner.name} does not take other {name}, got {value}"

@@ -15,7 +15,7 @@ from metajax.data.listing import Columns
 from metajax.errors import InputError
 from metajax.evaluation import per_query
 from metajax.experiments.backbone import read_body
-from metajax.experiments.build import build_learner
+from metajax.experiments.build import bare_task, build_learner
 from metajax.experiments.config import Config
 from metajax.experiments.families import ImageData
 from metajax.experiments.record import examples
@@ -174,16 +174,6 @@ def image_format(config: Config, task: Task) -> ImageFormat:
     height, width, channels = task.input_shape
     mode = "L" if channels == 1 else "RGB"
     return ImageFormat((height, width), mode, config.data.inverted)
-
-
-def places_to_build(config: Config) -> Places:
-    """Places with which a task can be built of which no episodes are drawn."""
-    return Places(images=Path()) if "images" in config.data.places else Places()
-
-
-def bare_task(config: Config) -> Task:
-    """A run's task, of which no episodes are drawn."""
-    return config.data.build(places_to_build(config))
 
 
 def body_of(config: Config, task: Task) -> Model:

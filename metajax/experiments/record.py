@@ -26,17 +26,19 @@ class Examples(NamedTuple):
       digest: of their names and contents; None if they are computed.
       why: why they may not be the run's own; empty if they are its own.
       foreign: whether they are known not to be its own.
+      named: whether the name of a result says which they are.
     """
 
     folder: str | None = None
     digest: str | None = None
     why: str = ""
     foreign: bool = False
+    named: bool = False
 
     @property
     def suffix(self) -> str:
-        """The part of a file's name for data other than the run's own; else empty."""
-        if not self.why:
+        """The part of a file's name that says which data; else empty."""
+        if not self.named:
             return ""
         return f"-{Path(self.folder or '').name[:SHOWN]}-{(self.digest or '')[:DIGITS]}"
 
@@ -126,15 +128,45 @@ def examples(directory: Path, task: Task, split: Split) -> Examples:
     else:
         why = ""
     if why and split != "train":
-        trained = known.get("train", {})
-        _warn_of_shared((split, contents), ("the run's training data", trained))
-    return Examples(folder, digest_of(contents), why, bool(why) and split in known)
+        _warn_of_trained(known, split, contents)
+    foreign = bool(why) and split in known
+    return Examples(folder, digest_of(contents), why, foreign, named=bool(why))
+
+
+def other_examples(
+    directory: Path, task: Task, split: Split, *, named: bool
+) -> Examples:
+    """The examples of a split of another family than the run's.
+
+    It warns of those that are among the run's training data.
+
+    Args:
+      directory: the run's.
+      task: of the other family.
+      split: which part of them.
+      named: whether the name of a result says which they are.
+
+    Raises:
+      InputError: if the examples cannot be read, or the run's record is damaged.
+    """
+    if task.source is None:
+        return Examples()
+    contents = task.source.contents(split)
+    _warn_of_trained(_recorded(directory), split, contents)
+    return Examples(_text(task.source), digest_of(contents), named=named)
 
 
 def _trained_on(body: Path | None) -> Contents:
     if body is None:
         return {}
     return _recorded(body if body.is_dir() else body.parent).get("train", {})
+
+
+def _warn_of_trained(
+    known: Mapping[Split, Contents], split: Split, contents: Contents
+) -> None:
+    trained = known.get("train", {})
+    _warn_of_shared((split, contents), ("the run's training data", trained))
 
 
 def _warn_of_shared(ours: tuple[str, Contents], theirs: tuple[str, Contents]) -> None:

@@ -2,9 +2,11 @@
 
 `evaluation.json` and `evaluation.txt`, and the figure `adaptation.png`, are the run's
 own result: of its own protocol, test classes and data, after all of its meta-steps, of
-the newest checkpoint. Every other evaluation has files of its own, whose name says what
-is different: the split, the numbers of the protocol, the meta-step that was measured,
-the data. So nothing replaces a result but the same measurement again.
+the newest checkpoint. `evaluation-on-NAME.*` are the same on the data of another preset
+(`--on NAME`), or of a folder of images, whose name and hash then stand for it. Every
+other evaluation has files of its own, whose name says what is different: the split, the
+numbers of the protocol, the meta-step that was measured, the data. So nothing replaces
+a result but the same measurement again.
 """
 
 import hashlib
@@ -18,9 +20,11 @@ from metajax._files.writing import write_whole
 from metajax.evaluation.result import Evaluation, Score, report
 from metajax.evaluation.scores import evaluate
 from metajax.experiments.config import Config
+from metajax.experiments.domains import Domain
 from metajax.experiments.evaluating import Evaluating
-from metajax.experiments.record import Examples, examples
+from metajax.experiments.record import Examples
 from metajax.experiments.tasks import Split, Task
+from metajax.experiments.tent import Tent
 from metajax.reporting import finite
 from metajax.types import Learner, PyTree
 
@@ -42,23 +46,30 @@ class Measured(NamedTuple):
 
     Attributes:
       directory: the run's.
-      config: its configuration.
-      task: of its data.
+      config: its configuration, with the data that it is evaluated on.
+      domain: those data beside the run's own.
+      task: of the data.
       learner: with the steps that are evaluated.
       meta: the meta-parameters.
       step: after how many meta-steps.
       kept: which checkpoint that is.
-      other: what is different of its tasks, such as "-10ways".
+      tent: the adaptation to the queries before they are predicted.
     """
 
     directory: Path
     config: Config
+    domain: Domain
     task: Task
     learner: Learner
     meta: PyTree
     step: int
     kept: Kept = "last"
-    other: str = ""
+    tent: Tent = Tent()
+
+    @property
+    def other(self) -> str:
+        """What is different of its tasks or its predictions, such as "-10ways"."""
+        return self.domain.changes(self.config.data) + self.tent.name
 
 
 def measure(
@@ -76,9 +87,9 @@ def measure(
       split: on which classes.
       stop: see `metajax.evaluation.scores.evaluate`.
     """
-    directory, config, task, learner, meta, step, *_ = run
+    directory, config, domain, task, learner, meta, step, *_ = run
     episodes = task.episodes(split, settings.queries)
-    data = examples(directory, task, split)
+    data = domain.examples(directory, task, split)
     if data.why:
         print(f"warning: {data.why}; the result has a file of its own", file=sys.stderr)
     print(
@@ -120,6 +131,8 @@ def _protocol(
         "forms": None if config.forms == "table" else config.forms,
         "checkpoint": best if run.kept == "best" else None,
         **data.facts,
+        **run.domain.facts,
+        **run.tent.facts,
     }
     return {
         "split": split,
@@ -132,18 +145,18 @@ def _protocol(
 
 def name_of(run: Measured, settings: Evaluating, split: Split, data: Examples) -> str:
     """The name of a result: the run's own, or one that says what is different."""
-    config, kept = run.config, run.kept
+    config, kept, on = run.config, run.kept, f"{OWN}{run.domain.name}"
     whole = kept == "last" and run.step == config.outer.steps
     own = not run.other and not data.why
     if whole and own and settings == config.evaluation and split == "test":
-        return OWN
+        return f"{on}{data.suffix}"
     numbers = "-".join(
         text.format(value)
         for name, text in NUMBERS.items()
         if (value := getattr(settings, name)) is not None
     )
     return (
-        f"{OWN}-{split if kept == 'last' else f'best-{split}'}-{numbers}"
+        f"{on}-{split if kept == 'last' else f'best-{split}'}-{numbers}"
         f"{run.other}-step{run.step}{data.suffix}"
     )
 

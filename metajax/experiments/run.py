@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -38,12 +39,14 @@ from metajax.experiments.best import Best, best_checkpoint
 from metajax.experiments.build import (
     at_other_tasks,
     at_test_tasks,
+    bare_task,
     build_learner,
     build_task,
     build_training_episodes,
     build_training_learner,
 )
 from metajax.experiments.config import CONFIG, Config
+from metajax.experiments.domains import domain_of, own_domain
 from metajax.experiments.evaluating import Evaluating
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
@@ -58,6 +61,7 @@ from metajax.experiments.results import (
     unfinished_of,
 )
 from metajax.experiments.tasks import Places, Split, Task
+from metajax.experiments.tent import Tent
 from metajax.ops import taking
 from metajax.reporting import (
     JsonLines,
@@ -109,7 +113,8 @@ def train(
             lines = job.task.references
             figures.learning_curve(rows, job.task.metric, directory, lines)
         meta, step = averaged(state), int(state.step)
-        run = Measured(directory, job.config, job.task, job.measured, meta, step)
+        own = own_domain(job.config)
+        run = Measured(directory, job.config, own, job.task, job.measured, meta, step)
         from_first(lambda: _measure(run, config.evaluation, stop=signals))
 
 
@@ -218,42 +223,56 @@ def _trained(
         return state
 
 
+class Asked(NamedTuple):
+    """What an evaluation has other than the run's own.
+
+    Attributes:
+      settings: numbers of the measurement, by name.
+      tasks: numbers of the tasks, such as "ways"; None for the run's.
+      on: the preset whose data are taken; the run's own by default.
+      inverted: whether inputs are inverted.
+      tent: the adaptation to the queries before they are predicted.
+    """
+
+    settings: Mapping[str, int] = MappingProxyType({})
+    tasks: Mapping[str, Any] = MappingProxyType({})
+    on: str | None = None
+    inverted: bool = False
+    tent: Tent = Tent()
+
+
 def evaluate_run(
     directory: Path,
-    changes: Mapping[str, int],
+    asked: Asked,
     split: Split,
     places: Places,
     *,
     kept: Kept = "last",
-    ways: int | None = None,
-    shots: int | None = None,
 ) -> None:
-    """Evaluates a checkpoint of a run, by the run's own settings but `changes`.
+    """Evaluates a checkpoint of a run, by the run's own settings but what is asked.
 
-    Tasks may have other `ways` and `shots`, where the learner takes any.
+    Tasks may have other ways and shots, where the learner takes any, and may be of
+    another family, see `metajax.experiments.domains`.
 
     See `metajax.experiments.results` for where the result goes.
     """
     config = configured(directory)
-    if idle := changes.keys() - names_of(type(config.evaluation)):
+    if idle := asked.settings.keys() - names_of(type(config.evaluation)):
         raise InputError(
             f"--{idle.pop()} is no option with {config.learner}; leave it out"
         )
-    settings = replace(config.evaluation, **changes)
-    tasks = {"ways": ways, "shots": shots}
-    other = "".join(
-        f"-{value}{name}"
-        for name, value in tasks.items()
-        if value not in (None, getattr(config.data, name, None))
-    )
-    others = at_other_tasks(config, **tasks)
+    settings = replace(config.evaluation, **asked.settings)
+    domain = domain_of(config, places, on=asked.on, inverted=asked.inverted)
+    others = at_other_tasks(replace(config, data=domain.data), asked.tasks)
     replace(others, evaluation=settings).check()
-    task = build_task(config, places)
-    meta, step = restored(directory, config, task, kept)
     tested = at_test_tasks(others) if split == "train" else others
-    task = task if tested == config else build_task(tested, places)
+    task = domain.build(tested, places)
     learner = build_learner(tested, task, steps=settings.steps)
-    run = Measured(directory, tested, task, learner, meta, step, kept, other)
+    learner = asked.tent.wrap(learner, tested, task)
+    meta, step = restored(directory, config, bare_task(config), kept)
+    run = Measured(
+        directory, tested, domain, task, learner, meta, step, kept, asked.tent
+    )
     with Signals() as signals:
         _measure(run, settings, split, stop=signals)
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from metajax import rl
-from metajax.data import JointBatches
+from metajax.data import ImageStore, JointBatches
 from metajax.data.contents import Contents
 from metajax.errors import InputError
 from metajax.evaluation.judging import JudgeTask
@@ -112,6 +112,7 @@ class Task(NamedTuple):
       kind: what the targets are.
       joint: `joint(examples) -> sampler` of all training classes at once; None where
         classes do not stay.
+      classes: `classes(split) -> store`, the images of a split by class; None likewise.
       source: where the examples come from; None where they are computed.
       network: `network(task, options, context, precision)`, the network that a learner
         takes, of a network's options: a model by default.
@@ -129,6 +130,7 @@ class Task(NamedTuple):
     input_shape: tuple[int, ...]
     kind: Kind
     joint: Callable[[int], JointBatches] | None = None
+    classes: Callable[[Split], ImageStore] | None = None
     source: Source | None = None
     network: Callable[["Task", Network, int, Precision], Any] = model_for
     judge: JudgeTask | None = None

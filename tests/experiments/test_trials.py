@@ -127,7 +127,8 @@ def test_a_run_is_stopped_resumed_lengthened_and_evaluated(
     capsys.readouterr()
     run.train(config, parts, Places())
     assert "is finished" in capsys.readouterr().out
-    run.evaluate_run(whole, {"tasks": 4, "seed": 1}, "validation", Places())
+    asked = run.Asked({"tasks": 4, "seed": 1})
+    run.evaluate_run(whole, asked, "validation", Places())
     assert list(whole.glob("evaluation-validation-*4tasks-seed1-*.json"))
 
 
@@ -149,10 +150,10 @@ def bandit(tmp_path_factory):
         (["--queries", "3"], "--queries is no option with rl2; leave it out"),
         (["--inductive-queries", "3"], "--inductive_queries is no option with rl2"),
         (["--steps", "3"], "--steps is no option with rl2; leave it out"),
-        (["--ways", "3"], "--ways is not for a run of bandit"),
-        (["--shots", "3"], "--shots is not for a run of bandit"),
+        (["--ways", "3"], "--ways is not for tasks of bandit"),
+        (["--shots", "3"], "--shots is not for tasks of bandit"),
         (["--tasks", "1"], "--tasks must be a whole number of at least 2, got 1"),
-        (["--images", "x"], "--images is not for bandit"),
+        (["--images", "x"], "a run of trials is evaluated on its own"),
     ],
 )
 def test_what_an_evaluation_does_not_take(bandit, capsys, flags, message):

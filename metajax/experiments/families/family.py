@@ -56,6 +56,11 @@ class Prepared(NamedTuple):
         return Path(builder.data_dir)
 
 
+def all_classes(store: data.ImageStore, split: Split) -> data.ImageStore:
+    """The store, whole."""
+    return store
+
+
 class Family:
     """A family of tasks; its fields are its options.
 
@@ -85,6 +90,31 @@ class Family:
     ) -> None:
         """Draws an episode and its predictions, `adaptation.png` in a folder."""
         raise NotImplementedError
+
+    def presented(
+        self, task: Task, shape: tuple[int, ...], *, inverted: bool = False
+    ) -> Task:
+        """The task for a network that was trained on inputs of another family.
+
+        Args:
+          task: of this family.
+          shape: of an input of the network.
+          inverted: whether dark pixels become bright ones.
+
+        Raises:
+          InputError: if such inputs cannot be made.
+        """
+        if inverted:
+            raise InputError(
+                f"only images of classes are inverted, and {self.origin[0]} has "
+                f"{task.kind}; leave out --inverted"
+            )
+        if task.input_shape != shape:
+            raise InputError(
+                f"the run's network takes inputs of shape {shape}, and those of "
+                f"{self.origin[0]} have {task.input_shape}; choose another preset"
+            )
+        return task
 
     def check_places(self, places: Places) -> None:
         """Refuses places that would be ignored.
@@ -169,6 +199,21 @@ class ImageData(Family):
 
         figures.draw_images(task, learner, meta, queries=queries, to=to)
 
+    def presented(
+        self, task: Task, shape: tuple[int, ...], *, inverted: bool = False
+    ) -> Task:
+        """The task, its images resized, grey or coloured, and inverted as asked for."""
+        if task.input_shape == shape and not inverted:
+            return task
+        if len(shape) != 3 or {shape[2], task.input_shape[2]} - {1, 3}:
+            return super().presented(task, shape)
+
+        def episodes(split: Split, queries: int) -> Sampler:
+            drawn = task.episodes(split, queries)
+            return data.converted(drawn, shape, inverted=inverted)
+
+        return task._replace(episodes=episodes, input_shape=shape)
+
     def classification(self, episodes: Callable[[Split, int], Sampler]) -> Task:
         """The task of a function that gives its samplers."""
         splits: tuple[Split, ...] = ("train", "test")
@@ -212,8 +257,12 @@ class ImageData(Family):
                 images = store("train", self.number("shots", "train") + self.queries)
             return data.joint_batches(images, examples, rotations=rotations)
 
+        def classes(split: Split) -> data.ImageStore:
+            with naming(self.flags(split)):
+                return store(split, self.number("shots", split) + 1)
+
         task = self.classification(episodes)
-        return task._replace(joint=joint, source=source)
+        return task._replace(joint=joint, classes=classes, source=source)
 
     def archived(
         self,
@@ -221,8 +270,16 @@ class ImageData(Family):
         places: Places,
         *,
         rotations: int = 1,
+        select: Callable[[data.ImageStore, Split], data.ImageStore] = all_classes,
     ) -> Task:
-        """The task of images that are prepared from archives, by `load(split, ...)`."""
+        """The task of images that are prepared from archives.
+
+        Args:
+          load: `load(split, ...)`, all of the images of a split.
+          places: where they are.
+          rotations: see `metajax.data.image_episodes`.
+          select: `select(store, split)`, those that are drawn from.
+        """
         load = partial(load, archives=places.archives, data_dir=places.data_dir)
 
         def contents(split: Split) -> Contents:
@@ -230,7 +287,7 @@ class ImageData(Family):
 
         def store(split: Split, needed: int) -> data.ImageStore:
             del needed  # all classes have equally many
-            return load(split, mapped=places.stream)
+            return select(load(split, mapped=places.stream), split)
 
         return self.stored(
             store,
