@@ -13,6 +13,7 @@ import optax
 
 from metajax import study, targets
 from metajax._files.writing import write_whole
+from metajax.data import grouped_tasks
 from metajax.errors import InputError
 from metajax.experiments.build import (
     build_learner,
@@ -31,6 +32,7 @@ from metajax.study import remarks
 from metajax.study.plots import plot
 from metajax.study.plots.style import rendered
 from metajax.study.report import Section, numbers, page
+from metajax.study.tasks import count_tasks
 from metajax.types import (
     Array,
     Episode,
@@ -43,6 +45,7 @@ from metajax.types import (
 
 FEW = 20  # tasks, where each costs many meta-gradients
 JOINT_TASKS, JOINT_STEPS = 5, 100
+MAP_EXAMPLES = 5  # of a class, in a map of tasks
 
 
 class Studied(NamedTuple):
@@ -197,6 +200,21 @@ def _heat_map(run: Studied) -> Any:
     )
 
 
+def _tasks(run: Studied) -> Any:
+    if run.task.classes is None:  # drawn on demand: no class has a name
+        tasks = run.episodes.support
+        groups = ("",) * count_tasks(run.episodes)
+    else:
+        tasks, groups = grouped_tasks(
+            run.task.classes("validation"),
+            run.task.outputs,
+            MAP_EXAMPLES,
+            tasks=count_tasks(run.episodes),
+            seed=run.config.seed,
+        )
+    return study.task_map(run.learner(run.steps), run.meta, tasks, groups)
+
+
 def _divergence(run: Studied, trajectories: study.Trajectories) -> str:
     return remarks.divergence(trajectories)
 
@@ -305,6 +323,14 @@ DIAGNOSTICS = {
         " was trained at is the fourth row from below.",
         _heat_map,
         _best_settings,
+    ),
+    "tasks": Diagnostic(
+        "A map of tasks",
+        "Each point is a task of classes of one group (an alphabet, a folder of "
+        "folders); near ones draw on the same filters (Task2Vec). The number above "
+        "says how often two tasks of one group are nearer than two of different ones: "
+        "0.5 if groups do not matter.",
+        _tasks,
     ),
 }
 

@@ -92,6 +92,23 @@ def _area(
         return area, float(jackknife(wins_without / pairs_without))
 
 
+def area(positive: np.ndarray, negative: np.ndarray) -> float:
+    """The area under the ROC curve of scores, P(s⁺ > s⁻) + ½ P(s⁺ = s⁻).
+
+    Args:
+      positive: scores s⁺ of the positives, `float[n]`.
+      negative: scores s⁻ of the negatives, `float[m]`.
+
+    Returns:
+      The area; NaN where a side is empty.
+
+    >>> area(np.array([0.9, 0.4]), np.array([0.4]))
+    0.75
+    """
+    pairs = len(positive) * len(negative)
+    return float(_below(positive, negative).sum() / pairs) if pairs else np.nan
+
+
 def _below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """How many of the others are below each score; one that is equal counts half."""
     ordered = np.sort(others)

@@ -42,5 +42,13 @@ from metajax.study.representation import freezing as freezing
 from metajax.study.representation import reuse as reuse
 from metajax.study.similarity import linear_cka as linear_cka
 from metajax.study.similarity import mean_cca as mean_cca
+from metajax.study.task_map import TaskMap as TaskMap
+from metajax.study.task_map import classical_scaling as classical_scaling
+from metajax.study.task_map import group_area as group_area
+from metajax.study.task_map import task_map as task_map
+from metajax.study.task_vectors import features_of_path as features_of_path
+from metajax.study.task_vectors import fisher_diagonal as fisher_diagonal
+from metajax.study.task_vectors import task2vec as task2vec
+from metajax.study.task_vectors import task_distances as task_distances
 from metajax.study.trajectories import Trajectories as Trajectories
 from metajax.study.trajectories import trajectories as trajectories

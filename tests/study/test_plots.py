@@ -18,6 +18,19 @@ def build(grad=mj.exact, steps=2, rate=0.01):
     return mj.maml(model, mj.mse, optax.sgd(rate), steps, grad=grad)
 
 
+def mapped():
+    points = np.array([[0.0, 1.0], [0.1, 1.0], [2.0, 0.0], [2.0, 0.1]])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    return study.TaskMap(
+        ("Greek", "Greek", "Latin", "Latin"),
+        study.Named(distances, ("task", "other")),
+        study.Named(points, ("task", "axis")),
+        np.array([0.7, 0.2]),
+        1.0,
+        np.nan,
+    )
+
+
 @pytest.fixture(scope="module")
 def results():
     learner, episodes = build(grad=mj.reverse), mj.data.sinusoid(4, 8)(KEY, 3)
@@ -40,6 +53,7 @@ def results():
         study.heat_map(
             lambda rate: build(rate=rate), meta, episodes, mj.mse, rates=(0.01, 0.1)
         ),
+        mapped(),
         study.plan(lambda k: build(steps=k), optax.adam(1e-3), episodes, steps=2),
     ]
 

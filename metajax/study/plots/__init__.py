@@ -7,5 +7,6 @@ from metajax.study.plots import gradients as _gradients  # noqa: F401
 from metajax.study.plots import inner as _inner  # noqa: F401
 from metajax.study.plots import network as _network  # noqa: F401
 from metajax.study.plots import settings as _settings  # noqa: F401
+from metajax.study.plots import tasks as _tasks  # noqa: F401
 from metajax.study.plots.style import plot as plot
 from metajax.study.plots.style import save as save

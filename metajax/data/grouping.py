@@ -1,0 +1,73 @@
+"""Tasks of the classes of one group each: an alphabet, a folder of folders."""
+
+from itertools import zip_longest
+
+import numpy as np
+
+from metajax.checks import check_count
+from metajax.data.images import ImageStore
+from metajax.errors import InputError
+from metajax.types import Batch
+
+
+def grouped_tasks(
+    store: ImageStore, ways: int, examples: int, *, tasks: int = 100, seed: int = 0
+) -> tuple[Batch, tuple[str, ...]]:
+    """Classification tasks, each of classes of one group, no two of a shared class.
+
+    The group of a class is what its name has before the last "/": the alphabet of a
+    character of Omniglot, the outer folders of a folder of images. All classes whose
+    name has none are one group, "".
+
+    Args:
+      store: the images.
+      ways: classes a task.
+      examples: images a class, or as many as the smallest class has.
+      tasks: how many there are at most; groups take turns.
+      seed: of which classes are together, and of the images.
+
+    Returns:
+      A `Batch` of all tasks: inputs `float32[tasks, ways * examples, ...]` in [0, 1]
+      and labels, grouped by class; and the group of each task, in their order.
+
+    Raises:
+      InputError: if no group has as many classes as `ways`.
+
+    >>> names = tuple(f"{a}/{b}" for a in ("Greek", "Latin") for b in range(5))
+    >>> store = ImageStore(np.zeros((10, 4, 8, 8, 1), np.uint8), np.full(10, 4), names)
+    >>> batch, groups = grouped_tasks(store, ways=2, examples=3)
+    >>> groups, batch.inputs.shape
+    (('Greek', 'Greek', 'Latin', 'Latin'), (4, 6, 8, 8, 1))
+    """
+    for name, value in dict(ways=ways, examples=examples, tasks=tasks).items():
+        check_count(name, value, least=1)
+    rng = np.random.default_rng(seed)
+    chosen = _tasks_of_groups(store, ways, rng)[:tasks]
+    if not chosen:
+        raise InputError(
+            f"expected a group of at least {ways} classes among the {len(store.names)} "
+            "classes; name classes GROUP/CLASS, or take fewer ways"
+        )
+    chosen.sort(key=lambda task: task[0])
+    groups, classes = zip(*chosen)
+    counts = np.asarray(store.counts)[np.stack(classes)]
+    examples = min(examples, int(counts.min()))
+    drawn = [[rng.permutation(n)[:examples] for n in task] for task in counts]
+    images = store.images[np.stack(classes)[..., None], np.array(drawn)]
+    inputs = images.reshape(len(chosen), ways * examples, *images.shape[3:])
+    labels = np.repeat(np.arange(ways, dtype=np.int32), examples)
+    targets = np.tile(labels, (len(chosen), 1))
+    return Batch(inputs.astype(np.float32) / np.float32(255), targets), groups
+
+
+def _tasks_of_groups(
+    store: ImageStore, ways: int, rng: np.random.Generator
+) -> list[tuple[str, np.ndarray]]:
+    """Groups and the places of their tasks' classes: the first of each group first."""
+    own = np.array([name.rpartition("/")[0] for name in store.names])
+    cut = []
+    for group in np.unique(own):
+        places = rng.permutation(np.flatnonzero(own == group))
+        whole = len(places) // ways * ways
+        cut.append([(str(group), x) for x in places[:whole].reshape(-1, ways)])
+    return [task for turn in zip_longest(*cut) for task in turn if task is not None]
