@@ -133,8 +133,8 @@ def _markdown(rows: Mapping[str, Row], folder: Path, seeds: Sequence[int]) -> st
         form = bare_task(config).metric.format
         inner, outer, test = config.inner, config.outer, config.evaluation
         lines.append(
-            f"| {name} | {_score(evaluations, 'transductive', form)} | "
-            f"{_score(evaluations, 'inductive', form)} | {len(evaluations)} | "
+            f"| {name} | {score(evaluations, 'transductive', form)} | "
+            f"{score(evaluations, 'inductive', form)} | {len(evaluations)} | "
             f"{published} | "
             f"{inner.steps} / {test.steps} | {outer.steps} x {outer.tasks} |"
         )
@@ -148,7 +148,7 @@ def _evaluations(folder: Path, row: str, seeds: Sequence[int]) -> Iterator[dict]
             yield json.loads(path.read_text())
 
 
-def _score(
+def score(
     evaluations: Sequence[Mapping[str, Any]], mode: str, form: Callable[[float], str]
 ) -> str:
     """The mean over seeds ± the mean of their intervals over tasks, and each seed's.

@@ -16,9 +16,10 @@ from benchmarks.gpu import __main__ as gpu
 from metajax.errors import InputError
 
 MODULES = (
-    *("__main__", "diagnostics", "figure", "fuzz", "heads", "kills", "labelling"),
-    *("large", "many_chips", "multi_step", "peer_gradients", "precision", "roofline"),
-    *("saving", "soak", "streaming", "targets", "fields.memory"),
+    *("__main__", "diagnostics", "domains", "fields.memory", "figure", "fuzz"),
+    *("heads", "kills", "labelling", "large", "many_chips", "multi_step"),
+    *("peer_gradients", "precision", "roofline", "saving", "soak", "streaming"),
+    "targets",
     *("papers.miniimagenet", "papers.omniglot", "papers.sinusoid"),
 )
 W = "w1-5steps-4tasks"
@@ -46,6 +47,11 @@ BAD = {
         f"{W} --for v5e --program x": "no program 'x'",
     },
     "roofline": {"--family w4": "no family 'w4'", "--steps 1 0": "--steps must be"},
+    "domains": {
+        "--sources glyph": "no preset 'glyph'; did you mean glyphs?",
+        "--learners rl2": "no learner 'rl2'; there are maml",
+        "--targets sinusoid": "must be of one kind, ways and shots: glyphs is of class",
+    },
     "figure": {"/nowhere/x.json x.png": "there is no file /nowhere/x.json"},
     "fuzz": {"--edges nothing": "no edge 'nothing'; there are"},
     "kills": {"--minutes -1": "--minutes must be a positive number"},
