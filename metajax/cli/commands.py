@@ -73,7 +73,7 @@ class Evaluate:
             "min_per_class": "--data.drop-small-classes of metajax train",
             "--data.ways": "--ways",
             "--data.shots": "--shots",
-            "--data.alphabets": "--alphabets",
+            "alphabets": "--alphabets",
             **{f"--evaluation.{name}": f"--{name}" for name in FLAGS},
         }
         with self.programs.kept(self.places.prepared), naming(flags):

@@ -19,7 +19,7 @@ MODULES = (
     *("__main__", "diagnostics", "domains", "fields.memory", "figure", "fuzz"),
     *("heads", "kills", "labelling", "large", "many_chips", "multi_step"),
     *("peer_gradients", "precision", "roofline", "saving", "soak", "streaming"),
-    "targets",
+    *("targets", "task_map"),
     *("papers.miniimagenet", "papers.omniglot", "papers.sinusoid"),
 )
 W = "w1-5steps-4tasks"
@@ -59,6 +59,10 @@ BAD = {
     "fields.memory": {"--size 0": "--size must be a whole number of at least 1"},
     "labelling": {"/nowhere": "there is no folder /nowhere"},
     "peer_gradients": {"/ / w1": "no workload 'w1'; expected one like w1_s1_k5_b4"},
+    "task_map": {
+        "/nowhere": "/nowhere is not a run directory",
+        "x --seed -1": "--seed",
+    },
     "papers.sinusoid": {"10 --rows moml": "no row 'moml'", "7": "invalid choice '7'"},
     "papers.omniglot": {"5w1s --budget huge": "invalid choice 'huge'"},
     "papers.miniimagenet": {"5w1s --seeds": "expected at least one seed"},
