@@ -35,15 +35,6 @@ class Evaluate:
     follows are by default as the run was configured."""
     shots: int | None = None
     """Support examples a class (or a task, for regression)."""
-    alphabets: tuple[str, ...] | None = None
-    """Alphabets of the test characters, of Omniglot."""
-    on: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
-    """Test tasks of another preset's data, with the ways and shots of the run, and its
-    images resized, grey or coloured as the run's were. --images DIR is a folder of
-    images, also for a run of other data. The result is evaluation-on-*.json."""
-    inverted: bool = False
-    """Invert the images: inputs are 1 - x."""
-    tent: Tent = Tent()
     tasks: int | None = None
     """Number of tasks."""
     steps: int | None = None
@@ -54,6 +45,16 @@ class Evaluate:
     """Query examples a task that are also predicted independently of the others."""
     seed: int | None = None
     """Random seed for sampling tasks."""
+    alphabets: tuple[str, ...] | None = None
+    """Alphabets of the test characters, of Omniglot."""
+    on: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
+    """Test tasks of another preset's data, with the ways and shots of the run, and its
+    images resized, grey or coloured as the run's were. --images DIR is a folder of
+    images, also for a run of other data. The result is evaluation-on-*.json."""
+    inverted: bool = False
+    """Invert the images: inputs are 1 - x. Photographs and pictures of a folder are
+    inverted already for runs of ink, as `metajax label` has it, and so are not then."""
+    tent: Tent = Tent()
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 

@@ -1,4 +1,8 @@
-"""Entropy minimisation on unlabelled queries, before they are predicted."""
+"""Entropy minimisation on unlabelled queries, before they are predicted.
+
+A network of transductive batch norm adapts to the queries without it: it normalises by
+the statistics of all that are predicted at once. Tent moves the scales and offsets too.
+"""
 
 import jax
 import jax.numpy as jnp
