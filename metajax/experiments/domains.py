@@ -19,7 +19,7 @@ from metajax.experiments.presets import PRESETS
 from metajax.experiments.record import Examples, examples, other_examples
 from metajax.experiments.tasks import Places, Split, Task
 
-# What learners and networks are built for; `size` follows the shape of an input.
+# What learners and networks are built for; `size` follows the run's images.
 FOLLOWED = "ways", "shots", "stride"
 NAMED = "ways", "shots", "alphabets"  # in the name of a result, where they differ
 
@@ -159,6 +159,7 @@ def _followed(family: Family, config: Config, name: str) -> Family:
     names = names_of(type(family))
     shared = names & names_of(type(config.data)) & {*FOLLOWED}
     follow: dict[str, Any] = {each: getattr(config.data, each) for each in shared}
-    if "size" in names:
-        follow["size"] = own.input_shape[0]
+    shape = getattr(config.data, "image_shape", None)
+    if "size" in names and shape is not None:
+        follow["size"] = shape[0]
     return replace(others.data, **follow)

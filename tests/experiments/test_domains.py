@@ -132,6 +132,18 @@ def test_the_other_family_follows_the_run():
     assert scenes.image_shape == boxes.data.image_shape
 
 
+def test_fields_follow_the_size_of_the_images():
+    config = PRESETS["fields-omniglot"]
+    small = replace(PRESETS["fields-folder"].data, size=20)
+    for name in ("fields-glyphs", "fields-distances"):
+        domain = domain_of(config, Places(), on=name)
+        assert domain.data.size == 28 and domain.data.shots == config.data.shots
+        task = domain.build(replace(config, data=domain.data), Places())
+        assert task.input_shape == (2,)
+    other = domain_of(replace(config, data=small), Places(), on="fields-glyphs")
+    assert other.data.size == 20
+
+
 def test_photographs_for_a_run_of_ink_are_inverted_and_back():
     coloured = domain_of(GLYPHS, Places(), on="cifar-fs-5w1s")
     again = domain_of(GLYPHS, Places(), on="cifar-fs-5w1s", inverted=True)
