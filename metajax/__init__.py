@@ -64,6 +64,7 @@ from metajax.learners import rl2 as rl2
 from metajax.learners import siamese as siamese
 from metajax.learners import siamese_segmenter as siamese_segmenter
 from metajax.learners import snail as snail
+from metajax.learners import tnas as tnas
 from metajax.losses import cross_entropy as cross_entropy
 from metajax.losses import cross_entropy_over_ways as cross_entropy_over_ways
 from metajax.losses import gaussian as gaussian

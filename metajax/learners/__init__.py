@@ -51,6 +51,7 @@ from metajax.learners.reptile import reptile as reptile
 from metajax.learners.ridge import r2d2 as r2d2
 from metajax.learners.rl2 import ActorCritic as ActorCritic
 from metajax.learners.rl2 import rl2 as rl2
+from metajax.learners.schedules import annealed as annealed
 from metajax.learners.schedules import switch as switch
 from metajax.learners.siamese import siamese as siamese
 from metajax.learners.siamese import verification as verification
@@ -59,6 +60,7 @@ from metajax.learners.snail import snail as snail
 from metajax.learners.svm import meta_opt_net as meta_opt_net
 from metajax.learners.tent import prediction_entropy as prediction_entropy
 from metajax.learners.tent import tent as tent
+from metajax.learners.tnas import tnas as tnas
 from metajax.learners.weight_features import Features as Features
 from metajax.learners.weight_features import (
     detached_weight_changes as detached_weight_changes,

@@ -1,6 +1,9 @@
 """Learners that change as training goes on."""
 
+from collections.abc import Callable
+
 import jax
+import optax
 
 from metajax.types import (
     Array,
@@ -44,5 +47,38 @@ def switch(
             return jax.lax.cond(done < step, first.loss, then.loss, meta, episode)
 
         return then._replace(loss=loss)
+
+    return schedule
+
+
+def annealed(
+    build: Callable[[Array], Learner], values: optax.Schedule
+) -> LearnerSchedule:
+    """A learner of a number that changes with the meta-steps, such as a temperature.
+
+    Args:
+      build: `build(value) -> Learner`, of a traced number; all of one structure of
+        meta-parameters.
+      values: `values(step) -> value`, any schedule of optax.
+
+    Returns:
+      A schedule for `metajax.fit` and `metajax.train_step`.
+
+    MetaNAS's softmax, whose temperature falls once the weights have been trained:
+
+    >>> import metajax as mj
+    >>> model = mj.models.cells(5, mj.models.CellSpace(nodes=2), channels=8)
+    >>> def build(temperature):
+    ...     sharper = mj.models.at_temperature(model, temperature)
+    ...     return mj.learners.tnas(sharper, mj.cross_entropy, optax.sgd(0.1), steps=5)
+    >>> falling = optax.linear_schedule(1.0, 0.05, 15_000, transition_begin=15_000)
+    >>> learner = annealed(build, falling)
+
+    Source: Elsken et al., "Meta-Learning of Neural Architectures for Few-Shot Learning"
+    (MetaNAS), CVPR 2020, section 4.2.
+    """
+
+    def schedule(done: Array) -> Learner:
+        return build(jax.numpy.asarray(values(done)))
 
     return schedule
