@@ -1,27 +1,46 @@
 """Networks' configurations: their options, and how each is built."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import jax
 
 from metajax import rl
 from metajax.errors import InputError
-from metajax.experiments.bounds import Count, CountOrZero, Positive
+from metajax.experiments.bounds import Count, CountOrZero, Positive, Seed
+from metajax.experiments.genotypes import (
+    alphas_of,
+    draw_architecture,
+    genotype_text,
+    line_of,
+    read_genotype,
+)
 from metajax.models import (
+    CellSpace,
+    Genotype,
+    cells,
     centre_head,
     conv4,
     fourier_mlp,
     headed,
     mlp,
+    random_genotype,
     resnet12,
     siren,
+    strongest,
     unet,
     unet_body,
 )
 from metajax.models.blocks import Halving
+from metajax.models.cell_operations import OPERATIONS, OperationName
+from metajax.models.cells import LAYERS
 from metajax.models.dense import Head
+from metajax.models.genotype import CellKind
 from metajax.models.norms import NormName
 from metajax.models.resnet12 import Readout
-from metajax.types import Model
+from metajax.types import Model, PyTree
 
 Shape = tuple[int, ...]
 
@@ -80,6 +99,27 @@ class Network:
     def for_learner(cls, makes_head: bool) -> "type[Network]":
         """The class of its options for a learner that makes its own head, or not."""
         return cls
+
+    def discretised(self, meta: PyTree) -> Self | None:
+        """What a search of its architecture has come to; None where there was none."""
+        return None
+
+    def draw(
+        self, meta: PyTree, adapt: Callable[[int], PyTree], left: PyTree, *, to: Path
+    ) -> None:
+        """Draws what was learnt of the network's architecture, if anything was.
+
+        Args:
+          meta: the meta-parameters.
+          adapt: `adapt(tasks)`, the adapted parameters of so many test tasks, stacked.
+          left: those of `discretised`; None where that is None.
+          to: the folder.
+        """
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What a result names of it, beside its batch norm."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -311,6 +351,103 @@ class UNetModel(Network):
             )
 
 
+@dataclass(frozen=True)
+class CellsBody(Network):
+    """Cells whose operations are searched, for a learner that makes its own head."""
+
+    name = "cells"
+    images = True
+    norm = "transductive"
+    channels: Count = 16
+    """Features of a node of the first cell; reductions double them."""
+    layers: tuple[CellKind, ...] = LAYERS
+    """Kind of each cell, the first first; reductions halve the maps."""
+    stride: Count = 1
+    """Stride of the convolution before the first cell."""
+    pool: Readout = "mean"
+    """What the head takes of the last maps: their averages, or all of them."""
+    nodes: Count = 3
+    """Nodes of a cell."""
+    operations: tuple[OperationName, ...] = OPERATIONS
+    """Operations that each edge of a cell may be."""
+    genotype: str | None = None
+    """A fixed architecture in place of a search: the run of a search, or its
+    genotype.json. The configuration keeps what is read."""
+    random: Seed | None = None
+    """Seed of a random fixed architecture in place of a search."""
+    head: ClassVar[Head] = "zero"
+
+    def __post_init__(self) -> None:
+        if self.genotype is not None:
+            object.__setattr__(self, "genotype", genotype_text(self.genotype))
+
+    @property
+    def space(self) -> CellSpace | Genotype:
+        """What its cells may be, or are.
+
+        Raises:
+          InputError: if the options contradict each other.
+        """
+        space = CellSpace(self.nodes, self.operations)
+        if self.genotype is not None and self.random is not None:
+            raise InputError("give --model.genotype or --model.random, not both")
+        if self.random is not None:
+            return random_genotype(jax.random.key(self.random), space)
+        if self.genotype is None:
+            return space
+        genotype = read_genotype(self.genotype)
+        if genotype.nodes != self.nodes:
+            raise InputError(
+                f"--model.nodes must be {genotype.nodes}, as --model.genotype has, got "
+                f"{self.nodes}"
+            )
+        return genotype
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of images."""
+        return cells(
+            outputs,
+            self.space,
+            self.layers,
+            self.channels,
+            image_shape=shape,  # pyright: ignore (height, width, channels)
+            stride=self.stride,
+            pool=self.pool,
+            head=self.head,
+        )
+
+    @classmethod
+    def for_learner(cls, makes_head: bool) -> type[Network]:
+        """With or without the head's options."""
+        return CellsBody if makes_head else CellsModel
+
+    def discretised(self, meta: PyTree) -> Self | None:
+        """The strongest edges alone, of a search."""
+        space = self.space
+        if isinstance(space, Genotype) or (alphas := alphas_of(meta)) is None:
+            return None
+        return replace(self, genotype=line_of(strongest(space, alphas)))
+
+    def draw(
+        self, meta: PyTree, adapt: Callable[[int], PyTree], left: PyTree, *, to: Path
+    ) -> None:
+        """Writes genotype.json, and draws cells.png, and alphas.png of a search."""
+        draw_architecture(self.space, meta, adapt, left, to=to)
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The genotype, if it is fixed."""
+        return {} if self.genotype is None else {"genotype": self.genotype}
+
+
+@dataclass(frozen=True)
+class CellsModel(CellsBody):
+    """Cells whose operations are searched."""
+
+    head: Head = "zero"
+    """Initial value of the linear head."""
+
+
 NETWORKS: tuple[type[Network], ...] = (
     MLPModel,
     SirenModel,
@@ -322,6 +459,8 @@ NETWORKS: tuple[type[Network], ...] = (
     ResNet12Model,
     ResNet12Body,
     UNetModel,
+    CellsModel,
+    CellsBody,
 )
 MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
 """Their names."""

@@ -8,7 +8,15 @@ from metajax._files import lock
 from metajax.experiments import backbone, record, results
 from metajax.experiments.config import CONFIG
 
-MEASURED = f"{results.OWN}*", "adaptation*.png", "study", "study-*/*"
+MEASURED = (
+    f"{results.OWN}*",
+    "adaptation*.png",
+    "genotype*.json",
+    "cells*.png",
+    "alphas*.png",
+    "study",
+    "study-*/*",
+)
 # As `metajax.experiments.run` lists them; files below one of these are a run's too.
 OWN = (
     CONFIG,

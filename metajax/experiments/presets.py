@@ -34,9 +34,10 @@ from metajax.experiments.families import (
     OmniglotMasksData,
     SinusoidData,
 )
-from metajax.experiments.learners.loops import Maml
+from metajax.experiments.learners.loops import Maml, Tnas
 from metajax.experiments.learners.policies import MamlRl, Rl2
 from metajax.experiments.networks import (
+    CellsModel,
     Conv4Model,
     FastWeightsModel,
     GRUModel,
@@ -46,6 +47,7 @@ from metajax.experiments.networks import (
     UNetModel,
 )
 from metajax.experiments.outer import Outer
+from metajax.models.cell_operations import OPERATIONS
 
 
 def _omniglot(ways: int, shots: int, inner: Maml, outer: Outer) -> Config:
@@ -121,6 +123,25 @@ def _meta_opt_net(config: Config) -> Config:
             schedule="cosine",
             weight_decay=5e-4,
         ),
+    )
+
+
+def _small_search(config: Config) -> Config:
+    """The same task on a laptop's budget: fewer channels, nodes and inner steps."""
+    network = replace(
+        config.model,
+        layers=("normal", "reduction"),
+        stride=2,
+        nodes=2,
+        pool="flat",
+        operations=OPERATIONS[:-1],  # a dilated one costs as much as all others
+    )
+    return replace(
+        config,
+        model=network,
+        inner=Tnas(rate=0.4, steps=1),
+        outer=Outer(steps=3_000, tasks=8, rate=2e-3, schedule="cosine"),
+        evaluation=replace(config.evaluation, steps=3),
     )
 
 
@@ -215,6 +236,13 @@ _PAPER = {
     "omniglot-20w1s": _omniglot(20, 1, *_PAPER_20_WAY),
     "omniglot-20w5s": _omniglot(20, 5, *_PAPER_20_WAY),
 }
+_SEARCH = Config(
+    OmniglotData(5, 1),
+    CellsModel(channels=8, layers=("reduction", "normal", "reduction")),
+    Tnas(rate=0.1, steps=5),
+    Outer(tasks=32),
+    EvaluatingSteps(steps=5),
+)
 _MINI_IMAGENET = {
     "miniimagenet-5w1s": _mini_imagenet(shots=1, tasks=4),
     "miniimagenet-5w5s": _mini_imagenet(shots=5, tasks=2),
@@ -332,6 +360,10 @@ _OTHERS: dict[str, dict[str, Config]] = {
     "prototypical": {
         f"{name}-prototypical": _prototypical(config) for name, config in _PAPER.items()
     },
+    "tnas": {
+        "search-omniglot-5w1s": _SEARCH,
+        "search-omniglot-5w1s-small": _small_search(_SEARCH),
+    },
     "meta-opt-net": {
         f"{name}-resnet12": _meta_opt_net(config)
         for name, config in (_MINI_IMAGENET | _CIFAR).items()
@@ -363,6 +395,15 @@ DESCRIPTIONS = {
         for shots in (1, 5)
         for suffix, budget in (
             ("", "the MAML paper's budget, for an accelerator"),
+            ("-small", "a laptop's budget"),
+        )
+    },
+    **{
+        f"search-omniglot-5w1s{suffix}": (
+            f"architecture search on 5-way 1-shot Omniglot, {budget}"
+        )
+        for suffix, budget in (
+            ("", "the T-NAS paper's rates, for an accelerator"),
             ("-small", "a laptop's budget"),
         )
     },

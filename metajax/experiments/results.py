@@ -54,6 +54,7 @@ class Measured(NamedTuple):
       step: after how many meta-steps.
       kept: which checkpoint that is.
       tent: the adaptation to the queries before they are predicted.
+      network: what is different of its network, "-discretised".
     """
 
     directory: Path
@@ -65,11 +66,12 @@ class Measured(NamedTuple):
     step: int
     kept: Kept = "last"
     tent: Tent = Tent()
+    network: str = ""
 
     @property
     def other(self) -> str:
         """What is different of its tasks or its predictions, such as "-10ways"."""
-        return self.domain.changes(self.config.data) + self.tent.name
+        return self.domain.changes(self.config.data) + self.tent.name + self.network
 
 
 def measure(
@@ -127,6 +129,7 @@ def _protocol(
     facts = config.as_dict()["data"] | {
         "queries": settings.queries,
         "norm": config.model.norm,
+        **config.model.facts,
         "average": config.outer.average,
         "forms": None if config.forms == "table" else config.forms,
         "checkpoint": best if run.kept == "best" else None,

@@ -13,6 +13,7 @@
 | *.unfinished.npz | the scores so far of an evaluation that was interrupted |
 | backbone.npz | of MTL, the body that was pre-trained |
 | learning_curve.png, adaptation.png | figures |
+| genotype.json, cells.png, alphas.png | of `cells`, the architecture |
 | .lock | held by the process that trains |
 """
 
@@ -31,6 +32,7 @@ import numpy as np
 
 from metajax._files.lock import only_writer
 from metajax._files.writing import TEMPORARY, write_whole
+from metajax.data.checking import once
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
 from metajax.experiments import figures
@@ -62,6 +64,7 @@ from metajax.experiments.results import (
 )
 from metajax.experiments.tasks import Places, Split, Task
 from metajax.experiments.tent import Tent
+from metajax.models import remaining
 from metajax.ops import taking
 from metajax.reporting import (
     JsonLines,
@@ -115,7 +118,7 @@ def train(
         meta, step = averaged(state), int(state.step)
         own = own_domain(job.config)
         run = Measured(directory, job.config, own, job.task, job.measured, meta, step)
-        from_first(lambda: _measure(run, config.evaluation, stop=signals))
+        from_first(lambda: _conclude(run, stop=signals))
 
 
 class Job(NamedTuple):
@@ -275,6 +278,37 @@ def evaluate_run(
     )
     with Signals() as signals:
         _measure(run, settings, split, stop=signals)
+
+
+def _conclude(run: Measured, *, stop: Callable[[], bool]) -> None:
+    """Evaluates a trained run; before it, what a search of its network has left.
+
+    The run's own result comes last, so that a run that has one is whole.
+    """
+    network, settings = run.config.model, run.config.evaluation
+    left = _discretised(run)
+    if left is not None:
+        _measure(left, settings, stop=stop)
+
+    def adapt(tasks: int) -> PyTree:
+        sampler = run.task.episodes("test", settings.queries)
+        drawn = jax.jit(sampler, static_argnums=1)(jax.random.key(0), tasks)
+        return once(jax.vmap(run.learner.adapt, (None, 0)))(run.meta, drawn.support)
+
+    network.draw(run.meta, adapt, left and left.meta, to=run.directory)
+    _measure(run, settings, stop=stop)
+
+
+def _discretised(run: Measured) -> Measured | None:
+    """The run with what a search of its network has left; None without a search."""
+    network = run.config.model.discretised(run.meta)
+    if network is None:
+        return None
+    config = replace(run.config, model=network)
+    learner = build_learner(config, run.task, steps=config.evaluation.steps)
+    meta = remaining(run.meta, jax.eval_shape(learner.init, jax.random.key(0)))
+    changes = {"config": config, "learner": learner, "meta": meta}
+    return run._replace(**changes, network="-discretised")
 
 
 def _measure(run: Measured, settings: Evaluating, split: Split = "test", **rest: Any):

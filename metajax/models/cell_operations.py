@@ -1,7 +1,9 @@
 """The operations of a cell of an architecture search.
 
-An operation is applied to one state for all edges that leave it: what has no weights is
-computed once, and convolutions of several edges are one convolution.
+All convolutions of a state at one dilation are computed as one, whichever edges they
+belong to: a separable convolution is one whose kernel is a product, and a skip that
+halves its maps is one of two taps. Few large operations are quicker to compile, and to
+run, than many small ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 from metajax.models.convolved import HE
 from metajax.ops import conv2d
 from metajax.ops.normalisation import batch_moments, normalise
-from metajax.ops.windows import depthwise_conv2d, max_window, mean_window
+from metajax.ops.windows import max_window, mean_window
 from metajax.types import Array, Params
 
 OperationName = Literal[
@@ -29,123 +31,120 @@ OperationName = Literal[
 OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)
 
 
-class Place(NamedTuple):
-    """Where an operation is.
+class Convolution(NamedTuple):
+    """An operation with weights, k * ReLU(x), which is then normalised.
 
     Attributes:
-      stride: 2 where it halves its maps.
-      present: which examples count in batch norm; None of all.
+      init: `init(key, channels, dtype) -> weights`.
+      kernel: `kernel(weights) -> k`, of 1x1 or 3x3 places.
+      dilation: of k.
     """
 
-    stride: int
-    present: Array | None = None
+    init: Callable[[Array, int, jnp.dtype | type], Params]
+    kernel: Callable[[Params], Array]
+    dilation: int = 1
 
 
-class Operation(NamedTuple):
-    """An operation on maps of features, which keeps their number of channels.
+def _dense(side: int) -> Callable[[Array, int, jnp.dtype | type], Params]:
+    def init(key: Array, channels: int, dtype: jnp.dtype | type) -> Params:
+        return {"kernel": HE(key, (side, side, channels, channels), dtype)}
 
-    Attributes:
-      init: `init(key, channels, stride, dtype) -> weights` of an edge; empty of what
-        has none.
-      apply: `apply([weights], x, place) -> [y]`, for each of several edges.
+    return init
+
+
+def _init_separable(key: Array, channels: int, dtype: jnp.dtype | type) -> Params:
+    deep, across = jax.random.split(key)
+    of_each = HE(deep, (3, 3, 1, channels), dtype)
+    return {
+        "depthwise": of_each.reshape(3, 3, channels, 1),
+        "pointwise": HE(across, (1, 1, channels, channels), dtype),
+    }
+
+
+def _separable(weights: Params) -> Array:
+    """A 3x3 convolution of each channel, and a 1x1 convolution of the results."""
+    return weights["depthwise"] * weights["pointwise"]
+
+
+def _plain(weights: Params) -> Array:
+    return weights["kernel"]
+
+
+def halving_kernel(kernel: Array) -> Array:
+    """Of 1x1 convolutions at stride 2, half of which begin one row and column later.
+
+    >>> halving_kernel(jnp.ones((1, 1, 1, 2)))[..., 0, 1].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    half = kernel.shape[-1] // 2
+    centre = ((1, 1), (1, 1), (0, 0), (0, 0))
+    later = ((2, 0), (2, 0), (0, 0), (0, 0))
+    parts = jnp.pad(kernel[..., :half], centre), jnp.pad(kernel[..., half:], later)
+    return jnp.concatenate(parts, -1)
 
-    init: Callable[[Array, int, int, jnp.dtype | type], Params]
-    apply: Callable[[Sequence[Params], Array, Place], list[Array]]
+
+CONVOLUTIONS: dict[OperationName, Convolution] = {
+    "conv-1x1": Convolution(_dense(1), _plain),
+    "conv-3x3": Convolution(_dense(3), _plain),
+    "separable-3x3": Convolution(_init_separable, _separable),
+    "dilated-3x3": Convolution(_init_separable, _separable, 2),
+}
+HALVING_SKIP = Convolution(_dense(1), lambda w: halving_kernel(w["kernel"]))
+POOLINGS: dict[OperationName, Callable[..., Array]] = {
+    "max-pool-3x3": max_window,
+    "avg-pool-3x3": mean_window,
+}
+
+
+def convolution_of(name: OperationName, stride: int) -> Convolution | None:
+    """The convolution that an operation is; None of one without weights."""
+    return HALVING_SKIP if name == "skip" and stride == 2 else CONVOLUTIONS.get(name)
 
 
 def normed(x: Array, present: Array | None) -> Array:
-    """Batch norm by the current batch, without scale and offset."""
-    channels = x.shape[-1]
+    """Batch norm by the current batch, without scale and offset.
+
+    Args:
+      x: `float[n, height, width, channels, ...]`.
+      present: which examples count; None of all.
+
+    Returns:
+      An array of the shape of `x`.
+    """
+    flat = x.reshape(*x.shape[:3], -1)
+    channels = flat.shape[-1]
     one, zero = jnp.ones(channels, x.dtype), jnp.zeros(channels, x.dtype)
-    return normalise(x, batch_moments(x, present), one, zero)
+    return normalise(flat, batch_moments(flat, present), one, zero).reshape(x.shape)
 
 
-def halved(kernel: Array, x: Array) -> Array:
-    """1x1 convolutions at stride 2, half of which begin one row and column later."""
-    half = kernel.shape[-1] // 2
-    later = jnp.pad(x[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
-    parts = (x, kernel[..., :half]), (later, kernel[..., half:])
-    return jnp.concatenate([conv2d(*part, stride=2) for part in parts], -1)
+def convolutions(
+    kernels: Sequence[Array], x: Array, *, stride: int, dilation: int = 1
+) -> Array:
+    """K * ReLU(x) of several kernels.
+
+    Args:
+      kernels: of 1x1 or 3x3 places, to equally many channels.
+      x: `float[n, height, width, channels]`.
+      stride: of all.
+      dilation: of all.
+
+    Returns:
+      `float[n, ⌈height / stride⌉, ⌈width / stride⌉, channels, kernels]`.
+    """
+    reach = max(len(kernel) for kernel in kernels) // 2
+    stacked = jnp.stack([_widened(kernel, reach) for kernel in kernels], -1)
+    pads = (dilation * reach, dilation * reach)
+    y = conv2d(
+        jax.nn.relu(x),
+        stacked.reshape(*stacked.shape[:3], -1),
+        stride=stride,
+        padding=(pads, pads),
+        dilation=dilation,
+    )
+    return y.reshape(*y.shape[:3], *stacked.shape[3:])
 
 
-def _without_weights(
-    key: Array, channels: int, stride: int, dtype: jnp.dtype | type
-) -> Params:
-    return {}
-
-
-def _convolution(side: int) -> Operation:
-    """Norm(k * ReLU(x)) with kernels of side x side."""
-    around = (side // 2, side // 2)
-
-    def init(key: Array, channels: int, stride: int, dtype: jnp.dtype | type) -> Params:
-        return {"kernel": HE(key, (side, side, channels, channels), dtype)}
-
-    def apply(weights: Sequence[Params], x: Array, place: Place) -> list[Array]:
-        kernel = jnp.concatenate([w["kernel"] for w in weights], -1)
-        pads = around, around
-        y = conv2d(jax.nn.relu(x), kernel, stride=place.stride, padding=pads)
-        return jnp.split(normed(y, place.present), len(weights), -1)
-
-    return Operation(init, apply)
-
-
-def _separable(dilation: int) -> Operation:
-    """Norm(k₁ * (k₃ * ReLU(x))): k₃ is 3x3 of each channel, and k₁ is 1x1."""
-
-    def init(key: Array, channels: int, stride: int, dtype: jnp.dtype | type) -> Params:
-        deep, across = jax.random.split(key)
-        return {
-            "depthwise": HE(deep, (3, 3, 1, channels), dtype),
-            "pointwise": HE(across, (1, 1, channels, channels), dtype),
-        }
-
-    def apply(weights: Sequence[Params], x: Array, place: Place) -> list[Array]:
-        x = jax.nn.relu(x)
-
-        def one(w: Params) -> Array:
-            y = depthwise_conv2d(
-                x, w["depthwise"], stride=place.stride, dilation=dilation
-            )
-            return normed(conv2d(y, w["pointwise"]), place.present)
-
-        return [one(w) for w in weights]
-
-    return Operation(init, apply)
-
-
-def _pooling(pool: Callable[..., Array]) -> Operation:
-    def apply(weights: Sequence[Params], x: Array, place: Place) -> list[Array]:
-        return [normed(pool(x, stride=place.stride), place.present)] * len(weights)
-
-    return Operation(_without_weights, apply)
-
-
-def _skip() -> Operation:
-    """The identity; at stride 2, norm(`halved`(ReLU(x)))."""
-
-    def init(key: Array, channels: int, stride: int, dtype: jnp.dtype | type) -> Params:
-        if stride == 1:
-            return {}
-        return {"kernel": HE(key, (1, 1, channels, channels), dtype)}
-
-    def apply(weights: Sequence[Params], x: Array, place: Place) -> list[Array]:
-        if place.stride == 1:
-            return [x] * len(weights)
-        x = jax.nn.relu(x)
-        return [normed(halved(w["kernel"], x), place.present) for w in weights]
-
-    return Operation(init, apply)
-
-
-BY_NAME: dict[OperationName, Operation] = {
-    "skip": _skip(),
-    "max-pool-3x3": _pooling(max_window),
-    "avg-pool-3x3": _pooling(mean_window),
-    "conv-1x1": _convolution(1),
-    "conv-3x3": _convolution(3),
-    "separable-3x3": _separable(1),
-    "dilated-3x3": _separable(2),
-}
-"""All but "none", which adds nothing."""
+def _widened(kernel: Array, reach: int) -> Array:
+    """A kernel with zeros around, so that it reaches so far."""
+    more = reach - len(kernel) // 2
+    return jnp.pad(kernel, ((more, more), (more, more), (0, 0), (0, 0)))

@@ -269,6 +269,7 @@ LEARNERS = {
     "anil": Row(mj.anil),
     "boil": Row(mj.boil),
     "mtl": Row(mtl),
+    "tnas": Row(mj.tnas),
     "meta-sgd": Row(mj.meta_sgd, 0.01),
     "meta-lstm": Row(mj.learned_maml, mj.learners.meta_lstm(0.01)),
     "learned-optimizer": Row(mj.learned_maml, mj.learners.learned_optimizer()),

@@ -18,13 +18,19 @@ from metajax.models import (
     remaining,
     strongest,
 )
-from metajax.models.cell_operations import OPERATIONS
+from metajax.models.cell_operations import (
+    CONVOLUTIONS,
+    OPERATIONS,
+    convolution_of,
+    convolutions,
+)
 from metajax.models.genotype import KINDS
 from metajax.types import Padded
 from tests.helpers import KEY
 
 SPACE = CellSpace(2)
 LAYERS = ("reduction", "normal")  # the second takes maps of two sizes
+PADS = ((0, 0), (0, 1), (0, 1), (0, 0))  # what is read later is 0 at the end
 GENOTYPE = random_genotype(jax.random.key(2), SPACE)
 
 
@@ -70,6 +76,40 @@ def test_a_cut_network_is_the_searched_one_of_those_edges():
     padded = Padded(jnp.concatenate([x, 9 + x]), jnp.arange(8) < 4)
     of_padded = jax.jit(cut.apply)(left, padded)[:4]
     np.testing.assert_allclose(of_padded, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["separable-3x3", "dilated-3x3"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_separable_convolution_is_two(float64, name, stride):
+    operation = CONVOLUTIONS[name]
+    weights = operation.init(KEY, 3, jnp.float64)
+    x = jax.random.normal(KEY, (2, 5, 6, 3))
+    images = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    reach = operation.dilation
+    deep = jax.lax.conv_general_dilated(
+        jax.nn.relu(x),
+        weights["depthwise"].reshape(3, 3, 1, 3),
+        (stride, stride),
+        [(reach, reach)] * 2,
+        rhs_dilation=(reach, reach),
+        feature_group_count=3,
+        **images,
+    )
+    expected = jax.lax.conv_general_dilated(
+        deep, weights["pointwise"], (1, 1), "VALID", **images
+    )
+    kernels = [operation.kernel(weights)]
+    ours = convolutions(kernels, x, stride=stride, dilation=reach)
+    np.testing.assert_allclose(ours[..., 0], expected, atol=1e-12)
+
+
+def test_a_skip_that_halves_takes_pixels_by_turns(float64):
+    x = jnp.arange(1.0, 26.0).reshape(1, 5, 5, 1)
+    weights = {"kernel": jnp.ones((1, 1, 1, 2))}
+    kernel = convolution_of("skip", 2).kernel(weights)  # pyright: ignore
+    y = jnp.concatenate([x[:, ::2, ::2], jnp.pad(x[:, 1::2, 1::2], PADS)], -1)
+    ours = convolutions([kernel], x, stride=2)[..., 0]
+    np.testing.assert_allclose(ours, y, atol=1e-12)
 
 
 def test_a_low_temperature_leaves_the_likeliest_operation():

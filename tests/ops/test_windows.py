@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-import metajax as mj
-from metajax.ops.windows import depthwise_conv2d, max_window, mean_window
+from metajax.ops.windows import max_window, mean_window
 from tests.helpers import KEY
 
 PADS = ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -17,22 +16,6 @@ WINDOW = (1, 3, 3, 1)
 @pytest.fixture
 def images(float64):
     return jax.random.normal(KEY, (2, 5, 6, 3))
-
-
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-def test_each_channel_has_its_kernel(images, stride, dilation):
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 3))
-    ours = depthwise_conv2d(images, kernel, stride=stride, dilation=dilation)
-    theirs = lax.conv_general_dilated(
-        images,
-        kernel,
-        (stride, stride),
-        [(dilation, dilation)] * 2,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=3,
-    )
-    np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -52,8 +35,3 @@ def test_the_first_of_equal_values_gets_the_gradient():
     flat = jnp.zeros((1, 3, 3, 1))
     slope = jax.grad(lambda x: max_window(x)[0, 1, 1, 0])(flat)
     assert slope[0, :, :, 0].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
-
-
-def test_refuses_another_kernel(images):
-    with pytest.raises(mj.InputError, match=r"kernel \[3, 3, 1, channels\]"):
-        depthwise_conv2d(images, jnp.ones((3, 3, 3, 1)))

@@ -22,6 +22,7 @@ LEARNERS: dict[str, type[Adaptation]] = {
         loops.LearnedOptimizer,
         loops.MamlPlusPlus,
         loops.Mtl,
+        loops.Tnas,
         one_pass.Prototypical,
         one_pass.Matching,
         one_pass.Relation,

@@ -16,6 +16,7 @@ from metajax.experiments.learners.adaptation import Adaptation, Setting
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
+from metajax.models import at_temperature
 from metajax.models.headed import parts
 from metajax.types import Array, Learner, LearnerSchedule
 
@@ -111,6 +112,47 @@ class Maml(Exact, InnerLoop):
 
     name = "maml"
     factory = staticmethod(learners.maml)
+
+
+@dataclass(frozen=True)
+class Tnas(Exact, InnerLoop):
+    """T-NAS: MAML of a network of cells, whose α have an inner rate of their own."""
+
+    name = "tnas"
+    alpha_rate: Positive = 30.0
+    """T-NAS: inner learning rate of the architecture."""
+    temperature: Positive = 1.0
+    """T-NAS: temperature of the softmax of α, of validations and the result too."""
+    annealing: CountOrZero = 0
+    """T-NAS: meta-steps in which the temperature falls from 1 to that (MetaNAS)."""
+    warm_up: CountOrZero = 0
+    """T-NAS: meta-steps at a temperature of 1 before it falls."""
+    factory = staticmethod(learners.tnas)
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the optimizer of α."""
+        return super().arguments(setting) | {"alphas": optax.sgd(self.alpha_rate)}
+
+    def build(
+        self, setting: Setting, temperature: Array | None = None, **changes: Any
+    ) -> Learner:
+        """The learner at a temperature; the last one by default."""
+        value = self.temperature if temperature is None else temperature
+        network = at_temperature(setting.network, value)
+        return super().build(setting._replace(network=network), **changes)
+
+    def build_phase(
+        self, setting: Setting, **changes: Any
+    ) -> Learner | LearnerSchedule:
+        """At one temperature, or at one that falls, if asked for."""
+        if not self.annealing:
+            return self.build(setting, **changes)
+        falling = optax.linear_schedule(
+            1.0, self.temperature, self.annealing, self.warm_up
+        )
+        return learners.annealed(
+            lambda value: self.build(setting, value, **changes), falling
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""The cells that a run searches, as files and in its meta-parameters."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from metajax._files.writing import write_whole
+from metajax.errors import InputError
+from metajax.models import CellSpace, Genotype, parameter_count, strongest
+from metajax.models.genotype import KINDS
+from metajax.types import PyTree
+
+FILE = "genotype.json"
+TASKS = 64  # whose adapted α are drawn
+BESIDE = "['inner']"  # what an inner optimizer learns for each parameter
+
+
+def draw_architecture(
+    space: CellSpace | Genotype,
+    meta: PyTree,
+    adapt: Callable[[int], PyTree],
+    left: PyTree,
+    *,
+    to: Path,
+) -> None:
+    """Writes genotype.json, and draws cells.png, and alphas.png of a search.
+
+    Args:
+      space: what the cells may be, or are.
+      meta: the meta-parameters.
+      adapt: see `Network.draw`.
+      left: the meta-parameters without the edges that were cut; None if none were.
+      to: the folder.
+    """
+    from metajax.experiments import cell_figures  # loads matplotlib
+
+    counts = {"whole": count_parameters(meta)}
+    if isinstance(space, Genotype):
+        genotype = space
+    elif (alphas := alphas_of(meta)) is None:
+        return
+    else:
+        genotype = strongest(space, alphas)
+        counts["discretised"] = count_parameters(left)
+        adapted = alphas_of(adapt(TASKS))
+        cell_figures.draw_alphas(space, alphas, adapted, to / "alphas.png")
+    plain = {"genotype": genotype.as_dict(), "parameters": counts}
+    write_whole(to / FILE, json.dumps(plain) + "\n")
+    cell_figures.draw_cells(genotype, to / "cells.png")
+    sizes = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"parameters: {sizes}; the cells are in {to / FILE} and cells.png")
+
+
+def genotype_text(given: str) -> str:
+    """A genotype as one line of JSON, which a configuration keeps.
+
+    Args:
+      given: that line, the file of `write_genotype`, or the run that holds it.
+
+    Raises:
+      InputError: if there is no such file, or it holds no genotype.
+    """
+    if given.startswith("{"):
+        return _line(given, "--model.genotype")
+    path = Path(given) / FILE if Path(given).is_dir() else Path(given)
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(
+            f"--model.genotype: cannot read {path} ({error.strerror}); give the run of "
+            f"a search, or its {FILE}"
+        ) from error
+    except ValueError as error:
+        raise _damaged(str(path), error) from error
+    return _line(text, str(path))
+
+
+def read_genotype(text: str) -> Genotype:
+    """The genotype of a line of `genotype_text`."""
+    return Genotype.from_dict(json.loads(text))
+
+
+def line_of(genotype: Genotype) -> str:
+    """A genotype as one line of JSON."""
+    return json.dumps(genotype.as_dict())
+
+
+def _line(text: str, where: str) -> str:
+    try:
+        plain = json.loads(text)
+        plain = plain.get("genotype", plain)
+        return line_of(Genotype.from_dict(plain))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(where, error) from error
+
+
+def _damaged(where: str, error: Exception) -> InputError:
+    return InputError(
+        f"{where} is not a genotype ({error}); give the run of a search, or its {FILE}"
+    )
+
+
+def alphas_of(meta: PyTree) -> dict[str, Any] | None:
+    """The α among the parameters of a learner; None if there are none.
+
+    >>> alphas = {"normal": 1.0, "reduction": 2.0}
+    >>> alphas_of({"inner": {"alphas": alphas}, "params": {"alphas": alphas}})
+    {'normal': 1.0, 'reduction': 2.0}
+    """
+    leaves = jax.tree.leaves_with_path(meta)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    for name in named:
+        start, middle, _ = name.partition("['alphas']")
+        if middle and not name.startswith(BESIDE):
+            return {kind: named[f"{start}{middle}['{kind}']"] for kind in KINDS}
+    return None
+
+
+def count_parameters(meta: PyTree) -> int:
+    """The parameters of a network among a learner's, without what is learnt beside."""
+    leaves = jax.tree.leaves_with_path(meta)
+    own = [x for p, x in leaves if not jax.tree_util.keystr(p).startswith(BESIDE)]
+    return parameter_count(own)
