@@ -71,6 +71,7 @@ tests/experiments/test_run_study.py::test_every_diagnostic_is_on_the_page
 tests/experiments/test_run_study.py::test_what_a_learner_has_not_is_said
 tests/experiments/test_scene_families.py::test_a_run_is_stopped_resumed_and_evaluated
 tests/experiments/test_scene_families.py::test_every_learner_of_scenes_builds
+tests/experiments/test_search.py::test_a_search_ends_in_a_network_of_its_genotype
 tests/experiments/test_several.py::test_no_process_waits_for_one_that_fails
 tests/experiments/test_several.py::test_two_processes_train_and_the_first_writes
 tests/experiments/test_trials.py::test_a_run_is_stopped_resumed_lengthened_and_evaluated
@@ -129,9 +130,11 @@ tests/learners/test_table.py::test_two_devices_change_nothing
 tests/learners/test_segmenters.py::test_is_evaluated_at_other_ways
 tests/learners/test_segmenters.py::test_the_gradient_of_others_is_that_of_a_loop
 tests/learners/test_segmenters.py::test_the_gradient_of_the_prototypical_is_that_of_a_loop
+tests/learners/test_tnas.py
 tests/models/test_adapters.py::test_a_learner_draws_in_training_alone
 tests/models/test_adapters.py::test_the_gradient_is_that_of_the_same_masks
 tests/models/test_coordinate_networks.py::test_exact_gradients_through_sines_are_those_of_a_loop
+tests/models/test_cells.py::test_a_cut_network_is_the_searched_one_of_those_edges
 tests/models/test_models.py::test_adapters_train
 tests/models/test_models.py::test_conv4_equals_textbook
 tests/models/test_norms.py::test_pooling_before_normalising_changes_nothing

@@ -11,7 +11,7 @@ import numpy as np
 from metajax.experiments.figures import save_and_close
 from metajax.models import CellSpace, Genotype
 from metajax.models.genotype import INPUTS, KINDS, CellKind
-from metajax.study.plots.style import BLUE, GREEN, HEAT, ORANGE
+from metajax.study.plots.style import BLUE, GREEN, HEAT, ORANGE, ticks
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -33,9 +33,11 @@ def _draw_cell(ax: Axes, genotype: Genotype, kind: CellKind) -> None:
     last = INPUTS + genotype.nodes
     places = {0: (0.0, SIDES[0]), 1: (0.0, SIDES[1])}
     for node in range(INPUTS, last):
-        places[node] = 1.5 * (node - 1), 0.4 * SIDES[node % 2]
+        # At different heights, so that no edge passes through a node.
+        height = 0.5 - 0.25 * (node - INPUTS) / genotype.nodes
+        places[node] = 1.5 * (node - 1), height * SIDES[node % 2]
     places[last] = 1.5 * (last - 1), 0.0
-    names = ["two before", "before", *map(str, range(genotype.nodes)), "output"]
+    names = ["0 (two before)", "1 (before)", *map(str, range(INPUTS, last)), "output"]
     for edge in genotype.edges(kind):
         _arrow(ax, places[edge.source], places[edge.node], edge.operations[0])
     for node in range(INPUTS, last):
@@ -88,7 +90,7 @@ def draw_alphas(
         for ax, values, title in zip(row, shares, titles):
             image = ax.imshow(values[kind], cmap=HEAT, aspect="auto", vmin=0)
             names = [edge.name for edge in space.edges(kind)]
-            ax.set_xticks(range(len(space.operations)), space.operations, rotation=30)
+            ticks(ax, space.operations)
             ax.set_yticks(range(len(names)), names)
             ax.set(title=f"{kind} cell: {title}", ylabel="edge")
             ax.title.set_fontsize(9)

@@ -220,8 +220,9 @@ def _divergence(run: Studied, trajectories: study.Trajectories) -> str:
 
 
 def _instability(run: Studied, spectrum: study.Spectrum) -> str:
-    plain = run.config.inner.optimizer == "sgd" and run.has_one_rate
-    return remarks.instability(spectrum, run.config.inner.rate) if plain else ""
+    inner = run.config.inner
+    plain = inner.optimizer == "sgd" and run.has_one_rate and not inner.rates_differ
+    return remarks.instability(spectrum, inner.rate) if plain else ""
 
 
 def _explosion(run: Studied, sensitivity: study.Sensitivity) -> str:

@@ -56,6 +56,7 @@ class Adaptation:
       makes_head: whether it makes its own head, in place of the network's.
       differentiated: whether its inner gradient is, and may be of another order.
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
+      rates_differ: whether some parameters have another rate than `rate`.
       in_order: whether it reads the support set in its order.
       pretrained: whether it is built on a pre-trained body.
       metric: what takes the place of the tasks' own metric.
@@ -75,6 +76,7 @@ class Adaptation:
     makes_head: ClassVar[bool] = False
     differentiated: ClassVar[bool] = False
     rate_is_learnt: ClassVar[bool] = False
+    rates_differ: ClassVar[bool] = False
     in_order: ClassVar[bool] = False
     metric: ClassVar[Metric | None] = None
     measurement: ClassVar[type] = Evaluating

@@ -119,6 +119,7 @@ class Tnas(Exact, InnerLoop):
     """T-NAS: MAML of a network of cells, whose α have an inner rate of their own."""
 
     name = "tnas"
+    rates_differ = True
     alpha_rate: Positive = 30.0
     """T-NAS: inner learning rate of the architecture."""
     temperature: Positive = 1.0
