@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from metajax.experiments.figures import save_and_close
 from metajax.models import CellSpace, Genotype
 from metajax.models.genotype import INPUTS, KINDS, CellKind
-from metajax.study.plots.style import BLUE, GREEN, HEAT, ORANGE, ticks
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from metajax.study.plots.style import BLUE, GREEN, HEAT, ORANGE, save, ticks
 
 SIDES = 0.9, -0.9  # heights of the two inputs, and by turns of the nodes
 
@@ -23,10 +19,10 @@ SIDES = 0.9, -0.9  # heights of the two inputs, and by turns of the nodes
 def draw_cells(genotype: Genotype, path: Path) -> None:
     """Draws both cells: states from left to right, each edge with its operation."""
     width = 2.4 * (genotype.nodes + 2)
-    figure, axes = plt.subplots(2, 1, figsize=(width, 6), layout="constrained")
-    for ax, kind in zip(axes, KINDS):
+    figure = Figure(figsize=(width, 6), layout="constrained")
+    for ax, kind in zip(figure.subplots(2, 1), KINDS):
         _draw_cell(ax, genotype, kind)
-    save_and_close(figure, path)
+    save(figure, path)
 
 
 def _draw_cell(ax: Axes, genotype: Genotype, kind: CellKind) -> None:
@@ -83,9 +79,8 @@ def draw_alphas(
         shares.append(jax.tree.map(lambda x: np.std(x, 0), each))
         titles.append("its standard deviation over adapted tasks")
     size = 5 * len(shares), 2.2 + 0.5 * len(space.edges("normal"))
-    figure, axes = plt.subplots(
-        2, len(shares), figsize=size, layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(2, len(shares), squeeze=False)
     for row, kind in zip(axes, KINDS):
         for ax, values, title in zip(row, shares, titles):
             image = ax.imshow(values[kind], cmap=HEAT, aspect="auto", vmin=0)
@@ -95,7 +90,7 @@ def draw_alphas(
             ax.set(title=f"{kind} cell: {title}", ylabel="edge")
             ax.title.set_fontsize(9)
             figure.colorbar(image, ax=ax)
-    save_and_close(figure, path)
+    save(figure, path)
 
 
 def _shares(alphas: Any) -> np.ndarray:

@@ -55,12 +55,10 @@ def cells(
 
     Args:
       outputs: the number of outputs.
-      space: the cells' nodes and operations, to be searched; or a `Genotype`, whose
-        edges are one operation each, without α. `CellSpace()` by default.
-      layers: the kind of each cell, the first first. Reductions halve the maps and
-        double the channels.
-      channels: of the first convolution, which is 3x3, and of a node before the first
-        reduction.
+      space: nodes and operations to search, `CellSpace()` by default; or a `Genotype`,
+        whose edges are one operation each, without α.
+      layers: the kind of each cell. Reductions halve the maps and double the channels.
+      channels: of the first convolution, which is 3x3, and of the first nodes.
       image_shape: (height, width, channels).
       stride: of the first convolution.
       pool: what the body returns of the last maps: "mean", their averages; "flat", the
@@ -70,8 +68,8 @@ def cells(
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, height, width, channels]` to logits
-      `[n, outputs]`. `{"normal": float[edges, operations], "reduction": ...}` of its
-      body's parameters are α, in the order of `space.edges`.
+      `[n, outputs]`. `alphas` of its body's parameters is `{"normal": float[edges,
+      operations], "reduction": ...}`, in the order of `space.edges`.
 
     Raises:
       InputError: for a number below 1, no layer, or an unknown kind, `pool` or `head`.
@@ -83,9 +81,7 @@ def cells(
     >>> params["body"]["alphas"]["normal"].shape
     (5, 8)
 
-    Source: Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019, for the
-    cells; Lian et al., "Towards Fast Adaptation of Neural Architectures with Meta
-    Learning" (T-NAS), ICLR 2020, for α among the parameters that adapt.
+    Source: Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019.
     """
     check_count("outputs", outputs, least=1)
     check_one_of("pool", pool, get_args(Readout))
@@ -93,19 +89,29 @@ def cells(
     plan = _plan(space, tuple(layers), channels, image_shape, stride)
     features = plan.maps[-1] if pool == "mean" else math.prod(plan.maps)
 
-    def apply(params: Params, inputs: PyTree) -> Array:
-        x, present = unpadded(inputs)
-        check_images(x, image_shape)
-        first = before = normed(conv2d(x, params["stem"], stride=stride), present)
-        shares = jax.tree.map(partial(jax.nn.softmax, axis=-1), params.get("alphas"))
-        for place, (cell, weights) in enumerate(zip(plan.cells, params["layers"])):
-            mixture = shares and shares[cell.kind]
-            x = cell_output(cell, weights, (first, before), mixture, present)
-            first, before = before, checkpoint_name(x, f"block{place}")
-        return jnp.mean(before, (1, 2)) if pool == "mean" else before
-
-    body = Model(partial(_init, space, plan, channels, image_shape[-1], dtype), apply)
+    init = partial(_init, space, plan, channels, image_shape[-1], dtype)
+    body = Model(init, partial(_apply, plan, image_shape, stride, pool))
     return headed(body, linear_head(features, outputs, head, dtype=dtype))
+
+
+def _apply(
+    plan: Plan,
+    image_shape: tuple[int, int, int],
+    stride: int,
+    pool: Readout,
+    params: Params,
+    inputs: PyTree,
+) -> Array:
+    """The features of images."""
+    x, present = unpadded(inputs)
+    check_images(x, image_shape)
+    first = before = normed(conv2d(x, params["stem"], stride=stride), present)
+    shares = jax.tree.map(partial(jax.nn.softmax, axis=-1), params.get("alphas"))
+    for place, (cell, weights) in enumerate(zip(plan.cells, params["layers"])):
+        mixture = shares and shares[cell.kind]
+        x = cell_output(cell, weights, (first, before), mixture, present)
+        first, before = before, checkpoint_name(x, f"block{place}")
+    return jnp.mean(before, (1, 2)) if pool == "mean" else before
 
 
 def at_temperature(model: Model, temperature: Array | float) -> Model:
