@@ -34,10 +34,13 @@ from metajax.inner import inner_segment as inner_segment
 from metajax.inner import inner_trajectory as inner_trajectory
 from metajax.inner import mini_batches as mini_batches
 from metajax.learners import anil as anil
+from metajax.learners import baseline as baseline
+from metajax.learners import baseline_plus_plus as baseline_plus_plus
 from metajax.learners import boil as boil
 from metajax.learners import cavia as cavia
 from metajax.learners import correlation_detector as correlation_detector
 from metajax.learners import correlation_segmenter as correlation_segmenter
+from metajax.learners import fine_tuned as fine_tuned
 from metajax.learners import fine_tuned_detector as fine_tuned_detector
 from metajax.learners import fomaml as fomaml
 from metajax.learners import imaml as imaml
@@ -49,11 +52,13 @@ from metajax.learners import maml_plus_plus as maml_plus_plus
 from metajax.learners import maml_rl as maml_rl
 from metajax.learners import mann as mann
 from metajax.learners import matching as matching
+from metajax.learners import meta_baseline as meta_baseline
 from metajax.learners import meta_opt_net as meta_opt_net
 from metajax.learners import meta_sgd as meta_sgd
 from metajax.learners import mtl as mtl
 from metajax.learners import mwt as mwt
 from metajax.learners import neural_process as neural_process
+from metajax.learners import pmf as pmf
 from metajax.learners import proto_maml as proto_maml
 from metajax.learners import prototypical as prototypical
 from metajax.learners import prototypical_segmenter as prototypical_segmenter
@@ -63,6 +68,7 @@ from metajax.learners import reptile as reptile
 from metajax.learners import rl2 as rl2
 from metajax.learners import siamese as siamese
 from metajax.learners import siamese_segmenter as siamese_segmenter
+from metajax.learners import simple_shot as simple_shot
 from metajax.learners import snail as snail
 from metajax.learners import tnas as tnas
 from metajax.losses import cross_entropy as cross_entropy

@@ -22,6 +22,11 @@ MIXES: dict[str, Callable[[float, int], tuple[data.Transform, ...]]] = {
 }
 
 
+def jitter_of(size: float) -> data.Transform:
+    """Random shifts, scales and turns up to shares of a side, of one and of 90°."""
+    return data.jitter(shift=size, scale=size, turn=90 * size)
+
+
 @dataclass(frozen=True)
 class Augment:
     """Changes of the training episodes, of images."""
@@ -47,11 +52,9 @@ class Augment:
 
     def transforms(self, ways: int) -> tuple[data.Transform, ...]:
         """The changes of episodes of so many ways."""
-        size = self.jitter
-        jitter = data.jitter(shift=size, scale=size, turn=90 * size)
         return (
             *CLASSES[self.classes],
-            *((jitter,) if size else ()),
+            *((jitter_of(self.jitter),) if self.jitter else ()),
             *MIXES[self.mix](self.alpha, ways),
         )
 

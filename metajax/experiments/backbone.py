@@ -10,14 +10,22 @@ import numpy as np
 from metajax._files.arrays import read_named, write_named
 from metajax._files.writing import write_whole
 from metajax.errors import InputError
-from metajax.types import Model, Params, PyTree
+from metajax.types import Array, Model, Params, PyTree
 
-FILE = "backbone.npz"
+FILE, BEST = "backbone.npz", "backbone-best.npz"
+MEAN = "mean"  # no path in a tree: those begin with a bracket, or are empty
 
 
-def write_body(path: Path, body: Params) -> None:
-    """Saves parameters by their paths in the tree, whole or not at all."""
-    write_named(path, jax.tree.map(np.asarray, _by_name(body)))
+def write_body(path: Path, body: Params, mean: Array | None = None) -> None:
+    """Saves parameters by their paths in the tree, whole or not at all.
+
+    Args:
+      path: the file.
+      body: the parameters.
+      mean: the mean feature of the training classes, for SimpleShot.
+    """
+    more = {} if mean is None else {MEAN: mean}
+    write_named(path, jax.tree.map(np.asarray, _by_name(body) | more))
 
 
 def keep_body(path: Path, directory: Path) -> None:
@@ -47,30 +55,65 @@ def read_body(path: Path | None, body: Model) -> Params | None:
         return None
     path = _file(path)
     expected = jax.eval_shape(body.init, jax.random.key(0))
-    try:
-        arrays = _read_named(path, _by_name(expected))
-    except Exception as error:  # of a damaged file zipfile and numpy raise anything
-        raise InputError(
-            f"{path} is not a backbone ({error}); make one with metajax pretrain"
-        ) from error
+    arrays = _read(path, _by_name(expected))
 
     def select(place: tuple, like: jax.ShapeDtypeStruct) -> np.ndarray:
         name = jax.tree_util.keystr(place)
-        array = arrays.get(name)
-        if array is None or array.shape != like.shape:
-            shape = None if array is None else list(array.shape)
-            raise InputError(
-                f"{path} is the backbone of another model: {name} is {shape} there, "
-                f"and {list(like.shape)} here; pre-train with the same --model"
-            )
-        return array.astype(like.dtype)
+        return _checked(path, name, arrays.get(name), like)
 
     return jax.tree_util.tree_map_with_path(select, expected)
+
+
+def read_mean(path: Path, features: int) -> np.ndarray:
+    """The mean feature of the training classes, that `write_body` saved.
+
+    Args:
+      path: the file, or the directory that holds it.
+      features: how many there are.
+
+    Returns:
+      `float32[features]`.
+
+    Raises:
+      InputError: if the file cannot be read, has none, or is of another body.
+    """
+    path, like = _file(path), jax.ShapeDtypeStruct((features,), np.dtype("float32"))
+    if (mean := _read(path, {MEAN: like}).get(MEAN)) is None:
+        raise InputError(
+            f"{path} has no mean feature of its training classes; pre-train it anew, "
+            "or take --inner.centring support"
+        )
+    return _checked(path, "the mean feature", mean, like)
+
+
+def _checked(
+    path: Path, name: str, array: np.ndarray | None, like: jax.ShapeDtypeStruct
+) -> np.ndarray:
+    """An array of a file, of the shape and the dtype that it should have."""
+    if array is None or array.shape != like.shape:
+        shape = None if array is None else list(array.shape)
+        raise InputError(
+            f"{path} is the backbone of another model: {name} is {shape} there, "
+            f"and {list(like.shape)} here; pre-train with the same --model"
+        )
+    return array.astype(like.dtype)
 
 
 def _by_name(body: PyTree) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(body)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _read(
+    path: Path, expected: dict[str, jax.ShapeDtypeStruct]
+) -> dict[str, np.ndarray]:
+    """The arrays of the expected names that are in a file, refused if damaged."""
+    try:
+        return _read_named(path, expected)
+    except Exception as error:  # of a damaged file zipfile and numpy raise anything
+        raise InputError(
+            f"{path} is not a backbone ({error}); make one with metajax pretrain"
+        ) from error
 
 
 def _read_named(

@@ -1,6 +1,6 @@
 """What a run is: its configuration, whole."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar, Union
 
@@ -71,9 +71,15 @@ class Config:
         """Refuses, before anything is written, what would fail later.
 
         Raises:
-          InputError: if a value is out of bounds; it names the command's flag.
+          InputError: if a value is out of bounds, or there are meta-steps with nothing
+            to train; it names the command's flag.
         """
         check_bounds(self)
+        if self.outer.steps and not self.inner.trained:
+            raise InputError(
+                f"{self.learner} has nothing to meta-train, so --outer.steps must be "
+                f"0, got {self.outer.steps}; leave it out"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, with the learner, and the kinds of data and model, by name."""
@@ -120,9 +126,9 @@ class Config:
         return cls(**parts, **checked(cls, others, "a configuration"))
 
 
-def carried(settings: Any, kind: type[T]) -> T:
-    """Options of another class, with the values of those that both have."""
-    shared = names_of(type(settings)) & names_of(kind)
+def carried(settings: Any, kind: type[T], *, own: Collection[str] = ()) -> T:
+    """Options of another class, with the values of those that both have, but `own`."""
+    shared = (names_of(type(settings)) & names_of(kind)) - set(own)
     return kind(**{name: getattr(settings, name) for name in shared})
 
 
@@ -134,16 +140,22 @@ def with_learner(config: Config, name: str) -> Config:
       name: of the learner.
 
     Returns:
-      The configuration; options that the learner has no use for are not in it.
+      The configuration; options that the learner has no use for are not in it. One
+      with inner steps of its own is evaluated after as many, and one that is not
+      trained has no meta-steps.
     """
-    kind = LEARNERS[name]
-    model = type(config.model).for_learner(kind.makes_head)
-    return replace(
-        config,
-        inner=carried(config.inner, kind),
-        model=carried(config.model, model),
-        evaluation=carried(config.evaluation, kind.measurement),
-    )
+    kind, before = LEARNERS[name], type(config.inner)
+    if kind is before:
+        return config
+    inner = carried(config.inner, kind, own=kind.own_options)
+    evaluation = carried(config.evaluation, kind.measurement)
+    if "steps" in kind.own_options:
+        evaluation = replace(evaluation, steps=inner.steps)
+    outer = config.outer
+    if kind.trained is not before.trained:
+        outer = replace(outer, steps=Outer.steps if kind.trained else 0)
+    model = carried(config.model, type(config.model).for_learner(kind.makes_head))
+    return replace(config, inner=inner, model=model, outer=outer, evaluation=evaluation)
 
 
 def with_model(config: Config, name: str) -> Config:

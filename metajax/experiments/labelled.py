@@ -132,7 +132,7 @@ def image_learner(config: Config) -> ImageLearner:
     learner = _rebuild(config.as_dict())
     if learner.pretrained is None:
         return learner
-    given = getattr(config.inner, "backbone", None)
+    given = config.inner.backbone
     body = body_of(config, bare_task(config))
     pretrained = read_body(None if given is None else Path(given), body)
     return learner._replace(pretrained=pretrained)

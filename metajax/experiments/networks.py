@@ -251,7 +251,7 @@ class Conv4Model(Conv4Body):
     """Four convolutional blocks."""
 
     head: Head = "zero"
-    """Initial value of the linear head."""
+    """Initial value of the linear head; or cosines in its place (Baseline++)."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ class ResNet12Model(ResNet12Body):
     """Four residual blocks of three convolutions."""
 
     head: Head = "zero"
-    """Initial value of the linear head."""
+    """Initial value of the linear head; or cosines in its place (Baseline++)."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import optax
 
-from metajax.experiments.bounds import Chunk, Count, Positive, Share
+from metajax.experiments.bounds import Chunk, Count, CountOrZero, Positive, Share
 from metajax.training import parameter_average
 
 OPTIMIZERS = {
@@ -24,8 +24,9 @@ WARM_UP = 0.04  # of the meta-steps
 class Outer:
     """Meta-training."""
 
-    steps: Count = 60_000
-    """Meta-steps. A run that is finished goes on when this is raised."""
+    steps: CountOrZero = 60_000
+    """Meta-steps; 0 measures the learner as it starts. A run that is finished goes on
+    when this is raised."""
     tasks: Count = 32
     """Tasks a meta-batch."""
     rate: Positive = 1e-3

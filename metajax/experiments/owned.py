@@ -22,6 +22,7 @@ OWN = (
     CONFIG,
     record.FILE,
     backbone.FILE,
+    backbone.BEST,
     lock.NAME,
     "metrics.jsonl",
     "learning_curve.png",

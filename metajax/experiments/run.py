@@ -11,7 +11,7 @@
 | evaluation.json, evaluation.txt | the result with its protocol |
 | evaluation-*.json, evaluation-*.txt | other results, see `results.py` |
 | *.unfinished.npz | the scores so far of an evaluation that was interrupted |
-| backbone.npz | of MTL, the body that was pre-trained |
+| backbone.npz | of a learner on a pre-trained body, that body |
 | learning_curve.png, adaptation.png | figures |
 | genotype.json, cells.png, alphas.png | of `cells`, the architecture |
 | .lock | held by the process that trains |
@@ -114,7 +114,8 @@ def train(
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
             lines = job.task.references
-            figures.learning_curve(rows, job.task.metric, directory, lines)
+            if rows:  # not of a run without meta-steps
+                figures.learning_curve(rows, job.task.metric, directory, lines)
         meta, step = averaged(state), int(state.step)
         own = own_domain(job.config)
         run = Measured(directory, job.config, own, job.task, job.measured, meta, step)
@@ -153,7 +154,7 @@ def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     """Makes the directory this run's and this process's, as long as it is held."""
     claim(directory, job.claimed)
     held.enter_context(only_writer(directory))
-    given = getattr(job.claimed.inner, "backbone", None)
+    given = job.claimed.inner.backbone
     body = None if given is None else Path(given)
     keep_data(directory, job.task, body=body)
     if body is not None:

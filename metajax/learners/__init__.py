@@ -1,6 +1,8 @@
 """Few-shot learning algorithms, one a file, as functions that return a `Learner`."""
 
 from metajax.learners.anil import anil as anil
+from metajax.learners.baseline import baseline as baseline
+from metajax.learners.baseline import baseline_plus_plus as baseline_plus_plus
 from metajax.learners.boil import boil as boil
 from metajax.learners.cavia import cavia as cavia
 from metajax.learners.closed_form import HeadRule as HeadRule
@@ -11,6 +13,8 @@ from metajax.learners.correlation_detector import (
 from metajax.learners.correlation_segmenter import (
     correlation_segmenter as correlation_segmenter,
 )
+from metajax.learners.fine_tuned import fine_tuned as fine_tuned
+from metajax.learners.fine_tuned import pmf as pmf
 from metajax.learners.fine_tuned_detector import (
     fine_tuned_detector as fine_tuned_detector,
 )
@@ -32,6 +36,7 @@ from metajax.learners.maml_plus_plus import multi_step_weights as multi_step_wei
 from metajax.learners.maml_rl import maml_rl as maml_rl
 from metajax.learners.mann import mann as mann
 from metajax.learners.matching import matching as matching
+from metajax.learners.meta_baseline import meta_baseline as meta_baseline
 from metajax.learners.mtl import mtl as mtl
 from metajax.learners.mtl import scale_and_shift as scale_and_shift
 from metajax.learners.mwt import mwt as mwt
@@ -56,6 +61,7 @@ from metajax.learners.schedules import switch as switch
 from metajax.learners.siamese import siamese as siamese
 from metajax.learners.siamese import verification as verification
 from metajax.learners.siamese_segmenter import siamese_segmenter as siamese_segmenter
+from metajax.learners.simple_shot import simple_shot as simple_shot
 from metajax.learners.snail import snail as snail
 from metajax.learners.svm import meta_opt_net as meta_opt_net
 from metajax.learners.tent import prediction_entropy as prediction_entropy

@@ -20,11 +20,12 @@ from metajax.learners.class_codes import (
 )
 from metajax.learners.outer_loss import query_metrics
 from metajax.learners.problem import Problem, solver
-from metajax.learners.support import embed, unit_rows
+from metajax.learners.support import embed
 from metajax.losses import over_present
 from metajax.models.centre_head import centre_head
 from metajax.models.headed import headed
 from metajax.ops.precision import dtype_of
+from metajax.ops.unit_rows import unit_rows
 from metajax.types import (
     Array,
     Batch,

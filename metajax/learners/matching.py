@@ -14,11 +14,11 @@ from metajax.learners.support import (
     embed,
     rows,
     support_features,
-    unit_rows,
 )
 from metajax.losses import cross_entropy
 from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of, product
+from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from metajax.checks import check_count, check_positive, check_share
 from metajax.errors import InputError
 from metajax.learners import lstm
-from metajax.learners.support import SupportFeatures, unit_rows
+from metajax.learners.support import SupportFeatures
 from metajax.ops.precision import product
+from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array, PyTree
 
 

@@ -12,6 +12,7 @@ from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.anil import anil
 from metajax.models.headed import headed, parts
+from metajax.models.pretrained import check_params
 from metajax.types import (
     Array,
     GradTransform,
@@ -107,7 +108,7 @@ def scale_and_shift(body: Model, weights: Params) -> Model:
     >>> jax.tree.map(jnp.shape, same.init(jax.random.key(1)))
     {'bias': (3,), 'kernel': (2, 3)}
     """
-    _check_weights(body, weights)
+    check_params("the backbone", body, weights)
     if body.settle is not keep:
         raise InputError(
             "a scaled body cannot keep the support set's statistics; build it with "
@@ -143,13 +144,3 @@ def _start(w: Array) -> Array:
 def _wide(p: Array, w: Array) -> Array:
     """Factors of shape [inputs, outputs], with leading axes as a kernel has them."""
     return p.reshape((1,) * (w.ndim - 2) + p.shape)
-
-
-def _check_weights(body: Model, weights: Params) -> None:
-    expected = jax.eval_shape(body.init, jax.random.key(0))
-    ours, theirs = (jax.tree.map(jnp.shape, tree) for tree in (expected, weights))
-    if ours != theirs:
-        raise InputError(
-            f"the backbone must have the shapes of the model's body, {ours}, got "
-            f"{theirs}"
-        )

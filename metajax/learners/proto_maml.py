@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import optax
 
 from metajax.gradients import exact
@@ -10,6 +9,7 @@ from metajax.inner import View, whole
 from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
 from metajax.learners.prototypical import prototype_head
 from metajax.learners.support import class_means, support_features
+from metajax.models.dense import dense_sizes
 from metajax.models.headed import parts
 from metajax.types import Batch, GradTransform, Learner, Loss, Model, Params
 
@@ -45,8 +45,8 @@ def proto_maml(
       A `Learner` whose meta-parameters are the body's.
 
     Raises:
-      InputError: if the model does not know its parts, or `steps` is not a whole number
-        of at least 0.
+      InputError: if the model does not know its parts, its head is not linear, or
+        `steps` is not a whole number of at least 0.
 
     >>> import metajax as mj
     >>> learner = proto_maml(mj.conv4(5), mj.cross_entropy, optax.sgd(0.1), steps=5)
@@ -55,7 +55,7 @@ def proto_maml(
     """
     body, head = parts(model, "proto_maml")
     loss_fn = model_loss(model, loss)
-    ways = jax.eval_shape(head.init, jax.random.key(0))["bias"].shape[0]
+    ways = dense_sizes(head, "proto_maml").outputs
 
     def make_problem(meta: Params, support: Batch) -> Problem:
         features = body.forward(meta, support.inputs)

@@ -3,13 +3,13 @@
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from metajax._pytrees.keyed import values_of
 from metajax.errors import InputError
 from metajax.losses import check_labels, memberships
 from metajax.ops.precision import product
+from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array, Batch, Model, Params, PyTree, unpadded
 
 
@@ -107,12 +107,6 @@ def class_means(features: Array, members: Array) -> Array:
 def rows(features: Array) -> Array:
     """The features of each example in a row, `float[n, features]`."""
     return features.reshape(len(features), math.prod(features.shape[1:]))
-
-
-def unit_rows(x: Array) -> Array:
-    """The last axis at length one; zeros stay, where the derivative is finite."""
-    square = jnp.sum(x**2, -1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(x.dtype).eps ** 2))
 
 
 def cosines(features: Array, codes: Array) -> Array:

@@ -6,9 +6,11 @@ from metajax.models.adapters import from_nnx as from_nnx
 from metajax.models.cells import at_temperature as at_temperature
 from metajax.models.cells import cells as cells
 from metajax.models.centre_head import centre_head as centre_head
+from metajax.models.centred import centred as centred
 from metajax.models.comparator import comparator as comparator
 from metajax.models.conv4 import conv4 as conv4
 from metajax.models.convolution import convolution as convolution
+from metajax.models.cosine import cosine_head as cosine_head
 from metajax.models.dense import dense as dense
 from metajax.models.discretising import parameter_count as parameter_count
 from metajax.models.discretising import random_genotype as random_genotype
@@ -23,6 +25,7 @@ from metajax.models.headed import headed as headed
 from metajax.models.mlp import mlp as mlp
 from metajax.models.per_example import per_example as per_example
 from metajax.models.precision import in_precision as in_precision
+from metajax.models.pretrained import pretrained as pretrained
 from metajax.models.resnet12 import resnet12 as resnet12
 from metajax.models.resnet12 import resnet12_maps as resnet12_maps
 from metajax.models.siren import siren as siren

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
+from metajax.models.cosine import cosine_head
 from metajax.ops import linear
 from metajax.types import Array, Model, Params, PyTree, unpadded
 
-Head = Literal["zero", "glorot"]
+Head = Literal["zero", "glorot", "cosine"]
 
 
 def dense(
@@ -66,12 +67,12 @@ def dense(
 def linear_head(
     features: int, ways: int, start: Head, *, dtype: jnp.dtype | type = jnp.float32
 ) -> Model:
-    """A `dense` head of a classifier, whose kernel starts at zero or by Glorot.
+    """A `dense` head of a classifier, of a kernel at zero or by Glorot, or of cosines.
 
     Args:
       features: the number of features.
       ways: the number of outputs.
-      start: "zero" or "glorot"; see `metajax.conv4`.
+      start: "zero", "glorot" or "cosine"; see `metajax.conv4`.
       dtype: the type of the parameters.
 
     Returns:
@@ -85,5 +86,41 @@ def linear_head(
     0.0
     """
     check_one_of("head", start, get_args(Head))
+    if start == "cosine":
+        return cosine_head(features, ways, dtype=dtype)
     zero = jax.nn.initializers.zeros if start == "zero" else None
     return dense(features, ways, initializer=zero, dtype=dtype)
+
+
+class DenseSizes(NamedTuple):
+    """What a `dense` layer was made for.
+
+    Attributes:
+      inputs: the number of features.
+      outputs: the number of outputs.
+      dtype: of its parameters.
+    """
+
+    inputs: int
+    outputs: int
+    dtype: Any
+
+
+def dense_sizes(head: Model, learner: str) -> DenseSizes:
+    """What a head was made for, which `learner` puts its own in place of.
+
+    Raises:
+      InputError: if it is not a `dense` layer.
+
+    >>> dense_sizes(dense(12, 3), "proto_maml")[:2]
+    (12, 3)
+    """
+    params = jax.eval_shape(head.init, jax.random.key(0))
+    kernel = params.get("kernel") if isinstance(params, dict) else None
+    if kernel is None or kernel.ndim != 2 or set(params) != {"kernel", "bias"}:
+        raise InputError(
+            f"{learner} puts a head of its own in place of a linear one, got another; "
+            "give it metajax.headed(body, metajax.models.dense(features, ways))"
+        )
+    inputs, outputs = kernel.shape
+    return DenseSizes(inputs, outputs, kernel.dtype)

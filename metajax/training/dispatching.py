@@ -111,7 +111,8 @@ class _Run(NamedTuple):
     pause_every: int | None
 
     def check(self) -> None:
-        for name in ("tasks", "steps", "steps_per_call", "pause_every"):
+        check_count("steps", self.steps, least=0)
+        for name in ("tasks", "steps_per_call", "pause_every"):
             if (value := getattr(self, name)) is not None:
                 check_count(name, value, least=1)
 

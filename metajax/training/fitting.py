@@ -85,7 +85,8 @@ def fit(
       learner: the learner, or a schedule of them.
       optimizer: the outer optimizer.
       episodes: a sampler of tasks, or an iterable of meta-batches.
-      steps: meta-steps in all, those of a resumed run included.
+      steps: meta-steps in all, those of a resumed run included; of 0, the state that
+        training would begin with is saved and returned.
       tasks: tasks a meta-batch.
       seed: seeds the initial parameters and every task.
       tasks_per_chunk: see `meta_gradient`.
@@ -141,7 +142,8 @@ class _Fit(NamedTuple):
 
     def check(self, seed: int) -> None:
         check_seed("seed", seed)
-        for name in ("steps", "tasks", "checkpoint_every"):
+        check_count("steps", self.steps, least=0)
+        for name in ("tasks", "checkpoint_every"):
             check_count(name, getattr(self, name), least=1)
 
     def train(
@@ -163,6 +165,8 @@ class _Fit(NamedTuple):
             for observer in self.observers:
                 observer.start(state)
             if done == self.steps:
+                if writer is not None and not done:
+                    writer.save(state)
                 return state
             # A run that began with the table's forms keeps them.
             choose = None if done else self.choose_forms(sampler, state, init_key)

@@ -361,7 +361,7 @@ def parsed(command, *arguments):
         ("steps = ", "is not a configuration"),
         ('preset = "glyphs"\n[inner]\nstrength = 3.0', "inner has an unknown"),
         ('preset = "glyphs"\n[outer]\nsteps = "x"', "steps of outer must be int"),
-        ('preset = "glyphs"\n[outer]\nsteps = 0', "--outer.steps must be a whole"),
+        ('preset = "glyphs"\n[outer]\nsteps = -1', "--outer.steps must be a whole"),
         ('preset = "glyps"', "did you mean glyphs?"),
         ('preset = "glyphs"\ninner = 3', "inner must be an object"),
         ('preset = "glyphs"\ninner = {rates = 3}', "did you mean 'rate'?"),

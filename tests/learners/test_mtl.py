@@ -54,7 +54,7 @@ def test_refuses_what_it_cannot_stand_on(model):
     with pytest.raises(mj.InputError, match="needs a pre-trained backbone"):
         mj.mtl(model, mj.cross_entropy, SGD, STEPS, backbone=None)
     wider = mj.conv4(3, 5, image_shape=(16, 16, 1), dtype=jnp.float64).init(KEY)
-    with pytest.raises(mj.InputError, match="shapes of the model's body"):
+    with pytest.raises(mj.InputError, match="backbone must have the shapes of the"):
         mj.mtl(model, mj.cross_entropy, SGD, STEPS, backbone=wider["body"])
     keeping = mj.conv4(3, 4, image_shape=(16, 16, 1), norm="support")
     with pytest.raises(mj.InputError, match="transductive"):

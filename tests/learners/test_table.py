@@ -260,6 +260,16 @@ def mwt(model, loss, rate, steps, **settings):
     return mj.mwt(model, classifier, mj.mse, rate, steps, **settings)
 
 
+def nudged(key, episode):
+    """Points a little beside those of an episode."""
+
+    def side(key, batch):
+        noise = jax.random.normal(key, batch.inputs.shape, batch.inputs.dtype)
+        return batch._replace(inputs=batch.inputs + 0.1 * noise)
+
+    return Episode(*map(side, jax.random.split(key), episode))
+
+
 SCENES = Family(scenes, centre_loss(2), 1, WIDTH)
 OUTLINES = Family(outlines, mj.pixel_cross_entropy, 1, WIDTH)
 SIGNALS = Family(labelled_signals, label_and_value, 2, 1)
@@ -280,6 +290,11 @@ LEARNERS = {
     "reptile": Row(partial(mj.reptile, view=mj.mini_batches(2))),
     "proto-maml": Row(mj.proto_maml, family=BLOBS),
     "fo-proto-maml": Row(partial(mj.proto_maml, grad=mj.first_order), family=BLOBS),
+    "baseline": Row(mj.baseline, family=BLOBS),
+    "baseline++": Row(mj.baseline_plus_plus, family=BLOBS),
+    "pmf": Row(partial(mj.pmf, augment=nudged), family=BLOBS),
+    "meta-baseline": Row(of_body(mj.meta_baseline), family=BLOBS),
+    "simple-shot": Row(of_body(mj.simple_shot), family=BLOBS),
     "in-context": Row(in_context, network=of_pairs),
     "prototypical": Row(of_body(mj.prototypical), family=BLOBS),
     "soft-k-means": Row(
@@ -326,8 +341,12 @@ LEARNERS = {
         network=of_levels,
     ),
 }
-# Proto-MAML of no steps is a prototypical network; others take none.
+TRAINED_OTHERWISE = ("pmf",)  # its loss is that before its steps
+# Proto-MAML and P>M>F of no steps compare with prototypes; others take none.
 WITHOUT_STEPS = (
+    "pmf",
+    "meta-baseline",
+    "simple-shot",
     "proto-maml",
     "fo-proto-maml",
     "in-context",
@@ -353,6 +372,9 @@ of_steps = pytest.mark.parametrize(
     "name", [name for name in LEARNERS if name not in WITHOUT_STEPS]
 )
 
+trained_as_used = pytest.mark.parametrize(
+    "name", [name for name in LEARNERS if name not in TRAINED_OTHERWISE]
+)
 of_labels = pytest.mark.parametrize(
     "name", [name for name, row in LEARNERS.items() if row.family.episodes is blobs]
 )
@@ -401,7 +423,7 @@ def test_a_module_is_no_model(name):
         build(name, nn.Dense(1))
 
 
-@every_learner
+@trained_as_used
 def test_predict_is_consistent_with_loss(name):
     learner = build(name)
     meta, episode = learner.init(KEY), one_episode(name)

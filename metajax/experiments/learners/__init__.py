@@ -1,6 +1,13 @@
 """Learners' configurations: their options, what they can take, how each is built."""
 
-from metajax.experiments.learners import dense, fields, loops, one_pass, policies
+from metajax.experiments.learners import (
+    baselines,
+    dense,
+    fields,
+    loops,
+    one_pass,
+    policies,
+)
 from metajax.experiments.learners.adaptation import Adaptation as Adaptation
 from metajax.experiments.learners.adaptation import Setting as Setting
 
@@ -23,6 +30,11 @@ LEARNERS: dict[str, type[Adaptation]] = {
         loops.MamlPlusPlus,
         loops.Mtl,
         loops.Tnas,
+        baselines.Baseline,
+        baselines.BaselinePlusPlus,
+        baselines.MetaBaseline,
+        baselines.SimpleShot,
+        baselines.Pmf,
         one_pass.Prototypical,
         one_pass.Matching,
         one_pass.Relation,

@@ -58,7 +58,11 @@ class Adaptation:
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
       rates_differ: whether some parameters have another rate than `rate`.
       in_order: whether it reads the support set in its order.
-      pretrained: whether it is built on a pre-trained body.
+      pretrained: whether it is built on a pre-trained body that it does not hold among
+        its parameters.
+      backbone: where the pre-trained body is that it takes; None if it takes none.
+      trained: whether it is meta-trained; a run of another makes no meta-steps.
+      own_options: the options that it does not take over from the learner of a preset.
       metric: what takes the place of the tasks' own metric.
       measurement: the options of an evaluation of it.
       beside_support: whether a query alone needs the support set beside it, by
@@ -82,6 +86,9 @@ class Adaptation:
     measurement: ClassVar[type] = Evaluating
     beside_support: ClassVar[bool] = False
     pretrained: ClassVar[bool] = False
+    backbone: ClassVar[str | None] = None
+    trained: ClassVar[bool] = True
+    own_options: ClassVar[tuple[str, ...]] = ()
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner; `changes` are arguments of its factory."""

@@ -3,21 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import optax
 
 from metajax import learners
-from metajax.experiments.backbone import read_body
 from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
 from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.learners.adaptation import Adaptation, Setting
+from metajax.experiments.learners.started import OnBackbone
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
 from metajax.models import at_temperature
-from metajax.models.headed import parts
 from metajax.types import Array, Learner, LearnerSchedule
 
 OPTIMIZERS = {
@@ -242,28 +240,19 @@ class Cavia(Exact, InnerLoop):
 
 
 @dataclass(frozen=True)
-class Mtl(Exact, InnerLoop):
+class Mtl(OnBackbone, Exact, InnerLoop):
     """Meta-transfer learning: scales and shifts of a pre-trained body are learnt."""
 
     name = "mtl"
     takes = "classes", "values"  # what a body can be pre-trained on
     beside_support = True
     pretrained = True
-    backbone: str | None = None
-    """MTL: directory of metajax pretrain, or the file of a body."""
     factory = staticmethod(learners.mtl)
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner, on the body of its file."""
-        if "backbone" not in changes:
-            path = None if self.backbone is None else Path(self.backbone)
-            body, _ = parts(setting.network, "mtl")
-            changes = changes | {"backbone": read_body(path, body)}
-        return super().build(setting, **changes)
-
-    def with_backbone(self, path: str | None) -> Self:
-        """The same on the body of another file."""
-        return replace(self, backbone=path)
+        body = {"backbone": self.read(setting.network)}
+        return super().build(setting, **body | changes)
 
 
 @dataclass(frozen=True)

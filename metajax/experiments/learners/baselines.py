@@ -1,0 +1,113 @@
+"""Configurations of baselines, which stand on a body of `metajax pretrain`."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.experiments.augmenting import jitter_of
+from metajax.experiments.backbone import read_mean
+from metajax.experiments.bounds import CountOrZero, Positive, Share
+from metajax.experiments.learners.adaptation import Setting
+from metajax.experiments.learners.loops import InnerLoop
+from metajax.experiments.learners.one_pass import OnePass, Shapes
+from metajax.experiments.learners.started import Started
+
+STEPPING = "rate", "steps", "optimizer", "batch"
+
+
+@dataclass(frozen=True)
+class Baseline(Started, InnerLoop):
+    """Baseline: a linear head is fine-tuned on a frozen, pre-trained body."""
+
+    name = "baseline"
+    takes = ("classes",)
+    any_ways = True
+    makes_head = True
+    trained = False
+    own_options = STEPPING
+    factory = staticmethod(learners.baseline)
+    rate: Positive = 0.05
+    """Learning rate of a task's head."""
+    steps: CountOrZero = 100
+    """Gradient steps of a task's head."""
+
+
+@dataclass(frozen=True)
+class BaselinePlusPlus(Baseline):
+    """Baseline++: a head of cosines is fine-tuned on a frozen, pre-trained body."""
+
+    name = "baseline++"
+    factory = staticmethod(learners.baseline_plus_plus)
+    scale: Positive = 2.0
+    """Baseline++: what cosines are multiplied by; it is fixed."""
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the scale."""
+        return super().arguments(setting) | {"scale": self.scale}
+
+
+@dataclass(frozen=True)
+class MetaBaseline(Started, OnePass):
+    """Meta-Baseline: cosines to class means, on a body that was pre-trained."""
+
+    name = "meta-baseline"
+    needs_backbone = False
+    factory = staticmethod(learners.meta_baseline)
+    scale: Positive = 10.0
+    """Meta-Baseline: initial scale of the cosines; it is learnt."""
+
+    def networks(self, shapes: Shapes, setting: Setting) -> dict[str, Any]:
+        """The scale."""
+        return {"scale": self.scale}
+
+
+@dataclass(frozen=True)
+class SimpleShot(Started, OnePass):
+    """SimpleShot: the nearest centroid of centred features, on a frozen body."""
+
+    name = "simple-shot"
+    trained = False
+    factory = staticmethod(learners.simple_shot)
+    centring: Literal["training", "support"] = "training"
+    """SimpleShot: the mean that features are taken about: that of the training classes,
+    which metajax pretrain measures, or that of each support set."""
+
+    def networks(self, shapes: Shapes, setting: Setting) -> dict[str, Any]:
+        """The mean of the training classes; zeros where there is no file."""
+        if self.centring == "support":
+            return {}
+        count = math.prod(shapes.features)
+        if self.path is None:
+            return {"mean": jnp.zeros(count)}
+        return {"mean": read_mean(self.path, count)}
+
+
+@dataclass(frozen=True)
+class Pmf(Started, InnerLoop):
+    """P>M>F: Meta-Baseline, fine-tuned on augmented copies of each support set."""
+
+    name = "pmf"
+    takes = ("classes",)
+    any_ways = True
+    makes_head = True
+    needs_backbone = False
+    own_options = STEPPING
+    factory = staticmethod(learners.pmf)
+    rate: Positive = 1e-3
+    """P>M>F: learning rate of the fine-tuning of a task."""
+    steps: CountOrZero = 10
+    """P>M>F: gradient steps of the fine-tuning of a task; training takes none."""
+    optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "adam"
+    """P>M>F: optimizer of the fine-tuning; see maml's."""
+    jitter: Share = 0.1
+    """P>M>F: random shift, scale and turn of the copies; see --augment.jitter."""
+    scale: Positive = 10.0
+    """P>M>F: initial scale of the cosines; it is learnt."""
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        """With the augmentation and the scale."""
+        own = {"augment": jitter_of(self.jitter), "scale": self.scale}
+        return super().arguments(setting) | own

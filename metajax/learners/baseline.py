@@ -1,0 +1,139 @@
+"""Baseline and Baseline++: a fresh head is fine-tuned on the features of a body."""
+
+from collections.abc import Mapping
+
+import jax
+import optax
+
+from metajax._pytrees.keyed import keyed_as
+from metajax.gradients import exact
+from metajax.inner import View, whole
+from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
+from metajax.models.cosine import cosine_head
+from metajax.models.dense import dense_sizes
+from metajax.models.headed import headed, parts
+from metajax.types import (
+    Array,
+    Batch,
+    GradTransform,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+)
+
+
+def baseline(
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    grad: GradTransform = exact,
+    view: View = whole,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """Fine-tunes a fresh head for each task, on the features of a body that stays.
+
+      ψ_0 = the head's start, the same for every task
+      ψ_{k+1} = ψ_k - α ∇_ψ L_support(φ, ψ_k)   (`steps` times)
+
+    The baseline of few-shot learning: φ is pre-trained as a classifier of all training
+    classes, given by `metajax.models.pretrained`, and never meta-trained. Its features
+    of the support set are computed once. (Meta-trained, it is ANIL without a learnt
+    start of its head.)
+
+    Args:
+      model: the network, of a body φ and a head ψ: `conv4`, or your own, made by
+        `metajax.headed`. The head starts at its `init` of one fixed key.
+      loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
+      optimizer: the optimizer of the head, with its learning rate α.
+      steps: the number of its steps.
+      grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
+      view: what each step sees of the support set; all of it by default.
+      metrics: more functions of (outputs, targets) to report, by name.
+
+    Returns:
+      A `Learner` whose meta-parameters are the body's.
+
+    Raises:
+      InputError: if the model does not know its parts, or `steps` is not a whole number
+        of at least 0.
+
+    >>> import metajax as mj
+    >>> body, head = mj.conv4(5, filters=4).parts
+    >>> weights = body.init(jax.random.key(0))  # train them first
+    >>> model = mj.headed(mj.models.pretrained(body, weights), head)
+    >>> learner = baseline(model, mj.cross_entropy, optax.sgd(0.05), steps=100)
+
+    Source: Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019. Their
+    code goes 100 times through the support set in random batches of 4, by SGD at a rate
+    of 0.01 with momentum and dampening 0.9 and a decay of 0.001, from a random head.
+    """
+    body, head = parts(model, "baseline")
+    head_loss = model_loss(head, loss)
+
+    def make_problem(meta: Params, support: Batch) -> Problem:
+        features = body.forward(meta, support.inputs)
+        embedded = support._replace(inputs=keyed_as(support.inputs, features))
+
+        def finish(adapted: Params, step: Array | int) -> PyTree:
+            return {"body": meta, "head": adapted}
+
+        start = head.init(jax.random.key(0))
+        return Problem(head_loss, optimizer, start, embedded, finish)
+
+    head_solver = solver(make_problem, steps, grad=grad, view=view)
+    learner = gradient_learner(model, head_solver, loss, metrics)
+    return learner._replace(init=body.init)
+
+
+def baseline_plus_plus(
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    scale: float = 2.0,
+    grad: GradTransform = exact,
+    view: View = whole,
+    metrics: Mapping[str, Loss] | None = None,
+) -> Learner:
+    """`baseline` with a head of cosines, whose lengths are fine-tuned with them.
+
+      y_k = s g_k cos(φ(x), v_k)
+
+    Args:
+      model: a classifier of a body φ and a `metajax.models.dense` head, in the place of
+        which the cosines are put.
+      loss: see `baseline`.
+      optimizer: see `baseline`.
+      steps: see `baseline`.
+      scale: s, which is fixed.
+      grad: see `baseline`.
+      view: see `baseline`.
+      metrics: see `baseline`.
+
+    Returns:
+      A `Learner` whose meta-parameters are the body's.
+
+    Raises:
+      InputError: as `baseline`; or if the head is not linear, or the scale no positive
+        number.
+
+    >>> import metajax as mj
+    >>> model = mj.conv4(5, filters=4)
+    >>> loss, optimizer = mj.cross_entropy, optax.sgd(0.05)
+    >>> learner = baseline_plus_plus(model, loss, optimizer, steps=100)
+
+    Source: Chen et al., ICLR 2019; their code has the learnt lengths and the scale, 4
+    with a ResNet-10 on CUB. The body too is trained under cosines there, as by
+    `conv4(..., head="cosine")`.
+    """
+    body, head = parts(model, "baseline_plus_plus")
+    inputs, ways, dtype = dense_sizes(head, "baseline_plus_plus")
+    cosines = headed(body, cosine_head(inputs, ways, scale, dtype=dtype))
+    return baseline(
+        cosines, loss, optimizer, steps, grad=grad, view=view, metrics=metrics
+    )
