@@ -64,6 +64,7 @@ tests/experiments/test_damage.py::test_a_finished_run_of_a_damaged_checkpoint_is
 tests/experiments/test_field_families.py::test_a_run_of_fields
 tests/experiments/test_field_families.py::test_a_run_of_labelled_fields
 tests/experiments/test_domains.py::test_a_folder_of_images_for_a_run_of_glyphs
+tests/experiments/test_pretrained_runs.py::test_a_baseline_is_measured_labelled_with_and_studied
 tests/experiments/test_run_data.py::test_the_record_of_its_data_is_the_runs_own
 tests/experiments/test_run_study.py::test_a_plan_of_a_learner_without_an_inner_loop
 tests/experiments/test_run_study.py::test_a_plan_says_what_fits

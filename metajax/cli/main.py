@@ -35,7 +35,7 @@ CLOSED = 141  # likewise of SIGPIPE
 SUMMARIES = {
     "train": "Meta-train a preset, evaluate it and draw it; again, it goes on.",
     "pretrain": "Train a preset's body to tell all training classes apart, for "
-    "--learner mtl; in batches of 64 images.",
+    "--inner.backbone (mtl, baselines); in batches of 64 images.",
     "plan": "What a preset will cost on this device, or on a chip that is not here.",
 }
 COMMANDS: dict[str, Any] = {

@@ -39,10 +39,9 @@ def baseline(
       ψ_0 = the head's start, the same for every task
       ψ_{k+1} = ψ_k - α ∇_ψ L_support(φ, ψ_k)   (`steps` times)
 
-    The baseline of few-shot learning: φ is pre-trained as a classifier of all training
-    classes, given by `metajax.models.pretrained`, and never meta-trained. Its features
-    of the support set are computed once. (Meta-trained, it is ANIL without a learnt
-    start of its head.)
+    φ is pre-trained as a classifier of all training classes, given by
+    `metajax.models.pretrained`, and never meta-trained (it would be ANIL whose head has
+    no learnt start). Its features of the support set are computed once.
 
     Args:
       model: the network, of a body φ and a head ψ: `conv4`, or your own, made by
@@ -62,10 +61,7 @@ def baseline(
         of at least 0.
 
     >>> import metajax as mj
-    >>> body, head = mj.conv4(5, filters=4).parts
-    >>> weights = body.init(jax.random.key(0))  # train them first
-    >>> model = mj.headed(mj.models.pretrained(body, weights), head)
-    >>> learner = baseline(model, mj.cross_entropy, optax.sgd(0.05), steps=100)
+    >>> learner = baseline(mj.conv4(5), mj.cross_entropy, optax.sgd(0.05), steps=100)
 
     Source: Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019. Their
     code goes 100 times through the support set in random batches of 4, by SGD at a rate

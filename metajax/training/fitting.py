@@ -85,8 +85,7 @@ def fit(
       learner: the learner, or a schedule of them.
       optimizer: the outer optimizer.
       episodes: a sampler of tasks, or an iterable of meta-batches.
-      steps: meta-steps in all, those of a resumed run included; of 0, the state that
-        training would begin with is saved and returned.
+      steps: meta-steps in all, those of a resumed run included; 0 saves the start.
       tasks: tasks a meta-batch.
       seed: seeds the initial parameters and every task.
       tasks_per_chunk: see `meta_gradient`.

@@ -106,6 +106,11 @@ def test_cosines_are_bounded_by_the_lengths():
         head.apply(params, jnp.ones((1, 4)))
 
 
+def test_a_classifier_is_trained_under_cosines():
+    _, head = mj.conv4(3, 4, image_shape=(16, 16, 1), head="cosine").parts
+    assert relative(head.init(KEY), cosine_head(4, 3).init(KEY)) == 0
+
+
 def unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 

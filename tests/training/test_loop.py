@@ -108,6 +108,20 @@ def test_resumes_bit_for_bit(tmp_path):
     assert same(resumed, whole)
 
 
+def test_no_meta_steps_save_the_start(tmp_path):
+    checkpoints, notes = Checkpoints(tmp_path / "checkpoints"), Notes()
+    run = SETTINGS | dict(steps=0, checkpoints=checkpoints, observers=[notes])
+    state = mj.fit(LEARNER, ADAM, EPISODES, seed=3, **run)
+    start = mj.init_state(LEARNER, ADAM, jax.random.split(jax.random.key(3))[0])
+    assert same(state, start) and checkpoints.steps() == [0]
+    assert (notes.began, notes.steps) == (0, [])
+    run["checkpoints"] = Checkpoints(tmp_path / "checkpoints")
+    assert same(mj.fit(LEARNER, ADAM, EPISODES, seed=4, **run), start)
+    whole = mj.fit(LEARNER, ADAM, EPISODES, seed=3, **SETTINGS)
+    longer = mj.fit(LEARNER, ADAM, EPISODES, seed=3, **run | SETTINGS)
+    assert same(longer, whole)
+
+
 def favouring(form):
     """Tunes by a clock to which a form is the fastest."""
     return partial(tune, timer=lambda trial: 9.0 - (trial.form == form))

@@ -61,6 +61,7 @@ class Adaptation:
       pretrained: whether it is built on a pre-trained body that it does not hold among
         its parameters.
       backbone: where the pre-trained body is that it takes; None if it takes none.
+      needs_backbone: whether a run of it needs one.
       trained: whether it is meta-trained; a run of another makes no meta-steps.
       own_options: the options that it does not take over from the learner of a preset.
       metric: what takes the place of the tasks' own metric.
@@ -87,6 +88,7 @@ class Adaptation:
     beside_support: ClassVar[bool] = False
     pretrained: ClassVar[bool] = False
     backbone: ClassVar[str | None] = None
+    needs_backbone: ClassVar[bool] = False
     trained: ClassVar[bool] = True
     own_options: ClassVar[tuple[str, ...]] = ()
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from metajax.errors import InputError
 from metajax.experiments.backbone import read_body
@@ -16,6 +16,7 @@ from metajax.types import Learner, LearnerSchedule, Model, Params
 class OnBackbone(Adaptation):
     """A learner that takes a pre-trained body."""
 
+    needs_backbone = True
     backbone: str | None = None  # pyright: ignore (a class's constant elsewhere)
     """Pre-trained body: directory of metajax pretrain, or the file of a body."""
 
@@ -32,26 +33,6 @@ class OnBackbone(Adaptation):
         """The parameters of the network's body, if there is a file."""
         return read_body(self.path, parts(network, self.name)[0])
 
-
-@dataclass(frozen=True)
-class Started(OnBackbone):
-    """A learner whose body starts from the pre-trained one.
-
-    Attributes:
-      needs_backbone: whether a run needs one.
-    """
-
-    needs_backbone: ClassVar[bool] = True
-
-    def build(self, setting: Setting, **changes: Any) -> Learner:
-        """The learner; of a body that starts at random, if there is no file."""
-        weights = self.read(setting.network)
-        if weights is not None:
-            body, head = parts(setting.network, self.name)
-            network = headed(pretrained(body, weights), head)
-            setting = setting._replace(network=network)
-        return super().build(setting, **changes)
-
     def build_training(self, setting: Setting) -> Learner | LearnerSchedule:
         """The learner that a run begins with.
 
@@ -64,3 +45,17 @@ class Started(OnBackbone):
                 "pretrain, and give it as --inner.backbone DIR"
             )
         return super().build_training(setting)
+
+
+@dataclass(frozen=True)
+class Started(OnBackbone):
+    """A learner whose body starts from the pre-trained one."""
+
+    def build(self, setting: Setting, **changes: Any) -> Learner:
+        """The learner; of a body that starts at random, if there is no file."""
+        weights = self.read(setting.network)
+        if weights is not None:
+            body, head = parts(setting.network, self.name)
+            network = headed(pretrained(body, weights), head)
+            setting = setting._replace(network=network)
+        return super().build(setting, **changes)
