@@ -53,17 +53,24 @@ INNER = {
 
 
 def relative(tree, reference):
-    """Relative L2 distance of two pytrees, in which True is 1."""
+    """Relative L2 distance of two pytrees of one dtype, in which True is 1.
 
-    def numbers(x):
-        return jnp.ravel(x).astype(float) if x.dtype == bool else jnp.ravel(x)
+    It is computed in numpy: JAX would compile a few programs for each set of shapes.
+    """
 
-    a, b = (
-        jnp.concatenate([numbers(x) for x in jax.tree.leaves(t)])
-        for t in (tree, reference)
-    )
-    assert a.shape == b.shape
-    return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+    def numbers(tree):
+        parts = [np.ravel(x) for x in jax.tree.leaves(tree)]
+        parts = [
+            x.astype(jnp.result_type(float)) if x.dtype == bool else x for x in parts
+        ]
+        assert len({x.dtype for x in parts}) == 1
+        return np.concatenate(parts)
+
+    a, b = map(numbers, (tree, reference))
+    assert a.shape == b.shape and a.dtype == b.dtype
+    wide = complex if np.iscomplexobj(a) else float
+    a, b = a.astype(wide), b.astype(wide)
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def image_episode(key, *, ways=3, shots=1, queries=2, size=16, dtype=jnp.float32):

@@ -1,5 +1,6 @@
 """Each operation against lax, in value, gradient and second derivative."""
 
+import functools
 from functools import partial
 
 import flax.linen as nn
@@ -216,15 +217,20 @@ def test_winograd_is_nearly_as_exact_in_single_precision():
 
 
 def convolution_equals_lax_to_second_order(settings, axes=None):
-    tasks = [() if axes is None or along is None else (5,) for along in axes or (0, 0)]
-    x = jax.random.normal(KEY, (*tasks[0], 5, 9, 8, 3), jnp.float64)
-    kernel = jax.random.normal(KEY, (*tasks[1], 3, 3, 3, 2), jnp.float64)
+    ours = to_second_order(partial(conv2d, **settings), axes)
+    theirs = lax_to_second_order(tuple(settings.items()), axes)
+    assert relative(ours, theirs) < 1e-12
+
+
+@functools.cache
+def lax_to_second_order(settings, axes):
+    """The reference of a geometry, which is that of each form: in numpy, to be kept."""
     two = {
         name: (value, value) if isinstance(value, int) else value
-        for name, value in settings.items()
+        for name, value in settings
     }
 
-    def lax_conv(x, kernel):
+    def convolve(x, kernel):
         return lax.conv_general_dilated(
             x,
             kernel,
@@ -234,19 +240,26 @@ def convolution_equals_lax_to_second_order(settings, axes=None):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    def products(conv):
-        """Value, gradient, and the second derivative in both mixed modes."""
-        value = lambda x, k: jnp.sum(jnp.sin(conv(x, k)))  # noqa: E731
-        gradient = jax.grad(value, (0, 1))
+    return jax.tree.map(np.asarray, to_second_order(convolve, axes))
+
+
+def to_second_order(conv, axes):
+    """Value, gradient, and the second derivative in both mixed modes."""
+    tasks = [() if axes is None or along is None else (5,) for along in axes or (0, 0)]
+    random = np.random.default_rng(0)  # JAX would compile its own anew each time
+    x = random.normal(size=(*tasks[0], 5, 9, 8, 3))
+    kernel = random.normal(size=(*tasks[1], 3, 3, 3, 2))
+    conv = conv if axes is None else jax.vmap(conv, axes)
+    value = lambda x, k: jnp.sum(jnp.sin(conv(x, k)))  # noqa: E731
+    gradient = jax.grad(value, (0, 1))
+    norm = lambda x, k: sum(jnp.sum(g**3) for g in gradient(x, k))  # noqa: E731
+
+    @jax.jit
+    def products(x, kernel):
         forward = jax.jvp(gradient, (x, kernel), (x, kernel))
-        norm = lambda x, k: sum(jnp.sum(g**3) for g in gradient(x, k))  # noqa: E731
         return value(x, kernel), forward, jax.grad(norm, (0, 1))(x, kernel)
 
-    pair = (lambda x, k: conv2d(x, k, **settings)), lax_conv
-    if axes is not None:
-        pair = [jax.vmap(conv, axes) for conv in pair]
-    ours, theirs = map(products, pair)
-    assert relative(ours, theirs) < 1e-12
+    return products(x, kernel)
 
 
 def test_convolution_of_half_precision_adds_up_in_single(in_blocks):
@@ -417,8 +430,9 @@ def test_pooling_equals_lax_to_second_order(float64, take, shape, form):
     def values(pool):
         pool = jax.vmap(pool)
         gradient = jax.grad(lambda x: jnp.sum(jnp.sin(pool(x))))
-        forward = jax.jvp(gradient, (x,), (x**2,))
-        return pool(x), forward, jax.grad(lambda x: jnp.sum(gradient(x) ** 3))(x)
+        norm = lambda x: jnp.sum(gradient(x) ** 3)  # noqa: E731
+        forward = lambda x: jax.jvp(gradient, (x,), (x**2,))  # noqa: E731
+        return jax.jit(lambda x: (pool(x), forward(x), jax.grad(norm)(x)))(x)
 
     assert relative(values(max_pool), values(lax_pool)) < 1e-14
 
@@ -446,7 +460,7 @@ def test_batch_norm(float64, shape):
     y = batch_norm(x, scale, offset, eps=0.0)
     np.testing.assert_allclose(y.mean(axes), offset, atol=1e-12)
     np.testing.assert_allclose(y.std(axes), scale)
-    check_grads(batch_norm, (x, scale, offset), order=2, rtol=1e-4, atol=1e-4)
+    check_grads(jax.jit(batch_norm), (x, scale, offset), order=2, rtol=1e-4, atol=1e-4)
 
 
 def test_batch_norm_of_values_far_from_zero():
