@@ -113,8 +113,8 @@ def naive_maml(model, loss, rule, steps, *, stop=False):
 
 
 def gradient(learner):
-    """Of a learner's outer loss, by (meta, episode)."""
-    return jax.grad(lambda meta, episode: learner.loss(meta, episode)[0])
+    """Of a learner's outer loss, by (meta, episode); one program."""
+    return jax.jit(jax.grad(lambda meta, episode: learner.loss(meta, episode)[0]))
 
 
 def descend(rate):

@@ -52,8 +52,11 @@ def outer(grad, name, optimizer, steps=3):
     return value, arguments
 
 
-@pytest.mark.parametrize("optimizer", INNER)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name, optimizer",
+    [*(("mlp", optimizer) for optimizer in INNER)]
+    + [("conv4-max", "adam"), ("conv4-stride", "momentum")],
+)
 def test_mixed_equals_reverse(float64, name, optimizer):
     (oracle, arguments), (value, _) = (
         outer(grad, name, optimizer) for grad in (mj.reverse, mj.mixed)
@@ -80,7 +83,13 @@ def test_exact_equals_a_python_loop(float64, name):
 def test_reverse_equals_finite_differences(float64, grad):
     value, arguments = outer(grad, "mlp", "sgd")
     check_grads(
-        value, arguments, order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-6
+        jax.jit(value),
+        arguments,
+        order=1,
+        modes=["rev"],
+        eps=1e-6,
+        atol=1e-6,
+        rtol=1e-6,
     )
 
 
@@ -89,14 +98,14 @@ def test_second_order_by_reverse_mode(float64, grad):
     batch = Batch(jnp.linspace(0.3, 1.0, 4), jnp.linspace(-1.0, 1.0, 4))
     adapt = mj.inner_loop(cubic, optax.sgd(0.1), 2, grad=grad)
     params = jnp.linspace(0.5, 0.8, 4)
-    check_grads(adapt, (params, batch), order=2, modes=["rev"])
+    check_grads(jax.jit(adapt), (params, batch), order=2, modes=["rev"])
 
 
 def test_reverse_in_every_mode(float64):
     batch = Batch(jnp.linspace(0.3, 1.0, 4), jnp.linspace(-1.0, 1.0, 4))
     adapt = mj.inner_loop(cubic, optax.sgd(0.1), 2, grad=mj.reverse)
     params = jnp.linspace(0.5, 0.8, 4)
-    check_grads(adapt, (params, batch), order=2, modes=["fwd", "rev"])
+    check_grads(jax.jit(adapt), (params, batch), order=2, modes=["fwd", "rev"])
 
 
 @pytest.mark.parametrize("name", ["conv4-stride", "mlp"])

@@ -25,11 +25,11 @@ def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
       A `Learner`; what it adapts to is `{"adapted": φ, "support": X}`.
 
     >>> import metajax as mj
-    >>> learner = mj.prototypical(mj.conv4(2, 4).parts[0], ways=2)
-    >>> images = jax.random.normal(jax.random.key(0), (5, 28, 28, 1))
+    >>> learner = mj.prototypical(mj.mlp(2, (4,), 1).parts[0], ways=2)
+    >>> points = jax.random.normal(jax.random.key(0), (5, 2))
     >>> alone, meta = per_query(learner), learner.init(jax.random.key(1))
-    >>> taught = alone.adapt(meta, Batch(images[:2], jnp.array([0, 1])))
-    >>> one, more = (alone.predict(taught, images[2:n]) for n in (3, 5))
+    >>> taught = alone.adapt(meta, Batch(points[:2], jnp.array([0, 1])))
+    >>> one, more = (alone.predict(taught, points[2:n]) for n in (3, 5))
     >>> bool(jnp.allclose(one, more[:1]))
     True
 

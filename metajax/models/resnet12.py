@@ -60,7 +60,7 @@ def resnet12(
     >>> import jax
     >>> model = resnet12(5, (4, 8, 8, 16), image_shape=(32, 32, 3))
     >>> params = model.init(jax.random.key(0))
-    >>> model.apply(params, jnp.zeros((3, 32, 32, 3))).shape
+    >>> jax.jit(model.apply)(params, jnp.zeros((3, 32, 32, 3))).shape
     (3, 5)
 
     Source: Oreshkin et al., "TADAM", NeurIPS 2018, for the depth; Lee et al.,
@@ -106,7 +106,8 @@ def resnet12_maps(
 
     >>> import jax
     >>> model = resnet12_maps((4, 8, 8, 16))
-    >>> maps = model.apply(model.init(jax.random.key(0)), jnp.zeros((1, 32, 48, 3)))
+    >>> params = model.init(jax.random.key(0))
+    >>> maps = jax.jit(model.apply)(params, jnp.zeros((1, 32, 48, 3)))
     >>> [x.shape for x in maps]
     [(1, 16, 24, 4), (1, 8, 12, 8), (1, 4, 6, 8), (1, 2, 3, 16)]
     """

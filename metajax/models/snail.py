@@ -60,7 +60,8 @@ def snail_network(
       InputError: for a number below 1, or if `attention` is not of pairs.
 
     >>> model = snail_network(3, 5, length=10, filters=4, attention=[(4, 2), (4, 2)])
-    >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((7, 10, 3))).shape
+    >>> params = model.init(jax.random.key(0))
+    >>> jax.jit(model.apply)(params, jnp.zeros((7, 10, 3))).shape
     (7, 5)
 
     Source: Mishra et al., "A Simple Neural Attentive Meta-Learner", ICLR 2018.

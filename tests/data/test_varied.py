@@ -58,7 +58,7 @@ def test_the_gradient_is_that_of_the_episodes_unpadded(batch, float64, inner):
         return factory(model, mj.cross_entropy, optax.sgd(0.1), 1)
 
     wide = learner(WAYS[1])
-    meta = wide.init(KEY)
+    meta, slopes = wide.init(KEY), gradient(wide)
     for i in range(2):
         padded = jax.tree.map(lambda x: x[i], batch)  # noqa: B023
         padded = jax.tree.map(
@@ -71,8 +71,8 @@ def test_the_gradient_is_that_of_the_episodes_unpadded(batch, float64, inner):
             narrow = meta | {
                 "head": jax.tree.map(lambda x: x[..., :ways], meta["head"])
             }  # noqa: B023
-        found = jax.jit(gradient(wide))(meta, padded)
-        expected = jax.jit(gradient(learner(ways)))(narrow, episode)
+        found = slopes(meta, padded)
+        expected = gradient(learner(ways))(narrow, episode)
         if inner == "maml":
             rest = jax.tree.map(lambda x: x[..., ways:], found["head"])  # noqa: B023
             assert all(not x.any() for x in jax.tree.leaves(rest))

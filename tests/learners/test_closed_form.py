@@ -53,8 +53,8 @@ def inside(learner, body, episode):
 
 
 def logits(learner, meta, episode):
-    adapted = learner.adapt(meta, episode.support)
-    return np.asarray(learner.predict(adapted, episode.query.inputs))
+    adapted = jax.jit(learner.adapt)(meta, episode.support)
+    return np.asarray(jax.jit(learner.predict)(adapted, episode.query.inputs))
 
 
 def test_prototypical_loss(body, episode):
@@ -168,6 +168,7 @@ def test_derivatives_of_the_dual(float64):
     x = jax.random.normal(KEY, (5, 3), jnp.float64)
     labels = jnp.eye(WAYS)[jnp.arange(5) % WAYS]
 
+    @jax.jit
     def solve(x):
         return crammer_singer(x @ x.T + jnp.eye(5), labels, 0.3)
 
@@ -185,7 +186,8 @@ def test_meta_opt_net_is_the_svm(body, episode):
 def test_gradients(body, episode, factory):
     learner = factory(body, WAYS)
     meta = learner.init(KEY)
-    check_grads(lambda meta: learner.loss(meta, episode)[0], (meta,), 1, rtol=1e-4)
+    value = jax.jit(lambda meta: learner.loss(meta, episode)[0])
+    check_grads(value, (meta,), 1, rtol=1e-4)
 
 
 @every_factory
@@ -195,7 +197,8 @@ def test_the_order_of_the_support_set_does_not_matter(body, episode, factory):
     shuffled = episode._replace(
         support=jax.tree.map(lambda x: x[order], episode.support)
     )
-    ours, theirs = (gradient(learner)(meta, e) for e in (shuffled, episode))
+    slopes = gradient(learner)
+    ours, theirs = (slopes(meta, e) for e in (shuffled, episode))
     assert relative(ours, theirs) < 1e-9
 
 

@@ -1,5 +1,7 @@
 """Learners that read the support set: MANN, SNAIL, neural processes."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,7 @@ def task(n=7, queries=3):
     return support, jnp.array(draw.normal(size=(queries, 2)))
 
 
+@partial(jax.jit, static_argnums=0)
 def predicted(learner, meta, support, inputs):
     return learner.predict(learner.adapt(meta, support), inputs)
 
@@ -123,7 +126,7 @@ class Notebook:
 def test_mann_equals_a_loop(float64, shown):
     meta, (support, queries) = drawn(MANN.init), task()
     support = jax.tree.map(lambda x: x[:shown], support)
-    adapted = MANN.adapt(meta, support)
+    adapted = jax.jit(MANN.adapt)(meta, support)
     features = np.asarray(BODY.apply(meta["body"], support.inputs))
 
     def read_support():
@@ -144,7 +147,8 @@ def test_mann_equals_a_loop(float64, shown):
         np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-14)
     asked = np.asarray(BODY.apply(meta["body"], queries))
     expected = [read_support().see(x) for x in asked]
-    np.testing.assert_allclose(MANN.predict(adapted, queries), expected, rtol=1e-10)
+    outputs = jax.jit(MANN.predict)(adapted, queries)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-10)
 
 
 def test_the_least_used_slot_is_erased_and_written(float64):
@@ -164,8 +168,9 @@ def test_padding_leaves_all_that_mann_remembers(float64):
     meta, (support, _) = drawn(MANN.init), task()
     present = np.array([False, True, True, False, False, True, True])
     x, y = (Padded(leaf, jnp.array(present)) for leaf in support)
-    wide = MANN.adapt(meta, Batch(x, y)).state
-    alone = MANN.adapt(meta, jax.tree.map(lambda leaf: leaf[present], support)).state
+    adapt = jax.jit(MANN.adapt)
+    wide = adapt(meta, Batch(x, y)).state
+    alone = adapt(meta, jax.tree.map(lambda leaf: leaf[present], support)).state
     for ours, theirs in zip(jax.tree.leaves(wide), jax.tree.leaves(alone)):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
@@ -175,7 +180,8 @@ def test_the_last_label_is_written_too(float64):
     before, other = (
         support._replace(targets=support.targets.at[-1].set(y)) for y in (0, 1)
     )
-    ours, theirs = (MANN.adapt(meta, s).state for s in (before, other))
+    adapt = jax.jit(MANN.adapt)
+    ours, theirs = (adapt(meta, s).state for s in (before, other))
     assert relative(ours.memory, theirs.memory) > 1e-3
     outputs = [predicted(MANN, meta, s, queries) for s in (before, other)]
     assert relative(*outputs) > 1e-3
@@ -229,7 +235,8 @@ def test_snail_network_equals_a_loop(float64, length, convolved):
     network = mj.models.snail_network(2, WAYS, length, **settings)
     params, x = drawn(network.init), drawn(lambda key: jnp.zeros((2, 9, 2)))
     expected = [snail_by_hand(params, tokens) for tokens in x]
-    np.testing.assert_allclose(network.apply(params, x), expected, rtol=1e-10)
+    outputs = jax.jit(network.apply)(params, x)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-10)
     assert len(params["body"][1]) == convolved
 
 
@@ -259,6 +266,7 @@ def test_a_later_token_changes_nothing_before(float64, name):
     block = BLOCKS[name]
     params, x = drawn(block.init), drawn(lambda key: jnp.zeros((2, 8, 2)))
 
+    @jax.jit
     def apply(x):
         return block.read(params, x, jnp.ones((2, 8), bool))[0]
 
@@ -281,7 +289,7 @@ def test_a_context_read_once_is_asked_of_each_token_by_itself(float64, shots):
     expected = [
         snail_by_hand({"body": params, "head": head}, [*x[0], q]) for q in asked[0]
     ]
-    ours = body.ask(params, body.read(params, x, None), asked)
+    ours = jax.jit(lambda p: body.ask(p, body.read(p, x, None), asked))(params)
     np.testing.assert_allclose(ours[0], expected, rtol=1e-10)
 
 
@@ -292,7 +300,7 @@ def test_snail_passes_over_absent_tokens(float64):
     present = np.random.default_rng(0).random((3, 8)) > 0.5
     present[:, -1] = True
     assert len(set(present.sum(1))) > 1
-    ours = network.apply(params, Tokens(x, jnp.array(present)))
+    ours = jax.jit(network.apply)(params, Tokens(x, jnp.array(present)))
     alone = [snail_by_hand(params, np.asarray(s)[m]) for s, m in zip(x, present)]
     np.testing.assert_allclose(ours, alone, rtol=1e-10)
 
