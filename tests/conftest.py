@@ -5,6 +5,7 @@ import subprocess
 
 import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from tests.slow import SLOW
 
@@ -31,6 +32,27 @@ def forgetful():
     """Forgets what a module compiled: Linux maps at most 65,530 pieces of memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def kept_programs(tmp_path_factory):
+    """Compiles once what several runs of a module trace anew, such as a resumed one."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_persistent_cache_enable_xla_caches": "none",
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    configure(settings)
+    yield
+    configure(before)
+
+
+def configure(settings):
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    reset_cache()
 
 
 @pytest.fixture(autouse=True)

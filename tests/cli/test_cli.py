@@ -49,7 +49,7 @@ from tests.helpers import (
     write_tar,
 )
 
-pytestmark = pytest.mark.usefixtures("relaxed")
+pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
 QUICK = ["--outer.tasks", "2", "--evaluation.tasks", "4"]
 
@@ -883,8 +883,16 @@ STEPS = 10_000
 def launch(folder, steps=STEPS, stderr=subprocess.DEVNULL):
     command = [sys.executable, "-m", "metajax", "train", "sinusoid"]
     arguments = ["--run-dir", str(folder), "--outer.steps", str(steps), *QUICK]
+    kept = {  # the next process need not compile what this one did
+        "JAX_COMPILATION_CACHE_DIR": str(folder.with_name("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     return subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.DEVNULL, stderr=stderr
+        [*command, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        env=os.environ | kept,
     )
 
 

@@ -18,6 +18,8 @@ from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode
 from tests.helpers import KEY, relative
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 1)
 SETTINGS = dict(steps=12, tasks=4, steps_per_call=5, checkpoint_every=4)
 

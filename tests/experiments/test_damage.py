@@ -11,7 +11,7 @@ from metajax.experiments import run
 from metajax.experiments.best import best_checkpoint
 from tests.helpers import cut, flip
 
-pytestmark = pytest.mark.usefixtures("relaxed")
+pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
 SMALL = [
     *("--model.hidden", "4", "--inner.steps", "1", "--outer.tasks", "2"),

@@ -20,7 +20,7 @@ from metajax.experiments.tasks import Places
 from metajax.labelling import predictions
 from tests.helpers import SMALL, small_parts, write_archives, write_image
 
-pytestmark = pytest.mark.usefixtures("relaxed")
+pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
 SPLITS = "train", "val", "test"
 FLAGS = [

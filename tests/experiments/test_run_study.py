@@ -13,7 +13,7 @@ from metajax.experiments.owned import run_of
 from metajax.experiments.record import Examples
 from metajax.experiments.study import DIAGNOSTICS
 
-pytestmark = pytest.mark.usefixtures("relaxed")
+pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
 SMALL = [
     *("--model.hidden", "8", "8", "--inner.steps", "2"),

@@ -28,7 +28,7 @@ from metajax.training import dispatching
 from metajax.types import Learner
 from tests.helpers import FILES
 
-pytestmark = pytest.mark.usefixtures("relaxed")
+pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
 KINDS = "masks", "boxes"
 OF_SCENES = [n for n, c in PRESETS.items() if isinstance(c.data, SceneData)]

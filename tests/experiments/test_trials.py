@@ -26,7 +26,7 @@ from metajax.training import dispatching
 from metajax.types import Learner
 from tests.helpers import FILES, write_image
 
-pytestmark = pytest.mark.usefixtures("relaxed")
+pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
 OF_TRIALS = [n for n, config in PRESETS.items() if "trials" in config.inner.takes]
 OUTER = Outer(steps=4, tasks=4)

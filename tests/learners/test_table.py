@@ -435,7 +435,8 @@ def smooth(name, **settings):
 def wide(name):
     with jax.enable_x64(True):
         learner = build(name, smooth(name, dtype=jnp.float64))
-        meta, tasks = learner.init(KEY), cast(meta_batch(name, 4), jnp.float64)
+        narrow = build(name, smooth(name)).init(KEY), meta_batch(name, 4)
+        meta, tasks = cast(narrow, jnp.float64)
         slopes = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
         each = [slopes(meta, task(tasks, i)) for i in range(4)]
         return Wide(learner, meta, tasks, slopes, jax.tree.map(np.asarray, each))
@@ -518,14 +519,15 @@ def test_jit_changes_nothing(name, float64):
 @every_learner
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_keeps_the_dtype(name, dtype, float64):
+    learner = build(name, network(name, (WIDTH,), dtype=dtype))
+    meta = jax.eval_shape(learner.init, KEY)
     if dtype == jnp.float64:
         found = wide(name).each[0]
     else:
-        learner = build(name, network(name, (WIDTH,), dtype=dtype))
-        meta, episode = learner.init(KEY), one_episode(name, dtype)
         slopes = jax.value_and_grad(learner.loss, has_aux=True)
-        found = jax.eval_shape(slopes, meta, episode)
-    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(dtype)}
+        found = jax.eval_shape(slopes, meta, one_episode(name, dtype))
+    leaves = jax.tree.leaves((meta, found))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
 
 
 @every_learner
