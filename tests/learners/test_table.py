@@ -1,7 +1,7 @@
 """One table of learners; every property runs over it."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -88,8 +88,19 @@ def cavia(model, *args, **settings):
 
 
 def mtl(model, *args, **settings):
+    """Its backbone has the same numbers in every type."""
+
+    def is_constant(x):
+        return isinstance(x, mj.Constant)
+
+    def numbers(x):
+        if is_constant(x):
+            return x
+        return jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+
     is_model = isinstance(model, mj.Model)
-    backbone = model.init(jax.random.key(1))["body"] if is_model else {}
+    drawn = model.init(KEY)["body"] if is_model else {}
+    backbone = jax.tree.map(numbers, drawn, is_leaf=is_constant)
     return mj.mtl(model, *args, backbone=backbone, **settings)
 
 
@@ -367,22 +378,19 @@ WITHOUT_STEPS = (
     "siamese-segmenter",
     "correlation-segmenter",
 )
-every_learner = pytest.mark.parametrize("name", LEARNERS)
-of_steps = pytest.mark.parametrize(
-    "name", [name for name in LEARNERS if name not in WITHOUT_STEPS]
-)
-
-trained_as_used = pytest.mark.parametrize(
-    "name", [name for name in LEARNERS if name not in TRAINED_OTHERWISE]
+by_learner = partial(pytest.mark.parametrize, "name", scope="module")  # row by row
+every_learner = by_learner(LEARNERS)
+of_steps = by_learner([name for name in LEARNERS if name not in WITHOUT_STEPS])
+trained_as_used = by_learner(
+    [name for name in LEARNERS if name not in TRAINED_OTHERWISE]
 )
 BY_LOSS = "baseline", "baseline++"  # as MAML, of which only the support loss shows it
-of_labels = pytest.mark.parametrize(
-    "name",
+of_labels = by_learner(
     [
         name
         for name, row in LEARNERS.items()
         if row.family.episodes is blobs and name not in BY_LOSS
-    ],
+    ]
 )
 
 
@@ -431,12 +439,11 @@ def smooth(name, **settings):
     return network(name, (WIDTH,), activation=jnp.tanh, **settings)
 
 
-@cache
+@lru_cache(maxsize=4)
 def wide(name):
     with jax.enable_x64(True):
         learner = build(name, smooth(name, dtype=jnp.float64))
-        narrow = build(name, smooth(name)).init(KEY), meta_batch(name, 4)
-        meta, tasks = cast(narrow, jnp.float64)
+        meta, tasks = learner.init(KEY), cast(meta_batch(name, 4), jnp.float64)
         slopes = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
         each = [slopes(meta, task(tasks, i)) for i in range(4)]
         return Wide(learner, meta, tasks, slopes, jax.tree.map(np.asarray, each))
@@ -473,8 +480,6 @@ def test_protocol(name):
     examples = len(episode.query.inputs)
     assert all(len(x) == examples for x in jax.tree.leaves(outputs))
     assert value.shape == () and metrics["error"].shape == ()
-    _, meta, _, _, ((_, slopes), *_) = wide(name)
-    assert jax.tree.map(jnp.shape, slopes) == jax.tree.map(jnp.shape, meta)
 
 
 @every_learner
@@ -518,7 +523,7 @@ def test_jit_changes_nothing(name, float64):
 
 @every_learner
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_keeps_the_dtype(name, dtype, float64):
+def test_keeps_the_dtype_and_the_form(name, dtype, float64):
     learner = build(name, network(name, (WIDTH,), dtype=dtype))
     meta = jax.eval_shape(learner.init, KEY)
     if dtype == jnp.float64:
@@ -526,6 +531,7 @@ def test_keeps_the_dtype(name, dtype, float64):
     else:
         slopes = jax.value_and_grad(learner.loss, has_aux=True)
         found = jax.eval_shape(slopes, meta, one_episode(name, dtype))
+    assert jax.tree.map(jnp.shape, found[1]) == jax.tree.map(jnp.shape, meta)
     leaves = jax.tree.leaves((meta, found))
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
 
