@@ -70,12 +70,13 @@ class EpisodeJudge:
         """The queries that are predicted independently too, and whether they are."""
         sample = check_tasks(self._adapted_record, meta, sampler, 1)
         rows = _spaced(_examples(sample.query), asked.inductive_queries)
+        inductive = asked.inductive and asked.inductive_queries != 0
         facts = {
             "support_examples": _examples(sample.support),
             "query_examples": _examples(sample.query),
-            QUERIES: len(rows) if asked.inductive else 0,
+            QUERIES: len(rows) if inductive else 0,
         }
-        return (rows, np.bool(asked.inductive)), facts
+        return (rows, np.bool(inductive)), facts
 
     def __call__(self, meta: PyTree, task: Episode, more: PyTree) -> Records:
         """The records of one episode after each step."""
@@ -152,10 +153,11 @@ def judge_of(learner: Learner, record: Record, judge: JudgeTask | None) -> Judge
 
 
 def _spaced(queries: int, count: int | None) -> np.ndarray:
-    """So many of the queries, evenly spaced; all of them for None."""
+    """So many of the queries, evenly spaced; all of them for None, and one for 0."""
     count = queries if count is None else count
-    check_count("inductive_queries", count, least=1)
-    return np.linspace(0, queries, min(count, queries), endpoint=False).astype(int)
+    check_count("inductive_queries", count, least=0)
+    count = max(1, min(count, queries))
+    return np.linspace(0, queries, count, endpoint=False).astype(int)
 
 
 def _present_rows(present: Array, count: int) -> Array:

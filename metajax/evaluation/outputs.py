@@ -61,7 +61,7 @@ def task_outputs(
       sampler: see `evaluate`.
       tasks: the number of tasks.
       seed: see `evaluate`.
-      inductive_queries: see `evaluate`.
+      inductive_queries: see `evaluate`; at least 1.
       tasks_per_call: see `evaluate`.
 
     Returns:
@@ -85,6 +85,8 @@ def task_outputs(
     True
     """
     check_count("tasks", tasks, least=1)
+    if inductive_queries is not None:
+        check_count("inductive_queries", inductive_queries, least=1)
     asked = Asked(tasks, seed, inductive_queries, tasks_per_call)
     with prepared(EpisodeJudge(learner, Outputs), meta, sampler, asked) as ready:
         nothing = Unfinished(None, "")

@@ -14,8 +14,9 @@ class Evaluating:
     """Number of test tasks."""
     queries: Count = 15
     """Query examples a class (or a task, for regression)."""
-    inductive_queries: Count = 15
-    """Query examples a task that are also predicted independently of the others."""
+    inductive_queries: CountOrZero = 15
+    """Query examples a task that are also predicted independently of the others; 0 for
+    none, as of networks that mix no examples."""
     seed: Seed = 0
     """Random seed for sampling test tasks."""
     steps: ClassVar[int] = 0

@@ -141,7 +141,17 @@ def test_refuses_bad_numbers():
     ):
         mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=1)
     with pytest.raises(mj.InputError, match="inductive_queries must be"):
-        mj.evaluate(LEARNER, meta, EPISODES, mj.mse, inductive_queries=0)
+        mj.evaluate(LEARNER, meta, EPISODES, mj.mse, inductive_queries=-1)
+    with pytest.raises(mj.InputError, match="inductive_queries must be"):
+        mj.task_outputs(LEARNER, meta, EPISODES, inductive_queries=0)
+
+
+def test_no_query_is_predicted_alone():
+    meta = LEARNER.init(KEY)
+    found = mj.evaluate(LEARNER, meta, EPISODES, mj.mse, tasks=2, inductive_queries=0)
+    assert np.isnan(found.inductive.mean).all()
+    assert found.protocol["inductive_queries"] == 0
+    assert np.isfinite(found.transductive.mean).all()
 
 
 class Asked:
