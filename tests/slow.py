@@ -130,6 +130,7 @@ tests/learners/test_segmenters.py::test_is_evaluated_at_other_ways
 tests/learners/test_segmenters.py::test_the_gradient_of_others_is_that_of_a_loop
 tests/learners/test_segmenters.py::test_the_gradient_of_the_prototypical_is_that_of_a_loop
 tests/learners/test_tnas.py
+tests/models/backbones/test_backbone_models.py::test_the_meta_gradient_of_adapted_norms
 tests/models/test_adapters.py::test_a_learner_draws_in_training_alone
 tests/models/test_adapters.py::test_the_gradient_is_that_of_the_same_masks
 tests/models/test_coordinate_networks.py::test_exact_gradients_through_sines_are_those_of_a_loop
