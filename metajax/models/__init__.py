@@ -25,6 +25,7 @@ from metajax.models.fourier_mlp import fourier_mlp as fourier_mlp
 from metajax.models.genotype import CellSpace as CellSpace
 from metajax.models.genotype import Genotype as Genotype
 from metajax.models.headed import headed as headed
+from metajax.models.lora import lora as lora
 from metajax.models.mlp import mlp as mlp
 from metajax.models.per_example import per_example as per_example
 from metajax.models.precision import in_precision as in_precision
