@@ -55,6 +55,11 @@ class Config(NamedTuple):
     pool: str
     arguments: Mapping[str, Any]
 
+    @property
+    def channels(self) -> int:
+        """The number of channels of a picture."""
+        return len(self.preprocessing.mean)
+
 
 def read_config(path: Path) -> Mapping[str, Any]:
     """The JSON beside a file of tensors.

@@ -23,8 +23,8 @@ gelu = partial(jax.nn.gelu, approximate=False)
 
 def _build(weights: Weights, config: Config) -> Network:
     eps = 1e-5 if "xxlarge" in config.architecture else 1e-6
-    width, channels, window, _ = weights.shape("stem.0.weight", 4)
-    weights.convolution("stem.0", window, channels, width)
+    width, _, window, _ = weights.shape("stem.0.weight", 4)
+    weights.convolution("stem.0", window, config.channels, width)
     weights.norm("stem.1", width)
     for stage in range(weights.count("stages")):
         name = f"stages.{stage}"

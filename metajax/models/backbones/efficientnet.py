@@ -25,8 +25,8 @@ class Form(NamedTuple):
 def _build(weights: Weights, config: Config) -> Network:
     theirs = config.architecture.startswith("tf_")
     form = Form("SAME", 1e-3) if theirs else Form(None, 1e-5)
-    width, channels, window, _ = weights.shape("conv_stem.weight", 4)
-    weights.convolution("conv_stem", window, channels, width)
+    width, _, window, _ = weights.shape("conv_stem.weight", 4)
+    weights.convolution("conv_stem", window, config.channels, width)
     weights.batch_norm("bn1", width)
     for stage in range(len(STRIDES)):
         for block in range(weights.count(f"blocks.{stage}")):

@@ -116,8 +116,8 @@ def _model(network: Network, params: Params, pictures: Preprocessing) -> Model:
     mean, std = (jnp.asarray(x, jnp.float32) for x in (pictures.mean, pictures.std))
 
     def apply(params: Params, inputs: PyTree) -> Array:
-        x, _ = unpadded(inputs)
-        _check_pictures(jnp.asarray(x), len(pictures.mean), network.multiple)
+        x = jnp.asarray(unpadded(inputs)[0])
+        _check_pictures(x, len(pictures.mean), network.multiple)
         centre, spread = (a.astype(x.dtype).reshape(1, 1, 1, -1) for a in (mean, std))
         return network.forward(params, (x - centre) / spread)
 

@@ -41,8 +41,12 @@ def take_positions(
       InputError: if their number does not follow from the pictures' size.
     """
     size = config.arguments.get("img_size") or config.preprocessing.size
-    height, columns = (size, size) if isinstance(size, int) else tuple(size)
-    rows, columns = height // side, columns // side
+    sides = list(size) if isinstance(size, list | tuple) else [size, size]
+    if [type(number) for number in sides] != [int, int]:
+        raise InputError(
+            f"{weights.path}: img_size must be a number or (height, width), got {size}"
+        )
+    rows, columns = (number // side for number in sides)
     found = weights.shape("pos_embed", 3)[1]
     if found not in (rows * columns, rows * columns + tokens):
         raise InputError(

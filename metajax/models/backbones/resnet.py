@@ -17,8 +17,8 @@ normed = partial(batch_norm, eps=1e-5)
 
 
 def _build(weights: Weights, config: Config) -> Network:
-    width, channels, window, _ = weights.shape("conv1.weight", 4)
-    weights.convolution("conv1", window, channels, width)
+    width, _, window, _ = weights.shape("conv1.weight", 4)
+    weights.convolution("conv1", window, config.channels, width)
     weights.batch_norm("bn1", width)
     grouped = config.architecture.startswith("resnext")
     for layer in LAYERS:

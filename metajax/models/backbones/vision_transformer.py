@@ -24,9 +24,9 @@ SCALES = "ls1.gamma", "ls2.gamma"
 
 
 def _build(weights: Weights, config: Config) -> Network:
-    width, channels, side, _ = weights.shape("patch_embed.proj.weight", 4)
+    width, _, side, _ = weights.shape("patch_embed.proj.weight", 4)
     form = form_of(weights, config, width, side)
-    weights.convolution("patch_embed.proj", side, channels, width)
+    weights.convolution("patch_embed.proj", side, config.channels, width)
     for token in filter(weights.__contains__, TOKENS):
         weights.array(token, (1, None, width))
     for block in range(weights.count("blocks")):

@@ -111,6 +111,7 @@ def test_architectures(case, tmp_path):
         (dict(model_args={}), "24 features do not divide into 0 heads"),
         (dict(model_args={"block_fn": "?"}), "does not know the argument block_fn"),
         (dict(model_args={"act_layer": "mish", "num_heads": 2}), "act_layer must be"),
+        (dict(model_args={"num_heads": 2, "img_size": "32"}), "img_size must be a num"),
         (dict(global_pool="max"), "global_pool must be one of token, avg, map"),
         (dict(global_pool="map"), "lacks attn_pool.latent"),
     ],
@@ -125,6 +126,10 @@ def test_configs(values, message, tmp_path):
         (dict(mean=[0.5]), r"mean \[0.5\].*expected positive numbers, and a mean"),
         (dict(std=[0.2, 0.2, 0]), "expected positive numbers"),
         (dict(input_size=[3, 0, 32]), "expected positive numbers"),
+        (
+            dict(input_size=[1, 32, 32], mean=[0.5], std=[0.5]),
+            r"proj.weight has shape \[24, 3, 8, 8\], expected \[24, 1, 8, 8\]",
+        ),
         (dict(input_size=[3]), "list index out of range"),
         (dict(mean=["a", "b", "c"]), "could not convert string to float"),
     ],
