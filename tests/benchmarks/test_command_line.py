@@ -19,7 +19,7 @@ MODULES = (
     *("__main__", "diagnostics", "domains", "fields.memory", "figure", "fuzz"),
     *("heads", "kills", "labelling", "large", "many_chips", "multi_step"),
     *("peer_gradients", "precision", "roofline", "saving", "soak", "streaming"),
-    *("targets", "task_map"),
+    *("pretrained", "targets", "task_map"),
     *("papers.miniimagenet", "papers.omniglot", "papers.sinusoid"),
 )
 W = "w1-5steps-4tasks"
@@ -57,6 +57,10 @@ BAD = {
     "kills": {"--minutes -1": "--minutes must be a positive number"},
     "fields.__main__": {"/nowhere": "there is no folder /nowhere"},
     "fields.memory": {"--size 0": "--size must be a whole number of at least 1"},
+    "pretrained": {
+        "--networks": "expected at least one network",
+        "--pictures 1": "--pictures must be a whole number of at least 2, got 1",
+    },
     "labelling": {"/nowhere": "there is no folder /nowhere"},
     "peer_gradients": {"/ / w1": "no workload 'w1'; expected one like w1_s1_k5_b4"},
     "task_map": {
