@@ -52,8 +52,7 @@ def evaluate(
       tasks: the number of tasks, at least 2, which local devices share.
       seed: of the tasks.
       inductive_queries: how many queries, evenly spaced over those present, are also
-        predicted independently, by a pass over the support set each; all by default,
-        0 for none.
+        predicted independently, each beside the support set; all by default, or 0.
       inductive: whether they are; the compiled program is the same.
       tasks_per_call: tasks a dispatch.
       judge: `judge(learner, adapted, task) -> (outputs, targets)` for the metric, of
