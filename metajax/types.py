@@ -63,10 +63,13 @@ class LabelledValues(NamedTuple):
       values: `float[points, channels]`.
       labels: the class of the signal beside each point, `int32[points]`; of
         predictions its logits, `float[points, classes]`.
+      signals: of targets, the number of the signal beside each point, `int32[points]`,
+        the same whenever it is drawn; None where that is not known.
     """
 
     values: Any
     labels: Any
+    signals: Any = None
 
 
 def keep(params: Params, inputs: PyTree) -> Params:

@@ -36,25 +36,29 @@ class LabelledFields(StagedSampler):
         """Draws an image, and its pixels."""
         image_key, pixel_key = jax.random.split(key)
         drawn = draw(image_key, self.counts, self.shape)
-        label = drawn.classes[0]
-        image = self.images[label, drawn.images[0, 0]].astype(jnp.float32) / 255.0
+        label, place = drawn.classes[0], drawn.images[0, 0]
+        image = self.images[label, place].astype(jnp.float32) / 255.0
         support, query = split_pixels(
             pixel_key, image, shots=self.shots, queries=self.queries
         )
-        labels = jnp.full(len(query.targets), label, jnp.int32)
-        return Episode(
-            support, Batch(query.inputs, LabelledValues(query.targets, labels))
+        number = label * self.shape.per_class + place
+        labels, numbers = (
+            jnp.full(len(query.targets), x, jnp.int32) for x in (label, number)
         )
+        targets = LabelledValues(query.targets, labels, numbers)
+        return Episode(support, Batch(query.inputs, targets))
 
 
 def labelled_fields(
     store: ImageStore, shots: int | None = None, queries: int | None = None
 ) -> LabelledFields:
-    """Tasks of one image each, a function of coordinates, whose class is to be told.
+    """Classification of images as functions of coordinates: each task is one image.
 
     The support set is that of `metajax.data.fields`; the query set has the label of the
-    image beside each value. Labels are the places of classes in the store, the same in
-    all tasks: so give training and test stores of the same classes, and other images.
+    image, and its number in the store, beside each value. Labels are the places of
+    classes in the store, the same in all tasks: so give training and test stores of the
+    same classes, and other images. Tasks draw images with replacement: judge by
+    `metajax.metrics.signal_accuracy`, whose interval is that of the images.
 
     Args:
       store: the images; they are put on the default device once.

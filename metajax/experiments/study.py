@@ -80,7 +80,7 @@ class Studied(NamedTuple):
     def metric(self) -> Metric:
         """What judges one of its tasks: the loss, where its metric pools tasks."""
         metric = self.task.metric
-        return metric if metric.is_mean else as_metric(self.loss)
+        return metric if metric.is_per_task else as_metric(self.loss)
 
     def learner(self, steps: int | None = None, **settings: Any) -> Learner:
         """Its learner, of `steps` inner steps, as it was trained by default."""

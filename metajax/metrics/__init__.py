@@ -7,6 +7,7 @@ from metajax.metrics.intervals import Z95 as Z95
 from metajax.metrics.intervals import jackknife as jackknife
 from metajax.metrics.intervals import mean as mean
 from metajax.metrics.labelled import label_accuracy as label_accuracy
+from metajax.metrics.labelled import signal_accuracy as signal_accuracy
 from metajax.metrics.metric import Metric as Metric
 from metajax.metrics.metric import accuracy as accuracy
 from metajax.metrics.metric import as_metric as as_metric
@@ -19,4 +20,5 @@ from metajax.metrics.ranking import auc as auc
 from metajax.metrics.returns import average_return as average_return
 from metajax.metrics.returns import episode_return as episode_return
 from metajax.metrics.returns import total_return as total_return
+from metajax.metrics.root_error import rmse as rmse
 from metajax.metrics.signal_to_noise import psnr as psnr

@@ -33,6 +33,8 @@ class Metric:
         where higher is better.
       format: a value as text.
       unit: of that text, such as "%".
+      of_one: `of_one(outputs, targets) -> scalar`, the number of one task, of a metric
+        whose records are more than that number; None by default.
 
     The peak signal-to-noise ratio of the mean squared error of all tasks, where
     `metajax.metrics.psnr` averages those of each task:
@@ -57,35 +59,36 @@ class Metric:
     better: Callable[[float, float], bool]
     format: Callable[[float], str] = "{:.4f}".format
     unit: str = ""
+    of_one: Loss | None = None
 
     @property
-    def is_mean(self) -> bool:
-        """Whether it is a mean over tasks, so that each task has a number."""
-        return self.finish is mean
+    def is_per_task(self) -> bool:
+        """Whether each task has a number: of a mean over tasks, or by `of_one`."""
+        return self.finish is mean or self.of_one is not None
 
     def logged(self) -> dict[str, Loss]:
-        """What a learner's `metrics` take of it: itself by its name, if it is a mean.
+        """What a learner's `metrics` take of it: itself by its name, if it is per task.
 
         A learner's metrics are averaged over tasks, so of one that pools them nothing.
 
         >>> list(accuracy.logged())
         ['accuracy']
         """
-        return {self.name: self} if self.is_mean else {}
+        return {self.name: self} if self.is_per_task else {}
 
     def __call__(self, outputs: Any, targets: Any, /) -> Array:
         """The number of one task.
 
         Raises:
-          InputError: if the metric is no mean over tasks.
+          InputError: if a single task has none.
         """
-        if not self.is_mean:
+        if not self.is_per_task:
             raise InputError(
                 f"{self.name} pools its tasks, so a single task has no number; give it "
                 "to metajax.evaluate, and here a mean over tasks, such as "
                 "metajax.accuracy"
             )
-        return self.of_task(outputs, targets)
+        return (self.of_one or self.of_task)(outputs, targets)
 
 
 @dataclass(frozen=True)

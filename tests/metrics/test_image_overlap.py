@@ -70,7 +70,7 @@ def test_of_the_background_alone_is_one():
 
 def test_is_a_mean_over_tasks_that_learners_may_log():
     metric = image_iou(0.3)
-    assert metric.is_mean and list(metric.logged()) == ["image_iou"]
+    assert metric.is_per_task and list(metric.logged()) == ["image_iou"]
     assert metric == image_iou(0.3) != image_iou() and hash(metric) is not None
 
 
