@@ -27,6 +27,7 @@ from metajax.data.glyphs import glyph_store as glyph_store
 from metajax.data.glyphs import glyphs as glyphs
 from metajax.data.glyphs import ink as ink
 from metajax.data.glyphs import signed_distance as signed_distance
+from metajax.data.glyphs import single_glyphs as single_glyphs
 from metajax.data.grouping import grouped_tasks as grouped_tasks
 from metajax.data.hiding import hide_labels as hide_labels
 from metajax.data.images import Images as Images

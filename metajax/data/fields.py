@@ -65,7 +65,8 @@ def fields(
       A sampler.
 
     Raises:
-      InputError: if there are fewer pixels than asked for, or a number is below 1.
+      InputError: if there are fewer pixels than asked for, a number is below 1, or the
+        sampler is not of such episodes.
 
     >>> import numpy as np
     >>> pictures = np.zeros((6, 20, 28, 28, 1), np.uint8)
@@ -76,13 +77,9 @@ def fields(
     """
     source = images if not isinstance(images, ImageStore) else single_images(images)
     source = staged(source)
-    like = jax.eval_shape(lambda: source(jax.random.key(0), 1)).support.inputs
-    if len(like.shape) != 5:
-        raise InputError(
-            "fields need episodes of images [tasks, images, height, width, channels], "
-            f"got inputs of shape {like.shape}"
-        )
-    check_pixels(like.shape[2], like.shape[3], shots, queries)
+    like = jax.eval_shape(lambda: source(jax.random.key(0), 1))
+    height, width = _image_size(like)
+    check_pixels(height, width, shots, queries)
     return Fields(source, shots, queries)
 
 
@@ -126,6 +123,27 @@ def check_pixels(
             f"{more}, got {' + '.join(str(n) for n in (shots, queries) if n)}; take "
             "fewer, or larger images"
         )
+
+
+def _image_size(tasks: PyTree) -> tuple[int, int]:
+    """Height and width of the images of episodes.
+
+    Raises:
+      InputError: if they are no episodes of images.
+    """
+    inputs = tasks.support.inputs if isinstance(tasks, Episode) else None
+    shape = getattr(inputs, "shape", None)
+    if shape is not None and len(shape) == 5:
+        return shape[2], shape[3]
+    what = f"tasks of type {type(tasks).__name__}"
+    if isinstance(tasks, Episode):
+        what = "inputs of " + (
+            f"type {type(inputs).__name__}" if shape is None else f"shape {shape}"
+        )
+    raise InputError(
+        "fields need episodes of images [tasks, images, height, width, channels], got "
+        f"{what}; give a store, or such a sampler"
+    )
 
 
 def split_pixels(

@@ -1,7 +1,7 @@
 """Glyphs: characters of random strokes, drawn on the device as they are asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -78,7 +78,7 @@ def ink(distance: Array) -> Array:
 
 
 def signed_distance(distance: Array) -> Array:
-    """That distance itself, in image sides: below 0 where there is ink.
+    """The distance to the edge of the pen, in image sides: below 0 where there is ink.
 
     >>> signed_distance(jnp.array(-0.5)).tolist()
     -0.5
@@ -125,6 +125,28 @@ def glyphs(
     splits = get_args(Split)
     check_one_of("split", split, splits)
     return Glyphs(ways, shots, queries, np.int32(splits.index(split)), size, value)
+
+
+def single_glyphs(
+    *, split: Split = "train", size: int = 28, value: Callable[[Array], Array] = ink
+) -> Glyphs:
+    """Episodes of one support image and no queries, for `metajax.data.fields`.
+
+    Args:
+      split: see `glyphs`.
+      size: see `glyphs`.
+      value: see `glyphs`.
+
+    Returns:
+      A sampler.
+
+    Raises:
+      InputError: see `glyphs`.
+
+    >>> single_glyphs(size=8)(jax.random.key(0), 3).support.inputs.shape
+    (3, 1, 8, 8, 1)
+    """
+    return replace(glyphs(1, 1, split=split, size=size, value=value), queries=0)
 
 
 def glyph_store(

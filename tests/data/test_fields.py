@@ -1,7 +1,6 @@
 """Fields: images as functions of coordinates."""
 
 import importlib
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +76,7 @@ def test_what_is_streamed_is_what_would_be_resident(store):
 def test_glyphs_are_drawn_by_their_distance():
     """Ink is a function of the distance, whose slope is 1 away from ridges."""
     images, distances = (
-        replace(mj.data.glyphs(1, 1, 1, size=64, value=f), queries=0)(KEY, 3)
+        mj.data.single_glyphs(size=64, value=f)(KEY, 3)
         for f in (mj.data.ink, mj.data.signed_distance)
     )
     drawn, distance = images.support.inputs, distances.support.inputs
@@ -100,6 +99,9 @@ def test_a_label_is_the_place_of_the_class_in_the_store(store):
     values = 255 * np.asarray(support.targets)[..., 0]
     np.testing.assert_array_equal(labels[:, 0] == 1, values.min(1) >= 47.5)
     np.testing.assert_array_equal(support.targets, query.targets.values)
+    numbers = np.asarray(query.targets.signals)
+    assert numbers.shape == labels.shape
+    np.testing.assert_array_equal(numbers[:, 0], values.min(1).round() // 24)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,14 @@ def test_more_pixels_than_there_are_is_refused(store, arguments, message):
 def test_what_holds_no_images_is_refused(store):
     with pytest.raises(mj.InputError, match="episodes of images .* got inputs of"):
         mj.data.fields(mj.data.sinusoid())
+    padded = mj.data.varied(mj.data.glyphs(3, 2, 2, size=8), ways=(2, 3), shots=(1, 2))
+    with pytest.raises(mj.InputError, match="got inputs of type Padded"):
+        mj.data.fields(padded)
+    with pytest.raises(mj.InputError, match="got tasks of type ShapeDtypeStruct"):
+        mj.data.fields(lambda key, tasks: jnp.zeros((tasks, 1, 8, 8, 1)))
+    episodes = mj.data.single_glyphs(size=8)(KEY, 2)
+    assert episodes.support.inputs.shape == (2, 1, 8, 8, 1)
+    assert episodes.query.inputs.shape == (2, 0, 8, 8, 1)
     with pytest.raises(mj.InputError, match="none of them 0"):
         mj.data.fields(store._replace(images=store.images[:, :, :0]))
     with pytest.raises(mj.InputError, match="size must be .* at least 1, got 0"):
