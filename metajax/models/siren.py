@@ -12,7 +12,8 @@ from metajax.checks import check_count, check_positive
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.initialise import init_each
-from metajax.types import Array, Model, Params, PyTree, unpadded
+from metajax.models.per_example import per_example
+from metajax.types import Array, Model, Params
 
 
 def siren(
@@ -30,14 +31,14 @@ def siren(
 
     where m is the number of a layer's inputs. So each layer's sum, times ω, has a
     standard deviation of about 1, whatever the depth. Biases are as in the authors'
-    code.
+    code. The arguments of sines are too large for bfloat16 (`metajax.in_precision`):
+    outputs are then off by several per cent.
 
     Args:
       inputs: the number of coordinates.
       hidden: the widths of the hidden layers, at least one.
       outputs: the number of values at a point.
-      omega: ω, the highest frequency that the first layer starts with, for coordinates
-        in [-1, 1].
+      omega: ω, the factor of each sine's argument, for coordinates in [-1, 1].
       dtype: the type of the parameters.
 
     Returns:
@@ -64,13 +65,12 @@ def siren(
         for (m, n), bound in zip(pairwise((*widths, outputs)), bounds)
     )
 
-    def apply(params: Params, inputs: PyTree) -> Array:
-        x, _ = unpadded(inputs)
+    def apply(params: Params, x: Array) -> Array:
         for layer, weights in zip(layers, params):
             x = jnp.sin(omega * layer.apply(weights, x))
         return x
 
-    return headed(Model(partial(init_each, layers), apply), head)
+    return headed(per_example(Model(partial(init_each, layers), apply)), head)
 
 
 def _layer(inputs: int, outputs: int, bound: float, dtype: jnp.dtype | type) -> Model:
