@@ -115,6 +115,7 @@ def build_setting(config: Config, task: Task) -> Setting:
         task.support,
         config.model.norm or "transductive",
         task.trials,
+        task.is_whole,
     )
 
 

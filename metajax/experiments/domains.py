@@ -151,6 +151,11 @@ def _followed(family: Family, config: Config, name: str) -> Family:
         raise InputError(
             "a run of trials is evaluated on its own; leave out --on and --images"
         )
+    if config.data.same_classes:
+        raise InputError(
+            f"a run of {config.data.origin[0]} is evaluated on its own data, as others "
+            "have other classes; leave out --on and --images"
+        )
     if task.kind != own.kind:
         raise InputError(
             f"a run of {own.kind} is evaluated on tasks of {own.kind}, and those of "

@@ -14,7 +14,7 @@ from metajax.data.checking import once
 from metajax.data.staging import staged
 from metajax.experiments.figures import save_and_close
 from metajax.experiments.tasks import Task
-from metajax.metrics import psnr
+from metajax.metrics import Metric
 from metajax.study.plots.style import BLUE, ORANGE
 from metajax.types import Array, Batch, Episode, Learner, PyTree
 
@@ -41,15 +41,14 @@ class Panels(NamedTuple):
       support: the same with the support pixels alone.
       fields: after some numbers of steps from two starts,
         `[tasks, starts, steps, height, width, channels]`.
-      ratios: the peak signal-to-noise ratios of the query pixels,
-        `[tasks, starts, steps]`.
+      scores: of the query pixels, `[tasks, starts, steps]`.
       steps: those numbers of steps.
     """
 
     truth: np.ndarray
     support: np.ndarray
     fields: np.ndarray
-    ratios: np.ndarray
+    scores: np.ndarray
     steps: Sequence[int]
 
 
@@ -60,6 +59,7 @@ def draw_fields(
     shape: tuple[int, int, int],
     *,
     to: Path,
+    metric: Metric,
     values: Values = as_they_are,
 ) -> None:
     """Draws images, their support pixels, and fields after 0, 1, 2, 4, ... steps.
@@ -72,9 +72,10 @@ def draw_fields(
       meta: its meta-parameters, learnt.
       shape: of an image: height, width, channels.
       to: the folder of the figure.
+      metric: of the values of the query pixels.
       values: `values(outputs)`, and of targets, what is the image in them.
     """
-    panels = fitted(task, learner, meta, shape, values=values)
+    panels = fitted(task, learner, meta, shape, values=values, metric=metric)
     rows, columns = 2 * len(panels.truth), 2 + len(panels.steps)
     figure, axes = plt.subplots(
         rows,
@@ -84,8 +85,9 @@ def draw_fields(
         squeeze=False,
     )
     for row, line in enumerate(axes):
-        _draw_row(line, panels, *divmod(row, 2))
-    figure.suptitle("PSNR of query pixels in dB, after inner steps", fontsize=9)
+        _draw_row(line, panels, *divmod(row, 2), metric.format)
+    title = f"{metric.name.upper()} of query pixels in {metric.unit}, after inner steps"
+    figure.suptitle(title, fontsize=9)
     save_and_close(figure, to / "adaptation.png")
 
 
@@ -95,6 +97,7 @@ def fitted(
     meta: PyTree,
     shape: tuple[int, int, int],
     *,
+    metric: Metric,
     values: Values = as_they_are,
 ) -> Panels:
     """Fits some test images from two starts; see `draw_fields`."""
@@ -109,8 +112,8 @@ def fitted(
         images = values(outputs(path, grid))
         guesses = values(outputs(path, episode.query.inputs))
         truth = values(episode.query.targets)
-        ratios = jax.vmap(psnr(), (0, None))(guesses, truth)
-        return images.reshape(-1, *shape), ratios
+        scores = jax.vmap(metric, (0, None))(guesses, truth)
+        return images.reshape(-1, *shape), scores
 
     def both(meta: PyTree) -> tuple[Episode, Any]:
         tasks = sampler(jax.random.key(0), SHOWN_TASKS)
@@ -118,12 +121,12 @@ def fitted(
         starts = jax.tree.map(lambda *x: jnp.stack(x), meta, standard)
         return tasks, jax.vmap(jax.vmap(fit, (0, None)), (None, 0))(starts, tasks)
 
-    tasks, (fields, ratios) = jax.device_get(once(both)(meta))
-    steps = _powers(ratios.shape[-1] - 1)
+    tasks, (fields, scores) = jax.device_get(once(both)(meta))
+    steps = _powers(scores.shape[-1] - 1)
     support = _scattered(tasks.support, shape)
     rest = _scattered(tasks.query._replace(targets=values(tasks.query.targets)), shape)
     truth = np.where(np.isnan(support), rest, support)
-    return Panels(truth, support, fields[:, :, steps], ratios[..., steps], steps)
+    return Panels(truth, support, fields[:, :, steps], scores[..., steps], steps)
 
 
 def _powers(last: int) -> list[int]:
@@ -145,7 +148,13 @@ def _scattered(batch: Batch, shape: tuple[int, int, int]) -> np.ndarray:
     return images
 
 
-def _draw_row(line: Sequence[Axes], panels: Panels, task: int, start: int) -> None:
+def _draw_row(
+    line: Sequence[Axes],
+    panels: Panels,
+    task: int,
+    start: int,
+    text: Callable[[float], str],
+) -> None:
     """One task from one start."""
     truth = panels.truth[task]
     limits = float(np.nanmin(truth)), float(np.nanmax(truth))
@@ -153,10 +162,10 @@ def _draw_row(line: Sequence[Axes], panels: Panels, task: int, start: int) -> No
     _show(line[0], truth, limits, "image")
     _show(line[1], panels.support[task], limits, "support")
     line[0].set_ylabel(name, fontsize=7, color=colour)
-    for ax, field, ratio, steps in zip(
-        line[2:], panels.fields[task, start], panels.ratios[task, start], panels.steps
+    for ax, field, score, steps in zip(
+        line[2:], panels.fields[task, start], panels.scores[task, start], panels.steps
     ):
-        _show(ax, field, limits, f"{steps}: {ratio:.1f}", colour)
+        _show(ax, field, limits, f"{steps}: {text(score)}", colour)
 
 
 def _show(

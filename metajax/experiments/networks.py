@@ -52,11 +52,13 @@ class Network:
       name: as `--model` takes it.
       images: whether its inputs are images.
       norm: which statistics its batch norm takes; None without batch norm.
+      refuses_bfloat16: whether that precision is too low for it.
     """
 
     name: ClassVar[str]
     images: ClassVar[bool] = False
     norm: ClassVar[NormName | None] = None
+    refuses_bfloat16: ClassVar[bool] = False
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of inputs `[examples, *shape]`.
@@ -150,10 +152,11 @@ class SirenModel(Network):
     """SIREN: a network of sines, of coordinates."""
 
     name = "siren"
+    refuses_bfloat16 = True
     hidden: tuple[Count, ...] = (64, 64, 64)
     """Widths of the hidden layers."""
     omega: Positive = 30.0
-    """Factor of each sine's argument; the highest frequency at the start."""
+    """Factor of each sine's argument."""
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of the last axis of its inputs."""
@@ -165,6 +168,7 @@ class FourierMLPModel(Network):
     """A multilayer perceptron on random Fourier features of coordinates."""
 
     name = "fourier-mlp"
+    refuses_bfloat16 = True
     hidden: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers."""
     features: Count = 64

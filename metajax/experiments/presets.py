@@ -470,8 +470,13 @@ DESCRIPTIONS = {
     "fields-distances": "signed distances of glyphs, likewise: needs no data",
     "fields-omniglot": "Omniglot's characters from a quarter of their pixels",
     "fields-folder": "your own images (--images) from a quarter of their pixels",
-    "fields-glyphs-classes": "20 glyphs told by weights fitted to each: needs no data",
-    "fields-omniglot-classes": "20 characters told by weights fitted to each drawing",
+    "fields-glyphs-classes": (
+        "classify 20 glyphs by the weights of a network fitted to each drawing: needs "
+        "no data"
+    ),
+    "fields-omniglot-classes": (
+        "classify 20 characters by the weights of a network fitted to each drawing"
+    ),
     **{
         f"{name}-prototypical": "prototypical networks' protocol: 60-way training"
         for name in _PAPER

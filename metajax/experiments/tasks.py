@@ -19,8 +19,9 @@ from metajax.models.precision import Precision
 from metajax.types import Loss, Model, Sampler
 
 Split = Literal["train", "validation", "test"]
-Kind = Literal["classes", "values", "fields", "masks", "boxes", "trials"]
-"""What the targets of a task are: of fields, values and one label; of trials, none."""
+Kind = Literal["classes", "values", "labelled-fields", "masks", "boxes", "trials"]
+"""What the targets of a task are: of labelled fields, values and one label; of trials,
+none."""
 LossName = Literal["mean", "sum-over-ways"]
 
 
@@ -82,7 +83,16 @@ def build_model(task: "Task", network: Network, context: int = 0) -> Model:
 def model_for(
     task: "Task", network: Network, context: int, precision: Precision
 ) -> Model:
-    """The same, computed in a precision."""
+    """The same, computed in a precision.
+
+    Raises:
+      InputError: see `build_model`; or if the precision is too low for the network.
+    """
+    if precision == "bfloat16" and network.refuses_bfloat16:
+        raise InputError(
+            f"--precision bfloat16 is too low for --model {network.name}, whose sines "
+            "have large arguments; take tensorfloat32 or float32"
+        )
     return in_precision(build_model(task, network, context), precision)
 
 
@@ -118,6 +128,7 @@ class Task(NamedTuple):
         takes, of a network's options: a model by default.
       judge: see `metajax.evaluate`; None of episodes.
       trials: the environment to act in, if there is one.
+      is_whole: whether a support set is all of its signal: all pixels of an image.
       references: values of the metric to hold a run's against, by name.
     """
 
@@ -135,6 +146,7 @@ class Task(NamedTuple):
     network: Callable[["Task", Network, int, Precision], Any] = model_for
     judge: JudgeTask | None = None
     trials: Trials | None = None
+    is_whole: bool = False
     references: Mapping[str, float] = MappingProxyType({})
 
     def shape_with(self, context: int) -> tuple[int, ...]:

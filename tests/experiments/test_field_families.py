@@ -10,9 +10,11 @@ import pytest
 
 from metajax.cli.main import main
 from metajax.errors import InputError
+from metajax.evaluation import task_outputs
 from metajax.experiments import field_figures, run
 from metajax.experiments.build import build_learner, build_task, build_training_learner
 from metajax.experiments.config import Config, with_learner
+from metajax.experiments.domains import domain_of
 from metajax.experiments.families import FolderFieldsData, GlyphClassesData
 from metajax.experiments.families.fields import FieldData
 from metajax.experiments.families.labelled_fields import first, part
@@ -20,6 +22,7 @@ from metajax.experiments.learners.fields import Mwt
 from metajax.experiments.networks import FourierMLPModel, SirenModel
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.tasks import Places
+from metajax.metrics import Z95
 from metajax.training import dispatching
 from metajax.types import Batch
 from tests.helpers import FILES, write_image
@@ -67,8 +70,39 @@ def test_learners_with_an_inner_loop_take_fields(learner, model):
 def test_classifiers_of_weights_and_of_pixels(features):
     config = small("fields-glyphs-classes")
     config = replace(config, inner=replace(config.inner, features=features))
+    if features == "values":
+        with pytest.raises(InputError, match="values needs all pixels of each image"):
+            losses(config)
+        config = replace(config, data=replace(config.data, shots=None))
     value, metrics = losses(config)
-    assert value.shape == () and metrics.keys() == {"loss", "accuracy"}
+    assert value.shape == () and metrics.keys() == {"loss", "signal_accuracy"}
+
+
+def test_distances_are_judged_in_sides_of_the_image():
+    config = small("fields-distances")
+    assert losses(config)[1].keys() == {"loss", "rmse"}
+    assert build_task(config, Places()).metric.unit == "sides"
+
+
+@pytest.mark.parametrize("model", [SirenModel((4,)), FourierMLPModel((4,), 3)])
+@pytest.mark.parametrize("name", ["fields-glyphs", "fields-glyphs-classes"])
+def test_a_precision_that_rounds_phases_is_refused(name, model):
+    config = small(name, model=model, precision="bfloat16")
+    with pytest.raises(InputError, match="bfloat16 is too low for --model"):
+        losses(config)
+
+
+@pytest.mark.parametrize("on", ["fields-glyphs-classes", "fields-omniglot-classes"])
+def test_labels_are_of_the_runs_own_classes(on):
+    with pytest.raises(InputError, match="labelled fields of glyphs is evaluated on"):
+        domain_of(PRESETS["fields-glyphs-classes"], Places(), on=on)
+
+
+def test_three_splits_need_four_drawings():
+    config = PRESETS["fields-glyphs-classes"]
+    few = replace(config, data=replace(config.data, drawings=3))
+    with pytest.raises(InputError, match="--data.drawings .* at least 4, got 3"):
+        few.check()
 
 
 def flags(folder, preset):
@@ -106,11 +140,28 @@ def test_a_run_of_fields(tmp_path, capsys):
 
 
 def test_a_run_of_labelled_fields(tmp_path):
-    more = "--data.classes", "2", "--data.drawings", "5", "--inner.hidden", "4"
-    assert main([*flags(tmp_path / "run", "fields-glyphs-classes"), *more]) == 0
-    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert (tmp_path / "run" / "adaptation.png").exists()
-    assert set(result["transductive"]["mean"]) <= {0.0, 0.5, 1.0}
+    """An image that several tasks draw counts once in its result."""
+    directory = tmp_path / "run"
+    more = "--data.classes", "2", "--data.drawings", "10", "--inner.hidden", "4"
+    argv = [*flags(directory, "fields-glyphs-classes"), *more]
+    assert main([*argv, "--evaluation.tasks", "12"]) == 0
+    result = json.loads((directory / "evaluation.json").read_text())
+    assert (directory / "adaptation.png").exists()
+    assert result["protocol"]["metric"] == "signal_accuracy"
+
+    config = run.configured(directory)
+    task = build_task(config, Places())
+    learner = build_learner(config, task, steps=config.evaluation.steps)
+    meta, _ = run.restored(directory, config, task)
+    sampler = task.episodes("test", 48)
+    outputs, targets = task_outputs(learner, meta, sampler, tasks=12).transductive
+    right = outputs.labels[:, :, 0].argmax(-1) == targets.labels[:, :1]
+    images = targets.signals[:, 0]
+    assert 2 <= len(set(images)) <= 4, "of 2 classes, 2 drawings of each"
+    each = np.array([right[images == image].mean(0) for image in set(images)])
+    np.testing.assert_allclose(result["transductive"]["mean"], each.mean(0))
+    half = Z95 * each.std(0, ddof=1) / np.sqrt(len(each))
+    np.testing.assert_allclose(result["transductive"]["interval"], half)
 
 
 def test_figures_start_anew_beside_the_learnt_start():
@@ -118,7 +169,9 @@ def test_figures_start_anew_beside_the_learnt_start():
     task = build_task(config, Places())
     learner = build_learner(config, task, steps=3)
     meta = jax.tree.map(jnp.zeros_like, learner.init(jax.random.key(1)))
-    panels = field_figures.fitted(task, learner, meta, config.data.image_shape)
+    panels = field_figures.fitted(
+        task, learner, meta, config.data.image_shape, metric=task.metric
+    )
     assert panels.steps == [0, 1, 2, 3]
     assert panels.fields.shape == (3, 2, 4, 8, 8, 1)
     assert not np.isnan(panels.truth).any()
@@ -131,7 +184,7 @@ def test_figures_start_anew_beside_the_learnt_start():
     np.testing.assert_allclose(panels.fields[0, 1, 0], expected, atol=1e-5)
     hidden = np.isnan(panels.support[0])
     error = (panels.truth[0][hidden] ** 2).mean()
-    assert panels.ratios[0, 0, 0] == pytest.approx(-10 * np.log10(error), rel=1e-4)
+    assert panels.scores[0, 0, 0] == pytest.approx(-10 * np.log10(error), rel=1e-4)
 
 
 def test_pixels_are_put_back_where_they_were():

@@ -64,7 +64,7 @@ def test_the_meta_gradient_is_that_of_a_loop(float64, detached):
         classifier,
         mj.mse,
         RATE,
-        STEPS,
+        steps=STEPS,
         reconstruction=WEIGHT,
         features=features[detached],
     )
@@ -76,7 +76,7 @@ def test_the_meta_gradient_is_that_of_a_loop(float64, detached):
 
 
 def test_all_points_have_the_label_of_their_signal():
-    learner = mj.mwt(*networks(jnp.float32), mj.mse, RATE, STEPS)
+    learner = mj.mwt(*networks(jnp.float32), mj.mse, RATE, steps=STEPS)
     meta, (support, query) = learner.init(KEY), signal(jnp.float32)
     adapted = learner.adapt(meta, support)
     outputs = learner.predict(adapted, query.inputs)
@@ -109,7 +109,7 @@ def test_it_learns_which_of_two_signals_it_was_fitted_to():
 
     field, classifier = mj.siren(2, (8,), 1, omega=3.0), mj.mlp(33, (8,), 2)
     metric = mj.metrics.label_accuracy
-    learner = mj.mwt(field, classifier, mj.mse, 0.1, 1, metrics=metric.logged())
+    learner = mj.mwt(field, classifier, mj.mse, 0.1, steps=1, metrics=metric.logged())
     with jax.numpy_dtype_promotion("standard"):
         state = mj.fit(
             learner, optax.adam(1e-2), ramps, steps=100, tasks=8, steps_per_call=50

@@ -268,7 +268,7 @@ def mwt(model, loss, rate, steps, **settings):
     weights = (2 + 1) * WIDTH + WIDTH + 1
     classifier = mj.mlp(weights, (4,), 2, activation=jnp.tanh, dtype=dtype_of(model))
     settings |= {"reconstruction": 0.5}
-    return mj.mwt(model, classifier, mj.mse, rate, steps, **settings)
+    return mj.mwt(model, classifier, mj.mse, rate, steps=steps, **settings)
 
 
 def nudged(key, episode):

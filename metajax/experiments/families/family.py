@@ -69,12 +69,15 @@ class Family:
       places: the fields of `Places` that it takes.
       inverted: whether dark pixels of a picture are bright ones of an input.
       dataset: the data set that it needs, if that is prepared once.
+      same_classes: whether labels are those of the classes that a run was trained on,
+        so that no other data have them.
     """
 
     origin: ClassVar[tuple[str, str]]
     places: ClassVar[tuple[str, ...]] = ()
     inverted: ClassVar[bool] = False
     dataset: ClassVar[Prepared | None] = None
+    same_classes: ClassVar[bool] = False
 
     def build(self, places: Places) -> Task:
         """The task.

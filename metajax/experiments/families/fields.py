@@ -15,7 +15,7 @@ from metajax.experiments.families.folder import check_given, read_images, source
 from metajax.experiments.families.omniglot import OmniglotData
 from metajax.experiments.tasks import Places, Source, Split, Task
 from metajax.losses import mse
-from metajax.metrics import psnr
+from metajax.metrics import Metric, psnr, rmse
 from metajax.types import Array, Learner, PyTree, Sampler
 
 Images = Callable[[Split], data.ImageStore | Sampler]
@@ -23,8 +23,13 @@ Images = Callable[[Split], data.ImageStore | Sampler]
 
 @dataclass(frozen=True)
 class FieldData(Family):
-    """Regression of images, one a task, from some of their pixels to the others."""
+    """Regression of images, one a task, from some of their pixels to the others.
 
+    Attributes:
+      metric: of values.
+    """
+
+    metric: ClassVar[Metric] = psnr()
     shots: Count | None = 196
     """Support pixels a task; None for all: then the query pixels are among them."""
     queries: Count = 196
@@ -54,10 +59,12 @@ class FieldData(Family):
         """Draws images, and what is made of them from two starts."""
         from metajax.experiments import field_figures  # loads matplotlib
 
-        field_figures.draw_fields(task, learner, meta, self.image_shape, to=to)
+        field_figures.draw_fields(
+            task, learner, meta, self.image_shape, to=to, metric=self.metric
+        )
 
     def build(self, places: Places) -> Task:
-        """Regression, judged by the peak signal-to-noise ratio."""
+        """Regression, judged by the metric of its values."""
         self.check_places(places)
         images, channels = self.images(places), self.image_shape[-1]
 
@@ -70,7 +77,7 @@ class FieldData(Family):
             channels,
             self.support,
             {"mean": mse},
-            psnr(),
+            self.metric,
             (2,),
             kind="values",
             source=self.source(places),
@@ -95,8 +102,7 @@ class GlyphFieldsData(FieldData):
         """Drawn when they are asked for."""
 
         def images(split: Split) -> Sampler:
-            drawn = data.glyphs(1, 1, 1, split=split, size=self.size, value=self.value)
-            return replace(drawn, queries=0)
+            return data.single_glyphs(split=split, size=self.size, value=self.value)
 
         return images
 
@@ -111,6 +117,7 @@ class GlyphDistancesData(GlyphFieldsData):
 
     origin = "signed distances of glyphs", "drawn on demand"
     value = staticmethod(data.signed_distance)
+    metric = replace(rmse, unit="sides")  # of no known peak
 
 
 @dataclass(frozen=True)

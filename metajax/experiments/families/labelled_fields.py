@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from metajax import data
+from metajax.checks import check_count
 from metajax.data.contents import Contents, hash_store
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count, Ways
@@ -21,7 +22,7 @@ from metajax.experiments.families.fields import (
 from metajax.experiments.networks import Network
 from metajax.experiments.tasks import Places, Source, Split, Task, model_for
 from metajax.losses import mse
-from metajax.metrics import label_accuracy
+from metajax.metrics import signal_accuracy
 from metajax.models.precision import Precision
 from metajax.types import Learner, Model, PyTree, Sampler
 
@@ -38,9 +39,11 @@ class LabelledFieldData(FieldData):
     """Classification of images that networks are fitted to, one a task.
 
     Classes are the same in training, validation and test: of the images of each, in
-    their order, the first 60, the next 20 and the last 20 % are of the three.
+    their order, the first 60, the next 20 and the last 20 % are of the three. Tasks
+    draw them with replacement; accuracy and its interval are over images.
     """
 
+    same_classes: ClassVar[bool] = True
     shots: Count | None = None
     classes: Ways = 20
     """Classes, the first ones of the training classes of the data."""
@@ -56,11 +59,17 @@ class LabelledFieldData(FieldData):
         from metajax.experiments import field_figures  # loads matplotlib
 
         field_figures.draw_fields(
-            task, learner, meta, self.image_shape, to=to, values=values_of
+            task,
+            learner,
+            meta,
+            self.image_shape,
+            to=to,
+            values=values_of,
+            metric=self.metric,
         )
 
     def build(self, places: Places) -> Task:
-        """Classification, judged by accuracy."""
+        """Classification, judged by the accuracy over images."""
         self.check_places(places)
         whole = self.whole(places)
 
@@ -73,17 +82,18 @@ class LabelledFieldData(FieldData):
             self.classes,
             self.support,
             {"mean": mse},
-            label_accuracy,
+            signal_accuracy,
             (2,),
-            kind="fields",
+            kind="labelled-fields",
             source=self.source(places),
             network=partial(field_for, self.image_shape[-1]),
+            is_whole=self.shots is None,
         )
 
 
 @dataclass(frozen=True)
 class OmniglotClassesData(LabelledFieldData, OmniglotFieldsData):
-    """Omniglot's characters, told by networks fitted to each drawing."""
+    """Omniglot's characters, classified by networks fitted to each drawing."""
 
     origin = "labelled fields of Omniglot", OmniglotFieldsData.origin[1]
     places = "archives", "data_dir"
@@ -105,10 +115,10 @@ class OmniglotClassesData(LabelledFieldData, OmniglotFieldsData):
 
 @dataclass(frozen=True)
 class GlyphClassesData(LabelledFieldData, GlyphFieldsData):
-    """Procedural characters, told by networks fitted to each drawing."""
+    """Procedural characters, classified by networks fitted to each drawing."""
 
     origin = "labelled fields of glyphs", "drawn once"
-    drawings: Count = 20
+    drawings: Annotated[int, partial(check_count, least=4)] = 100
     """Drawings of each class, of all splits; at least 4."""
 
     def whole(self, places: Places) -> Callable[[], data.ImageStore]:

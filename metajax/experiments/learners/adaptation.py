@@ -23,6 +23,7 @@ class Setting(NamedTuple):
       support: the most examples of a support set.
       norm: what the network's batch norm goes by.
       trials: the environment to act in, if there is one.
+      is_whole: whether a support set is all of its signal.
     """
 
     network: Any
@@ -33,6 +34,7 @@ class Setting(NamedTuple):
     support: int
     norm: NormName
     trials: Trials | None = None
+    is_whole: bool = False
 
     @property
     def own_trials(self) -> Trials:
