@@ -18,7 +18,7 @@ from metajax.learners.partition import (
     scale_or_offset,
 )
 from metajax.losses import over_present
-from metajax.types import Array, Learner, Padded, Params, PyTree, unpadded
+from metajax.types import Array, Batch, Learner, Padded, Params, PyTree, unpadded
 
 
 def tent(
@@ -51,8 +51,8 @@ def tent(
       A `Learner`.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0; from `predict`, if the
-        network has no such arrays, or the outputs are not logits of classes.
+      InputError: if `steps` is not a whole number of at least 0; in use, for outputs
+        that are no logits, targets that allow only some, or no arrays that are ω.
 
     >>> import metajax as mj
     >>> learner = mj.prototypical(mj.mlp(2, (8,), 4), ways=3)
@@ -80,7 +80,7 @@ def tent(
         last = inner_loop(loss, optimizer, steps)(omega, inputs)
         return learner.predict(combine(last, rest), inputs)
 
-    return learner._replace(predict=predict)
+    return _of_all_ways(learner)._replace(predict=predict)
 
 
 def prediction_entropy(outputs: Array) -> Array:
@@ -114,11 +114,34 @@ def _entropy(outputs: Array, present: Array | None) -> Array:
     return over_present(lambda z, _: prediction_entropy(z))(outputs, targets)
 
 
+def _of_all_ways(learner: Learner) -> Learner:
+    """The same for tasks of as many ways as outputs: queries do not say which count."""
+
+    def check(support: Batch) -> None:
+        targets = getattr(support, "targets", None)
+        if isinstance(targets, Padded) and targets.allowed is not None:
+            raise InputError(
+                "tent minimises the entropy over all outputs, and the targets allow "
+                "only some (Padded.allowed); give tasks of as many ways as outputs"
+            )
+
+    def adapt(meta: PyTree, support: Batch) -> PyTree:
+        check(support)
+        return learner.adapt(meta, support)
+
+    def trajectory(meta: PyTree, support: Batch) -> PyTree:
+        check(support)
+        return learner.trajectory(meta, support)
+
+    return learner._replace(adapt=adapt, trajectory=trajectory)
+
+
 def _parted(adapts: PathPredicate, adapted: PyTree) -> tuple[Params, Params]:
     try:
         return partition(adapts, adapted)
     except InputError as error:
         raise InputError(
             "tent adapts the scales and offsets of a network's normalisation, and this "
-            f"learner adapts to none ({error})"
+            "learner has none among what it adapts to; give a network that has, or "
+            "other `adapts`"
         ) from error

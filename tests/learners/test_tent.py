@@ -98,8 +98,13 @@ def test_bad_input(learner, task):
         tent(learner, optax.sgd(RATE), -1)
     plain = mj.prototypical(mj.mlp(4, (2,), 2, dtype=jnp.float64), ways=3)
     adapted = plain.adapt(plain.init(KEY), support)
-    with pytest.raises(mj.InputError, match="this learner adapts to none .*kernel"):
+    with pytest.raises(mj.InputError, match="has none among .* other .adapts.$"):
         tent(plain, optax.sgd(RATE), 1).predict(adapted, queries)
+    padded = Padded(support.targets, jnp.ones(3, bool), jnp.ones((3, 3), bool))
+    for name in ("adapt", "trajectory"):
+        teach = getattr(tent(learner, optax.sgd(RATE), 1), name)
+        with pytest.raises(mj.InputError, match="give tasks of as many ways as outp"):
+            teach(learner.init(KEY), support._replace(targets=padded))
     single: Learner = learner._replace(
         predict=lambda adapted, x: apply(adapted, x)[:, :1]
     )
