@@ -1,5 +1,6 @@
 """Tasks of the classes of one group each: an alphabet, a folder of folders."""
 
+import warnings
 from itertools import zip_longest
 
 import numpy as np
@@ -22,7 +23,7 @@ def grouped_tasks(
     Args:
       store: the images.
       ways: classes a task.
-      examples: images a class, or as many as the smallest class has.
+      examples: images a class; classes with fewer are left out, with a warning.
       tasks: how many there are at most; groups take turns.
       seed: of which classes are together, and of the images.
 
@@ -31,7 +32,8 @@ def grouped_tasks(
       and labels, grouped by class; and the group of each task, in their order.
 
     Raises:
-      InputError: if no group has as many classes as `ways`.
+      InputError: if no class has as many images as `examples`, or no group as many
+        such classes as `ways`.
 
     >>> names = tuple(f"{a}/{b}" for a in ("Greek", "Latin") for b in range(5))
     >>> store = ImageStore(np.zeros((10, 4, 8, 8, 1), np.uint8), np.full(10, 4), names)
@@ -41,7 +43,7 @@ def grouped_tasks(
     """
     for name, value in dict(ways=ways, examples=examples, tasks=tasks).items():
         check_count(name, value, least=1)
-    rng = np.random.default_rng(seed)
+    rng, store = np.random.default_rng(seed), _large_classes(store, examples)
     chosen = _tasks_of_groups(store, ways, rng)[:tasks]
     if not chosen:
         raise InputError(
@@ -51,13 +53,31 @@ def grouped_tasks(
     chosen.sort(key=lambda task: task[0])
     groups, classes = zip(*chosen)
     counts = np.asarray(store.counts)[np.stack(classes)]
-    examples = min(examples, int(counts.min()))
     drawn = [[rng.permutation(n)[:examples] for n in task] for task in counts]
     images = store.images[np.stack(classes)[..., None], np.array(drawn)]
     inputs = images.reshape(len(chosen), ways * examples, *images.shape[3:])
     labels = np.repeat(np.arange(ways, dtype=np.int32), examples)
     targets = np.tile(labels, (len(chosen), 1))
     return Batch(inputs.astype(np.float32) / np.float32(255), targets), groups
+
+
+def _large_classes(store: ImageStore, examples: int) -> ImageStore:
+    """The classes with at least so many images; how many are left out is printed."""
+    counts = np.asarray(store.counts)
+    large = np.flatnonzero(counts >= examples)
+    if len(large) == len(counts):
+        return store
+    if not len(large):
+        raise InputError(
+            f"no class has {examples} images, and a task takes as many of each: the "
+            f"largest has {counts.max()}; add images, or take fewer examples"
+        )
+    warnings.warn(
+        f"{len(counts) - len(large)} of the {len(counts)} classes have fewer than "
+        f"{examples} images and are left out",
+        stacklevel=3,
+    )
+    return store.take(large)
 
 
 def _tasks_of_groups(

@@ -29,12 +29,13 @@ def test_no_two_tasks_share_a_class_and_none_has_two_groups():
     np.testing.assert_array_equal(batch.inputs, again.inputs)
 
 
-def test_groups_take_turns_and_small_classes_are_enough():
+def test_groups_take_turns_and_small_classes_are_left_out():
     counts = np.full(13, 3)
-    counts[0] = 1
-    batch, groups = grouped_tasks(store(counts), 2, examples=9, tasks=4)
-    assert groups == ("Greek", "Greek", "Latin", "runes/old")
-    assert batch.inputs.shape[1] in (2, 6)
+    counts[:4] = 1
+    with pytest.warns(UserWarning, match="^4 of the 13 classes have fewer than 3 imag"):
+        batch, groups = grouped_tasks(store(counts), 2, examples=3, tasks=4)
+    assert groups == ("Greek", "Latin", "Latin", "runes/old")
+    assert batch.inputs.shape[1] == 6 and 255 * batch.inputs.min() >= 4
 
 
 def test_names_without_groups_are_one():
@@ -46,5 +47,7 @@ def test_names_without_groups_are_one():
 def test_bad_input():
     with pytest.raises(mj.InputError, match="expected a group of at least 8 classes"):
         grouped_tasks(store(), ways=8, examples=1)
+    with pytest.raises(mj.InputError, match="no class has 4 images.* largest has 3"):
+        grouped_tasks(store(), ways=2, examples=4)
     with pytest.raises(mj.InputError, match="examples must be a whole number of at"):
         grouped_tasks(store(), ways=2, examples=0)
