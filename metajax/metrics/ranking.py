@@ -92,7 +92,7 @@ def _area(
         return area, float(jackknife(wins_without / pairs_without))
 
 
-def area(positive: np.ndarray, negative: np.ndarray) -> float:
+def roc_area(positive: np.ndarray, negative: np.ndarray) -> float:
     """The area under the ROC curve of scores, P(s⁺ > s⁻) + ½ P(s⁺ = s⁻).
 
     Args:
@@ -102,7 +102,7 @@ def area(positive: np.ndarray, negative: np.ndarray) -> float:
     Returns:
       The area; NaN where a side is empty.
 
-    >>> area(np.array([0.9, 0.4]), np.array([0.4]))
+    >>> roc_area(np.array([0.9, 0.4]), np.array([0.4]))
     0.75
     """
     pairs = len(positive) * len(negative)

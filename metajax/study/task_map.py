@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from metajax.checks import check_count
 from metajax.errors import InputError
-from metajax.metrics.intervals import jackknife
-from metajax.metrics.ranking import area
+from metajax.metrics.intervals import Z95, jackknife
+from metajax.metrics.ranking import roc_area
 from metajax.study.named import Named
 from metajax.study.task_vectors import task2vec, task_distances
 from metajax.types import Batch, Learner, PyTree
@@ -113,11 +114,11 @@ def classical_scaling(
     squared = np.asarray(distances, np.float64) ** 2
     centred = squared - squared.mean(0) - squared.mean(1)[:, None] + squared.mean()
     values, vectors = np.linalg.eigh(-(centred + centred.T) / 4)
+    total = np.abs(values).sum()
     values, vectors = values[::-1][:axes], vectors[:, ::-1][:, :axes]
     points = vectors * np.sqrt(np.maximum(values, 0))
     largest = points[np.abs(points).argmax(axis=0), np.arange(points.shape[1])]
     points = points * np.where(largest < 0, -1, 1)
-    total = np.abs(np.linalg.eigvalsh((centred + centred.T) / 4)).sum()
     return points, np.maximum(values, 0) / (total if total > 0 else 1)
 
 
@@ -132,8 +133,9 @@ def group_area(distances: np.ndarray, groups: Sequence[str]) -> tuple[float, flo
 
     Returns:
       A, ½ for distances that do not know the groups; and half the width of its 95 %
-      confidence interval, a jackknife over groups. NaN where there are no such pairs,
-      or fewer than three groups; with few groups the interval is rough.
+      confidence interval, a jackknife over groups with Student's t of as many degrees
+      of freedom as groups but one. NaN where there are no such pairs, or fewer than
+      three groups.
 
     >>> line = np.array([0.0, 1.0, 5.0, 6.0, 10.0, 11.0])
     >>> group_area(abs(line[:, None] - line[None]), "aabbcc")
@@ -143,12 +145,14 @@ def group_area(distances: np.ndarray, groups: Sequence[str]) -> tuple[float, flo
     names = np.unique(own)
     whole = _area(distances, own)
     without = [_area(distances[own != g][:, own != g], own[own != g]) for g in names]
-    few = len(names) < 3
-    return whole, np.nan if few else float(jackknife(np.array(without)))
+    if len(names) < 3:
+        return whole, np.nan
+    student = stdtrit(len(names) - 1, 0.975) / Z95
+    return whole, float(student * jackknife(np.array(without)))
 
 
 def _area(distances: np.ndarray, own: np.ndarray) -> float:
     pairs = np.triu_indices(len(own), 1)
     same = (own[:, None] == own[None])[pairs]
     nearness = -distances[pairs]
-    return area(nearness[same], nearness[~same])
+    return roc_area(nearness[same], nearness[~same])

@@ -1,5 +1,6 @@
 """Task2Vec: a vector of each task, and distances between them."""
 
+import re
 from collections.abc import Callable
 
 import jax
@@ -9,12 +10,12 @@ import numpy as np
 from metajax.errors import InputError
 from metajax.learners.partition import PathPredicate, combine, partition
 from metajax.study.tasks import of_each_task
-from metajax.types import Array, Batch, Episode, Learner, Padded, Params, PyTree
+from metajax.types import Array, Batch, Episode, Learner, Params, PyTree, unpadded
 
 
 def features_of_path(path: str) -> bool:
-    """True of all arrays but those of a head, whose outputs are a task's own."""
-    return not path.startswith("['head']")
+    """True of all arrays that are under no head, whose outputs are a task's own."""
+    return "['head']" not in path
 
 
 def fisher_diagonal(
@@ -93,14 +94,16 @@ def task2vec(
       learner: any whose outputs are logits.
       meta: its meta-parameters.
       tasks: the examples of each task, with a leading axis of tasks.
-      takes: `takes(path) -> bool`, which arrays of what the learner adapts to; all but
-        the head's by default.
+      takes: `takes(path) -> bool`, which arrays of what the learner adapts to; all that
+        are under no head by default. Only those count whose path ends as one of `meta`
+        does: what is computed of the support set, such as moments, is no filter.
 
     Returns:
       `float[tasks, filters]`, on the host.
 
     Raises:
-      InputError: if `tasks` are no meta-batch, or padded, or the outputs no logits.
+      InputError: if `tasks` are no meta-batch, or padded, or the outputs no logits; if
+        no array is taken.
 
     >>> import metajax as mj
     >>> learner = mj.prototypical(mj.mlp(2, (8,), 4), ways=3)
@@ -108,19 +111,23 @@ def task2vec(
     >>> tasks = Batch(inputs, jnp.tile(jnp.arange(3), (5, 2)))
     >>> vectors = task2vec(learner, learner.init(jax.random.key(1)), tasks)
     >>> vectors.shape, bool((vectors >= 0).all())
-    ((5, 24), True)
+    ((5, 16), True)
 
     Source: Achille et al., "Task2Vec: Task Embedding for Meta-Learning", ICCV 2019.
     """
-    if isinstance(tasks.inputs, Padded):
+    if unpadded(tasks.inputs)[1] is not None:
         raise InputError(
             "the tasks are padded, and what is padding would count; give tasks of one "
             "shape"
         )
 
+    is_learnt = _among(meta)
+
     def one(meta: PyTree, episode: Episode) -> Array:
         task = episode.support
-        part, rest = partition(takes, learner.adapt(meta, task))
+        part, rest = _parted(
+            lambda path: takes(path) and is_learnt(path), learner.adapt(meta, task)
+        )
 
         def predict(part: Params, inputs: PyTree) -> Array:
             return learner.predict(combine(part, rest), inputs)
@@ -129,6 +136,38 @@ def task2vec(
         return jnp.concatenate([_of_filters(x) for x in filters])
 
     return of_each_task(one, meta, Episode(tasks, tasks))
+
+
+def _among(meta: PyTree) -> PathPredicate:
+    """Whether a path is that of one of the meta-parameters, or one ends as the other.
+
+    Learners hold a network's parameters under different names in what they learn and in
+    what they adapt to: `[0]['kernel']` there is `['body'][0]['kernel']` here.
+    """
+    learnt = [
+        _keys(jax.tree_util.keystr(p)) for p, _ in jax.tree.leaves_with_path(meta)
+    ]
+
+    def is_learnt(path: str) -> bool:
+        own = _keys(path)
+        return any(x.endswith(own) or (x and own.endswith(x)) for x in learnt)
+
+    return is_learnt
+
+
+def _keys(path: str) -> str:
+    """A path whose attributes, `.body`, are written as keys, `['body']`."""
+    return re.sub(r"\.(\w+)", r"['\1']", path)
+
+
+def _parted(takes: PathPredicate, adapted: PyTree) -> tuple[Params, Params]:
+    try:
+        return partition(takes, adapted)
+    except InputError as error:
+        raise InputError(
+            "a vector needs learnt arrays of a network that are under no head, and "
+            "none was taken; give another learner, or other `takes`"
+        ) from error
 
 
 def _of_filters(values: Array) -> Array:

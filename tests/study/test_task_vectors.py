@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 import metajax as mj
 from metajax import study
 from metajax.types import Batch, Padded
 from tests.helpers import KEY
+
+SGD = optax.sgd(0.1)
 
 
 def normal(seed, *shape):
@@ -91,13 +94,37 @@ def test_a_vector_is_of_a_probe_that_has_learnt_its_task(network):
 
     for x, y, vector in zip(inputs, labels, vectors):
         np.testing.assert_allclose(vector, of_one(x, y), rtol=1e-10)
-    with pytest.raises(mj.InputError, match="the tasks are padded"):
-        padded = Padded(inputs, jnp.ones((2, 6), bool))
-        study.task2vec(learner, meta, Batch(padded, labels))
+    padded = Padded(inputs, jnp.ones((2, 6), bool))
+    for each in (padded, mj.Keyed(padded, None)):
+        with pytest.raises(mj.InputError, match="the tasks are padded"):
+            study.task2vec(learner, meta, Batch(each, labels))
     values = mj.maml(mj.mlp(dtype=jnp.float64), mj.mse, optax.sgd(0.1), 1)
     waves = Batch(normal(3, 2, 4, 1), normal(4, 2, 4, 1))
     with pytest.raises(mj.InputError, match=r"outputs \[n, classes\] .*got \(4, 1\)"):
         study.task2vec(values, values.init(KEY), waves)
+
+
+def with_moments(model):
+    """A network that keeps the mean of the support set beside its parameters."""
+    return model._replace(settle=lambda p, x: p | {"moments": jnp.mean(x, 0)})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda model: mj.maml(with_moments(model), mj.cross_entropy, SGD, 1),
+        lambda model: mj.proto_maml(model, mj.cross_entropy, SGD, 1),
+        lambda model: mj.matching(model.parts[0], 3),
+    ],
+)
+def test_what_is_computed_of_the_support_set_is_no_filter(network, build):
+    learner, inputs = build(network), normal(1, 2, 6, 3)
+    tasks = Batch(inputs, jnp.tile(jnp.arange(3, dtype=jnp.int32), (2, 2)))
+    meta = learner.init(KEY)
+    assert study.task2vec(learner, meta, tasks).shape == (2, 4 + 4)
+    for takes in (lambda path: "moments" in path, lambda path: "examples" in path):
+        with pytest.raises(mj.InputError, match="learnt arrays .* none was taken"):
+            study.task2vec(learner, meta, tasks, takes=takes)
 
 
 def test_distances_are_what_their_equation_says():
@@ -141,7 +168,8 @@ def test_the_area_is_that_of_pairs_and_its_interval_leaves_out_groups():
     np.testing.assert_allclose(area, counted(range(10)))
     without = [counted([i for i in range(10) if groups[i] != g]) for g in "abcd"]
     error = np.sqrt(3 / 4 * np.sum((np.array(without) - np.mean(without)) ** 2))
-    np.testing.assert_allclose(interval, 1.959964 * error, rtol=1e-6)
+    student = scipy.stats.t.ppf(0.975, 3)
+    np.testing.assert_allclose(interval, student * error, rtol=1e-6)
     assert np.isnan(study.group_area(distances, "aaaaabbbbb")[1])
     assert np.isnan(study.group_area(distances, "a" * 10)).all()
 
