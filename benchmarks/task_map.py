@@ -47,7 +47,7 @@ def main(settings: Settings) -> None:
     """Prints the number, and draws the map."""
     config = configured(settings.run)
     task = build_task(config, settings.places)
-    if task.classes is None:
+    if task.store is None:
         raise InputError(
             f"{settings.run} is a run of {config.data.origin[0]}, whose classes have "
             "no names; give one of Omniglot or of a folder"
@@ -55,7 +55,7 @@ def main(settings: Settings) -> None:
     meta, _ = restored(settings.run, config, task)
     learner = build_learner(config, task, steps=config.evaluation.steps)
     tasks, groups = grouped_tasks(
-        task.classes(settings.split),
+        task.store(settings.split),
         config.data.ways,
         settings.examples,
         tasks=settings.tasks,

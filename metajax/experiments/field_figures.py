@@ -75,7 +75,7 @@ def draw_fields(
       metric: of the values of the query pixels.
       values: `values(outputs)`, and of targets, what is the image in them.
     """
-    panels = fitted(task, learner, meta, shape, values=values, metric=metric)
+    panels = fit_images(task, learner, meta, shape, values=values, metric=metric)
     rows, columns = 2 * len(panels.truth), 2 + len(panels.steps)
     figure, axes = plt.subplots(
         rows,
@@ -91,7 +91,7 @@ def draw_fields(
     save_and_close(figure, to / "adaptation.png")
 
 
-def fitted(
+def fit_images(
     task: Task,
     learner: Learner,
     meta: PyTree,

@@ -112,6 +112,30 @@ class Studied(NamedTuple):
         """Whether its inner rate is the configuration's."""
         return not self.config.inner.rate_is_learnt
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether it has an inner loop."""
+        return "steps" in names_of(type(self.config.inner))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the page says of the run's configuration."""
+        config, inner = self.config, self.config.inner
+        values = config.as_dict()["data"].items()
+        data = ", ".join(f"{n} {value}" for n, value in values if value is not None)
+        facts = {"learner": config.learner, "data": data}
+        if not self.has_steps:
+            return facts
+        steps = f"{inner.steps} in training, {self.steps} here"
+        return facts | {"inner steps": steps, "inner rate": inner.rate}
+
+    def check_steps(self) -> None:
+        """Refuses a learner without an inner loop."""
+        if not self.has_steps:
+            raise InputError(
+                f"{self.config.learner} has no inner loop on examples to look into"
+            )
+
     def check_exact(self) -> None:
         """Refuses a learner without an inner gradient that is differentiated."""
         if not self.config.inner.differentiated:
@@ -201,12 +225,12 @@ def _heat_map(run: Studied) -> Any:
 
 
 def _tasks(run: Studied) -> Any:
-    if run.task.classes is None:  # drawn on demand: no class has a name
+    if run.task.store is None:  # drawn on demand: no class has a name
         tasks = run.episodes.support
         groups = ("",) * count_tasks(run.episodes)
     else:
         tasks, groups = grouped_tasks(
-            run.task.classes("validation"),
+            run.task.store("validation"),
             run.task.outputs,
             MAP_EXAMPLES,
             tasks=count_tasks(run.episodes),
@@ -234,17 +258,30 @@ def _best_settings(run: Studied, heat_map: study.HeatMap) -> str:
     return remarks.best_settings(heat_map, run.metric.better)
 
 
+def _nearness(run: Studied, task_map: study.TaskMap) -> str:
+    return remarks.nearness(task_map)
+
+
 def _nothing(run: Studied, result: Any) -> str:
     return ""
 
 
 class Diagnostic(NamedTuple):
-    """A section to be: its title, how to read it, what finds it, what stands out."""
+    """A section to be.
+
+    Attributes:
+      title: what it is about.
+      reading: how to read it.
+      find: what finds its result.
+      remark: what stands out in a result.
+      of_steps: whether it looks at an inner loop.
+    """
 
     title: str
     reading: str
     find: Callable[[Studied], Any]
     remark: Callable[[Studied, Any], str] = _nothing
+    of_steps: bool = True
 
 
 DIAGNOSTICS = {
@@ -328,10 +365,10 @@ DIAGNOSTICS = {
     "tasks": Diagnostic(
         "A map of tasks",
         "Each point is a task of classes of one group (an alphabet, a folder of "
-        "folders); near ones draw on the same filters (Task2Vec). The number above "
-        "says how often two tasks of one group are nearer than two of different ones: "
-        "0.5 if groups do not matter.",
+        "folders); near ones draw on the same filters (Task2Vec).",
         _tasks,
+        _nearness,
+        of_steps=False,
     ),
 }
 
@@ -345,17 +382,13 @@ def study_run(
     on other data than its own, to a folder whose name says so.
 
     Raises:
-      InputError: if the directory holds no trained run, or a name is unknown.
+      InputError: if the directory holds no trained run, a name is unknown, or none of
+        the diagnostics is for such a run.
     """
     if unknown := [name for name in only if name not in DIAGNOSTICS]:
         names = ", ".join(DIAGNOSTICS)
         raise InputError(f"there is no diagnostic {unknown[0]!r}; there are {names}")
     config = configured(directory)
-    if "steps" not in names_of(type(config.inner)):
-        raise InputError(
-            f"{directory} is a run of {config.learner}, which has no inner loop on "
-            "examples to look into; study one of maml or its kin"
-        )
     _say(f"restoring {directory}, and sampling {tasks} tasks")
     task = build_task(config, places)
     meta, step = restored(directory, config, task)
@@ -371,23 +404,20 @@ def study_run(
         print(f"warning: {data.why}; the page has a folder of its own", file=sys.stderr)
     older = "" if step == config.outer.steps else f"-step{step}"
     folder = directory / f"study{older}{data.suffix}"
-    folder.mkdir(exist_ok=True)
     sections, names = [], tuple(only or DIAGNOSTICS)
     for number, name in enumerate(names, 1):
         _say(f"studying {name} ({number} of {len(names)})")
         sections.append(_section(name, run, folder))
+    if all(section.missing for section in sections):
+        raise InputError(
+            f"no diagnostic that was asked for is for {directory}: "
+            f"{sections[0].missing}"
+        )
     facts = {
         "run": directory,
-        "learner": config.learner,
-        "data": ", ".join(
-            f"{name} {value}"
-            for name, value in config.as_dict()["data"].items()
-            if value is not None
-        ),
+        **run.facts,
         **{n: x for n, x in data.facts.items() if x is not None},
         "meta-steps": f"{step} of {config.outer.steps}",
-        "inner steps": f"{config.inner.steps} in training, {steps} here",
-        "inner rate": config.inner.rate,
         "tasks": f"{tasks} of the validation classes, seed {seed}",
     }
     written = json.dumps(numbers(sections)) + "\n"
@@ -398,11 +428,14 @@ def study_run(
 
 def _section(name: str, run: Studied, folder: Path) -> Section:
     """The section of a diagnostic, whose figure is also written into the folder."""
-    title, reading, find, remark = DIAGNOSTICS[name]
+    title, reading, find, remark, of_steps = DIAGNOSTICS[name]
     try:
+        if of_steps:
+            run.check_steps()
         result = find(run)
     except InputError as error:  # a diagnostic that is not for this learner
         return Section(name, title, reading, missing=str(error))
+    folder.mkdir(exist_ok=True)
     drawn = plot(result)
     figure = rendered(drawn, "svg")
     write_whole(folder / f"{name}.svg", figure)

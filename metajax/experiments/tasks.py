@@ -122,7 +122,7 @@ class Task(NamedTuple):
       kind: what the targets are.
       joint: `joint(examples) -> sampler` of all training classes at once; None where
         classes do not stay.
-      classes: `classes(split) -> store`, the images of a split by class; None likewise.
+      store: `store(split)`, the images of a split by class; None likewise.
       source: where the examples come from; None where they are computed.
       network: `network(task, options, context, precision)`, the network that a learner
         takes, of a network's options: a model by default.
@@ -141,7 +141,7 @@ class Task(NamedTuple):
     input_shape: tuple[int, ...]
     kind: Kind
     joint: Callable[[int], JointBatches] | None = None
-    classes: Callable[[Split], ImageStore] | None = None
+    store: Callable[[Split], ImageStore] | None = None
     source: Source | None = None
     network: Callable[["Task", Network, int, Precision], Any] = model_for
     judge: JudgeTask | None = None

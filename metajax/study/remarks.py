@@ -7,6 +7,7 @@ import numpy as np
 
 from metajax.study.curvature import Sensitivity, Spectrum
 from metajax.study.landscape import HeatMap
+from metajax.study.task_map import TaskMap
 from metajax.study.trajectories import Trajectories
 
 MOST = 0.1  # the share of tasks that may be unstable at the rate proposed
@@ -112,6 +113,26 @@ def best_settings(result: HeatMap, better: Callable[[float, float], bool]) -> st
     return (
         f"The best mean score, {best:.3g}, is at rate "
         f"{result.rates[row]:.3g} and {_count(int(steps))}."
+    )
+
+
+def nearness(result: TaskMap) -> str:
+    """How often two tasks of one group are nearer than two of different ones.
+
+    >>> from metajax.study.named import Named
+    >>> blank, shares = Named(np.zeros(0), ()), np.ones(2)
+    >>> result = TaskMap(("a", "a", "b"), blank, blank, shares, 0.75, np.nan)
+    >>> nearness(result)
+    'Two tasks of one group are nearer than two of different ones with ...'
+    >>> nearness(result._replace(groups=("a", "a", "a"), nearer=np.nan))
+    ''
+    """
+    if not np.isfinite(result.nearer):
+        return ""
+    width = f" ± {result.interval:.2f}" if np.isfinite(result.interval) else ""
+    return (
+        "Two tasks of one group are nearer than two of different ones with probability "
+        f"{result.nearer:.2f}{width}; it is 0.5 if groups do not matter."
     )
 
 

@@ -17,7 +17,7 @@ from metajax.experiments.config import Config, with_learner
 from metajax.experiments.domains import domain_of
 from metajax.experiments.families import FolderFieldsData, GlyphClassesData
 from metajax.experiments.families.fields import FieldData
-from metajax.experiments.families.labelled_fields import first, part
+from metajax.experiments.families.labelled_fields import take_first, take_split
 from metajax.experiments.learners.fields import Mwt
 from metajax.experiments.networks import FourierMLPModel, SirenModel
 from metajax.experiments.presets import PRESETS
@@ -169,7 +169,7 @@ def test_figures_start_anew_beside_the_learnt_start():
     task = build_task(config, Places())
     learner = build_learner(config, task, steps=3)
     meta = jax.tree.map(jnp.zeros_like, learner.init(jax.random.key(1)))
-    panels = field_figures.fitted(
+    panels = field_figures.fit_images(
         task, learner, meta, config.data.image_shape, metric=task.metric
     )
     assert panels.steps == [0, 1, 2, 3]
@@ -210,14 +210,16 @@ def test_a_folder_of_pictures(tmp_path, stream):
 
 def test_splits_of_a_class_share_no_drawing():
     whole = GlyphClassesData(classes=3, drawings=10, size=8).whole(Places())()
-    parts = [part(whole, split).images for split in ("train", "validation", "test")]
+    parts = [
+        take_split(whole, split).images for split in ("train", "validation", "test")
+    ]
     assert [x.shape[1] for x in parts] == [6, 2, 2]
     np.testing.assert_array_equal(np.concatenate(parts, 1), whole.images)
-    assert first(whole, 2).names == whole.names[:2]
+    assert take_first(whole, 2).names == whole.names[:2]
     with pytest.raises(InputError, match="at most the 3 classes .* got 4"):
-        first(whole, 4)
+        take_first(whole, 4)
     with pytest.raises(InputError, match="at least 4 images of each class, got 3"):
-        part(whole._replace(counts=np.full(3, 3)), "validation")
+        take_split(whole._replace(counts=np.full(3, 3)), "validation")
 
 
 @pytest.mark.parametrize("name", OF_FIELDS)

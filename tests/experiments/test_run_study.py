@@ -2,16 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import task_map
 from metajax.cli.main import main
+from metajax.experiments import run as run_module
 from metajax.experiments import study
 from metajax.experiments.owned import run_of
 from metajax.experiments.record import Examples
 from metajax.experiments.study import DIAGNOSTICS
+from metajax.experiments.tasks import Places
+from tests.helpers import write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
@@ -108,6 +113,39 @@ def test_what_a_learner_has_not_is_said(tmp_path):
     assert missing == ["reptile has no inner gradient that is differentiated"] * 2
     numbers = json.loads((directory / "study" / "study.json").read_text())
     assert list(numbers) == ["contributions"]
+
+
+def test_a_map_of_a_run_without_an_inner_loop(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run_module, "VALIDATION_TASKS", 2)
+    images, directory = tmp_path / "images", tmp_path / "run"
+    for split in ("train", "validation", "test"):
+        for number, name in enumerate("abcdefgh"):
+            group = "Greek" if name < "e" else "Latin"
+            for k in range(5):
+                path = images / split / group / name / f"{k}.png"
+                write_image(path, 20 * number + 4 * k, size=(16, 16))
+    places = ["--images", str(images), "--data-dir", str(tmp_path / "data")]
+    flags = [
+        *("--learner", "r2d2", "--data.ways", "2", "--data.queries", "1"),
+        *("--data.size", "16", "--model.filters", "2", "--evaluation.queries", "1"),
+        *("--outer.steps", "1", "--outer.tasks", "2", "--evaluation.tasks", "2"),
+    ]
+    argv = ["train", "miniimagenet-5w1s", *flags, *places]
+    assert main([*argv, "--run-dir", str(directory)]) == 0
+    only = ["--tasks", "4", "--only", "tasks", "reuse"]
+    assert main(["study", str(directory), *only, *places]) == 0
+    text = (directory / "study" / "report.html").read_text()
+    assert "Not here: r2d2 has no inner loop on examples to look into" in text
+    assert text.count("Not here") == 1
+    numbers = json.loads((directory / "study" / "study.json").read_text())
+    assert numbers["tasks"]["groups"] == ["Greek"] * 2 + ["Latin"] * 2
+    assert "Two tasks of one group are nearer than two of different ones with" in text
+    capsys.readouterr()
+    own = Places(images=images, data_dir=tmp_path / "data")
+    settings = task_map.Settings(directory, tasks=4, examples=2, places=own)
+    task_map.main(replace(settings, to=tmp_path / "map.png"))
+    assert "4 tasks of 2 groups: " in capsys.readouterr().out
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

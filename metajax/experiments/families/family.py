@@ -71,6 +71,8 @@ class Family:
       dataset: the data set that it needs, if that is prepared once.
       same_classes: whether labels are those of the classes that a run was trained on,
         so that no other data have them.
+      of_test: the options of test tasks that the name of a result says, where an
+        evaluation changes them.
     """
 
     origin: ClassVar[tuple[str, str]]
@@ -78,6 +80,7 @@ class Family:
     inverted: ClassVar[bool] = False
     dataset: ClassVar[Prepared | None] = None
     same_classes: ClassVar[bool] = False
+    of_test: ClassVar[tuple[str, ...]] = ("ways", "shots")
 
     def build(self, places: Places) -> Task:
         """The task.
@@ -260,12 +263,12 @@ class ImageData(Family):
                 images = store("train", self.number("shots", "train") + self.queries)
             return data.joint_batches(images, examples, rotations=rotations)
 
-        def classes(split: Split) -> data.ImageStore:
+        def whole(split: Split) -> data.ImageStore:
             with naming(self.flags(split)):
                 return store(split, self.number("shots", split) + 1)
 
         task = self.classification(episodes)
-        return task._replace(joint=joint, classes=classes, source=source)
+        return task._replace(joint=joint, store=whole, source=source)
 
     def archived(
         self,
@@ -286,7 +289,9 @@ class ImageData(Family):
         load = partial(load, archives=places.archives, data_dir=places.data_dir)
 
         def contents(split: Split) -> Contents:
-            return hash_store(load(split, mapped=True))
+            images = load(split, mapped=True)
+            # All of the others: an evaluation may take any of their classes.
+            return hash_store(select(images, split) if split == "train" else images)
 
         def store(split: Split, needed: int) -> data.ImageStore:
             del needed  # all classes have equally many

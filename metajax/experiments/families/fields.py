@@ -134,7 +134,7 @@ class OmniglotFieldsData(FieldData):
         load = load_omniglot(places)
 
         def images(split: Split) -> data.ImageStore | Sampler:
-            return placed(load(split, mapped=places.stream), places)
+            return _placed(load(split, mapped=places.stream), places)
 
         return images
 
@@ -175,7 +175,7 @@ class FolderFieldsData(FieldData):
         """Those of the folder of a split."""
 
         def images(split: Split) -> data.ImageStore | Sampler:
-            return placed(read_images(places, split, self.size), places)
+            return _placed(read_images(places, split, self.size), places)
 
         return images
 
@@ -189,6 +189,6 @@ def load_omniglot(places: Places) -> Callable[..., data.ImageStore]:
     return partial(data.omniglot, archives=places.archives, data_dir=places.data_dir)
 
 
-def placed(store: data.ImageStore, places: Places) -> data.ImageStore | Sampler:
+def _placed(store: data.ImageStore, places: Places) -> data.ImageStore | Sampler:
     """A store for the device, or a sampler that reads it as images are drawn."""
     return data.stream_single_images(store) if places.stream else store

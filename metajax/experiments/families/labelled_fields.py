@@ -74,7 +74,7 @@ class LabelledFieldData(FieldData):
         whole = self.whole(places)
 
         def episodes(split: Split, queries: int) -> Sampler:
-            return data.labelled_fields(part(whole(), split), self.shots, queries)
+            return data.labelled_fields(take_split(whole(), split), self.shots, queries)
 
         return Task(
             episodes,
@@ -101,14 +101,14 @@ class OmniglotClassesData(LabelledFieldData, OmniglotFieldsData):
     def whole(self, places: Places) -> Callable[[], data.ImageStore]:
         """The first characters of the training split, each drawn by 20 people."""
         load = load_omniglot(places)
-        return lambda: first(load("train"), self.classes)
+        return lambda: take_first(load("train"), self.classes)
 
     def source(self, places: Places) -> Source:
         """The prepared data."""
         whole = self.whole(places)
 
         def contents(split: Split) -> Contents:
-            return hash_store(part(whole(), split))
+            return hash_store(take_split(whole(), split))
 
         return Source(places.prepared, contents)
 
@@ -128,7 +128,7 @@ class GlyphClassesData(LabelledFieldData, GlyphFieldsData):
         )
 
 
-def first(store: data.ImageStore, classes: int) -> data.ImageStore:
+def take_first(store: data.ImageStore, classes: int) -> data.ImageStore:
     """The first classes of a store.
 
     Raises:
@@ -143,7 +143,7 @@ def first(store: data.ImageStore, classes: int) -> data.ImageStore:
     return data.ImageStore(images[:classes], counts[:classes], names[:classes])
 
 
-def part(store: data.ImageStore, split: Split) -> data.ImageStore:
+def take_split(store: data.ImageStore, split: Split) -> data.ImageStore:
     """The images of a split, of each class of a store.
 
     Raises:

@@ -20,6 +20,7 @@ class OmniglotData(ImageData):
     places = "archives", "data_dir", "stream"
     inverted = True
     dataset = Prepared("omniglot", "characters", prepare_omniglot, builder_class)
+    of_test = "ways", "shots", "alphabets"
     image_shape = (28, 28, 1)  # pyright: ignore (a property elsewhere)
     rotations: Literal[1, 4] = 4
     """4 counts each character turned by 0, 90, 180 and 270 degrees as four classes."""
