@@ -49,23 +49,24 @@ class Evaluate:
     """Alphabets of the test characters, of Omniglot."""
     on: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
     """Test tasks of another preset's data, with the ways and shots of the run, and its
-    images resized, grey or coloured as the run's were. --images DIR is a folder of
-    images, also for a run of other data. The result is evaluation-on-*.json."""
-    inverted: bool = False
-    """Invert the images: inputs are 1 - x. Photographs and pictures of a folder are
-    inverted already for runs of ink, as `metajax label` has it, and so are not then."""
+    images resized, grey or coloured as the run's were. --images DIR alone is a folder
+    of images by class, also for a run of other data that labels classes. The result is
+    evaluation-on-*.json."""
+    inverted: bool | None = None
+    """Whether inputs are inverted, x ← 1 - x. For runs trained on bright ink,
+    photographs are inverted by default; this flag says otherwise."""
     tent: Tent = Tent()
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 
     def __call__(self) -> None:
         """Evaluates."""
-        from metajax.experiments.run import Asked, evaluate_run
+        from metajax.experiments.run import Changes, evaluate_run
 
         if self.alphabets is not None and self.split != "test":
             raise InputError("--alphabets are of test characters; leave out --split")
         names = [name.replace("-", "_") for name in FLAGS]
-        changes = {n: v for n in names if (v := getattr(self, n)) is not None}
+        settings = {n: v for n in names if (v := getattr(self, n)) is not None}
         flags = {
             "ways": "--ways",
             "shots": "--shots",
@@ -79,8 +80,10 @@ class Evaluate:
         }
         with self.programs.kept(self.places.prepared), naming(flags):
             tasks = {name: getattr(self, name) for name in TASKS}
-            asked = Asked(changes, tasks, self.on, self.inverted, self.tent)
-            evaluate_run(self.run, asked, self.split, self.places, kept=self.checkpoint)
+            changes = Changes(settings, tasks, self.on, self.inverted, self.tent)
+            evaluate_run(
+                self.run, changes, self.split, self.places, kept=self.checkpoint
+            )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from metajax.experiments.tasks import Places, Split, Task
 
 # What learners and networks are built for; `size` follows the run's images.
 FOLLOWED = "ways", "shots", "stride"
-NAMED = "ways", "shots", "alphabets"  # in the name of a result, where they differ
+BY_CLASS = "a folder of images by class"
 
 
 class Domain(NamedTuple):
@@ -31,16 +31,17 @@ class Domain(NamedTuple):
       run: the run's configuration, as it was trained.
       data: the family whose tasks are taken, with the ways and shots of the run.
       named: the family whose ways and shots `name` stands for.
-      name: of results on other data, such as "-on-glyphs"; empty for the run's own.
-      inverted: whether inputs are inverted, x ← 1 - x, as was asked for.
+      on: in the name of results on other data, such as "-on-glyphs"; empty for the
+        run's own.
+      inverted: whether inputs are inverted, x ← 1 - x; None to follow the run.
       by_folder: whether the data are in a folder, whose name and hash results have.
     """
 
     run: Config
     data: Family
     named: Family
-    name: str = ""
-    inverted: bool = False
+    on: str = ""
+    inverted: bool | None = None
     by_folder: bool = False
 
     @property
@@ -52,10 +53,17 @@ class Domain(NamedTuple):
     def flips(self) -> bool:
         """Whether inputs become 1 - x.
 
-        Pictures are dark ink on white for a run of bright ink, as `metajax label` has
-        it; `inverted` turns that round.
+        Where `inverted` does not say, dark ink on white becomes bright ink for a run of
+        that, and the reverse, as `metajax label` has it.
         """
-        return self.inverted != (self.run.data.inverted != self.data.inverted)
+        if self.inverted is None:
+            return self.run.data.inverted != self.data.inverted
+        return self.inverted
+
+    @property
+    def name(self) -> str:
+        """In the name of a result, such as "-on-glyphs-inverted"."""
+        return self.on + "-inverted" * self.flips
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -94,7 +102,7 @@ class Domain(NamedTuple):
         """What `data` has other than `name` stands for, for the name of a result."""
         return "".join(
             f"-{_shown(value)}{name}"
-            for name in NAMED
+            for name in self.data.of_test
             if (value := getattr(data, name, None)) != getattr(self.named, name, None)
         )
 
@@ -113,7 +121,11 @@ def own_domain(config: Config) -> Domain:
 
 
 def domain_of(
-    config: Config, places: Places, *, on: str | None = None, inverted: bool = False
+    config: Config,
+    places: Places,
+    *,
+    on: str | None = None,
+    inverted: bool | None = None,
 ) -> Domain:
     """The data that a run is to be evaluated on.
 
@@ -122,24 +134,25 @@ def domain_of(
       places: where the data are; `images` stands for a folder of images, if the run
         was not trained on one.
       on: the preset whose data they are; the run's own by default.
-      inverted: whether inputs are inverted.
+      inverted: whether inputs are inverted; None to follow the run.
 
     Raises:
       InputError: if there is no such preset, or its tasks are of another kind.
     """
-    after = "-inverted" * inverted
     if on is not None:
         check_known("preset", on, PRESETS)
         named, by_folder = PRESETS[on].data, places.images is not None
         data = _followed(named, config, on)
-        return Domain(config, data, named, f"-on-{on}{after}", inverted, by_folder)
+        return Domain(config, data, named, f"-on-{on}", inverted, by_folder)
     if places.images is not None and "images" not in config.data.places:
-        data = _followed(FolderData(), config, "a folder of images")
-        return Domain(config, data, data, f"-on{after}", inverted, by_folder=True)
-    return own_domain(config)._replace(name=after, inverted=inverted)
+        data = _followed(FolderData(), config, BY_CLASS, "give --on PRESET too")
+        return Domain(config, data, data, "-on", inverted, by_folder=True)
+    return own_domain(config)._replace(inverted=inverted)
 
 
-def _followed(family: Family, config: Config, name: str) -> Family:
+def _followed(
+    family: Family, config: Config, name: str, mend: str = "choose another preset"
+) -> Family:
     """The family, with what the run's network and learner are built for.
 
     Raises:
@@ -159,7 +172,7 @@ def _followed(family: Family, config: Config, name: str) -> Family:
     if task.kind != own.kind:
         raise InputError(
             f"a run of {own.kind} is evaluated on tasks of {own.kind}, and those of "
-            f"{name} are of {task.kind}; choose another preset"
+            f"{name} are of {task.kind}; {mend}"
         )
     names = names_of(type(family))
     shared = names & names_of(type(config.data)) & {*FOLLOWED}

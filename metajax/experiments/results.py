@@ -153,14 +153,18 @@ def name_of(run: Measured, settings: Evaluating, split: Split, data: Examples) -
     own = not run.other and not data.why
     if whole and own and settings == config.evaluation and split == "test":
         return f"{on}{data.suffix}"
-    numbers = "-".join(
+    return (
+        f"{on}-{split if kept == 'last' else f'best-{split}'}-{numbers_of(settings)}"
+        f"{run.other}-step{run.step}{data.suffix}"
+    )
+
+
+def numbers_of(settings: Evaluating) -> str:
+    """The numbers of a protocol, as the name of a result has them."""
+    return "-".join(
         text.format(value)
         for name, text in NUMBERS.items()
         if (value := getattr(settings, name)) is not None
-    )
-    return (
-        f"{on}-{split if kept == 'last' else f'best-{split}'}-{numbers}"
-        f"{run.other}-step{run.step}{data.suffix}"
     )
 
 

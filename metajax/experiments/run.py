@@ -227,33 +227,33 @@ def _trained(
         return state
 
 
-class Asked(NamedTuple):
+class Changes(NamedTuple):
     """What an evaluation has other than the run's own.
 
     Attributes:
       settings: numbers of the measurement, by name.
       tasks: numbers of the tasks, such as "ways"; None for the run's.
       on: the preset whose data are taken; the run's own by default.
-      inverted: whether inputs are inverted.
+      inverted: whether inputs are inverted; None to follow the run.
       tent: the adaptation to the queries before they are predicted.
     """
 
     settings: Mapping[str, int] = MappingProxyType({})
     tasks: Mapping[str, Any] = MappingProxyType({})
     on: str | None = None
-    inverted: bool = False
+    inverted: bool | None = None
     tent: Tent = Tent()
 
 
 def evaluate_run(
     directory: Path,
-    asked: Asked,
+    changes: Changes,
     split: Split,
     places: Places,
     *,
     kept: Kept = "last",
 ) -> None:
-    """Evaluates a checkpoint of a run, by the run's own settings but what is asked.
+    """Evaluates a checkpoint of a run, by the run's own settings but the changes.
 
     Tasks may have other ways and shots, where the learner takes any, and may be of
     another family, see `metajax.experiments.domains`.
@@ -261,21 +261,21 @@ def evaluate_run(
     See `metajax.experiments.results` for where the result goes.
     """
     config = configured(directory)
-    if idle := asked.settings.keys() - names_of(type(config.evaluation)):
+    if idle := changes.settings.keys() - names_of(type(config.evaluation)):
         raise InputError(
             f"--{idle.pop()} is no option with {config.learner}; leave it out"
         )
-    settings = replace(config.evaluation, **asked.settings)
-    domain = domain_of(config, places, on=asked.on, inverted=asked.inverted)
-    others = at_other_tasks(replace(config, data=domain.data), asked.tasks)
+    settings = replace(config.evaluation, **changes.settings)
+    domain = domain_of(config, places, on=changes.on, inverted=changes.inverted)
+    others = at_other_tasks(replace(config, data=domain.data), changes.tasks)
     replace(others, evaluation=settings).check()
     tested = at_test_tasks(others) if split == "train" else others
     task = domain.build(tested, places)
     learner = build_learner(tested, task, steps=settings.steps)
-    learner = asked.tent.wrap(learner, tested, task)
+    learner = changes.tent.wrap(learner, tested, task)
     meta, step = restored(directory, config, bare_task(config), kept)
     run = Measured(
-        directory, tested, domain, task, learner, meta, step, kept, asked.tent
+        directory, tested, domain, task, learner, meta, step, kept, changes.tent
     )
     with Signals() as signals:
         _measure(run, settings, split, stop=signals)

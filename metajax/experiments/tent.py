@@ -33,7 +33,7 @@ class Tent:
         check_bounds(self, "--tent.")
         if not self.steps:
             return learner
-        if task.kind not in TAKES or config.inner.loss is not None:
+        if task.kind not in TAKES or not config.inner.logits:
             raise InputError(
                 f"--tent.steps needs logits of {' or '.join(TAKES)}, and those of "
                 f"{config.learner} on {task.kind} are none; leave it out"

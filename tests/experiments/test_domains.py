@@ -56,7 +56,7 @@ def test_a_folder_of_images_for_a_run_of_glyphs(tmp_path, monkeypatch, capsys):
     before = (directory / "evaluation.json").read_bytes()
     argv = ["evaluate", str(directory), "--images", str(images), "--tent.steps", "2"]
     assert main([*argv, "--data-dir", str(tmp_path / "data")]) == 0
-    name = "evaluation-on-test-0steps-2tasks-*-tent2x0.001-step2-birds-*.json"
+    name = "evaluation-on-inverted-test-0steps-2tasks-*-tent2x0.001-step2-birds-*.json"
     (path,) = directory.glob(name)
     assert run_of(path) == directory.resolve()
     protocol = json.loads(path.read_text())["protocol"]
@@ -87,7 +87,7 @@ def test_a_folder_of_images_for_a_run_of_glyphs(tmp_path, monkeypatch, capsys):
         (["--alphabets", "A", "--split", "train"], "--alphabets are of test characte"),
         (["--tent.steps", "-1"], "--tent.steps must be a whole number of at least 0"),
         (["--tent.steps", "1", "--tent.rate", "0"], "--tent.rate must be a positive"),
-        (["--inverted"], "has no checkpoint yet"),
+        (["--inverted", "True"], "has no checkpoint yet"),
     ],
 )
 def test_bad_input(glyphs, capsys, flags, message):
@@ -101,11 +101,12 @@ def test_bad_input(glyphs, capsys, flags, message):
     [
         ("rl2-bandit-5a10", "glyphs", "a run of trials is evaluated on its own"),
         ("sinusoid", "glyphs", "a run of values is evaluated on tasks of values"),
+        ("fields-omniglot", None, "folder of images by class are .* --on PRESET too"),
     ],
 )
 def test_runs_of_other_kinds(source, target, message):
     with pytest.raises(InputError, match=message):
-        domain_of(PRESETS[source], Places(), on=target)
+        domain_of(PRESETS[source], Places(images=Path("x")), on=target)
 
 
 def test_what_labels_no_classes_is_not_inverted():
@@ -144,11 +145,28 @@ def test_fields_follow_the_size_of_the_images():
     assert other.data.size == 20
 
 
-def test_photographs_for_a_run_of_ink_are_inverted_and_back():
+@pytest.mark.parametrize(
+    "on, inverted, flips",
+    [
+        ("cifar-fs-5w1s", None, True),
+        ("cifar-fs-5w1s", True, True),
+        ("cifar-fs-5w1s", False, False),
+        ("omniglot-5w1s", None, False),
+        ("omniglot-5w1s", True, True),
+        (None, None, False),
+        (None, True, True),
+    ],
+)
+def test_a_name_says_that_inputs_are_inverted_where_the_protocol_does(
+    on, inverted, flips
+):
+    domain = domain_of(GLYPHS, Places(), on=on, inverted=inverted)
+    assert domain.flips == flips == domain.facts.get("inverted", False)
+    assert domain.name == (f"-on-{on}" if on else "") + "-inverted" * flips
+
+
+def test_images_of_a_run_of_ink_are_grey():
     coloured = domain_of(GLYPHS, Places(), on="cifar-fs-5w1s")
-    again = domain_of(GLYPHS, Places(), on="cifar-fs-5w1s", inverted=True)
-    ink = domain_of(GLYPHS, Places(), on="omniglot-5w1s")
-    assert (coloured.flips, again.flips, ink.flips) == (True, False, False)
     shape = coloured.build(replace(GLYPHS, data=coloured.data), Places()).input_shape
     assert shape == (28, 28, 1)
 
@@ -207,18 +225,21 @@ def test_alphabets_of_the_test_and_of_training(omniglot):
         places = replace(omniglot, stream=stream)
         one = replace(family, alphabets=("Kannada",), training_alphabets=("Greek",))
         task = one.build(places)
-        names = {s: task.classes(s).names for s in ("train", "validation", "test")}
+        names = {s: task.store(s).names for s in ("train", "validation", "test")}
         assert names["train"] == ("Greek/character01", "Greek/character02")
-        assert names["validation"] == whole.classes("validation").names
+        assert names["validation"] == whole.store("validation").names
         assert names["test"] == ("Kannada/character01",)
         drawn = task.episodes("train", 1)(jax.random.key(0), 2).support.inputs
         assert np.asarray(drawn).any()
         with pytest.raises(InputError, match="number of classes, 1 in store, got 2"):
             task.episodes("test", 1)
     assert task.source.contents("test") == whole.source.contents("test")
+    trained = task.source.contents("train")
+    assert trained.keys() == {"Greek/character01", "Greek/character02"}
+    assert trained.items() <= whole.source.contents("train").items()
     missing = replace(family, alphabets=("Greek",)).build(omniglot)
     with pytest.raises(InputError, match="no alphabet Greek; they have Gurmukhi, "):
-        missing.classes("test")
+        missing.store("test")
 
 
 def test_some_classes_of_a_store():

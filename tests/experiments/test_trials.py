@@ -127,8 +127,8 @@ def test_a_run_is_stopped_resumed_lengthened_and_evaluated(
     capsys.readouterr()
     run.train(config, parts, Places())
     assert "is finished" in capsys.readouterr().out
-    asked = run.Asked({"tasks": 4, "seed": 1})
-    run.evaluate_run(whole, asked, "validation", Places())
+    changes = run.Changes({"tasks": 4, "seed": 1})
+    run.evaluate_run(whole, changes, "validation", Places())
     assert list(whole.glob("evaluation-validation-*4tasks-seed1-*.json"))
 
 

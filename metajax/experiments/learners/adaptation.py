@@ -51,6 +51,7 @@ class Adaptation:
       steps: inner steps; 0 of a learner without an inner loop.
       context: channels that it adds to the model's inputs.
       loss: what takes the place of the tasks' own loss.
+      logits: whether its outputs of classes, or masks, are logits of them.
       any_ways: whether it takes any number of classes, once trained.
       any_shots: likewise of examples a class.
       fewer_ways: whether it may be trained on tasks of fewer ways, padded.
@@ -76,6 +77,7 @@ class Adaptation:
     steps: ClassVar[int] = 0
     context: ClassVar[int] = 0
     loss: ClassVar[Loss | None] = None
+    logits: ClassVar[bool] = True
     any_ways: ClassVar[bool] = False
     any_shots: ClassVar[bool] = True
     fewer_ways: ClassVar[bool] = True

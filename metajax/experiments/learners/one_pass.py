@@ -88,6 +88,7 @@ class Relation(OnePass):
 
     name = "relation"
     loss = staticmethod(score_mse)
+    logits = False
     fewer_ways = False
     factory = staticmethod(learners.relation)
 
@@ -108,6 +109,7 @@ class Siamese(OnePass):
 
     name = "siamese"
     loss = staticmethod(pair_cross_entropy)
+    logits = False
     fewer_ways = False
     factory = staticmethod(learners.siamese)
 
