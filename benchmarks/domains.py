@@ -4,15 +4,17 @@
 
 A run for each source, learner and seed, trained by `metajax train` unless it is there,
 at a small budget: its learner's settings of `benchmarks.papers.omniglot`. Each is
-tested on every target, as it is and with inverted ink, as `metajax evaluate RUN --on
-TARGET` does; and again after `--tent.steps` of entropy minimisation on the queries.
-What was measured is kept in the runs, and not measured again. A cell has the
-transductive score, in which batch norm goes by the statistics of all queries, and the
-inductive one, in which it goes by those of the support set and one query.
+tested on every target, its images as they are and inverted, as `metajax evaluate RUN
+--on TARGET --inverted False` and `True` do; and again after `--tent.steps` of entropy
+minimisation on the queries. What was measured is kept in the runs, and not measured
+again. A cell has the transductive score, in which batch norm goes by the statistics of
+all queries, and the inductive one, in which it goes by those of the support set and one
+query; and the number of seeds, where some have no result.
 """
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,13 +22,15 @@ from typing import Annotated, Any, NamedTuple
 
 from benchmarks.command import run_command
 from benchmarks.papers.omniglot import BUDGET, SMALL
-from benchmarks.papers.table import changed, score
+from benchmarks.papers.table import changed, has_trained, score
 from benchmarks.settings import Count, Seeds, some_of
 from metajax.errors import InputError
 from metajax.experiments.build import bare_task
 from metajax.experiments.config import Config
 from metajax.experiments.presets import PRESETS
-from metajax.experiments.run import Asked, evaluate_run, train
+from metajax.experiments.record import Examples
+from metajax.experiments.results import numbers_of
+from metajax.experiments.run import Changes, evaluate_run
 from metajax.experiments.tasks import Places
 from metajax.experiments.tent import Tent
 
@@ -66,7 +70,7 @@ class Column(NamedTuple):
 
     Attributes:
       target: the preset.
-      inverted: whether its ink is.
+      inverted: whether its images are, 1 - x.
       tent: the steps on the queries.
     """
 
@@ -80,16 +84,27 @@ class Column(NamedTuple):
         tent = f", {self.tent.steps} steps of Tent" if self.tent.steps else ""
         return f"{self.target}{', inverted' * self.inverted}{tent}"
 
-    @property
-    def pattern(self) -> str:
-        """The name of its result in a run's directory."""
+    def name(self, config: Config) -> str:
+        """The name of its result in the directory of a run."""
         name = f"evaluation-on-{self.target}{'-inverted' * self.inverted}"
-        return f"{name}-test-*{self.tent.name}-*" if self.tent.steps else name
+        if not self.tent.steps:
+            return name
+        numbers = numbers_of(config.evaluation)
+        return f"{name}-test-{numbers}{self.tent.name}-step{config.outer.steps}"
 
-    def result(self, run: Path) -> dict[str, Any] | None:
-        """The result of a run, if it is there."""
-        paths = list(run.glob(f"{self.pattern}.json"))
-        return json.loads(paths[0].read_text()) if paths else None
+    def result(self, run: Path, config: Config) -> dict[str, Any] | None:
+        """The result of a run, if it is there and of as many meta-steps and tasks."""
+        name = self.name(config)
+        by_folder = "images" in PRESETS[self.target].data.places
+        numbers = {"meta_step": config.outer.steps, "tasks": config.evaluation.tasks}
+        for path in sorted(run.glob(f"{name}*.json")):
+            result = json.loads(path.read_text())
+            protocol = result["protocol"]
+            data = protocol.get("data_folder"), protocol.get("data_digest")
+            suffix = Examples(*data, named=by_folder).suffix
+            if path.stem == name + suffix and numbers.items() <= protocol.items():
+                return result
+        return None
 
 
 def columns(settings: Settings) -> list[Column]:
@@ -151,17 +166,17 @@ def run(settings: Settings) -> None:
     every = product(settings.seeds, settings.sources, settings.learners)
     for seed, source, learner in every:
         directory = run_of(source, learner, seed, settings)
-        print(f"== {directory}", flush=True)
         config = replace(config_of(source, learner, settings), seed=seed)
-        train(config, directory, places_of(source, settings.places))
-        for column in columns(settings):
-            _test(directory, column, settings.places)
+        if has_trained(config, directory, places_of(source, settings.places)):
+            for column in columns(settings):
+                _test(directory, config, column, settings.places)
 
 
-def _test(directory: Path, column: Column, places: Places) -> None:
-    if column.result(directory) is None:
-        asked = Asked(on=column.target, inverted=column.inverted, tent=column.tent)
-        evaluate_run(directory, asked, "test", places_of(column.target, places))
+def _test(directory: Path, config: Config, column: Column, places: Places) -> None:
+    if column.result(directory, config) is None:
+        target, inverted, tent = column
+        changes = Changes(on=target, inverted=inverted, tent=tent)
+        evaluate_run(directory, changes, "test", places_of(target, places))
 
 
 def table(settings: Settings) -> str:
@@ -175,13 +190,20 @@ def table(settings: Settings) -> str:
         form = bare_task(PRESETS[source]).metric.format
         for learner in settings.learners:
             runs = [run_of(source, learner, s, settings) for s in settings.seeds]
-            cells = []
-            for column in shown:
-                results = [r for d in runs if (r := column.result(d))]
-                means = [score(results, m, form) for m in ("transductive", "inductive")]
-                cells.append(" / ".join(mean.partition(" (")[0] for mean in means))
+            config = config_of(source, learner, settings)
+            results = [[c.result(run, config) for run in runs] for c in shown]
+            cells = [_cell(each, form) for each in results]
             lines.append(f"| {source} | {learner} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(results: Sequence[Any], form: Callable[[float], str]) -> str:
+    """Both scores; and of how many seeds, if not of all."""
+    present = [result for result in results if result is not None]
+    means = [score(present, mode, form) for mode in ("transductive", "inductive")]
+    scores = " / ".join(mean.partition(" (")[0] for mean in means)
+    few = 0 < len(present) < len(results)
+    return scores + f" ({len(present)} of {len(results)} seeds)" * few
 
 
 def main(settings: Settings) -> None:

@@ -110,16 +110,20 @@ def build(name: str, rows: Mapping[str, Row], settings: Settings) -> str:
         # Seed by seed, so that what is cut short has every row.
         for seed in settings.seeds:
             for row, (config, _) in chosen.items():
-                _run(replace(config, seed=seed), folder / f"{row}-{seed}", settings)
+                own, directory = replace(config, seed=seed), folder / f"{row}-{seed}"
+                has_trained(own, directory, settings.places)
     return _markdown(chosen, folder, settings.seeds)
 
 
-def _run(config: Config, directory: Path, settings: Settings) -> None:
+def has_trained(config: Config, directory: Path, places: Places) -> bool:
+    """Trains a run, unless it is there; False, which is printed, if it diverged."""
     print(f"== {directory}", flush=True)
     try:
-        train(config, directory, settings.places)
+        train(config, directory, places)
     except NonFiniteError as error:
         print(f"diverged: {error}", flush=True)
+        return False
+    return True
 
 
 def _markdown(rows: Mapping[str, Row], folder: Path, seeds: Sequence[int]) -> str:
