@@ -34,6 +34,28 @@ def inputs_read(jaxpr: Jaxpr, wanted: list[bool] | None = None) -> list[bool]:
     return [v in live for v in jaxpr.invars]
 
 
+def returns_its_inputs(jaxpr: Jaxpr) -> bool:
+    """Whether a traced function returns its inputs as they are, in their order.
+
+    >>> keep, turn = jax.jit(lambda x, y: (x, y)), jax.jit(lambda x, y: (y, x))
+    >>> [returns_its_inputs(jax.make_jaxpr(f)(1, 2).jaxpr) for f in (keep, turn)]
+    [True, False]
+    """
+    return [_origin(jaxpr, v) for v in jaxpr.outvars] == list(jaxpr.invars)
+
+
+def _origin(jaxpr: Jaxpr, variable: Any) -> Any:
+    """What a variable is a copy of, through calls that hand it on."""
+    for equation in jaxpr.eqns:
+        if variable not in equation.outvars or equation.primitive.name != "jit":
+            continue
+        (body,) = bodies_of(equation)
+        inner = _origin(body, body.outvars[equation.outvars.index(variable)])
+        if inner in body.invars:
+            return _origin(jaxpr, equation.invars[body.invars.index(inner)])
+    return variable
+
+
 def _read_by(equation: Any, outs: list[bool]) -> list[bool]:
     """Which inputs of an equation those outputs depend on."""
     bodies, first = bodies_of(equation), int(equation.primitive.name == "cond")

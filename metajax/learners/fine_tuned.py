@@ -1,13 +1,15 @@
 """Fine-tuning of a learner on its support set: the last step of P>M>F."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 import optax
 
-from metajax._pytrees.keyed import Keyed
+from metajax._autodiff.jaxprs import returns_its_inputs
+from metajax._pytrees.keyed import keyed_as, values_of
 from metajax.data.augmentation import Transform
+from metajax.errors import InputError
 from metajax.inner import View, whole
 from metajax.learners.meta_baseline import meta_baseline
 from metajax.learners.partition import PathPredicate, everything
@@ -49,8 +51,8 @@ def fine_tuned(
       learner: of episodes: `metajax.prototypical`, `metajax.meta_baseline`, any other.
       optimizer: of the fine-tuning, with its learning rate α.
       steps: the number of its steps.
-      augment: A, a transform of episodes, such as `metajax.data.jitter(shift=0.1)`, of
-        which the query set is taken.
+      augment: A, a transform of episodes that changes the inputs alone, such as
+        `metajax.data.jitter(shift=0.1)`, of which the query set is taken.
       adapts: `adapts(path) -> bool`, which meta-parameters are fine-tuned; see
         `metajax.maml`.
       view: what each step takes of the augmented copies; all of them by default.
@@ -61,7 +63,7 @@ def fine_tuned(
 
     Raises:
       InputError: if `steps` is not a whole number of at least 0; from `adapt`, if
-        `adapts` is true of no parameter.
+        `adapts` is true of no parameter, or `augment` returns other targets.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts
@@ -143,19 +145,31 @@ def _pseudo_episode(
 ) -> Episode:
     """The support set, and an augmented copy of it as the query set."""
     key = jax.random.fold_in(jax.random.key(0), step)
-
-    def changed(values: PyTree) -> PyTree:
-        plain = Batch(values, unpadded(support.targets)[0])
-        return augment(key, Episode(plain, plain)).query.inputs
-
-    copies = support._replace(inputs=_with_values(support.inputs, changed))
+    values = _augmented(augment, key, Batch(*(unpadded(x)[0] for x in support)))
+    padded = values_of(support.inputs)
+    if isinstance(padded, Padded):
+        values = padded._replace(values=values)
+    # With keys of their own, so that dropout's masks of them are others.
+    copies = support._replace(inputs=keyed_as(support.inputs, values))
     return Episode(support, view(copies, step))
 
 
-def _with_values(inputs: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
-    """Inputs whose values are changed, with the keys and the padding that they have."""
-    if isinstance(inputs, Keyed):
-        return inputs._replace(values=_with_values(inputs.values, change))
-    if isinstance(inputs, Padded):
-        return inputs._replace(values=change(inputs.values))
-    return change(inputs)
+def _augmented(augment: Transform, key: Array, plain: Batch) -> PyTree:
+    """The inputs of a set as the augmentation changes those of a query set.
+
+    Raises:
+      InputError: if it makes other targets, as those of the support set stay.
+    """
+
+    def change(targets: PyTree) -> Batch:
+        side = plain._replace(targets=targets)
+        return augment(key, Episode(side, side)).query
+
+    traced = jax.make_jaxpr(lambda targets: change(targets).targets)(plain.targets)
+    if not returns_its_inputs(traced.jaxpr):
+        raise InputError(
+            "augment must change the inputs alone, as the support set keeps its "
+            "targets, and it made other targets; take one like "
+            "metajax.data.jitter(shift=0.1), and leave out mixup and shuffle_labels"
+        )
+    return change(plain.targets).inputs
