@@ -52,6 +52,7 @@ from metajax.learners.prototypical_segmenter import (
 from metajax.learners.recurrent import learned_optimizer as learned_optimizer
 from metajax.learners.recurrent import meta_lstm as meta_lstm
 from metajax.learners.relation import relation as relation
+from metajax.learners.reparametrised import reparametrised as reparametrised
 from metajax.learners.reptile import reptile as reptile
 from metajax.learners.ridge import r2d2 as r2d2
 from metajax.learners.rl2 import ActorCritic as ActorCritic

@@ -5,23 +5,14 @@ from collections.abc import Mapping
 import jax
 import optax
 
-from metajax._pytrees.keyed import keyed_as
 from metajax.gradients import exact
 from metajax.inner import View, whole
-from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
-from metajax.models.cosine import cosine_head
+from metajax.learners.anil import anil
+from metajax.learners.reparametrised import reparametrised
+from metajax.models.cosine import cosine_head, is_cosine_head
 from metajax.models.dense import dense_sizes
 from metajax.models.headed import headed, parts
-from metajax.types import (
-    Array,
-    Batch,
-    GradTransform,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-)
+from metajax.types import GradTransform, Learner, Loss, Model, Params
 
 
 def baseline(
@@ -40,8 +31,8 @@ def baseline(
       ψ_{k+1} = ψ_k - α ∇_ψ L_support(φ, ψ_k)   (`steps` times)
 
     φ is pre-trained as a classifier of all training classes, given by
-    `metajax.models.pretrained`, and never meta-trained (it would be ANIL whose head has
-    no learnt start). Its features of the support set are computed once.
+    `metajax.models.pretrained`, and never meta-trained. It is `metajax.anil` whose head
+    has no learnt start.
 
     Args:
       model: the network, of a body φ and a head ψ: `conv4`, or your own, made by
@@ -68,21 +59,14 @@ def baseline(
     of 0.01 with momentum and dampening 0.9 and a decay of 0.001, from a random head.
     """
     body, head = parts(model, "baseline")
-    head_loss = model_loss(head, loss)
 
-    def make_problem(meta: Params, support: Batch) -> Problem:
-        features = body.forward(meta, support.inputs)
-        embedded = support._replace(inputs=keyed_as(support.inputs, features))
+    def with_head(meta: Params) -> Params:
+        return {"body": meta, "head": head.init(jax.random.key(0))}
 
-        def finish(adapted: Params, step: Array | int) -> PyTree:
-            return {"body": meta, "head": adapted}
-
-        start = head.init(jax.random.key(0))
-        return Problem(head_loss, optimizer, start, embedded, finish)
-
-    head_solver = solver(make_problem, steps, grad=grad, view=view)
-    learner = gradient_learner(model, head_solver, loss, metrics)
-    return learner._replace(init=body.init)
+    whole_learner = anil(
+        model, loss, optimizer, steps, grad=grad, view=view, metrics=metrics
+    )
+    return reparametrised(whole_learner, body.init, with_head)
 
 
 def baseline_plus_plus(
@@ -91,7 +75,7 @@ def baseline_plus_plus(
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
-    scale: float = 2.0,
+    scale: float | None = None,
     grad: GradTransform = exact,
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
@@ -101,12 +85,13 @@ def baseline_plus_plus(
       y_k = s g_k cos(φ(x), v_k)
 
     Args:
-      model: a classifier of a body φ and a `metajax.models.dense` head, in the place of
-        which the cosines are put.
+      model: a classifier of a body φ and a head: a `metajax.models.cosine_head`, or a
+        `metajax.models.dense` one, in place of which cosines are put.
       loss: see `baseline`.
       optimizer: see `baseline`.
       steps: see `baseline`.
-      scale: s, which is fixed.
+      scale: s, which is fixed, of cosines in place of a linear head: by default 2, and
+        10 for over 200 classes. A head of cosines has its own.
       grad: see `baseline`.
       view: see `baseline`.
       metrics: see `baseline`.
@@ -115,11 +100,11 @@ def baseline_plus_plus(
       A `Learner` whose meta-parameters are the body's.
 
     Raises:
-      InputError: as `baseline`; or if the head is not linear, or the scale no positive
-        number.
+      InputError: as `baseline`; or if the head is neither, a head of cosines is given a
+        scale, or the scale is no positive number.
 
     >>> import metajax as mj
-    >>> model = mj.conv4(5, filters=4)
+    >>> model = mj.conv4(5, filters=4, head="cosine")
     >>> loss, optimizer = mj.cross_entropy, optax.sgd(0.05)
     >>> learner = baseline_plus_plus(model, loss, optimizer, steps=100)
 
@@ -128,8 +113,9 @@ def baseline_plus_plus(
     `conv4(..., head="cosine")`.
     """
     body, head = parts(model, "baseline_plus_plus")
-    inputs, ways, dtype = dense_sizes(head, "baseline_plus_plus")
-    cosines = headed(body, cosine_head(inputs, ways, scale, dtype=dtype))
+    if scale is not None or not is_cosine_head(head):
+        inputs, ways, dtype = dense_sizes(head, "baseline_plus_plus")
+        model = headed(body, cosine_head(inputs, ways, scale, dtype=dtype))
     return baseline(
-        cosines, loss, optimizer, steps, grad=grad, view=view, metrics=metrics
+        model, loss, optimizer, steps, grad=grad, view=view, metrics=metrics
     )

@@ -69,3 +69,19 @@ def cosine_head(
         return factor * cosines * params["length"][None]
 
     return Model(init, apply)
+
+
+def is_cosine_head(head: Model) -> bool:
+    """Whether a head has the parameters of a `cosine_head`.
+
+    Args:
+      head: any model.
+
+    Returns:
+      Whether it has.
+
+    >>> is_cosine_head(cosine_head(12, 3))
+    True
+    """
+    params = jax.eval_shape(head.init, jax.random.key(0))
+    return isinstance(params, dict) and set(params) == {"kernel", "length"}

@@ -14,6 +14,7 @@ from metajax.ops import linear
 from metajax.types import Array, Model, Params, PyTree, unpadded
 
 Head = Literal["zero", "glorot", "cosine"]
+"""A linear head whose kernel starts at zero or by Glorot, or a head of cosines."""
 
 
 def dense(
@@ -65,30 +66,31 @@ def dense(
 
 
 def linear_head(
-    features: int, ways: int, start: Head, *, dtype: jnp.dtype | type = jnp.float32
+    features: int, ways: int, kind: Head, *, dtype: jnp.dtype | type = jnp.float32
 ) -> Model:
-    """A `dense` head of a classifier, of a kernel at zero or by Glorot, or of cosines.
+    """The head of a classifier: `dense`, or cosines in its place.
 
     Args:
       features: the number of features.
       ways: the number of outputs.
-      start: "zero", "glorot" or "cosine"; see `metajax.conv4`.
+      kind: "zero" or "glorot", a `dense` head and where its kernel starts; "cosine", a
+        `metajax.models.cosine_head`, which has a start of its own.
       dtype: the type of the parameters.
 
     Returns:
       A `Model`.
 
     Raises:
-      InputError: for an unknown `start`, or a number below 1.
+      InputError: for an unknown `kind`, or a number below 1.
 
     >>> model = linear_head(12, 3, "zero")
     >>> float(jnp.abs(model.init(jax.random.key(0))["kernel"]).max())
     0.0
     """
-    check_one_of("head", start, get_args(Head))
-    if start == "cosine":
+    check_one_of("head", kind, get_args(Head))
+    if kind == "cosine":
         return cosine_head(features, ways, dtype=dtype)
-    zero = jax.nn.initializers.zeros if start == "zero" else None
+    zero = jax.nn.initializers.zeros if kind == "zero" else None
     return dense(features, ways, initializer=zero, dtype=dtype)
 
 
