@@ -3,13 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from metajax.checks import check_count, check_model
 from metajax.learners.feed_forward import feed_forward_learner
 from metajax.learners.support import SupportFeatures, embed, rows, support_features
 from metajax.ops import linear
-from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
@@ -69,8 +66,8 @@ def closed_form(
         params, features = embed(body, meta["body"], support)
         examples = support_features(features, support.targets, ways)
         head = rule.solve(meta["rule"], examples)
-        bias = jnp.where(examples.absent(), never(features.dtype), head["bias"])
-        return {"body": params, "head": {**head, "bias": bias}}
+        head = {**head, "bias": examples.only_present(head["bias"])}
+        return {"body": params, "head": head}
 
     def predict(adapted: Params, inputs: PyTree) -> Array:
         features, head = body.forward(adapted["body"], inputs), adapted["head"]

@@ -103,7 +103,7 @@ def _log_probabilities(queries: Array, examples: SupportFeatures, scale: float):
     weights = log_attention(queries, examples, scale)
     # Not the logarithm of a sum, which may be zero at a large scale.
     logits = jax.nn.logsumexp(weights[:, :, None], 1, b=examples.members[None])
-    return jnp.where(examples.absent()[None], never(logits.dtype), logits)
+    return examples.only_present(logits)
 
 
 def log_attention(queries: Array, examples: SupportFeatures, scale: float) -> Array:

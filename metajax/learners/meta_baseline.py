@@ -14,7 +14,6 @@ from metajax.learners.support import (
     support_features,
 )
 from metajax.losses import cross_entropy
-from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
@@ -69,12 +68,12 @@ def meta_baseline(
         params, features = embed(body, meta["body"], support)
         examples = support_features(features, support.targets, ways)
         centres = class_means(examples.features, examples.members)
-        absent = jnp.where(examples.absent(), never(centres.dtype), 0)
-        return {**meta, "body": params, "centres": centres, "absent": absent}
+        bias = examples.only_present(jnp.zeros(ways, centres.dtype))
+        return {**meta, "body": params, "centres": centres, "bias": bias}
 
     def predict(adapted: Params, inputs: PyTree) -> Array:
         features = rows(body.forward(adapted["body"], inputs))
         similar = adapted["scale"] * cosines(features, adapted["centres"])
-        return similar + adapted["absent"][None]
+        return similar + adapted["bias"][None]
 
     return feed_forward_learner(init, adapt, predict, loss, metrics)

@@ -10,7 +10,6 @@ from metajax.checks import check_count
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.learners.support import SupportFeatures, class_means
 from metajax.losses import cross_entropy
-from metajax.ops.masking import never
 from metajax.ops.precision import product
 from metajax.types import Array, Learner, Loss, Model, Params, PyTree
 
@@ -94,7 +93,7 @@ def _shares(settings: PyTree, examples: SupportFeatures, centres: Array) -> Arra
     """p(y | x) of each example, `float[n, ways]`."""
     head, features = prototype_head(centres), examples.features
     logits = product(features, head["kernel"]) + head["bias"][None]
-    logits = jnp.where(examples.absent()[None], never(logits.dtype), logits)
+    logits = examples.only_present(logits)
     if not settings:
         return jax.nn.softmax(logits, 1)
     size, scale = jnp.sum(features**2, 1, keepdims=True), settings["log_scale"]

@@ -20,7 +20,6 @@ from metajax.learners.support import (
 )
 from metajax.losses import pair_cross_entropy
 from metajax.models.initialise import init_named
-from metajax.ops.masking import never
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 
 
@@ -92,7 +91,7 @@ def siamese(
         logits = comparator.forward(adapted.comparator, keyed_as(inputs, pairs))
         logits = pair_matrix(logits, *distances.shape[:2])
         logits = class_means(logits.T, examples.members).T
-        return jnp.where(examples.absent()[None], never(logits.dtype), logits)
+        return examples.only_present(logits)
 
     init = partial(init_named, {"body": body, "comparator": comparator})
     return feed_forward_learner(init, adapt, predict, loss, metrics)

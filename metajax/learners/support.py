@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from metajax._pytrees.keyed import values_of
 from metajax.errors import InputError
 from metajax.losses import check_labels, memberships
+from metajax.ops.masking import never
 from metajax.ops.precision import product
 from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array, Batch, Model, Params, PyTree, unpadded
@@ -30,6 +31,11 @@ class SupportFeatures(NamedTuple):
     def absent(self) -> Array:
         """Which classes have no example, `bool[ways]`."""
         return jnp.sum(self.members, 0) == 0
+
+    def only_present(self, logits: Array) -> Array:
+        """The logits, `float[..., ways]`, by which no absent class is predicted."""
+        absent = jnp.broadcast_to(self.absent(), logits.shape)
+        return jnp.where(absent, never(logits.dtype), logits)
 
     def labelled(self) -> Array:
         """The features, with zeros where there is no label."""

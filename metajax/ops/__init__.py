@@ -9,3 +9,4 @@ from metajax.ops.pooling import max_pool as max_pool
 from metajax.ops.tuned import Tuned as Tuned
 from metajax.ops.tuned import taking as taking
 from metajax.ops.tuning import tune as tune
+from metajax.ops.unit_rows import unit_rows as unit_rows
