@@ -1,5 +1,7 @@
 """Baselines against plain loops and NumPy, in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 import metajax as mj
+from metajax._pytrees.keyed import with_keys
 from metajax.learners import fine_tuned
 from metajax.models import centred, cosine_head, pretrained
 from metajax.types import Batch, Episode, Padded
@@ -136,8 +139,10 @@ def test_meta_baseline_in_numpy(model):
 
 def plain_meta_baseline(body):
     def outer(meta, episode):
+        params = body.settle(meta["body"], episode.support.inputs)
         (x, _), (z, truth) = (
-            (body.apply(meta["body"], b.inputs), b.targets) for b in episode
+            (body.apply(params, b.inputs).reshape(len(b.targets), -1), b.targets)
+            for b in episode
         )
         centres = x.reshape(3, -1, x.shape[1]).mean(1)
         length = jnp.linalg.norm(centres, axis=1)[None]
@@ -192,8 +197,8 @@ def plain_pmf(body):
     """The body after a Python loop, by (meta, support)."""
     loss = plain_meta_baseline(body)
 
-    def adapted(meta, support):
-        for k in range(STEPS):
+    def adapted(meta, support, steps=STEPS):
+        for k in range(steps):
             key = jax.random.fold_in(jax.random.key(0), k)
             copy = shifted(key, Episode(support, support)).query
             slopes = jax.grad(loss)(meta, Episode(support, copy))
@@ -218,9 +223,9 @@ def test_pmf_is_fine_tuned_as_by_a_plain_loop(model):
         outputs = learner.predict(learner.adapt(meta, support), query.inputs)
         return mj.cross_entropy(outputs, query.targets)
 
-    found, slopes = jax.jit(jax.value_and_grad(ours))(meta)
+    value, slopes = jax.jit(jax.value_and_grad(ours))(meta)
     expected, plain_slopes = jax.jit(jax.value_and_grad(by_loop))(meta)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
     assert relative(slopes, plain_slopes) < 1e-10
     steps = jax.eval_shape(learner.trajectory, meta, support)["scale"].shape[0]
     assert steps == STEPS + 1
@@ -272,9 +277,99 @@ def test_a_learner_starts_from_a_body_that_was_trained(model):
 
 def test_a_head_must_be_linear_to_be_replaced(model):
     cosines = mj.headed(model.parts[0], cosine_head(4, 3))
-    for factory in (mj.baseline_plus_plus, mj.proto_maml):
+    scaled = partial(mj.baseline_plus_plus, scale=4.0)
+    for factory in (scaled, mj.proto_maml):
         with pytest.raises(mj.InputError, match="in place of a linear one"):
             factory(cosines, mj.cross_entropy, SGD, 1)
+
+
+def test_a_head_of_cosines_is_taken_as_it_is(model):
+    body, _ = model.parts
+    head = cosine_head(4, 3, scale=7.0, dtype=jnp.float64)
+    support, query = episode_of()
+    given, replaced = (
+        mj.baseline_plus_plus(network, mj.cross_entropy, SGD, 0, **scale)
+        for network, scale in ((mj.headed(body, head), {}), (model, {"scale": 7.0}))
+    )
+    meta = given.init(KEY)
+    ours, theirs = (
+        learner.predict(learner.adapt(meta, support), query.inputs)
+        for learner in (given, replaced)
+    )
+    assert relative(ours, theirs) == 0
+
+
+def images_and_model():
+    """Images of three classes, and a network that settles on a support set."""
+    network = mj.conv4(
+        3, 2, image_shape=(16, 16, 1), norm="support", head="glorot", dtype=jnp.float64
+    )
+    return image_episode(KEY, shots=2, dtype=jnp.float64), network
+
+
+def test_baseline_predicts_by_the_statistics_of_the_support_set(float64):
+    (support, query), network = images_and_model()
+    body, head = network.parts
+    learner = mj.baseline(network, mj.cross_entropy, SGD, STEPS)
+    meta, start = learner.init(KEY), head.init(jax.random.key(0))
+
+    def outputs(weights, x):
+        return linear_outputs(weights, x.reshape(len(x), -1))
+
+    adapted, _ = plain_baseline(body, start, outputs)
+    weights = jax.jit(adapted)(meta, support)["kernel"]
+    ours = jax.jit(learner.adapt)(meta, support)
+    assert relative(ours["head"]["kernel"], weights) < 1e-10
+    settled = body.settle(meta, support.inputs)
+    features = body.apply(settled, query.inputs[:1])
+    assert relative(ours["body"], settled) < 1e-12
+    expected = outputs(ours["head"], features)
+    np.testing.assert_allclose(learner.predict(ours, query.inputs)[:1], expected)
+
+
+def test_pmf_settles_on_the_support_set(float64):
+    (support, query), network = images_and_model()
+    body, _ = network.parts
+    learner = mj.pmf(network, mj.cross_entropy, SGD, 2, augment=shifted)
+    meta = learner.init(KEY)
+    tuned = jax.jit(partial(plain_pmf(body), steps=2))(meta, support)
+    settled = body.settle(tuned["body"], support.inputs)
+    ours = jax.jit(learner.adapt)(meta, support)
+    assert relative(ours["body"], settled) < 1e-10
+    outputs = learner.predict(ours, query.inputs)
+    np.testing.assert_allclose(learner.predict(ours, query.inputs[:1]), outputs[:1])
+
+
+@pytest.mark.parametrize("augment", [mj.data.mixup(1.0, 3), mj.data.shuffle_labels(3)])
+def test_an_augmentation_that_changes_the_targets_is_refused(model, augment):
+    learner = mj.pmf(model, mj.cross_entropy, SGD, 1, augment=augment)
+    meta = jax.eval_shape(learner.init, KEY)
+    with pytest.raises(mj.InputError, match="augment must change the inputs alone"):
+        jax.eval_shape(learner.adapt, meta, episode_of().support)
+
+
+def test_an_augmentation_may_be_jitted(model):
+    learner = mj.pmf(model, mj.cross_entropy, SGD, 1, augment=jax.jit(shifted))
+    jax.eval_shape(learner.adapt, learner.init(KEY), episode_of().support)
+
+
+def test_copies_draw_random_numbers_of_their_own(model):
+    """The loss counts the keys that the copies share with the support set."""
+    base = mj.meta_baseline(model.parts[0], 3)
+
+    def loss(meta, episode):
+        own, copied = (jax.random.key_data(side.inputs.keys) for side in episode)
+        return meta * jnp.sum(jnp.all(own == copied, 1).astype(meta.dtype)), {}
+
+    base = base._replace(loss=loss, adapt=lambda meta, support: meta)
+    learner = fine_tuned(base, optax.sgd(1.0), 2, augment=shifted)
+    support = episode_of().support
+    keyed = support._replace(inputs=with_keys(support.inputs, KEY))
+    assert float(learner.adapt(jnp.zeros(()), keyed)) == 0
+    present = jnp.ones(len(support.targets), bool)
+    padded = Batch(*(Padded(x, present) for x in support))
+    keyed = padded._replace(inputs=with_keys(padded.inputs, KEY))
+    assert float(learner.adapt(jnp.zeros(()), keyed)) == 0
 
 
 def test_centring_keeps_the_statistics_of_the_support_set(float64):
