@@ -22,7 +22,7 @@ from metajax.data._names import (
 )
 from metajax.data._report import copied, odd_folders, unread
 from metajax.data._rows import TABLES
-from metajax.data._table import Named, has_splits, place_of, read_table
+from metajax.data._table import Named, has_rows, has_splits, place_of, read_table
 from metajax.data._tree import SUFFIXES, Tree, entries, walk
 from metajax.data._unreadable import describe
 from metajax.errors import InputError, argument
@@ -208,6 +208,30 @@ def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
     Raises:
       InputError: if there is none, or there are several folders or tables.
     """
+    if (source := _split_source(folder, split, columns)) is not None:
+        return source
+    names = SPLIT_NAMES[split]
+    expected = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
+    raise InputError(
+        f"no {split} split in {folder}: expected {expected}, {names[-1]}{DATA}, or a "
+        f"table with a column split, got {describe(folder)}"
+    )
+
+
+def holds_split(folder: Path, split: Split, columns: Columns | None) -> bool:
+    """Whether a folder has a split, in any of these forms.
+
+    Raises:
+      InputError: if there are several folders or tables.
+    """
+    source = _split_source(folder, split, columns)
+    if isinstance(source, Table) and source.splits is not None:
+        return has_rows(source.table, columns, source.splits)
+    return source is not None
+
+
+def _split_source(folder: Path, split: Split, columns: Columns | None) -> Source | None:
+    """The source of a split; None if there is none."""
     names = SPLIT_NAMES[split]
     inner, tables = split_folder(folder, split), split_tables(folder, names)
     beside = tables_in(folder)
@@ -220,11 +244,7 @@ def find_split(folder: Path, split: Split, columns: Columns | None) -> Source:
         return Hdf5(file, columns)
     if whole := [table for table in beside if has_splits(table, columns)]:
         return Table(_only(whole, folder), folder, columns, names)
-    expected = " or ".join(f"{name}/CLASS/*, {name}.csv" for name in names)
-    raise InputError(
-        f"no {split} split in {folder}: expected {expected}, {names[-1]}{DATA}, or a "
-        f"table with a column split, got {describe(folder)}"
-    )
+    return None
 
 
 def _find_inside(

@@ -78,7 +78,13 @@ def read_table(
       InputError: if it is no table of files and labels, or names none.
     """
     read = read_rows(table, columns)
-    rows = read.rows if splits is None else _of_split(table, read, splits)
+    rows = read.rows if splits is None else _of_split(read, splits)
+    if splits is not None and not rows:
+        raise InputError(
+            f"no row of {table} is of the {splits[0]} split: its column "
+            f"{read.columns['split']} should say {' or '.join(splits)}, and says "
+            f"{some(sorted(set(map(_split_of, read.rows))))}"
+        )
     if not rows:
         raise InputError(f"{table} names no images; expected a line for each")
     classes, faults = _located(table, rows, place)
@@ -110,6 +116,11 @@ def has_splits(table: Path, columns: Columns | None) -> bool:
     return _has(table, columns, "file", "label", "split")
 
 
+def has_rows(table: Path, columns: Columns | None, splits: Sequence[str]) -> bool:
+    """Whether a table with such a column has a row of a split."""
+    return bool(_of_split(read_rows(table, columns), splits))
+
+
 def is_table(path: Path) -> bool:
     """Whether a file may be a table: by its suffix, or by columns of files and labels.
 
@@ -125,16 +136,9 @@ def _has(path: Path, columns: Columns | None, *roles: Role) -> bool:
     return all(places[role] for role in roles)
 
 
-def _of_split(table: Path, read: Rows, splits: Sequence[str]) -> list[Row]:
+def _of_split(read: Rows, splits: Sequence[str]) -> list[Row]:
     # A row of too many cells may be of any split; it is refused.
-    rows = [row for row in read.rows if row.surplus or _split_of(row) in splits]
-    if not rows:
-        raise InputError(
-            f"no row of {table} is of the {splits[0]} split: its column "
-            f"{read.columns['split']} should say {' or '.join(splits)}, and says "
-            f"{some(sorted(set(map(_split_of, read.rows))))}"
-        )
-    return rows
+    return [row for row in read.rows if row.surplus or _split_of(row) in splits]
 
 
 def _located(

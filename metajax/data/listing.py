@@ -17,12 +17,13 @@ from metajax.data._layout import (
     Table,
     find_split,
     find_whole,
+    holds_split,
 )
 from metajax.data._listing import Listing as Listing
 from metajax.data._names import SPLIT_NAMES
 from metajax.data._report import unread
 from metajax.data._rows import TABLES
-from metajax.data._table import has_splits
+from metajax.data._table import has_rows, has_splits
 from metajax.data._tree import SUFFIXES, walk
 from metajax.data._unreadable import describe, hints_for
 from metajax.errors import InputError
@@ -72,6 +73,23 @@ def list_images(
 def find_images(path: Path, split: Split | None, columns: Columns | None) -> Listing:
     """The same, with the lines of a table that cannot be used as faults."""
     return _find(path, split, columns).listing()
+
+
+def has_split(path: Path, split: Split, columns: Columns | None = None) -> bool:
+    """Whether a folder or a table has a split, whatever is wrong with it.
+
+    Args:
+      path: the folder, or the table.
+      split: which part of it.
+      columns: of tables, as a person names them.
+
+    Raises:
+      InputError: if the folder is not there, or has several folders or tables of it.
+    """
+    if path.is_file() and path.suffix.lower() in TABLES:
+        return has_rows(path, columns, SPLIT_NAMES[split])
+    check_folder(path)
+    return holds_split(path, split, columns)
 
 
 def list_others(path: Path, split: Split, columns: Columns | None) -> set[Path]:

@@ -3,16 +3,18 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.data import JointBatches
-from metajax.learners import meta_baseline
+from metajax.learners import meta_baseline, reparametrised
+from metajax.learners.support import rows
 from metajax.models.headed import parts
-from metajax.types import Array, Batch, Learner, Model, Params, PyTree
+from metajax.types import Array, Episode, Learner, Model, Params, PyTree, Sampler
 
-BATCHES = 16  # of which the mean feature is taken
+BATCHES, TASKS = 16, 8  # of which the mean feature is taken
 
 
-def nearest_centroid(classifier: Model, ways: int) -> Learner:
-    """The nearest centroid on a classifier's body, by features of length one.
+def cosine_classifier(classifier: Model, ways: int) -> Learner:
+    """The cosine to the mean feature of each class, on a classifier's body.
+
+    `metajax.meta_baseline` at a scale of 1.
 
     Args:
       classifier: the model, of a body and a head.
@@ -22,34 +24,34 @@ def nearest_centroid(classifier: Model, ways: int) -> Learner:
       A `Learner` whose meta-parameters are the classifier's.
     """
     body, _ = parts(classifier, "pretrain")
-    learner = meta_baseline(body, ways)
 
-    def of_body(meta: PyTree) -> PyTree:
+    def without_head(meta: PyTree) -> PyTree:
         return {"body": meta["body"], "scale": jnp.ones(())}
 
-    def adapt(meta: PyTree, support: Batch) -> PyTree:
-        return learner.adapt(of_body(meta), support)
-
-    def trajectory(meta: PyTree, support: Batch) -> PyTree:
-        return learner.trajectory(of_body(meta), support)
-
-    return learner._replace(init=classifier.init, adapt=adapt, trajectory=trajectory)
+    return reparametrised(meta_baseline(body, ways), classifier.init, without_head)
 
 
-def mean_feature(body: Model, params: Params, batches: JointBatches) -> Array:
-    """The mean feature of training images, `float[d]`.
+def mean_feature(body: Model, params: Params, episodes: Sampler) -> Array:
+    """The mean feature of the images of training episodes, `float[d]`.
+
+    In each, the body settles on the support set, and embeds both sets: its batch norm
+    goes by the statistics that it has when the mean is used.
 
     Args:
       body: the body.
       params: its parameters.
-      batches: of all training classes, of which 16 are taken.
+      episodes: of the training classes, of which 128 are taken.
     """
 
+    def features(params: Params, episode: Episode) -> Array:
+        settled = body.settle(params, episode.support.inputs)
+        sides = (body.predict(settled, side.inputs) for side in episode)
+        return jnp.concatenate([rows(side) for side in sides])
+
     @jax.jit
-    def mean(params: Params, batches: JointBatches, key: Array) -> Array:
-        images = batches(key, 1).query.inputs[0]
-        features = body.predict(params, images)
-        return jnp.mean(features.reshape(len(images), -1), 0)
+    def mean(params: Params, episodes: Sampler, key: Array) -> Array:
+        each = jax.vmap(features, (None, 0))(params, episodes(key, TASKS))
+        return jnp.mean(each, (0, 1))
 
     keys = jax.random.split(jax.random.key(0), BATCHES)
-    return jnp.mean(jnp.stack([mean(params, batches, key) for key in keys]), 0)
+    return jnp.mean(jnp.stack([mean(params, episodes, key) for key in keys]), 0)

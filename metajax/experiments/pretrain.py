@@ -10,8 +10,8 @@
 | backbone.npz | the body, for `--inner.backbone DIR`, and its mean feature |
 | backbone-best.npz | the body of the best validation, for `--inner.backbone FILE` |
 
-Validations are few-shot tasks of the validation classes, solved by the nearest centroid
-of features of length one. A classifier that goes on learning its own classes may get
+Validations are few-shot tasks of the validation classes, solved by the cosine to the
+mean feature of each class. A classifier that goes on learning its own classes may get
 worse at them: that is when to stop early.
 """
 
@@ -25,10 +25,10 @@ import optax
 
 from metajax._files.lock import only_writer
 from metajax.data import JointBatches
-from metajax.errors import InputError
+from metajax.errors import InputError, naming
 from metajax.experiments.backbone import BEST, FILE, write_body
 from metajax.experiments.best import Best, best_checkpoint
-from metajax.experiments.bodies import mean_feature, nearest_centroid
+from metajax.experiments.bodies import cosine_classifier, mean_feature
 from metajax.experiments.config import Config
 from metajax.experiments.forms import forms_of
 from metajax.experiments.interrupt import Signals
@@ -57,6 +57,7 @@ class Training(NamedTuple):
       model: the classifier of all training classes.
       learner: it, as a learner.
       batches: of all training classes.
+      episodes: few-shot tasks of the training classes, for the mean feature.
       validation: few-shot tasks of the validation classes; None if there are none.
     """
 
@@ -65,6 +66,7 @@ class Training(NamedTuple):
     model: Model
     learner: Learner
     batches: JointBatches
+    episodes: Sampler
     validation: Sampler | None
 
     @property
@@ -79,15 +81,15 @@ def pretrain(
     """Trains in `directory`, or goes on with what is there, and saves the body.
 
     Raises:
-      InputError: if the data have no classes that stay, there are no meta-steps, or
-        another process is training in the directory.
+      InputError: if the data have no classes that stay, or too few for the tasks, there
+        are no meta-steps, or another process is training in the directory.
       Stopped: if a signal asked for it; the run is saved.
     """
     config.check()
     if not config.outer.steps:
         raise InputError(
-            "--outer.steps must be at least 1 to pre-train a body, got 0; leave "
-            "--learner out, or give the number"
+            "--outer.steps must be at least 1 to pre-train a body, got 0; leave out "
+            "--learner and --outer.steps"
         )
     training = _training(config, places)
     claim(directory, config)
@@ -132,15 +134,23 @@ def _training(config: Config, places: Places) -> Training:
     # No inner steps: the loss of the query set, which is the batch.
     metrics = task.metric.logged()
     classifier = maml(model, task.losses["mean"], optax.identity(), 0, metrics=metrics)
-    validation = None
-    try:
-        validation = task.episodes("validation", config.evaluation.queries)
-    except InputError as error:
+    with naming(config.data.flags("train")):
+        episodes = task.episodes("train", 1)
+    validation = _validation(config, task)
+    return Training(config, task, model, classifier, batches, episodes, validation)
+
+
+def _validation(config: Config, task: Task) -> Sampler | None:
+    """The few-shot tasks of validations; None, with a warning, without such classes."""
+    if not task.has("validation"):
         print(
-            f"warning: without validations, so only the last body is kept ({error})",
+            "warning: these data have no validation split, so there are no "
+            "validations, and only the last body is kept",
             file=sys.stderr,
         )
-    return Training(config, task, model, classifier, batches, validation)
+        return None
+    with naming(config.data.flags("validation")):
+        return task.episodes("validation", config.evaluation.queries)
 
 
 def _validations(
@@ -152,7 +162,7 @@ def _validations(
         return ()
     return (
         Validation(
-            nearest_centroid(training.model, task.outputs),
+            cosine_classifier(training.model, task.outputs),
             training.validation,
             task,
             inductive_queries=config.evaluation.inductive_queries,
@@ -175,5 +185,5 @@ def _write_best(training: Training, directory: Path) -> None:
 
 def _write(training: Training, path: Path, params: Params, when: str = "") -> None:
     body, _ = parts(training.model, "pretrain")
-    write_body(path, params, mean_feature(body, params, training.batches))
+    write_body(path, params, mean_feature(body, params, training.episodes))
     print(f"a body of {training.batches.classes} classes is in {path}{when}")

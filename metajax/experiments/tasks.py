@@ -53,16 +53,23 @@ class Places:
         return self.data_dir or Path(home).expanduser()
 
 
+def every_split(split: Split) -> bool:
+    """Returns True: the default `has` of a `Source`."""
+    return True
+
+
 class Source(NamedTuple):
     """Where examples come from.
 
     Attributes:
       folder: the folder of files, or of prepared data.
       contents: `contents(split)`, the hash of every file.
+      has: `has(split)`, whether there is such a split; true of every split by default.
     """
 
     folder: Path
     contents: Callable[[Split], Contents]
+    has: Callable[[Split], bool] = every_split
 
 
 def build_model(task: "Task", network: Network, context: int = 0) -> Model:
@@ -148,6 +155,10 @@ class Task(NamedTuple):
     trials: Trials | None = None
     is_whole: bool = False
     references: Mapping[str, float] = MappingProxyType({})
+
+    def has(self, split: Split) -> bool:
+        """Whether there are examples of a split."""
+        return self.source is None or self.source.has(split)
 
     def shape_with(self, context: int) -> tuple[int, ...]:
         """The shape of one input with so many more channels."""

@@ -9,7 +9,7 @@ import pytest
 import metajax as mj
 from metajax.data import image_folder
 from metajax.data._copies import END, copies
-from metajax.data.listing import list_images, list_loose
+from metajax.data.listing import has_split, list_images, list_loose
 from tests.helpers import write_image
 
 SIZE = (4, 6)
@@ -266,3 +266,19 @@ def test_each_line_is_a_warning_where_it_was_called(tmp_path):
         warnings.simplefilter("always")
         image_folder(tmp_path, SIZE)
     assert [w.filename for w in said] == [__file__]
+
+
+def test_whether_there_is_a_split(tmp_path):
+    folder = fill(tmp_path / "folders", "train/cats/0.png", "valid/dogs/0.png")
+    assert has_split(folder, "train") and has_split(folder, "validation")
+    assert not has_split(folder, "test")
+    (folder / "test.csv").write_text("damaged")
+    assert has_split(folder, "test")
+    tables = fill(tmp_path / "table", "images/0.png", "images/1.png")
+    rows = "filename,label,split", "0.png,cats,train", "1.png,dogs,val"
+    (table := tables / "labels.csv").write_text("\n".join(rows))
+    for path in (tables, table):
+        assert has_split(path, "train") and has_split(path, "validation")
+        assert not has_split(path, "test")
+    with pytest.raises(mj.InputError, match="which is not there"):
+        has_split(tmp_path / "nowhere", "train")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metajax import data
 from metajax.data.contents import Contents, hash_bytes, hash_files
-from metajax.data.listing import list_images, parse_columns
+from metajax.data.listing import has_split, list_images, parse_columns
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import ImageData
@@ -71,7 +71,10 @@ def source_of(places: Places) -> Source:
         classes = list_images(folder, split, columns).classes
         return hash_files(folder, classes, kept=hashes_of(places, folder, split))
 
-    return Source(folder, contents)
+    def has(split: Split) -> bool:
+        return has_split(folder, split, columns)
+
+    return Source(folder, contents, has)
 
 
 def check_given(places: Places) -> None:
