@@ -11,6 +11,7 @@ from typing import NamedTuple
 from metajax._files.writing import write_whole
 from metajax.data.contents import Contents, differences, digest_of, shared
 from metajax.errors import InputError
+from metajax.experiments.backbone import BEST
 from metajax.experiments.tasks import Source, Split, Task
 
 FILE = "data.json"
@@ -57,7 +58,8 @@ def keep_data(
 ) -> None:
     """Records the data of a new run, or checks that those of a run have not changed.
 
-    It warns of files that splits share, also with the training data of a body.
+    It warns of files that splits share, also with the data that a body was trained on,
+    or chosen by.
 
     Args:
       directory: the run's.
@@ -70,14 +72,14 @@ def keep_data(
     """
     if task.source is None:
         return
-    known, seen = _recorded(directory), _trained_on(body)
+    known = _recorded(directory)
     contents = task.source.contents
     present: dict[Split, Contents] = {split: contents(split) for split in splits}
     _check_unchanged(directory, task.source, known, present)
     for one, other in combinations(present, 2):
         _warn_of_shared((other, present[other]), (one, present[one]))
-    for split in sorted(present.keys() - {"train"}):
-        _warn_of_shared((split, present[split]), ("the body's training data", seen))
+    if body is not None:
+        _warn_of_body(body, present)
     if present.keys() <= known.keys():
         return
     if not known and (directory / "checkpoints").exists():
@@ -156,10 +158,15 @@ def other_examples(
     return Examples(_text(task.source), digest_of(contents), named=named)
 
 
-def _trained_on(body: Path | None) -> Contents:
-    if body is None:
-        return {}
-    return _recorded(body if body.is_dir() else body.parent).get("train", {})
+def _warn_of_body(body: Path, present: Mapping[Split, Contents]) -> None:
+    """Warns of what the splits share with those of a body's pre-training."""
+    theirs = _recorded(body if body.is_dir() else body.parent)
+    trained = "the body's training data", theirs.get("train", {})
+    for split in sorted(present.keys() - {"train"}):
+        _warn_of_shared((split, present[split]), trained)
+    if body.name == BEST and "test" in present:
+        chosen = "the data that the body was chosen by", theirs.get("validation", {})
+        _warn_of_shared(("test", present["test"]), chosen)
 
 
 def _warn_of_trained(

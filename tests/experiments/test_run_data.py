@@ -11,6 +11,7 @@ from metajax.cli.main import main
 from metajax.data import omniglot_builder
 from metajax.errors import InputError
 from metajax.experiments import run
+from metajax.experiments.backbone import BEST
 from metajax.experiments.families import FolderData, OmniglotData
 from metajax.experiments.labelled import bare_task, own_validation_tasks
 from metajax.experiments.owned import run_of
@@ -275,6 +276,27 @@ def test_a_body_that_was_trained_on_test_classes_is_warned_of(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "test shares with the body's training data 3 class names, such as" in said
     assert "test shares with the body's training data 12 pictures, such as" in said
+
+
+def test_a_body_that_was_chosen_by_test_classes_is_warned_of(tmp_path, capsys):
+    folder = fill(tmp_path / "images")
+    for name in ("body", "run", "other"):
+        (tmp_path / name).mkdir()
+    best, last = (tmp_path / "body" / name for name in (BEST, "backbone.npz"))
+    task = task_at(folder, tmp_path)
+    keep_data(tmp_path / "body", task, ["train", "validation"])
+    keep_data(tmp_path / "run", task, body=best)
+    assert "warning" not in capsys.readouterr().err
+    (folder / "test").rename(folder / "aside")
+    (folder / "val").rename(folder / "test")
+    (folder / "aside").rename(folder / "val")
+    task = task_at(folder, tmp_path)
+    keep_data(tmp_path / "other", task, body=last)
+    assert "warning" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "other"), (tmp_path / "other").mkdir()
+    keep_data(tmp_path / "other", task, body=best)
+    said = capsys.readouterr().err
+    assert "test shares with the data that the body was chosen by 3 class names" in said
 
 
 def test_labels_are_calibrated_by_the_runs_own_data(tmp_path, capsys, monkeypatch):
