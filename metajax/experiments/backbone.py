@@ -9,6 +9,7 @@ import numpy as np
 
 from metajax._files.arrays import read_named, write_named
 from metajax._files.writing import write_whole
+from metajax.data.contents import hash_bytes
 from metajax.errors import InputError
 from metajax.types import Array, Model, Params, PyTree
 
@@ -32,6 +33,15 @@ def keep_body(path: Path, directory: Path) -> None:
     """Copies a backbone into a run that has none, so that it cannot change later."""
     if not (directory / FILE).exists():
         write_whole(directory / FILE, _file(path).read_bytes())
+
+
+def digest(path: Path) -> str:
+    """What tells one body from another: the hash of its file.
+
+    Args:
+      path: the file, or the directory that holds it.
+    """
+    return hash_bytes(_file(path).read_bytes())
 
 
 def _file(path: Path) -> Path:

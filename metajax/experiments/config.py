@@ -126,9 +126,9 @@ class Config:
         return cls(**parts, **checked(cls, others, "a configuration"))
 
 
-def carried(settings: Any, kind: type[T], *, own: Collection[str] = ()) -> T:
-    """Options of another class, with the values of those that both have, but `own`."""
-    shared = (names_of(type(settings)) & names_of(kind)) - set(own)
+def carried(settings: Any, kind: type[T], *, but: Collection[str] = ()) -> T:
+    """Options of another class, with the values of those that both have, but some."""
+    shared = (names_of(type(settings)) & names_of(kind)) - set(but)
     return kind(**{name: getattr(settings, name) for name in shared})
 
 
@@ -140,16 +140,18 @@ def with_learner(config: Config, name: str) -> Config:
       name: of the learner.
 
     Returns:
-      The configuration; options that the learner has no use for are not in it. One
-      with inner steps of its own is evaluated after as many, and one that is not
-      trained has no meta-steps.
+      The configuration; options that the learner has no use for are not in it, and
+      those that either learner does not share have their defaults. One with inner steps
+      of its own is evaluated after as many, and one that is not trained has no
+      meta-steps.
     """
     kind, before = LEARNERS[name], type(config.inner)
     if kind is before:
         return config
-    inner = carried(config.inner, kind, own=kind.own_options)
-    evaluation = carried(config.evaluation, kind.measurement)
-    if "steps" in kind.own_options:
+    but = {*kind.not_inherited, *before.not_inherited}
+    inner = carried(config.inner, kind, but=but)
+    evaluation = carried(config.evaluation, kind.measurement, but=but)
+    if "steps" in kind.not_inherited:
         evaluation = replace(evaluation, steps=inner.steps)
     outer = config.outer
     if kind.trained is not before.trained:

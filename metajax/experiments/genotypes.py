@@ -15,7 +15,7 @@ from metajax.types import PyTree
 
 FILE = "genotype.json"
 TASKS = 64  # whose adapted α are drawn
-BESIDE = "['inner']"  # what an inner optimizer learns for each parameter
+INNER_OPTIMIZER = "['inner']"  # what an inner optimizer learns for each parameter
 
 
 def draw_architecture(
@@ -114,13 +114,13 @@ def alphas_of(meta: PyTree) -> dict[str, Any] | None:
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     for name in named:
         start, middle, _ = name.partition("['alphas']")
-        if middle and not name.startswith(BESIDE):
+        if middle and not name.startswith(INNER_OPTIMIZER):
             return {kind: named[f"{start}{middle}['{kind}']"] for kind in KINDS}
     return None
 
 
 def count_parameters(meta: PyTree) -> int:
     """The parameters of a network among a learner's, without what is learnt beside."""
-    leaves = jax.tree.leaves_with_path(meta)
-    own = [x for p, x in leaves if not jax.tree_util.keystr(p).startswith(BESIDE)]
+    named = ((jax.tree_util.keystr(p), x) for p, x in jax.tree.leaves_with_path(meta))
+    own = [x for name, x in named if not name.startswith(INNER_OPTIMIZER)]
     return parameter_count(own)

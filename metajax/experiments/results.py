@@ -136,6 +136,7 @@ def _protocol(
         **data.facts,
         **run.domain.facts,
         **run.tent.facts,
+        **config.inner.facts,
     }
     return {
         "split": split,

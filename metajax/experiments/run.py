@@ -117,8 +117,10 @@ def train(
             if rows:  # not of a run without meta-steps
                 figures.learning_curve(rows, job.task.metric, directory, lines)
         meta, step = averaged(state), int(state.step)
-        own = own_domain(job.config)
-        run = Measured(directory, job.config, own, job.task, job.measured, meta, step)
+        # Of the body that the run keeps: the one that it was given may have changed.
+        config = _with_own_body(job.config, directory)
+        own = own_domain(config)
+        run = Measured(directory, config, own, job.task, job.measured, meta, step)
         from_first(lambda: _conclude(run, stop=signals))
 
 

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,19 +11,32 @@ import pytest
 
 from metajax.cli.main import main
 from metajax.errors import InputError
-from metajax.experiments.backbone import read_mean, write_body
+from metajax.evaluation.result import Score
+from metajax.experiments import run
+from metajax.experiments.backbone import (
+    BEST,
+    FILE,
+    digest,
+    read_body,
+    read_mean,
+    write_body,
+)
+from metajax.experiments.best import best_checkpoint
 from metajax.experiments.build import (
     build_learner,
     build_task,
     build_training_learner,
 )
 from metajax.experiments.config import changed, with_learner
+from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.labelled import bare_task, body_of
 from metajax.experiments.learners import LEARNERS
 from metajax.experiments.outer import Outer
 from metajax.experiments.presets import PRESETS
-from metajax.experiments.pretrain import _training
+from metajax.experiments.pretrain import _training, pretrain
 from metajax.experiments.tasks import Places
+from metajax.training.averaging import averaged
+from metajax.training.state import init_state
 from tests.helpers import FILES, KEY, relative, write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed")
@@ -73,7 +88,10 @@ def test_options_of_a_preset_that_a_baseline_does_not_take_over():
     other = with_learner(config, "baseline++")
     assert (other.inner.steps, other.outer.steps) == (100, 0)
     back = with_learner(config, "maml")
-    assert back.outer.steps == Outer.steps and back.inner.steps == 7
+    assert back.outer.steps == Outer.steps
+    assert back.inner == LEARNERS["maml"]()
+    assert back.evaluation.steps == EvaluatingSteps.steps
+    assert with_learner(other, "meta-baseline").inner.scale == 10
     pmf = with_learner(SMALL, "pmf")
     assert (pmf.inner.optimizer, pmf.evaluation.steps) == ("adam", 10)
     assert pmf.outer == SMALL.outer
@@ -95,6 +113,7 @@ def test_a_baseline_is_measured_labelled_with_and_studied(tmp_path, body, capsys
     assert written == FILES - {"best", "learning_curve.png"} | {"backbone.npz"}
     result = json.loads((run / "evaluation.json").read_text())
     assert result["protocol"]["meta_step"] == 0
+    assert result["protocol"]["backbone_digest"] == digest(file)
     assert len(result["transductive"]["mean"]) == 3
     assert main([*arguments, *tested]) == 0
     assert "is finished" in capsys.readouterr().out
@@ -141,7 +160,10 @@ def test_what_a_run_on_a_body_refuses(tmp_path, body, capsys):
     said = refusal(
         capsys, *run, "--learner", "baseline", command="pretrain", name="omniglot-5w1s"
     )
-    assert "--outer.steps must be at least 1 to pre-train a body, got 0" in said
+    assert said == (
+        "error: --outer.steps must be at least 1 to pre-train a body, got 0; leave out "
+        "--learner and --outer.steps"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -164,10 +186,66 @@ def test_a_body_of_data_without_validation_classes(tmp_path, capsys):
     config = PRESETS["miniimagenet-5w1s-small"]
     data = replace(config.data, ways=2, queries=2, size=16)
     places = Places(images=tmp_path, data_dir=tmp_path / "data")
-    training = _training(replace(config, data=data), places)
+    config = replace(config, data=data)
+    training = _training(config, places)
     assert training.validation is None and training.splits == ("train",)
     said = capsys.readouterr().err
-    assert "warning: without validations, so only the last body is kept (" in said
+    assert said.splitlines()[-1] == (
+        "warning: these data have no validation split, so there are no validations, "
+        "and only the last body is kept"
+    )
+
+
+def on_two_classes(folder):
+    """A configuration of two classes a split, their place, and the last picture's."""
+    for split in ("train", "validation"):
+        for colour in (140, 220):
+            for i in range(3):
+                place = folder / split / f"{split}{colour}" / f"{i}.png"
+                write_image(place, colour, (20, 20))
+    config = PRESETS["miniimagenet-5w1s-small"]
+    config = replace(config, data=replace(config.data, ways=2, queries=2, size=16))
+    return config, Places(images=folder, data_dir=folder / "data"), place
+
+
+def test_what_is_wrong_with_validations_stops_a_run(tmp_path):
+    config, places, damaged = on_two_classes(tmp_path)
+    with pytest.raises(InputError, match=r"--data.shots \+ --evaluation.queries"):
+        _training(config, places)
+    few = replace(config, evaluation=replace(config.evaluation, queries=2))
+    assert _training(few, places).splits == ("train", "validation")
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="2.png"):
+        _training(few, places)
+
+
+def test_the_best_body_is_of_the_best_row(tmp_path, monkeypatch):
+    config, places, _ = on_two_classes(tmp_path)
+    scores = iter([0.4, 0.7, 0.6])
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: scored(next(scores)))
+    config = replace(
+        config,
+        model=replace(config.model, filters=2),
+        evaluation=replace(config.evaluation, queries=2),
+    )
+    directory = tmp_path / "body"
+    for steps in (1, 2, 3):  # a validation each
+        longer = replace(config, outer=replace(config.outer, steps=steps))
+        pretrain(longer, directory, places)
+    training = _training(config, places)
+    init = partial(init_state, training.learner, config.outer.build())
+    like = jax.eval_shape(init, jax.random.key(0))
+    state = best_checkpoint(directory).restore(like)
+    assert state is not None and int(state.step) == 2
+    body, _ = training.model.parts
+    last, best = (read_body(directory / name, body) for name in (FILE, BEST))
+    assert relative(best, averaged(state)["body"]) == 0 < relative(last, best)
+
+
+def scored(value):
+    """A result with a score."""
+    score = Score(*(np.array([value]) for _ in Score._fields))
+    return SimpleNamespace(transductive=score)
 
 
 def test_a_mean_of_another_body(body):

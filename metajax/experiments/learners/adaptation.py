@@ -66,7 +66,8 @@ class Adaptation:
       backbone: where the pre-trained body is that it takes; None if it takes none.
       needs_backbone: whether a run of it needs one.
       trained: whether it is meta-trained; a run of another makes no meta-steps.
-      own_options: the options that it does not take over from the learner of a preset.
+      not_inherited: the options that no other learner takes over from it, nor it from
+        another.
       metric: what takes the place of the tasks' own metric.
       measurement: the options of an evaluation of it.
       beside_support: whether a query alone needs the support set beside it, by
@@ -94,7 +95,7 @@ class Adaptation:
     backbone: ClassVar[str | None] = None
     needs_backbone: ClassVar[bool] = False
     trained: ClassVar[bool] = True
-    own_options: ClassVar[tuple[str, ...]] = ()
+    not_inherited: ClassVar[tuple[str, ...]] = ()
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner; `changes` are arguments of its factory."""
@@ -115,6 +116,11 @@ class Adaptation:
     def planned_step(self) -> MakeStep:
         """The same, for a meta-batch of any size."""
         return self.make_step()
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the protocol of a result says of it, by name."""
+        return {}
 
     @property
     def updates(self) -> int:

@@ -12,14 +12,14 @@ from metajax.experiments.backbone import read_mean
 from metajax.experiments.bounds import CountOrZero, Positive, Share
 from metajax.experiments.learners.adaptation import Setting
 from metajax.experiments.learners.loops import InnerLoop
+from metajax.experiments.learners.on_backbone import PretrainedStart
 from metajax.experiments.learners.one_pass import OnePass, Shapes
-from metajax.experiments.learners.started import Started
 
 STEPPING = "rate", "steps", "optimizer", "batch"
 
 
 @dataclass(frozen=True)
-class Baseline(Started, InnerLoop):
+class Baseline(PretrainedStart, InnerLoop):
     """Baseline: a linear head is fine-tuned on a frozen, pre-trained body."""
 
     name = "baseline"
@@ -27,7 +27,7 @@ class Baseline(Started, InnerLoop):
     any_ways = True
     makes_head = True
     trained = False
-    own_options = STEPPING
+    not_inherited = STEPPING
     factory = staticmethod(learners.baseline)
     rate: Positive = 0.05
     """Learning rate of a task's head."""
@@ -40,6 +40,7 @@ class BaselinePlusPlus(Baseline):
     """Baseline++: a head of cosines is fine-tuned on a frozen, pre-trained body."""
 
     name = "baseline++"
+    not_inherited = *STEPPING, "scale"
     factory = staticmethod(learners.baseline_plus_plus)
     scale: Positive = 2.0
     """Baseline++: what cosines are multiplied by; it is fixed."""
@@ -50,7 +51,7 @@ class BaselinePlusPlus(Baseline):
 
 
 @dataclass(frozen=True)
-class MetaBaseline(Started, OnePass):
+class MetaBaseline(PretrainedStart, OnePass):
     """Meta-Baseline: cosines to class means, on a body that was pre-trained."""
 
     name = "meta-baseline"
@@ -65,7 +66,7 @@ class MetaBaseline(Started, OnePass):
 
 
 @dataclass(frozen=True)
-class SimpleShot(Started, OnePass):
+class SimpleShot(PretrainedStart, OnePass):
     """SimpleShot: the nearest centroid of centred features, on a frozen body."""
 
     name = "simple-shot"
@@ -86,7 +87,7 @@ class SimpleShot(Started, OnePass):
 
 
 @dataclass(frozen=True)
-class Pmf(Started, InnerLoop):
+class Pmf(PretrainedStart, InnerLoop):
     """P>M>F: Meta-Baseline, fine-tuned on augmented copies of each support set."""
 
     name = "pmf"
@@ -94,7 +95,7 @@ class Pmf(Started, InnerLoop):
     any_ways = True
     makes_head = True
     needs_backbone = False
-    own_options = STEPPING
+    not_inherited = STEPPING
     factory = staticmethod(learners.pmf)
     rate: Positive = 1e-3
     """P>M>F: learning rate of the fine-tuning of a task."""

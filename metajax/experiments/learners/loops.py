@@ -11,7 +11,7 @@ from metajax import learners
 from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
 from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.learners.adaptation import Adaptation, Setting
-from metajax.experiments.learners.started import OnBackbone
+from metajax.experiments.learners.on_backbone import OnBackbone
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates

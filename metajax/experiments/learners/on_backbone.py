@@ -1,11 +1,12 @@
 """Learners that begin with a body of `metajax pretrain`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from metajax.errors import InputError
-from metajax.experiments.backbone import read_body
+from metajax.experiments.backbone import digest, read_body
 from metajax.experiments.learners.adaptation import Adaptation, Setting
 from metajax.models import headed, pretrained
 from metajax.models.headed import parts
@@ -29,6 +30,11 @@ class OnBackbone(Adaptation):
         """Where the body is."""
         return None if self.backbone is None else Path(self.backbone)
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The digest of the body's file."""
+        return {} if self.path is None else {"backbone_digest": digest(self.path)}
+
     def read(self, network: Model) -> Params | None:
         """The parameters of the network's body, if there is a file."""
         return read_body(self.path, parts(network, self.name)[0])
@@ -48,7 +54,7 @@ class OnBackbone(Adaptation):
 
 
 @dataclass(frozen=True)
-class Started(OnBackbone):
+class PretrainedStart(OnBackbone):
     """A learner whose body starts from the pre-trained one."""
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
