@@ -18,6 +18,7 @@ from metajax.experiments.backbone import read_body
 from metajax.experiments.build import bare_task, build_learner
 from metajax.experiments.config import Config
 from metajax.experiments.families import ImageData
+from metajax.experiments.plain import names_of
 from metajax.experiments.record import examples
 from metajax.experiments.results import Kept
 from metajax.experiments.run import configured, restored
@@ -194,7 +195,8 @@ def build_per_query(
     loss: prototypical networks on Omniglot, 5-way 1-shot and 5-shot, reach 77.4 and
     91.6 % so, and 77.2 and 91.6 % with each query beside the support set; relation
     networks on glyphs, whose comparator settles on the support set's own pairs, reach
-    72.9 and 86.5 %, and 73.2 and 86.4 %.
+    72.9 and 86.5 %, and 73.2 and 86.4 %. A network of cells keeps no statistics, so
+    each of its queries is predicted beside the support set.
 
     Args:
       config: of the run.
@@ -203,8 +205,10 @@ def build_per_query(
       pretrained: the backbone that the learner is built on, if it is.
     """
     inner = config.inner
-    if not inner.beside_support and config.model.images:
-        model: Any = config.model
+    model: Any = config.model
+    fixed = model.norm == "transductive" and "norm" not in names_of(type(model))
+    beside = inner.beside_support or fixed
+    if not beside and model.images:
         settled = "support" if model.norm == "transductive" else model.norm
         config = replace(config, model=replace(model, norm=settled))
     mean = partial(balanced_cross_entropy, classes=ways)
@@ -216,7 +220,7 @@ def build_per_query(
     task = task._replace(losses=losses, outputs=outputs)
     settings = {} if pretrained is None else {"backbone": pretrained}
     learner = build_learner(config, task, steps=config.evaluation.steps, **settings)
-    if inner.beside_support:
+    if beside:
         learner = per_query(learner, at_a_time=TOGETHER)
     return PerQueryLearner(learner, ways)
 

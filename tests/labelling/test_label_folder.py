@@ -43,7 +43,7 @@ from metajax.experiments.labelled import (
 )
 from metajax.experiments.learners import LEARNERS
 from metajax.experiments.learners.loops import Maml
-from metajax.experiments.networks import Conv4Model
+from metajax.experiments.networks import CellsModel, Conv4Model
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.tasks import Places
 from metajax.labelling import (
@@ -661,6 +661,8 @@ SMALLEST = replace(
 def taught_by(learner, count=6):
     """Any learner of three classes, untrained, and its support set."""
     config = with_learner(SMALLEST, learner)
+    if LEARNERS[learner].searches:
+        config = replace(config, model=CellsModel(channels=2, nodes=1, stride=4))
     task, key, body = bare_task(config), KEY, None
     if LEARNERS[learner].pretrained:
         body = body_of(config, task).init(key)
