@@ -1,6 +1,7 @@
 """Cells as graphs, and how the α of their edges move from task to task."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +63,24 @@ def draw_alphas(
     before: Mapping[str, Any],
     adapted: Mapping[str, Any] | None,
     path: Path,
+    *,
+    temperature: float = 1.0,
 ) -> None:
-    """Draws softmax(α) of each edge, and how it spreads over tasks after adaptation.
+    """Draws softmax(α / τ) of each edge, and its spread over tasks after adaptation.
 
     Args:
-      space: of which the α are.
+      space: the nodes and operations that are searched.
       before: the meta-learnt α, `float[edges, operations]` of each kind of cell.
       adapted: those of several tasks, with a leading axis; None of a learner that
         adapts none.
       path: of the figure.
+      temperature: τ, at which the α were trained.
     """
-    shares = [jax.tree.map(_shares, dict(before))]
-    titles = ["softmax(α), meta-learnt"]
+    shares_of = partial(_shares, temperature)
+    shares = [jax.tree.map(shares_of, dict(before))]
+    titles = ["softmax(α / τ), meta-learnt"]
     if adapted is not None:
-        each = jax.tree.map(_shares, dict(adapted))
+        each = jax.tree.map(shares_of, dict(adapted))
         shares.append(jax.tree.map(lambda x: np.std(x, 0), each))
         titles.append("its standard deviation over adapted tasks")
     size = 5 * len(shares), 2.2 + 0.5 * len(space.edges("normal"))
@@ -93,5 +98,6 @@ def draw_alphas(
     save(figure, path)
 
 
-def _shares(alphas: Any) -> np.ndarray:
-    return np.asarray(jax.nn.softmax(np.asarray(alphas, np.float32), axis=-1))
+def _shares(temperature: float, alphas: Any) -> np.ndarray:
+    scaled = np.asarray(alphas, np.float32) / np.float32(temperature)
+    return np.asarray(jax.nn.softmax(scaled, axis=-1))

@@ -71,10 +71,23 @@ class Config:
         """Refuses, before anything is written, what would fail later.
 
         Raises:
-          InputError: if a value is out of bounds, or there are meta-steps with nothing
-            to train; it names the command's flag.
+          InputError: if a value is out of bounds, there are meta-steps with nothing to
+            train, or the learner cannot search the network, or can do nothing else; it
+            names the command's flag.
         """
         check_bounds(self)
+        if self.inner.searches and not self.model.searched:
+            raise InputError(
+                f"--learner {self.learner} adapts an architecture, and --model "
+                f"{self.model.name} has none to search as it is; take --model cells "
+                "without a genotype, or --learner maml"
+            )
+        if self.inner.pretrained and self.model.searched:
+            raise InputError(
+                f"--learner {self.learner} learns factors of a pre-trained body, which "
+                "an architecture is no part of; give --model.genotype, or take another "
+                "learner"
+            )
         if self.outer.steps and not self.inner.trained:
             raise InputError(
                 f"{self.learner} has nothing to meta-train, so --outer.steps must be "

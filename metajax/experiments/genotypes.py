@@ -1,7 +1,8 @@
 """The cells that a run searches, as files and in its meta-parameters."""
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,50 +23,72 @@ def draw_architecture(
     space: CellSpace | Genotype,
     meta: PyTree,
     adapt: Callable[[int], PyTree],
-    left: PyTree,
+    cut: PyTree,
     *,
+    temperature: float,
     to: Path,
 ) -> None:
     """Writes genotype.json, and draws cells.png, and alphas.png of a search.
+
+    A figure that cannot be drawn is only warned of, as the run's result comes after it.
 
     Args:
       space: what the cells may be, or are.
       meta: the meta-parameters.
       adapt: see `Network.draw`.
-      left: the meta-parameters without the edges that were cut; None if none were.
+      cut: the meta-parameters without the edges that were cut; None if none were.
+      temperature: of the softmax over operations, in the search.
       to: the folder.
     """
-    from metajax.experiments import cell_figures  # loads matplotlib
-
     counts = {"whole": count_parameters(meta)}
     if isinstance(space, Genotype):
-        genotype = space
+        genotype, alphas = space, None
     elif (alphas := alphas_of(meta)) is None:
         return
     else:
-        genotype = strongest(space, alphas)
-        counts["discretised"] = count_parameters(left)
-        adapted = alphas_of(adapt(TASKS))
-        cell_figures.draw_alphas(space, alphas, adapted, to / "alphas.png")
+        genotype = strongest(space, alphas, temperature=temperature)
+        counts["discretised"] = count_parameters(cut)
     plain = {"genotype": genotype.as_dict(), "parameters": counts}
     write_whole(to / FILE, json.dumps(plain) + "\n")
-    cell_figures.draw_cells(genotype, to / "cells.png")
     sizes = ", ".join(f"{count} {name}" for name, count in counts.items())
-    print(f"parameters: {sizes}; the cells are in {to / FILE} and cells.png")
+    print(f"parameters: {sizes}; the cells are in {to / FILE}")
+    try:
+        _draw(space, genotype, alphas, adapt, temperature=temperature, to=to)
+    except Exception as error:  # whatever it is, the run's result is worth more
+        print(f"warning: figures of the cells were not drawn: {error}", file=sys.stderr)
 
 
-def genotype_text(given: str) -> str:
+def _draw(
+    space: CellSpace | Genotype,
+    genotype: Genotype,
+    alphas: dict[str, Any] | None,
+    adapt: Callable[[int], PyTree],
+    *,
+    temperature: float,
+    to: Path,
+) -> None:
+    """Draws cells.png, and alphas.png of a search."""
+    from metajax.experiments import cell_figures  # loads matplotlib
+
+    cell_figures.draw_cells(genotype, to / "cells.png")
+    if isinstance(space, CellSpace) and alphas is not None:
+        adapted, path = alphas_of(adapt(TASKS)), to / "alphas.png"
+        cell_figures.draw_alphas(space, alphas, adapted, path, temperature=temperature)
+
+
+def genotype_text(value: str) -> str:
     """A genotype as one line of JSON, which a configuration keeps.
 
     Args:
-      given: that line, the file of `write_genotype`, or the run that holds it.
+      value: that line, the file that `draw_architecture` writes, or the run that holds
+        it.
 
     Raises:
       InputError: if there is no such file, or it holds no genotype.
     """
-    if given.startswith("{"):
-        return _line(given, "--model.genotype")
-    path = Path(given) / FILE if Path(given).is_dir() else Path(given)
+    if value.strip().startswith("{"):
+        return _line(value, "--model.genotype")
+    path = Path(value) / FILE if Path(value).is_dir() else Path(value)
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -91,9 +114,10 @@ def line_of(genotype: Genotype) -> str:
 def _line(text: str, where: str) -> str:
     try:
         plain = json.loads(text)
-        plain = plain.get("genotype", plain)
+        if isinstance(plain, Mapping):
+            plain = plain.get("genotype", plain)
         return line_of(Genotype.from_dict(plain))
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(where, error) from error
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-import jax
+import numpy as np
 
 from metajax import rl
+from metajax.checks import check_seed
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count, CountOrZero, Positive, Seed
 from metajax.experiments.genotypes import (
@@ -37,7 +38,7 @@ from metajax.models.blocks import Halving
 from metajax.models.cell_operations import OPERATIONS, OperationName
 from metajax.models.cells import LAYERS
 from metajax.models.dense import Head
-from metajax.models.genotype import CellKind
+from metajax.models.genotype import KINDS, CellKind
 from metajax.models.norms import NormName
 from metajax.models.resnet12 import Readout
 from metajax.types import Model, PyTree
@@ -102,19 +103,36 @@ class Network:
         """The class of its options for a learner that makes its own head, or not."""
         return cls
 
-    def discretised(self, meta: PyTree) -> Self | None:
-        """What a search of its architecture has come to; None where there was none."""
+    @property
+    def searched(self) -> bool:
+        """Whether its architecture is searched."""
+        return False
+
+    def discretised(self, meta: PyTree, temperature: float) -> Self | None:
+        """The network that a search of its architecture ends in; None without a search.
+
+        Args:
+          meta: the meta-parameters.
+          temperature: of the softmax over operations, in the search.
+        """
         return None
 
     def draw(
-        self, meta: PyTree, adapt: Callable[[int], PyTree], left: PyTree, *, to: Path
+        self,
+        meta: PyTree,
+        adapt: Callable[[int], PyTree],
+        cut: PyTree,
+        *,
+        temperature: float,
+        to: Path,
     ) -> None:
         """Draws what was learnt of the network's architecture, if anything was.
 
         Args:
           meta: the meta-parameters.
           adapt: `adapt(tasks)`, the adapted parameters of so many test tasks, stacked.
-          left: those of `discretised`; None where that is None.
+          cut: the meta-parameters of `discretised`; None where that is None.
+          temperature: see `discretised`.
           to: the folder.
         """
 
@@ -378,27 +396,37 @@ class CellsBody(Network):
     """A fixed architecture in place of a search: the run of a search, or its
     genotype.json. The configuration keeps what is read."""
     random: Seed | None = None
-    """Seed of a random fixed architecture in place of a search."""
+    """Seed of a random fixed architecture in place of a search. The configuration keeps
+    its genotype."""
     head: ClassVar[Head] = "zero"
 
     def __post_init__(self) -> None:
-        if self.genotype is not None:
-            object.__setattr__(self, "genotype", genotype_text(self.genotype))
+        genotype, seed = self.genotype, self.random
+        if seed is not None:
+            if genotype is not None:
+                raise InputError("give --model.genotype or --model.random, not both")
+            generator = np.random.default_rng(check_seed("--model.random", seed))
+            space = CellSpace(self.nodes, self.operations)
+            genotype = line_of(random_genotype(generator, space))
+        if genotype is not None:
+            object.__setattr__(self, "genotype", genotype_text(genotype))
+            object.__setattr__(self, "random", None)
 
     @property
     def space(self) -> CellSpace | Genotype:
         """What its cells may be, or are.
 
         Raises:
-          InputError: if the options contradict each other.
+          InputError: if the options contradict each other, or a kind of cell would be
+            searched that no layer is of.
         """
-        space = CellSpace(self.nodes, self.operations)
-        if self.genotype is not None and self.random is not None:
-            raise InputError("give --model.genotype or --model.random, not both")
-        if self.random is not None:
-            return random_genotype(jax.random.key(self.random), space)
         if self.genotype is None:
-            return space
+            if missing := [kind for kind in KINDS if kind not in self.layers]:
+                raise InputError(
+                    "--model.layers must be of both kinds in a search, got no "
+                    f"{missing[0]} one; add it, or give --model.genotype"
+                )
+            return CellSpace(self.nodes, self.operations)
         genotype = read_genotype(self.genotype)
         if genotype.nodes != self.nodes:
             raise InputError(
@@ -425,18 +453,30 @@ class CellsBody(Network):
         """With or without the head's options."""
         return CellsBody if makes_head else CellsModel
 
-    def discretised(self, meta: PyTree) -> Self | None:
-        """The strongest edges alone, of a search."""
+    @property
+    def searched(self) -> bool:
+        """Whether its cells may be any of a space."""
+        return isinstance(self.space, CellSpace)
+
+    def discretised(self, meta: PyTree, temperature: float) -> Self | None:
+        """The network of a search's strongest edges alone."""
         space = self.space
         if isinstance(space, Genotype) or (alphas := alphas_of(meta)) is None:
             return None
-        return replace(self, genotype=line_of(strongest(space, alphas)))
+        genotype = strongest(space, alphas, temperature=temperature)
+        return replace(self, genotype=line_of(genotype))
 
     def draw(
-        self, meta: PyTree, adapt: Callable[[int], PyTree], left: PyTree, *, to: Path
+        self,
+        meta: PyTree,
+        adapt: Callable[[int], PyTree],
+        cut: PyTree,
+        *,
+        temperature: float,
+        to: Path,
     ) -> None:
         """Writes genotype.json, and draws cells.png, and alphas.png of a search."""
-        draw_architecture(self.space, meta, adapt, left, to=to)
+        draw_architecture(self.space, meta, adapt, cut, temperature=temperature, to=to)
 
     @property
     def facts(self) -> Mapping[str, str]:

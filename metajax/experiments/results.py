@@ -32,6 +32,7 @@ Kept = Literal["last", "best"]
 OWN = "evaluation"
 MODES = "transductive", "inductive"
 HASH = "sha256"
+CUT = "cut, not trained again"
 NUMBERS = {  # of the name of a result
     "steps": "{}steps",
     "tasks": "{}tasks",
@@ -54,7 +55,7 @@ class Measured(NamedTuple):
       step: after how many meta-steps.
       kept: which checkpoint that is.
       tent: the adaptation to the queries before they are predicted.
-      network: what is different of its network, "-discretised".
+      network: what is different of its network: "-discretised", if it was cut.
     """
 
     directory: Path
@@ -130,6 +131,7 @@ def _protocol(
         "queries": settings.queries,
         "norm": config.model.norm,
         **config.model.facts,
+        "network": CUT if run.network else None,
         "average": config.outer.average,
         "forms": None if config.forms == "table" else config.forms,
         "checkpoint": best if run.kept == "best" else None,

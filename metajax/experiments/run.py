@@ -33,6 +33,8 @@ import numpy as np
 from metajax._files.lock import only_writer
 from metajax._files.writing import TEMPORARY, write_whole
 from metajax.data.checking import once
+from metajax.data.sampling import StagedSampler
+from metajax.data.staging import draw_and_fetch
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
 from metajax.experiments import figures
@@ -83,6 +85,7 @@ from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
+ADAPTED_AT_A_TIME = 8  # tasks, for a figure
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
@@ -284,31 +287,49 @@ def evaluate_run(
 
 
 def _conclude(run: Measured, *, stop: Callable[[], bool]) -> None:
-    """Evaluates a trained run; before it, what a search of its network has left.
+    """Evaluates a trained run; before it, the network that a search of it ends in.
 
     The run's own result comes last, so that a run that has one is whole.
     """
-    network, settings = run.config.model, run.config.evaluation
-    left = _discretised(run)
-    if left is not None:
-        _measure(left, settings, stop=stop)
+    config, directory = run.config, run.directory
+    cut = _discretised(run)
+    if cut is not None:
+        print(
+            "next is the result of the strongest edges alone, cut and not trained "
+            f"again; --model.genotype {directory} trains them afresh"
+        )
+        _measure(cut, config.evaluation, stop=stop)
+    config.model.draw(
+        run.meta,
+        partial(_adapted, run),
+        cut and cut.meta,
+        temperature=config.inner.temperature,
+        to=directory,
+    )
+    _measure(run, config.evaluation, stop=stop)
 
-    def adapt(tasks: int) -> PyTree:
-        sampler = run.task.episodes("test", settings.queries)
-        drawn = jax.jit(sampler, static_argnums=1)(jax.random.key(0), tasks)
-        return once(jax.vmap(run.learner.adapt, (None, 0)))(run.meta, drawn.support)
 
-    network.draw(run.meta, adapt, left and left.meta, to=run.directory)
-    _measure(run, settings, stop=stop)
+def _adapted(run: Measured, tasks: int) -> PyTree:
+    """What the learner adapts to on test tasks, stacked."""
+    sampler = run.task.episodes("test", run.config.evaluation.queries)
+
+    @once
+    def adapted(meta: PyTree, fetched: PyTree, sampler: StagedSampler) -> PyTree:
+        support, adapt = sampler.make(fetched).support, partial(run.learner.adapt, meta)
+        return jax.lax.map(adapt, support, batch_size=ADAPTED_AT_A_TIME)
+
+    return adapted(run.meta, *draw_and_fetch(sampler, jax.random.key(0), tasks))
 
 
 def _discretised(run: Measured) -> Measured | None:
-    """The run with what a search of its network has left; None without a search."""
-    network = run.config.model.discretised(run.meta)
+    """The run of the network that a search ends in; None without a search."""
+    own = run.config.inner
+    network = run.config.model.discretised(run.meta, own.temperature)
     if network is None:
         return None
     config = replace(run.config, model=network)
-    learner = build_learner(config, run.task, steps=config.evaluation.steps)
+    fixed = replace(config, inner=own.after_search())
+    learner = build_learner(fixed, run.task, steps=config.evaluation.steps)
     meta = remaining(run.meta, jax.eval_shape(learner.init, jax.random.key(0)))
     changes = {"config": config, "learner": learner, "meta": meta}
     return run._replace(**changes, network="-discretised")

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import jax
 import optax
 
+from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.maml import maml
 from metajax.types import GradTransform, Learner, Loss, Model, Params, PyTree
 
-ALPHAS = "['alphas']"
+ALPHAS = "alphas"
 
 
 def tnas(
@@ -49,7 +50,8 @@ def tnas(
       A `Learner`, as `metajax.maml` returns it.
 
     Raises:
-      InputError: if `steps` is not a whole number of at least 0.
+      InputError: if `steps` is not a whole number of at least 0; from `adapt`, if the
+        model has no α.
 
     >>> import metajax as mj
     >>> model = mj.models.cells(5, mj.models.CellSpace(nodes=2), channels=8)
@@ -64,9 +66,16 @@ def tnas(
 
 
 def _labels(params: Params) -> PyTree:
-    """Which of the two each parameter is."""
+    """Which of the two each parameter is, by the names on its path."""
 
     def label(path: tuple, leaf: PyTree) -> str:
-        return "alphas" if ALPHAS in jax.tree_util.keystr(path) else "weights"
+        names = (jax.tree_util.keystr((key,), simple=True) for key in path)
+        return "alphas" if ALPHAS in names else "weights"
 
-    return jax.tree.map_with_path(label, params)
+    labels = jax.tree.map_with_path(label, params)
+    if "alphas" not in jax.tree.leaves(labels):
+        raise InputError(
+            f"tnas needs a model with parameters named {ALPHAS!r}, got one with none; "
+            "take metajax.models.cells of a CellSpace, or metajax.maml"
+        )
+    return labels

@@ -42,7 +42,7 @@ class Cell(NamedTuple):
     uneven: bool
 
     def stride(self, source: int) -> int:
-        """Of the operations on a state."""
+        """The stride of the operations on a state."""
         return 2 if self.kind == "reduction" and source < INPUTS else 1
 
     @property
@@ -160,7 +160,7 @@ def _results(
 
 
 def _convolved(weights: Params, users: Users, x: Array, stride: int) -> Pairs:
-    """By their dilations."""
+    """The convolutions of a state, computed together for each dilation."""
     for dilation in DILATIONS:
         kernels, places = [], []
         for name, those in users.items():
@@ -175,6 +175,7 @@ def _convolved(weights: Params, users: Users, x: Array, stride: int) -> Pairs:
 
 
 def _pooled(users: Users, x: Array, stride: int) -> Pairs:
+    """The poolings of a state, each of which several edges may take."""
     for name, pool in POOLINGS.items():
         if name in users:
             yield pool(x, stride=stride)[..., None], [users[name]]

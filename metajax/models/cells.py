@@ -1,9 +1,9 @@
 """Networks of cells whose operations are searched, or are given."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from metajax.models.genotype import KINDS, CellKind, CellSpace, Genotype
 from metajax.models.headed import headed
 from metajax.models.resnet12 import Readout
 from metajax.ops import conv2d
-from metajax.types import Array, Model, Params, PyTree, unpadded
+from metajax.types import Array, Model, Params, PyTree, keep, unpadded
 
 LAYERS: tuple[CellKind, ...] = ("normal", "reduction", "normal", "reduction")
 
@@ -143,14 +143,26 @@ def at_temperature(model: Model, temperature: Array | float) -> Model:
         body, head = model.parts
         return headed(at_temperature(body, temperature), head)
 
-    def apply(params: Params, inputs: PyTree) -> PyTree:
-        return model.apply(_divided(params, temperature), inputs)
+    def scaled(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda params, inputs: function(_divided(params, temperature), inputs)
 
-    return model._replace(apply=apply)
+    def settle(params: Params, inputs: PyTree) -> Params:
+        settled = scaled(model.settle)(params, inputs)
+        return {**settled, "alphas": params["alphas"]} if _searched(params) else settled
+
+    return model._replace(
+        apply=scaled(model.apply),
+        settle=keep if model.settle is keep else settle,
+        inference=model.inference and scaled(model.inference),
+    )
+
+
+def _searched(params: Params) -> bool:
+    return isinstance(params, Mapping) and "alphas" in params
 
 
 def _divided(params: Params, temperature: Array | float) -> Params:
-    if not isinstance(params, Mapping) or "alphas" not in params:
+    if not _searched(params):
         return params
 
     def divided(alpha: Array) -> Array:

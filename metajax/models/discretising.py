@@ -17,26 +17,29 @@ from metajax.models.genotype import (
     Genotype,
     Node,
 )
-from metajax.types import Array, Params, PyTree
+from metajax.types import Params, PyTree
 
 KEPT = 2  # edges into a node of a genotype
 
 
-def strongest(space: CellSpace, alphas: Mapping[str, Any]) -> Genotype:
+def strongest(
+    space: CellSpace, alphas: Mapping[str, Any], *, temperature: float = 1.0
+) -> Genotype:
     """The genotype of the two strongest edges into each node.
 
     An edge is as strong as the likeliest of its operations but "none", which is the one
-    that it becomes; the likelihoods are softmax(α).
+    that it becomes; the likelihoods are softmax(α / τ).
 
     Args:
-      space: of which the α are.
+      space: the nodes and operations that were searched.
       alphas: `{"normal": float[edges, operations], "reduction": ...}`.
+      temperature: τ, at which the network was trained; see `at_temperature`.
 
     Returns:
       The `Genotype`.
 
     Raises:
-      InputError: if the α are of another space.
+      InputError: if the shape of the α is not that of the space.
 
     >>> alphas = np.zeros((2, 3))
     >>> alphas[0, 1] = alphas[1, 2] = 1.0
@@ -46,11 +49,18 @@ def strongest(space: CellSpace, alphas: Mapping[str, Any]) -> Genotype:
 
     Source: Liu et al., "DARTS", ICLR 2019, section 2.4.
     """
-    return Genotype(*(_strongest_cell(space, kind, alphas[kind]) for kind in KINDS))
+    return Genotype(
+        *(
+            _strongest_cell(space, kind, np.asarray(alphas[kind], float) / temperature)
+            for kind in KINDS
+        )
+    )
 
 
-def _strongest_cell(space: CellSpace, kind: CellKind, alphas: Any) -> tuple[Node, ...]:
-    edges, alphas = space.edges(kind), np.asarray(alphas, float)
+def _strongest_cell(
+    space: CellSpace, kind: CellKind, alphas: np.ndarray
+) -> tuple[Node, ...]:
+    edges = space.edges(kind)
     if alphas.shape != (expected := (len(edges), len(space.operations))):
         raise InputError(
             f"the alphas of {space.nodes} nodes and these operations must be "
@@ -68,30 +78,32 @@ def _strongest_cell(space: CellSpace, kind: CellKind, alphas: Any) -> tuple[Node
     return tuple(map(node, range(INPUTS, INPUTS + space.nodes)))
 
 
-def random_genotype(key: Array, space: CellSpace | None = None) -> Genotype:
+def random_genotype(
+    generator: np.random.Generator, space: CellSpace | None = None
+) -> Genotype:
     """A genotype drawn uniformly: of each node two sources, of each edge an operation.
 
     Args:
-      key: a PRNG key.
+      generator: of random numbers. It is NumPy's, so that a configuration can draw
+        before JAX has chosen its devices.
       space: the nodes and operations; `CellSpace()` by default.
 
     Returns:
       The `Genotype`.
 
-    >>> random_genotype(jax.random.key(0)).nodes
+    >>> random_genotype(np.random.default_rng(0)).nodes
     3
     """
     space = space or CellSpace()
-    keys = iter(jax.random.split(key, 2 * len(KINDS) * space.nodes))
-    return Genotype(*(tuple(_random_cell(keys, space)) for _ in KINDS))
+    return Genotype(*(tuple(_random_cell(generator, space)) for _ in KINDS))
 
 
-def _random_cell(keys: Iterator[Array], space: CellSpace) -> Iterator[Node]:
+def _random_cell(generator: np.random.Generator, space: CellSpace) -> Iterator[Node]:
     names: Sequence[OperationName] = space.choices
     for node in range(INPUTS, INPUTS + space.nodes):
-        sources = jax.random.choice(next(keys), node, (KEPT,), replace=False).tolist()
-        drawn = jax.random.randint(next(keys), (KEPT,), 0, len(names)).tolist()
-        yield tuple((names[o], s) for s, o in zip(sorted(sources), drawn))
+        sources = sorted(generator.choice(node, KEPT, replace=False).tolist())
+        drawn = generator.integers(len(names), size=KEPT).tolist()
+        yield tuple((names[o], s) for s, o in zip(sources, drawn))
 
 
 def remaining(params: PyTree, like: PyTree) -> PyTree:

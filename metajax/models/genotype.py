@@ -33,11 +33,6 @@ class Edge(NamedTuple):
         """Its name in the tree of parameters."""
         return f"{self.source}-{self.node}"
 
-    @property
-    def choices(self) -> tuple[OperationName, ...]:
-        """Its operations but "none"."""
-        return tuple(name for name in self.operations if name != NONE)
-
 
 @dataclass(frozen=True)
 class CellSpace:
@@ -122,7 +117,7 @@ class Genotype:
 
     @property
     def nodes(self) -> int:
-        """Of a cell."""
+        """The number of nodes of each cell."""
         return len(self.normal)
 
     def edges(self, kind: CellKind) -> tuple[Edge, ...]:

@@ -10,3 +10,5 @@ from metajax.ops.tuned import Tuned as Tuned
 from metajax.ops.tuned import taking as taking
 from metajax.ops.tuning import tune as tune
 from metajax.ops.unit_rows import unit_rows as unit_rows
+from metajax.ops.windows import max_window as max_window
+from metajax.ops.windows import mean_window as mean_window

@@ -281,6 +281,21 @@ def nudged(key, episode):
     return Episode(*map(side, jax.random.split(key), episode))
 
 
+def searched(inputs, hidden, outputs, **settings):
+    """A perceptron of whose features a softmax of α is the scale."""
+    body, head = mj.mlp(inputs, hidden, outputs, **settings).parts
+
+    def init(key):
+        alphas = jnp.ones(WIDTH, settings.get("dtype", jnp.float32))
+        return {"alphas": alphas, "body": body.init(key)}
+
+    def apply(params, inputs):
+        features = body.forward(params["body"], inputs)
+        return features * jax.nn.softmax(params["alphas"]).astype(features.dtype)[None]
+
+    return mj.headed(mj.Model(init, apply), head)
+
+
 SCENES = Family(scenes, centre_loss(2), 1, WIDTH)
 OUTLINES = Family(outlines, mj.pixel_cross_entropy, 1, WIDTH)
 SIGNALS = Family(labelled_signals, label_and_value, 2, 1)
@@ -290,7 +305,7 @@ LEARNERS = {
     "anil": Row(mj.anil),
     "boil": Row(mj.boil),
     "mtl": Row(mtl),
-    "tnas": Row(mj.tnas),
+    "tnas": Row(partial(mj.tnas, alphas=SGD), network=searched),
     "meta-sgd": Row(mj.meta_sgd, 0.01),
     "meta-lstm": Row(mj.learned_maml, mj.learners.meta_lstm(0.01)),
     "learned-optimizer": Row(mj.learned_maml, mj.learners.learned_optimizer()),

@@ -1,5 +1,7 @@
 """T-NAS: exact gradients of an architecture, and its schedules."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 import metajax as mj
 from metajax.models import CellSpace, at_temperature, cells
-from metajax.types import learner_at
+from metajax.types import Batch, learner_at
 from tests.helpers import KEY, gradient, image_episode, relative
 
 SPACE = CellSpace(1, ("none", "skip", "max-pool-3x3", "conv-1x1", "separable-3x3"))
@@ -107,13 +109,25 @@ def test_the_temperature_falls_with_the_meta_steps():
     np.testing.assert_allclose(seen, [1.0, 1.0, 0.525, 0.05, 0.05], rtol=1e-6)
 
 
-def test_without_an_architecture_it_is_maml():
-    model, episode = mj.mlp(1, (4,), 1), mj.data.sinusoid(3, 3)(KEY, 1)
-    episode = jax.tree.map(lambda x: x[0], episode)
-    settings = model, mj.mse, optax.sgd(0.1), 1
-    meta = model.init(KEY)
-    ours, theirs = (
-        jax.jit(gradient(learner(*settings)))(meta, episode)
-        for learner in (mj.tnas, mj.maml)
+class Parameters(NamedTuple):
+    alphas: jax.Array
+    bias: jax.Array
+
+
+def test_an_attribute_named_alphas_is_an_architecture():
+    model = mj.Model(
+        lambda key: Parameters(jnp.zeros(1), jnp.zeros(1)),
+        lambda params, x: x * params.alphas[None] + params.bias[None],
     )
-    assert relative(ours, theirs) < 1e-6
+    settings = model, mj.mse, optax.sgd(0.0), 1
+    learner = mj.tnas(*settings, alphas=optax.sgd(1.0))
+    adapted = learner.adapt(model.init(KEY), Batch(jnp.ones((2, 1)), jnp.ones((2, 1))))
+    assert adapted.alphas[0] == 2 and adapted.bias[0] == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_model_without_an_architecture_is_refused(steps):
+    learner = mj.tnas(mj.mlp(1, (4,), 1), mj.mse, optax.sgd(0.1), steps)
+    meta, batch = learner.init(KEY), Batch(jnp.ones((2, 1)), jnp.ones((2, 1)))
+    with pytest.raises(mj.InputError, match="parameters named 'alphas', got .* none"):
+        learner.adapt(meta, batch)

@@ -25,13 +25,13 @@ from metajax.models.cell_operations import (
     convolutions,
 )
 from metajax.models.genotype import KINDS
-from metajax.types import Padded
+from metajax.types import Padded, keep
 from tests.helpers import KEY
 
 SPACE = CellSpace(2)
 LAYERS = ("reduction", "normal")  # the second takes maps of two sizes
 PADS = ((0, 0), (0, 1), (0, 1), (0, 0))  # what is read later is 0 at the end
-GENOTYPE = random_genotype(jax.random.key(2), SPACE)
+GENOTYPE = random_genotype(np.random.default_rng(2), SPACE)
 
 
 def network(space, **settings):
@@ -66,15 +66,15 @@ def test_a_cut_network_is_the_searched_one_of_those_edges():
     alphas = one_hot(GENOTYPE, SPACE)
     assert strongest(SPACE, alphas) == GENOTYPE
     params["body"]["alphas"] = alphas
-    left = remaining(params, abstract(cut))
-    assert parameter_count(left) == parameter_count(abstract(cut))
-    assert parameter_count(left) < parameter_count(params) / 2
+    kept = remaining(params, abstract(cut))
+    assert parameter_count(kept) == parameter_count(abstract(cut))
+    assert parameter_count(kept) < parameter_count(params) / 2
     x = jax.random.normal(KEY, (4, 7, 7, 1))
     whole = jax.jit(searched.apply)(params, x)
-    np.testing.assert_allclose(jax.jit(cut.apply)(left, x), whole, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(cut.apply)(kept, x), whole, atol=1e-5)
     # What is absent takes no part.
     padded = Padded(jnp.concatenate([x, 9 + x]), jnp.arange(8) < 4)
-    of_padded = jax.jit(cut.apply)(left, padded)[:4]
+    of_padded = jax.jit(cut.apply)(kept, padded)[:4]
     np.testing.assert_allclose(of_padded, whole, atol=1e-5)
 
 
@@ -118,14 +118,46 @@ def test_a_low_temperature_leaves_the_likeliest_operation():
     params = model.init(KEY)
     cold = at_temperature(model, 1e-6)
     cut = network(strongest(space, params["body"]["alphas"]))
-    left = remaining(params, abstract(cut))
-    expected = jax.jit(cut.apply)(left, x)
+    kept = remaining(params, abstract(cut))
+    expected = jax.jit(cut.apply)(kept, x)
     np.testing.assert_allclose(jax.jit(cold.apply)(params, x), expected, atol=1e-5)
-    assert at_temperature(cut, 0.5).apply is not None  # it has no α to divide
+    fixed = at_temperature(cut, 0.5)  # it has no α to divide
+    np.testing.assert_array_equal(jax.jit(fixed.apply)(kept, x), expected)
+
+
+def test_every_pass_is_at_the_temperature():
+    def apply(params, x):
+        return x * jax.nn.softmax(params["alphas"])
+
+    def settle(params, x):
+        return {**params, "settled": apply(params, x)}
+
+    params, x = {"alphas": jnp.array([1.0, 2.0])}, jnp.ones(2)
+    model = mj.Model(lambda key: params, apply, settle=settle, inference=apply)
+    cold, expected = at_temperature(model, 0.5), jax.nn.softmax(2 * params["alphas"])
+    settled = cold.settle(params, x)
+    for outputs in (cold.apply(params, x), cold.predict(params, x), settled["settled"]):
+        np.testing.assert_allclose(outputs, expected, rtol=1e-6)
+    assert settled["alphas"] is params["alphas"]
+    plain = at_temperature(mj.Model(lambda key: params, apply), 0.5)
+    assert plain.settle is keep and plain.inference is None
+
+
+def test_which_edges_are_the_strongest_depends_on_the_temperature():
+    """A lead over one operation gains less by cold than a larger one over many."""
+    space = CellSpace(2, ("skip", "max-pool-3x3", "conv-1x1", "conv-3x3"))
+    into_last = [1, 0.2, -9, -9], [1, 0.8, -9, -9], [1, 0.5, 0.5, 0.5]
+    alphas = dict.fromkeys(KINDS, np.array([*into_last[:2], *into_last]))
+
+    def sources(temperature):
+        genotype = strongest(space, alphas, temperature=temperature)
+        return [source for _, source in genotype.normal[-1]]
+
+    assert (sources(1.0), sources(0.1)) == ([0, 1], [0, 2])
 
 
 def test_random_genotypes_are_valid():
-    drawn = [random_genotype(jax.random.key(seed), SPACE) for seed in range(8)]
+    drawn = [random_genotype(np.random.default_rng(n), SPACE) for n in range(8)]
     assert len(set(drawn)) == 8
     for genotype in drawn:
         assert Genotype.from_dict(genotype.as_dict()) == genotype

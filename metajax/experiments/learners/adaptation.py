@@ -60,6 +60,8 @@ class Adaptation:
       differentiated: whether its inner gradient is, and may be of another order.
       rate_is_learnt: whether `rate` is only where a learnt rate begins.
       rates_differ: whether some parameters have another rate than `rate`.
+      searches: whether it adapts an architecture, which its network must have.
+      temperature: of the softmax over the operations of an architecture.
       in_order: whether it reads the support set in its order.
       pretrained: whether it is built on a pre-trained body that it does not hold among
         its parameters.
@@ -87,6 +89,8 @@ class Adaptation:
     differentiated: ClassVar[bool] = False
     rate_is_learnt: ClassVar[bool] = False
     rates_differ: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
+    temperature: ClassVar[float] = 1.0
     in_order: ClassVar[bool] = False
     metric: ClassVar[Metric | None] = None
     measurement: ClassVar[type] = Evaluating
@@ -107,6 +111,10 @@ class Adaptation:
 
     def taking(self, steps: int) -> Self:
         """The same with another number of inner steps, if it has an inner loop."""
+        return self
+
+    def after_search(self) -> "Adaptation":
+        """The learner of a network whose architecture was searched and is now fixed."""
         return self
 
     def make_step(self) -> MakeStep:

@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Literal, Self
 import optax
 
 from metajax import learners
+from metajax.errors import InputError
 from metajax.experiments.bounds import Count, CountOrZero, NotNegative, Positive
 from metajax.experiments.evaluating import EvaluatingSteps
 from metajax.experiments.learners.adaptation import Adaptation, Setting
 from metajax.experiments.learners.on_backbone import OnBackbone
+from metajax.experiments.plain import names_of
 from metajax.gradients import first_order
 from metajax.inner import adam, mini_batches, whole
 from metajax.learners import InnerOptimizer, curvature, parameter_rates, step_rates
@@ -117,16 +119,23 @@ class Tnas(Exact, InnerLoop):
     """T-NAS: MAML of a network of cells, whose α have an inner rate of their own."""
 
     name = "tnas"
+    takes = "classes", "values"  # of which there are networks with α
     rates_differ = True
+    searches = True
     alpha_rate: Positive = 30.0
     """T-NAS: inner learning rate of the architecture."""
-    temperature: Positive = 1.0
-    """T-NAS: temperature of the softmax of α, of validations and the result too."""
+    temperature: Positive = 1.0  # pyright: ignore (a class's constant elsewhere)
+    """T-NAS: temperature of the softmax over operations; also used in validation and
+    evaluation."""
     annealing: CountOrZero = 0
     """T-NAS: meta-steps in which the temperature falls from 1 to that (MetaNAS)."""
     warm_up: CountOrZero = 0
     """T-NAS: meta-steps at a temperature of 1 before it falls."""
     factory = staticmethod(learners.tnas)
+
+    def after_search(self) -> Maml:
+        """MAML, as no α are left to adapt."""
+        return Maml(**{name: getattr(self, name) for name in names_of(Maml)})
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the optimizer of α."""
@@ -143,7 +152,21 @@ class Tnas(Exact, InnerLoop):
     def build_phase(
         self, setting: Setting, **changes: Any
     ) -> Learner | LearnerSchedule:
-        """At one temperature, or at one that falls, if asked for."""
+        """At one temperature, or at one that falls, if asked for.
+
+        Raises:
+          InputError: for an option that would have no effect.
+        """
+        if self.annealing and self.temperature == 1.0:
+            raise InputError(
+                "--inner.annealing needs an --inner.temperature other than 1, to which "
+                "it changes; give one, or leave it out"
+            )
+        if self.warm_up and not self.annealing:
+            raise InputError(
+                "--inner.warm-up needs --inner.annealing, the meta-steps after it in "
+                "which the temperature changes; give it, or leave both out"
+            )
         if not self.annealing:
             return self.build(setting, **changes)
         falling = optax.linear_schedule(
