@@ -31,8 +31,8 @@ class Baseline(PretrainedStart, InnerLoop):
     factory = staticmethod(learners.baseline)
     rate: Positive = 0.05
     """Learning rate of a task's head."""
-    steps: CountOrZero = 100
-    """Gradient steps of a task's head."""
+    steps: CountOrZero = 10
+    """Gradient steps of a task's head; an evaluation predicts after each."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class BaselinePlusPlus(Baseline):
     name = "baseline++"
     not_inherited = *STEPPING, "scale"
     factory = staticmethod(learners.baseline_plus_plus)
+    rate: Positive = 0.5
+    """Learning rate of a task's head."""
     scale: Positive = 2.0
     """Baseline++: what cosines are multiplied by; it is fixed."""
 
