@@ -79,7 +79,7 @@ def test_every_learner_begins_with_the_body(learner, body):
 
 def test_options_of_a_preset_that_a_baseline_does_not_take_over():
     config = with_learner(SMALL, "baseline")
-    assert (config.inner.rate, config.inner.steps) == (0.05, 100)
+    assert (config.inner.rate, config.inner.steps) == (0.05, 10)
     assert config.evaluation.steps == 10 and config.outer.steps == 0
     assert config.outer.tasks == SMALL.outer.tasks
     changes = {"inner": {"steps": 7}, "evaluation": {"steps": 8}}
