@@ -86,7 +86,7 @@ def test_options_of_a_preset_that_a_baseline_does_not_take_over():
     config = changed(config, changes)
     assert with_learner(config, "baseline") == config
     other = with_learner(config, "baseline++")
-    assert (other.inner.steps, other.outer.steps) == (100, 0)
+    assert (other.inner.steps, other.outer.steps) == (10, 0)
     back = with_learner(config, "maml")
     assert back.outer.steps == Outer.steps
     assert back.inner == LEARNERS["maml"]()

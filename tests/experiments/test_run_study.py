@@ -91,7 +91,8 @@ def test_everything_that_a_run_writes_is_its_own(run):
 def test_other_data_have_a_page_of_their_own(run, monkeypatch, capsys):
     page = run / "study" / "report.html"
     before = page.read_bytes() if page.exists() else None
-    other = Examples("/of/birds", "0123456789", "/of/birds is not the data of it", True)
+    why = "/of/birds is not the data of it"
+    other = Examples("/of/birds", "0123456789", why, foreign=True, named=True)
     monkeypatch.setattr(study, "examples", lambda *_: other)
     assert main(["study", str(run), "--tasks", "3", "--only", "contributions"]) == 0
     said = capsys.readouterr()
