@@ -11,6 +11,8 @@ tests/autodiff/test_rules.py::test_the_networks_of_people_are_trusted
 tests/benchmarks/test_commands.py::test_a_roofline_is_measured_and_drawn
 tests/benchmarks/test_commands.py::test_exact_rivals_agree
 tests/benchmarks/test_commands.py::test_other_gradients_are_told_apart
+tests/benchmarks/test_fields_benchmark.py::test_a_run_is_measured_drawn_and_recorded
+tests/benchmarks/test_fields_benchmark.py::test_memory_grows_by_no_more_than_the_parameters_of_each_step
 tests/benchmarks/test_gpu.py
 tests/benchmarks/test_papers.py::test_a_table_runs_what_is_wanting_and_reads_the_rest
 tests/benchmarks/rl/test_rl_cheetah.py::test_an_episode_is_mujocos
@@ -34,6 +36,7 @@ tests/cli/test_cli.py::test_the_best_checkpoint_is_evaluated
 tests/cli/test_cli.py::test_tuned_forms
 tests/cli/test_cli.py::test_what_is_evaluated_is_the_average
 tests/cli/test_doctor.py::test_a_healthy_place
+tests/cli/test_doctor.py::test_a_wrong_gradient_is_seen
 tests/cli/test_programs.py::test_a_run_is_the_same_from_the_disk
 tests/cli/test_programs.py::test_a_validation_is_the_program_of_the_evaluation
 tests/data/test_augmentation.py::test_a_fit_with_every_transform_is_finite
@@ -65,7 +68,9 @@ tests/experiments/test_field_families.py::test_a_run_of_fields
 tests/experiments/test_field_families.py::test_a_run_of_labelled_fields
 tests/experiments/test_domains.py::test_a_folder_of_images_for_a_run_of_glyphs
 tests/experiments/test_pretrained_runs.py::test_a_baseline_is_measured_labelled_with_and_studied
+tests/experiments/test_pretrained_runs.py::test_the_best_body_is_of_the_best_row
 tests/experiments/test_run_data.py::test_the_record_of_its_data_is_the_runs_own
+tests/experiments/test_run_study.py::test_a_map_of_a_run_without_an_inner_loop
 tests/experiments/test_run_study.py::test_a_plan_of_a_learner_without_an_inner_loop
 tests/experiments/test_run_study.py::test_a_plan_says_what_fits
 tests/experiments/test_run_study.py::test_every_diagnostic_is_on_the_page
@@ -130,11 +135,13 @@ tests/learners/test_segmenters.py::test_is_evaluated_at_other_ways
 tests/learners/test_segmenters.py::test_the_gradient_of_others_is_that_of_a_loop
 tests/learners/test_segmenters.py::test_the_gradient_of_the_prototypical_is_that_of_a_loop
 tests/learners/test_tnas.py
+tests/metrics/test_image_overlap.py::test_evaluates_beside_those_that_pool
 tests/models/backbones/test_backbone_models.py::test_the_meta_gradient_of_adapted_norms
 tests/models/test_adapters.py::test_a_learner_draws_in_training_alone
 tests/models/test_adapters.py::test_the_gradient_is_that_of_the_same_masks
 tests/models/test_coordinate_networks.py::test_exact_gradients_through_sines_are_those_of_a_loop
 tests/models/test_cells.py::test_a_cut_network_is_the_searched_one_of_those_edges
+tests/models/test_feature_pyramid.py::test_a_detector_of_a_pyramid_settles_on_the_support_set
 tests/models/test_models.py::test_adapters_train
 tests/models/test_models.py::test_conv4_equals_textbook
 tests/models/test_norms.py::test_pooling_before_normalising_changes_nothing
