@@ -78,9 +78,14 @@ class Studied(NamedTuple):
 
     @property
     def metric(self) -> Metric:
-        """What judges one of its tasks: the loss, where its metric pools tasks."""
-        metric = self.task.metric
-        return metric if metric.is_per_task else as_metric(self.loss)
+        """What judges one of its tasks, and its support set as well as its queries.
+
+        The loss, where its metric pools tasks or is of what only queries have.
+        """
+        metric, (support, query) = self.task.metric, self.episodes
+        seen, asked = (jax.tree.structure(side.targets) for side in (support, query))
+        judges_both = metric.is_per_task and seen == asked
+        return metric if judges_both else as_metric(self.loss)
 
     def learner(self, steps: int | None = None, **settings: Any) -> Learner:
         """Its learner, of `steps` inner steps, as it was trained by default."""
@@ -245,7 +250,7 @@ def _divergence(run: Studied, trajectories: study.Trajectories) -> str:
 
 def _instability(run: Studied, spectrum: study.Spectrum) -> str:
     inner = run.config.inner
-    plain = inner.optimizer == "sgd" and run.has_one_rate and not inner.rates_differ
+    plain = run.has_one_rate and inner.optimizer == "sgd" and not inner.rates_differ
     return remarks.instability(spectrum, inner.rate) if plain else ""
 
 

@@ -6,16 +6,21 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from benchmarks import task_map
 from metajax.cli.main import main
 from metajax.experiments import run as run_module
 from metajax.experiments import study
+from metajax.experiments.build import build_task
+from metajax.experiments.config import with_learner
 from metajax.experiments.owned import run_of
+from metajax.experiments.presets import PRESETS
 from metajax.experiments.record import Examples
 from metajax.experiments.study import DIAGNOSTICS
 from metajax.experiments.tasks import Places
+from metajax.types import LabelledValues
 from tests.helpers import write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
@@ -221,3 +226,23 @@ def test_a_plan_for_an_unknown_chip(capsys):
     argv = ["plan", "sinusoid", "--for", "h200", "--coordinator", "auto"]
     assert main(argv) == 1
     assert "is for metajax train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["meta-sgd", "maml++"])
+def test_a_learnt_rate_is_not_called_unstable(name):
+    config = with_learner(PRESETS["glyphs"], name)
+    run = study.Studied(config, *[None] * 5)
+    assert study._instability(run, None) == ""
+
+
+def test_a_support_set_without_labels_is_judged_by_the_loss():
+    config = PRESETS["fields-glyphs-classes"]
+    config = replace(config, data=replace(config.data, classes=2, drawings=4, size=8))
+    task = build_task(config, Places())
+    tasks = task.episodes("train", 4)(jax.random.key(0), 2)
+    run = study.Studied(config, task, None, tasks, None, 3)
+    assert run.metric.name == "values_mse"
+    support, query = jax.tree.map(lambda x: x[0], tasks)
+    guess = LabelledValues(query.targets.values, query.targets.labels)
+    assert run.metric(guess, query.targets) == 0
+    assert run.metric(LabelledValues(support.targets + 2, None), support.targets) == 4

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from metajax import data
+from metajax import data, losses
 from metajax.checks import check_count
 from metajax.data.contents import Contents, hash_store
 from metajax.errors import InputError
@@ -21,10 +21,9 @@ from metajax.experiments.families.fields import (
 )
 from metajax.experiments.networks import Network
 from metajax.experiments.tasks import Places, Source, Split, Task, model_for
-from metajax.losses import mse
 from metajax.metrics import signal_accuracy
 from metajax.models.precision import Precision
-from metajax.types import Learner, Model, PyTree, Sampler
+from metajax.types import Array, LabelledValues, Learner, Model, PyTree, Sampler
 
 SHARES: dict[Split, tuple[float, float]] = {
     "train": (0.0, 0.6),
@@ -81,7 +80,7 @@ class LabelledFieldData(FieldData):
             self.classes,
             self.classes,
             self.support,
-            {"mean": mse},
+            {"mean": values_mse},
             signal_accuracy,
             (2,),
             kind="labelled-fields",
@@ -161,8 +160,13 @@ def take_split(store: data.ImageStore, split: Split) -> data.ImageStore:
 
 
 def values_of(side: Any) -> Any:
-    """The values of outputs or targets, without the label."""
-    return side.values
+    """The values of outputs or targets, without the label that may be beside them."""
+    return side.values if isinstance(side, LabelledValues) else side
+
+
+def values_mse(outputs: Any, targets: Any) -> Array:
+    """The mean squared error of values; a support set's have no label."""
+    return losses.mse(values_of(outputs), values_of(targets))
 
 
 def field_for(
