@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_positive
-from metajax.errors import InputError
+from metajax.models.flat import flat_features
 from metajax.ops import linear
 from metajax.ops.unit_rows import unit_rows
-from metajax.types import Array, Model, Params, PyTree, unpadded
+from metajax.types import Array, Model, Params, PyTree
 
 MANY, SCALES = 200, (2.0, 10.0)  # outputs, and the scale up to that many and above
 
@@ -57,15 +57,9 @@ def cosine_head(
         return {"kernel": kernel, "length": jnp.linalg.norm(kernel, axis=0)}
 
     def apply(params: Params, features: PyTree) -> Array:
-        x, _ = unpadded(features)
-        shape = jnp.shape(x)
-        if not shape or math.prod(shape[1:]) != inputs:
-            raise InputError(
-                f"this cosine layer was built for {inputs} features an example, got "
-                f"inputs of shape {shape}; build it for that many"
-            )
+        x = flat_features(features, inputs, "cosine layer")
         directions = unit_rows(params["kernel"].T).T
-        cosines = linear(unit_rows(x.reshape(shape[0], inputs)), directions)
+        cosines = linear(unit_rows(x), directions)
         return factor * cosines * params["length"][None]
 
     return Model(init, apply)

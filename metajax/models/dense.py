@@ -1,6 +1,5 @@
 """One linear layer."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -10,8 +9,9 @@ import jax.numpy as jnp
 from metajax.checks import check_count, check_one_of
 from metajax.errors import InputError
 from metajax.models.cosine import cosine_head
+from metajax.models.flat import flat_features
 from metajax.ops import linear
-from metajax.types import Array, Model, Params, PyTree, unpadded
+from metajax.types import Array, Model, Params, PyTree
 
 Head = Literal["zero", "glorot", "cosine"]
 """A linear head whose kernel starts at zero or by Glorot, or a head of cosines."""
@@ -52,14 +52,7 @@ def dense(
         return {"kernel": draw(key, shape, dtype), "bias": jnp.zeros(shape[1:], dtype)}
 
     def apply(params: Params, features: PyTree) -> Array:
-        x, _ = unpadded(features)
-        shape = jnp.shape(x)
-        if not shape or math.prod(shape[1:]) != inputs:
-            raise InputError(
-                f"this linear layer was built for {inputs} features an example, got "
-                f"inputs of shape {shape}; build it for that many"
-            )
-        x = x.reshape(shape[0], inputs)
+        x = flat_features(features, inputs, "linear layer")
         return linear(x, params["kernel"]) + params["bias"][None]
 
     return Model(init, apply)
