@@ -108,19 +108,16 @@ def check_pixels(
     Raises:
       InputError: if it has fewer, or a number is below 1.
     """
-    if shots is not None:
-        check_count("shots", shots, least=1)
-    if queries is not None:
-        check_count("queries", queries, least=1)
-    pixels = height * width
-    needed = (shots or 0) + (queries or (0 if shots is None else 1))
-    if needed > pixels:
-        names = [argument("shots")] if shots else []
-        names += [argument("queries")] if queries else []
-        more = "" if queries or not shots else " with one left to predict"
+    both = {"shots": shots, "queries": queries}
+    asked = {name: count for name, count in both.items() if count is not None}
+    for name, count in asked.items():
+        check_count(name, count, least=1)
+    pixels, some_left = height * width, asked.keys() == {"shots"}
+    if sum(asked.values()) + some_left > pixels:
+        more = " with one left to predict" if some_left else ""
         raise InputError(
-            f"{' + '.join(names)} must be at most the {pixels} pixels of an image"
-            f"{more}, got {' + '.join(str(n) for n in (shots, queries) if n)}; take "
+            f"{' + '.join(map(argument, asked))} must be at most the {pixels} pixels "
+            f"of an image{more}, got {' + '.join(map(str, asked.values()))}; take "
             "fewer, or larger images"
         )
 
