@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count
 from metajax.errors import InputError
+from metajax.models.attention import layer_norm
 from metajax.models.dense import dense
 from metajax.models.tokens import each
 from metajax.models.transformer import (
     init_block,
     init_norm,
-    layer_norm,
     mlp_layer,
     project,
 )

@@ -1,6 +1,5 @@
 """A small transformer encoder."""
 
-import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -10,14 +9,12 @@ from jax.ad_checkpoint import checkpoint_name
 
 from metajax.checks import check_count
 from metajax.errors import InputError
+from metajax.models.attention import attended, layer_norm
 from metajax.models.dense import dense
 from metajax.models.headed import headed
 from metajax.models.initialise import init_named
 from metajax.models.precision import exact_by_default
 from metajax.models.tokens import each, sequences
-from metajax.ops.masking import never
-from metajax.ops.normalisation import Moments, normalise
-from metajax.ops.precision import wider
 from metajax.types import Array, Model, Params, PyTree
 
 
@@ -135,20 +132,9 @@ def init_norm(width: int, dtype: jnp.dtype | type) -> Params:
 
 
 def _attention(weights: Params, h: Array, present: Array | None, heads: int) -> Array:
-    """What each token takes from all tokens, softmax(q k / √d) v in each head.
-
-    It takes plain products: fused attention has no second derivative, and jax.nn's
-    computes the softmax of float64 in float32.
-    """
+    """What each token takes from all tokens."""
     q, k, v = project(weights, h, heads)
-    wide = wider(h.dtype)
-    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=wide)
-    scores = scores / math.sqrt(q.shape[-1])
-    if present is not None:
-        scores = jnp.where(present[:, None, None], scores, never(wide))
-    shares = jax.nn.softmax(scores).astype(h.dtype)
-    taken = jnp.einsum("nhqk,nkhd->nqhd", shares, v)
-    return each(weights["output"], taken.reshape(h.shape))
+    return each(weights["output"], attended(q, k, v, present))
 
 
 def project(weights: Params, h: Array, heads: int) -> list[Array]:
@@ -162,11 +148,3 @@ def mlp_layer(weights: Params, h: Array) -> Array:
     """An MLP of each token."""
     x = layer_norm(weights["norm"], h)
     return each(weights["output"], jax.nn.gelu(each(weights["hidden"], x)))
-
-
-def layer_norm(weights: Params, h: Array) -> Array:
-    """Normalises each token by its own mean and variance."""
-    wide = h.astype(wider(h.dtype))
-    mean = jnp.mean(wide, -1, keepdims=True)
-    moments = Moments(mean, jnp.mean((wide - mean) ** 2, -1, keepdims=True))
-    return normalise(h, moments, weights["scale"], weights["offset"])

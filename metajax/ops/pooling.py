@@ -71,7 +71,7 @@ def _quarters(x: Array) -> list[Array]:
     return [x[:, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
 
 
-def _larger(first: Array, second: Array) -> Array:
+def larger(first: Array, second: Array) -> Array:
     """Where the second is the maximum; the first wins ties, and NaN always wins."""
     return (first < second) | jnp.isnan(second)
 
@@ -79,17 +79,17 @@ def _larger(first: Array, second: Array) -> Array:
 def _pool_slices(x: Array) -> Array:
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     left, right = x[:, :, 0:width:2], x[:, :, 1:width:2]
-    x = jnp.where(_larger(left, right), right, left)
+    x = jnp.where(larger(left, right), right, left)
     upper, lower = x[:, 0:height:2], x[:, 1:height:2]
-    return jnp.where(_larger(upper, lower), lower, upper)
+    return jnp.where(larger(upper, lower), lower, upper)
 
 
 def _places(x: Array) -> tuple[Array, Array, Array]:
     """Whether the maximum is right in the upper row, right in the lower, and lower."""
     a, b, c, d = _quarters(x)
-    right_above, right_below = _larger(a, b), _larger(c, d)
+    right_above, right_below = larger(a, b), larger(c, d)
     above = jnp.where(right_above, b, a)
-    return right_above, right_below, _larger(above, jnp.where(right_below, d, c))
+    return right_above, right_below, larger(above, jnp.where(right_below, d, c))
 
 
 def _take_slices(x: Array, t: Array) -> Array:

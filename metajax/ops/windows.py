@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.ops.pooling import larger
 from metajax.types import Array
 
 SIDE = 3
@@ -15,7 +16,8 @@ SIDE = 3
 def max_window(x: Array, *, stride: int = 1) -> Array:
     """The maximum over the 3x3 window about each place.
 
-    The first of equal values, row by row, gets the gradient.
+    The first of equal values, row by row, gets the gradient; a window with a NaN gives
+    NaN.
 
     Args:
       x: images, `float[n, height, width, channels]`.
@@ -27,7 +29,7 @@ def max_window(x: Array, *, stride: int = 1) -> Array:
     >>> max_window(jnp.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0].tolist()
     [[4.0, 5.0, 5.0], [7.0, 8.0, 8.0], [7.0, 8.0, 8.0]]
     """
-    return _reduced(x, -np.inf, stride, lambda a, b: jnp.where(a < b, b, a))
+    return _reduced(x, -np.inf, stride, lambda a, b: jnp.where(larger(a, b), b, a))
 
 
 def mean_window(x: Array, *, stride: int = 1) -> Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import metajax as mj
-from metajax.models.backbones.layers import convolve, embed_patches, max_pool_3x3
+from metajax.models.backbones.layers import convolve, embed_patches
 from metajax.ops.grouped import grouped_conv2d
 from tests.helpers import KEY, relative
 
@@ -27,15 +27,6 @@ def test_each_group_by_itself(float64, groups, outputs):
 def test_refuses(shape):
     with pytest.raises(mj.InputError, match="as many features for each group"):
         grouped_conv2d(jnp.ones((1, 5, 5, 4)), jnp.ones(shape))
-
-
-@pytest.mark.parametrize("height, width", [(5, 8), (1, 2), (7, 7)])
-def test_max_pool_is_that_of_a_window(height, width):
-    x = jax.random.normal(KEY, (2, height, width, 3))
-    pads = (0, 0), (1, 1), (1, 1), (0, 0)
-    window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
-    expected = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, pads)
-    assert (max_pool_3x3(x) == expected).all()
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])

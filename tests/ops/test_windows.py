@@ -35,3 +35,19 @@ def test_the_first_of_equal_values_gets_the_gradient():
     flat = jnp.zeros((1, 3, 3, 1))
     slope = jax.grad(lambda x: max_window(x)[0, 1, 1, 0])(flat)
     assert slope[0, :, :, 0].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_pooling_keeps_nan(images):
+    images = images.at[0, 2, 3, 1].set(jnp.nan)
+    expected = lax.reduce_window(images, -jnp.inf, lax.max, WINDOW, (1, 1, 1, 1), PADS)
+    assert jnp.isnan(expected).sum() == 9
+    assert jnp.array_equal(max_window(images), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("height, width", [(5, 8), (1, 2), (7, 7)])
+def test_max_pool_is_that_of_a_window(height, width):
+    x = jax.random.normal(KEY, (2, height, width, 3))
+    pads = (0, 0), (1, 1), (1, 1), (0, 0)
+    window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
+    expected = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
+    assert (max_window(x, stride=2) == expected).all()

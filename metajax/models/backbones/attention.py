@@ -1,14 +1,13 @@
 """Attention and the MLP of vision transformers, as timm has them."""
 
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from metajax.models.backbones.layers import affine, layer_norm
+from metajax.models.attention import attended, layer_norm
+from metajax.models.backbones.layers import affine
 from metajax.models.backbones.weights import Weights
-from metajax.ops.precision import wider
 from metajax.types import Array, Params
 
 Activation = Callable[[Array], Array]
@@ -57,7 +56,7 @@ def attend(weights: Params, x: Array, heads: int, eps: float) -> Array:
     if "q_norm" in weights:
         q = layer_norm(weights["q_norm"], q, eps)
         k = layer_norm(weights["k_norm"], k, eps)
-    return affine(weights["proj"], _mixed(q, k, v))
+    return affine(weights["proj"], attended(q, k, v))
 
 
 def pool_by_attention(
@@ -79,7 +78,7 @@ def pool_by_attention(
     q = affine(weights["q"], weights["latent"]).reshape(1, 1, heads, -1)
     parts = affine(weights["kv"], x).reshape(n, tokens, 2, heads, width // heads)
     q = jnp.broadcast_to(q, (n, *q.shape[1:]))
-    x = affine(weights["proj"], _mixed(q, parts[:, :, 0], parts[:, :, 1]))[:, 0]
+    x = affine(weights["proj"], attended(q, parts[:, :, 0], parts[:, :, 1]))[:, 0]
     return x + mlp(weights["mlp"], layer_norm(weights["norm"], x, eps), activation)
 
 
@@ -97,15 +96,3 @@ def mlp(weights: Params, x: Array, activation: Activation) -> Array:
         packed = x.shape[-1] != size
         x = jax.nn.silu(x[..., :size]) * x[..., size:] if packed else activation(x)
     return affine(weights["fc2"], x)
-
-
-def _mixed(q: Array, k: Array, v: Array) -> Array:
-    """Values by the shares of each query, `float[n, queries, width]`.
-
-    It takes plain products: fused attention has no second derivative.
-    """
-    wide = wider(q.dtype)
-    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=wide)
-    shares = jax.nn.softmax(scores / math.sqrt(q.shape[-1])).astype(q.dtype)
-    taken = jnp.einsum("nhqk,nkhd->nqhd", shares, v)
-    return taken.reshape(*taken.shape[:2], -1)

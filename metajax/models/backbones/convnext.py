@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.models.attention import layer_norm
 from metajax.models.backbones.config import Config
 from metajax.models.backbones.family import Family, Network
 from metajax.models.backbones.layers import (
     affine,
     convolve,
     embed_patches,
-    layer_norm,
 )
 from metajax.models.backbones.weights import Weights
 from metajax.ops.precision import wider

@@ -1,10 +1,6 @@
 """Layers of pre-trained networks, of parameters that `Weights` took."""
 
 import math
-from functools import reduce
-
-import jax
-import jax.numpy as jnp
 
 from metajax.ops import conv2d, linear
 from metajax.ops.grouped import grouped_conv2d
@@ -16,6 +12,7 @@ from metajax.types import Array, Params
 def affine(weights: Params, x: Array) -> Array:
     """A linear layer of the last axis, with or without a bias.
 
+    >>> import jax.numpy as jnp
     >>> affine({"kernel": jnp.ones((3, 2))}, jnp.ones((4, 5, 3))).shape
     (4, 5, 2)
     """
@@ -37,6 +34,7 @@ def convolve(
       padding: "SAME", as TensorFlow pads; None for PyTorch's half of the window on
         every side.
 
+    >>> import jax.numpy as jnp
     >>> convolve({"kernel": jnp.ones((3, 3, 1, 4))}, jnp.ones((1, 5, 5, 4)), 2).shape
     (1, 3, 3, 4)
     """
@@ -55,6 +53,7 @@ def embed_patches(weights: Params, x: Array) -> Array:
 
     Rows and columns that fill no window are left out.
 
+    >>> import jax.numpy as jnp
     >>> embed_patches({"kernel": jnp.ones((2, 2, 3, 8))}, jnp.ones((1, 5, 4, 3))).shape
     (1, 2, 2, 8)
     """
@@ -67,14 +66,6 @@ def embed_patches(weights: Params, x: Array) -> Array:
     return affine({**weights, "kernel": kernel}, x)
 
 
-def layer_norm(weights: Params, x: Array, eps: float) -> Array:
-    """Normalises the last axis of each example and place by its own moments."""
-    wide = x.astype(wider(x.dtype))
-    mean = jnp.mean(wide, -1, keepdims=True)
-    moments = Moments(mean, jnp.mean((wide - mean) ** 2, -1, keepdims=True))
-    return normalise(x, moments, weights["scale"], weights["offset"], eps=eps)
-
-
 def batch_norm(weights: Params, x: Array, eps: float) -> Array:
     """Batch normalisation by the running statistics of pre-training."""
     wide = wider(x.dtype)
@@ -85,26 +76,6 @@ def batch_norm(weights: Params, x: Array, eps: float) -> Array:
     )
     moments = Moments(mean, variance)
     return normalise(x, moments, weights["scale"], weights["offset"], eps=eps)
-
-
-def max_pool_3x3(x: Array) -> Array:
-    """Maximum over 3x3 windows at stride 2, padded by 1 on every side.
-
-    >>> max_pool_3x3(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
-    [[5.0, 7.0], [13.0, 15.0]]
-    """
-    for axis in (1, 2):
-        size = (x.shape[axis] - 1) // 2 + 1
-        pads = [(1, 2) if i == axis else (0, 0) for i in range(x.ndim)]
-        padded = jnp.pad(x, pads, constant_values=-jnp.inf)
-        x = reduce(
-            jnp.maximum,
-            (
-                jax.lax.slice_in_dim(padded, i, i + 2 * size - 1, 2, axis)
-                for i in range(3)
-            ),
-        )
-    return x
 
 
 def _with_bias(weights: Params, y: Array) -> Array:

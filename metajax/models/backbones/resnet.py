@@ -8,8 +8,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from metajax.models.backbones.config import Config
 from metajax.models.backbones.family import Family, Network
-from metajax.models.backbones.layers import batch_norm, convolve, max_pool_3x3
+from metajax.models.backbones.layers import batch_norm, convolve
 from metajax.models.backbones.weights import Weights
+from metajax.ops.windows import max_window
 from metajax.types import Array, Params
 
 LAYERS = "layer1", "layer2", "layer3", "layer4"
@@ -46,7 +47,7 @@ def _take_block(weights: Weights, name: str, inputs: int, *, grouped: bool) -> i
 def _forward(params: Params, x: Array) -> Array:
     """The means of the last maps."""
     x = normed(params["bn1"], convolve(params["conv1"], x, 2))
-    x = max_pool_3x3(jax.nn.relu(x))
+    x = max_window(jax.nn.relu(x), stride=2)
     for layer in LAYERS:
         for block in range(len(params[layer])):
             stride = 2 if layer != LAYERS[0] and block == 0 else 1

@@ -5,6 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax.models.attention import layer_norm
 from metajax.models.backbones.attention import (
     attend,
     mlp,
@@ -14,7 +15,7 @@ from metajax.models.backbones.attention import (
 )
 from metajax.models.backbones.config import Config
 from metajax.models.backbones.family import Family, Network
-from metajax.models.backbones.layers import embed_patches, layer_norm
+from metajax.models.backbones.layers import embed_patches
 from metajax.models.backbones.positions import positions_of
 from metajax.models.backbones.vision_form import TOKENS, Form, form_of
 from metajax.models.backbones.weights import Weights
