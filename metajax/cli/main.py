@@ -15,7 +15,7 @@ import tyro
 from absl import logging
 
 import metajax
-from metajax.cli import commands, runs
+from metajax.cli import commands, label, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
 from metajax.cli.parsing import UsageError, parse
 from metajax.cli.starting import check_name
@@ -40,7 +40,7 @@ SUMMARIES = {
 }
 COMMANDS: dict[str, Any] = {
     "evaluate": commands.Evaluate,
-    "label": commands.Label,
+    "label": label.Label,
     "study": commands.Study,
     "data": commands.Data,
     "doctor": commands.Doctor,
