@@ -14,7 +14,7 @@ import metajax as mj
 from metajax.data.sampling import StagedSampler
 from metajax.training import cutting as _cutting
 from metajax.training.checkpoints import Checkpoints
-from metajax.training.processes import any_says, in_turn, is_first
+from metajax.training.processes import any_says, in_turn, is_first, on_host
 
 TASKS, STEPS, DEVICES = 12, 50, 8
 LEARNER = mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), 2)
@@ -33,7 +33,7 @@ def result(devices, folder=None, before=None):
     """The gradient, the parameters after training, and a task's adapted ones.
 
     With a folder, training is stopped on the way, on `before` devices if given, and
-    goes on from its checkpoint.
+    goes on from its checkpoint: of a state on each device, and of one over all.
     """
     key = jax.random.key(0)
     meta = jax.tree.map(lambda x: np.asarray(x, float), LEARNER.init(key))
@@ -42,18 +42,20 @@ def result(devices, folder=None, before=None):
     episodes = Waves()
     batch = jax.jit(episodes, static_argnums=1)(key, TASKS)
     gradient = jax.jit(mj.meta_gradient(learner, devices=devices))(meta, batch)
-    if folder is not None:
-        _stop_and_save(
-            learner, episodes, settings | {"devices": before or devices}, folder
-        )
-        settings["checkpoints"] = Checkpoints(folder)
-    state = jax.device_get(mj.fit(learner, OUTER, episodes, **settings))
+    trained = {}
+    for name, shard in (("trained", None), ("sharded", "state")):
+        own = settings | {"shard": shard}
+        if folder is not None:
+            place = folder.with_name(f"{folder.name}-{name}")
+            _stop_and_save(learner, episodes, own, before or devices, place)
+            own["checkpoints"] = Checkpoints(place)
+        trained[name] = on_host(mj.fit(learner, OUTER, episodes, **own)).meta
     support = jax.tree.map(lambda x: x[0], batch.support)
-    adapted = jax.jit(learner.adapt)(state.meta, support)
-    return {"gradient": gradient, "trained": state.meta, "adapted": adapted}
+    adapted = jax.jit(learner.adapt)(trained["trained"], support)
+    return {"gradient": gradient, "adapted": adapted, **trained}
 
 
-def _stop_and_save(learner, episodes, settings, folder):
+def _stop_and_save(learner, episodes, settings, devices, folder):
     """Training that the last process is told to stop after two dispatches."""
     asked = []
 
@@ -68,7 +70,7 @@ def _stop_and_save(learner, episodes, settings, folder):
             episodes,
             checkpoints=Checkpoints(folder),
             stop=stop,
-            **settings,
+            **settings | {"devices": devices},
         )
     except mj.StoppedError as error:
         assert int(error.state.step) == 20

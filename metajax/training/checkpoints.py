@@ -17,6 +17,7 @@ from metajax._files.writing import write_whole
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.ops import Tuned
+from metajax.training.processes import placed_as
 from metajax.training.state import TrainState
 
 SCHEMA = 2  # 1 had no record of its files
@@ -105,7 +106,8 @@ class Checkpoints:
           like: a state with the expected structure, shapes and dtypes.
 
         Returns:
-          The state, on the default device, or None if there is no checkpoint.
+          The state, or None if there is no checkpoint; in numpy's arrays or over the
+          devices of `like` if it has those, or else on the default device.
 
         Raises:
           InputError: if it is of another model or optimizer, if all checkpoints are
@@ -127,7 +129,7 @@ class Checkpoints:
                 failed[step] = error
             else:
                 self._pass_over(failed)
-                return jax.tree.map(jnp.asarray, state)
+                return placed_as(state, like)
         self._damaged.update(failed)
         if failed:
             oldest = failed[min(failed)]

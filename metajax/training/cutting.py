@@ -76,6 +76,10 @@ class Cut(NamedTuple):
         return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)
 
 
+class Sharded(tuple):
+    """Devices that all share every meta-batch, and each keep a part of its sums."""
+
+
 class Pool(NamedTuple):
     """The devices that may share tasks.
 
@@ -83,11 +87,14 @@ class Pool(NamedTuple):
       devices: the devices.
       least: how many of them must share.
       chosen: whether the work must run on them even if only one is used.
+      sharded: whether each keeps a part of what is summed over the tasks, in place of
+        all of it.
     """
 
     devices: Sequence[Any]
     least: int = 1
     chosen: bool = False
+    sharded: bool = False
 
 
 def here(devices: int) -> Pool:
@@ -101,6 +108,8 @@ def everywhere(devices: Devices) -> Pool:
     Raises:
       InputError: if several processes would share only some of their devices.
     """
+    if isinstance(devices, Sharded):
+        return Pool(devices, least=len(devices), chosen=True, sharded=True)
     if isinstance(devices, Sequence):
         return _chosen(devices)
     count = jax.device_count()

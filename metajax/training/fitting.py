@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 import jax
 import optax
 
-from metajax.checks import check_count, check_seed
+from metajax.checks import check_count, check_one_of, check_seed
 from metajax.data.opening import opened
 from metajax.data.sampling import StagedSampler
 from metajax.data.staging import staged
@@ -47,6 +47,7 @@ from metajax.training.dispatching import dispatches
 from metajax.training.processes import FirstWrites, any_says
 from metajax.training.programs import kept_step, one_step
 from metajax.training.saving import Runs, Save, resumed, saved_on_error, saving
+from metajax.training.sharding import ShardedStep, init_sharded
 from metajax.training.state import Checkpointer, Observer, TrainState, init_state
 from metajax.training.step import MakeStep, train_step
 from metajax.training.tuned import Tuner, forms_of, tuner_of
@@ -78,6 +79,7 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     forms: Literal["table", "tuned"] | Tuner = "table",
     make_step: MakeStep = train_step,
+    shard: Literal["state"] | None = None,
 ) -> TrainState:
     """Meta-trains a learner: many meta-steps a dispatch, sampling included.
 
@@ -97,6 +99,7 @@ def fit(
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
       forms: "table", "tuned", or a `tune(function, *args)`; `metajax.ops.tune`.
       make_step: builds the meta-step: `train_step`, or `repeated_step(...)`.
+      shard: "state" lays the state over the devices, for one too large for each.
 
     Returns:
       The final state.
@@ -119,6 +122,9 @@ def fit(
     run = run._replace(steps_per_call=steps_per_call, make_step=make_step)
     run = run._replace(checkpoint_every=checkpoint_every, observers=observers)
     run = run._replace(stop=stop, tuner=tuner_of(forms))
+    if shard is not None:
+        check_one_of("shard", shard, ("state",))
+        run = run._replace(make_step=ShardedStep(make_step), shard=shard)
     run.check(seed)
     return run.train(staged(episodes), jax.random.key(seed), checkpoints)
 
@@ -138,6 +144,7 @@ class _Fit(NamedTuple):
     stop: Callable[[], bool] = lambda: False
     tuner: Tuner | None = None
     make_step: MakeStep = train_step
+    shard: Literal["state"] | None = None
 
     def check(self, seed: int) -> None:
         check_seed("seed", seed)
@@ -150,7 +157,7 @@ class _Fit(NamedTuple):
     ) -> TrainState:
         """The state after all steps, those of the checkpoint it resumes included."""
         init_key, data_key = jax.random.split(key)
-        state = init_state(self.learner, self.optimizer, init_key)
+        state = self.begin(init_key)
         writer = None if checkpoints is None else FirstWrites(checkpoints)
         state, position = resumed(writer, state, self.steps)
         done = int(state.step)
@@ -172,6 +179,13 @@ class _Fit(NamedTuple):
             stack.enter_context(taking(forms_of(writer, choose)))
             save = stack.enter_context(saving(writer, sampler))
             return self.loop(state, runs, save)
+
+    def begin(self, key: Array) -> TrainState:
+        """The state before the first meta-step."""
+        if self.shard is None:
+            return init_state(self.learner, self.optimizer, key)
+        devices = jax.device_count() if self.devices is None else self.devices
+        return init_sharded(self.learner, self.optimizer, key, devices)
 
     def dispatches(self, sampler: StagedSampler, state: TrainState, key: Array) -> Runs:
         return dispatches(

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
+from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from metajax.data.arrays import length
@@ -25,6 +25,8 @@ from metajax.training.cutting import (
     weighted_work,
 )
 from metajax.types import Array, PyTree
+
+AXIS = "task"  # the name of the devices' axis
 
 
 def mean_over_tasks(
@@ -77,11 +79,13 @@ def mean_over_tasks(
         args = (shared, sampler), plan.split(tasks), plan.weights()
 
         if plan.devices > 1 or pool.chosen:
+            whole = jax.eval_shape(total, *args)
+            specs = layout(whole, plan.devices if pool.sharded else 1)
 
             def summed(*args: PyTree) -> PyTree:
-                return jax.lax.psum(total(*args), "task")
+                return jax.tree.map(_summed, total(*args), specs)
 
-            result = _sharded(summed, pool.devices[: plan.devices], P())(*args)
+            result = _sharded(summed, pool.devices[: plan.devices], specs)(*args)
         else:
             result = total(*args)
         return jax.tree.map(lambda x, y: x.astype(y.dtype), result, like)
@@ -123,11 +127,40 @@ def map_over_tasks(
             return jax.lax.map(partial(function, shared), chunks)
 
         if plan.devices > 1 or shared_by.chosen:
-            part = _sharded(part, shared_by.devices[: plan.devices], P("task"))
+            part = _sharded(part, shared_by.devices[: plan.devices], P(AXIS))
         result = part(shared, plan.split(batch))
         return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[: plan.tasks], result)
 
     return run
+
+
+def layout(tree: PyTree, devices: int) -> PyTree:
+    """How arrays are laid over devices: along their longest axis that these divide.
+
+    Args:
+      tree: of arrays, abstract or not.
+      devices: how many; 1 for arrays that each device has whole.
+
+    Returns:
+      A `PartitionSpec` of the axis "task" for each array; an array of no such axis is
+      kept whole by each device.
+
+    >>> layout({"kernel": jnp.zeros((3, 8)), "bias": jnp.zeros(3)}, devices=4)
+    {'bias': P(), 'kernel': P(None, 'task')}
+    """
+
+    def spec(x: Array) -> P:
+        axes = [i for i, n in enumerate(x.shape) if devices > 1 and n % devices == 0]
+        axis = max(axes, key=lambda i: x.shape[i], default=None)
+        return P() if axis is None else P(*[None] * axis, AXIS)
+
+    return jax.tree.map(spec, tree)
+
+
+def mesh_of(devices: Sequence[Any]) -> Mesh:
+    """The devices that share the tasks of a meta-batch, as an axis "task"."""
+    types = (AxisType.Auto,)
+    return jax.make_mesh((len(devices),), (AXIS,), devices=devices, axis_types=types)
 
 
 def weighted_sum(weights: Array, values: Array) -> Array:
@@ -154,11 +187,17 @@ def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
     return jax.lax.scan(add, zeros, chunks)[0]
 
 
-def _sharded(function: Callable, devices: Sequence[Any], out: P) -> Callable:
+def _summed(x: Array, spec: P) -> Array:
+    """The sum over the devices, of which each keeps what `spec` says."""
+    if AXIS not in spec:
+        return jax.lax.psum(x, AXIS)
+    place = spec.index(AXIS)
+    return jax.lax.psum_scatter(x, AXIS, scatter_dimension=place, tiled=True)
+
+
+def _sharded(function: Callable, devices: Sequence[Any], out: PyTree) -> Callable:
     """`function(shared, *chunks)` with the chunks over the devices."""
-    mesh = jax.make_mesh(
-        (len(devices),), ("task",), devices=devices, axis_types=(AxisType.Auto,)
-    )
+    mesh = mesh_of(devices)
 
     def run(shared: PyTree, *chunks: PyTree) -> PyTree:
         # With check_vma, the inner gradient of replicated parameters would be summed
@@ -166,7 +205,7 @@ def _sharded(function: Callable, devices: Sequence[Any], out: P) -> Callable:
         return jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=(P(), *[P("task")] * len(chunks)),
+            in_specs=(P(), *[P(AXIS)] * len(chunks)),
             out_specs=out,
             check_vma=False,
         )(shared, *chunks)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
 
 from metajax.errors import InputError, StoppedError
 from metajax.ops import Tuned
@@ -96,7 +97,7 @@ def from_first(call: Callable[[], PyTree | None], like: PyTree = None) -> PyTree
         raise InputError("the first process failed; see its output")
     if status is Status.NOTHING:
         return None
-    return _from_bytes(_sent(_as_bytes(like if result is None else result)), like)
+    return _from_bytes(_sent(_as_bytes(result, like)), like)
 
 
 def text_from_first(call: Callable[[], str]) -> str:
@@ -137,6 +138,30 @@ def in_turn(call: Callable[[], T]) -> T:
     results: list[T] = []
     from_first(lambda: results.append(call()))
     return results[0] if results else call()
+
+
+def placed_as(tree: PyTree, like: PyTree) -> PyTree:
+    """Places arrays as those of `like` lie: on the host, or over devices, or on one."""
+
+    def placed(x: np.ndarray, like: Any) -> Any:
+        if isinstance(like, np.ndarray):
+            return np.asarray(x)
+        over = getattr(like, "sharding", None)
+        return place(x, over) if isinstance(over, NamedSharding) else jnp.asarray(x)
+
+    return jax.tree.map(placed, tree, like)
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """Copies arrays to the host, whole; every process must call it."""
+
+    def copied(x: jax.Array) -> np.ndarray:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            whole = x.is_fully_replicated
+            return np.array(x if whole else multihost_utils.process_allgather(x, True))
+        return np.array(x)
+
+    return jax.tree.map(copied, tree)
 
 
 def place(tree: PyTree, shardings: PyTree) -> PyTree:
@@ -205,9 +230,10 @@ class FirstWrites:
 
     def restore(self, like: PyTree) -> PyTree | None:
         """Restores in the first process, and sends the state to the others."""
-        state = from_first(lambda: self._checkpoints.restore(like), like)
+        asked = jax.tree.map(_as_host, like)
+        state = from_first(lambda: self._checkpoints.restore(asked), asked)
         # The saved devices may not be those of this run, so it comes from the host.
-        return jax.tree.map(jnp.asarray, jax.device_get(state))
+        return None if state is None else placed_as(jax.device_get(state), like)
 
 
 def _status(result: PyTree | None, error: Exception | None) -> Status:
@@ -230,8 +256,11 @@ def _together(call: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.nda
         ) from error
 
 
-def _as_bytes(tree: PyTree) -> np.ndarray:
+def _as_bytes(tree: PyTree | None, like: PyTree) -> np.ndarray:
     """The bytes of all leaves; broadcasts are sums, which lose the sign of zero."""
+    if tree is None:  # `like` may lie over the devices of several processes
+        sizes = [x.size * x.dtype.itemsize for x in jax.tree.leaves(like)]
+        return np.zeros(sum(sizes), np.uint8)
     content = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
     return np.frombuffer(content, np.uint8)
 
@@ -245,7 +274,15 @@ def _from_bytes(content: np.ndarray, like: PyTree) -> PyTree:
     )
 
 
+def _as_host(x: Any) -> Any:
+    """Stands for an array of the host in a request; keys can only be refused."""
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return x if is_key else np.zeros(x.shape, x.dtype)
+
+
 def _placed(x: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return jax.device_put(x, sharding)  # already over all processes
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         data = _placed(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))

@@ -10,7 +10,7 @@ from metajax.data.opening import open_iterable
 from metajax.data.sampling import StagedSampler
 from metajax.errors import InputError, NonFiniteError
 from metajax.training.background import in_background
-from metajax.training.processes import FirstWrites
+from metajax.training.processes import FirstWrites, on_host
 from metajax.training.state import TrainState
 
 Save = Callable[[TrainState], None]
@@ -76,4 +76,4 @@ def saving(checkpoints: FirstWrites | None, sampler: StagedSampler) -> Iterator[
 
     with in_background(write) as save:
         # A copy: the next dispatch takes the arrays.
-        yield lambda state: save((jax.tree.map(np.array, state), position(state)))
+        yield lambda state: save((on_host(state), position(state)))

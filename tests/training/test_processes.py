@@ -32,7 +32,7 @@ def test_however_many_devices_and_processes(tmp_path):
         finish(process)
     one = np.load(tmp_path / "1.npz")
     names = ("2", "4", "8", "process-0", "process-1")
-    assert len(one.files) == 3 * 4 + 2  # parameters of each kind; loss and metric
+    assert len(one.files) == 4 * 4 + 2  # parameters of each kind; loss and metric
     for name in names:
         other = np.load(tmp_path / f"{name}.npz")
         assert set(other.files) == set(one.files)
@@ -41,13 +41,17 @@ def test_however_many_devices_and_processes(tmp_path):
             np.testing.assert_allclose(other[leaf], one[leaf], rtol=1e-11, atol=1e-13)
     assert (tmp_path / "order").read_text() == "01"
     # The second process wrote no checkpoint of its own, and was told of the first's.
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["20", "50"]
+    for kind in ("trained", "sharded"):
+        steps = (tmp_path / f"checkpoints-{kind}").iterdir()
+        assert sorted(p.name for p in steps) == ["20", "50"]
 
 
 def test_bytes_travel_as_they_are():
     tree = {"a": np.array([-0.0, np.nan, 1e-40], np.float32), "b": np.int32(7)}
-    found = processes._from_bytes(processes._as_bytes(tree), tree)
-    assert processes._as_bytes(found).tolist() == processes._as_bytes(tree).tolist()
+    sent = processes._as_bytes(tree, tree)
+    found = processes._from_bytes(sent, tree)
+    assert processes._as_bytes(found, tree).tolist() == sent.tolist()
+    assert processes._as_bytes(None, tree).shape == sent.shape
     assert found["a"].dtype == np.float32 and found["b"].shape == ()
 
 
