@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SLURM on the loopback of one machine: start it here, run a command under it, end it.
+#
+#   bash tests/cluster/slurm.sh COMMAND...
+#
+# It needs slurmctld, slurmd, srun and munged (Debian: slurmctld slurmd slurm-client
+# munge), and root. Its daemons are its own, by their process ids and in a folder that
+# is removed: a cluster that this machine belongs to is left alone.
+set -euo pipefail
+for tool in munged slurmctld slurmd srun; do
+    PATH="$PATH:/usr/sbin" command -v "$tool" > /dev/null || {
+        echo "slurm.sh: $tool is not installed" >&2
+        exit 69
+    }
+done
+PATH="$PATH:/usr/sbin"
+home="$(mktemp -d)"
+chmod 755 "$home"
+daemons=()
+finish() {
+    scancel --user="$(id -un)" 2> /dev/null || true
+    for _ in $(seq 50); do  # a step that outlives the controller would wait for it
+        [ -z "$(squeue --noheader 2> /dev/null)" ] && break
+        sleep 0.1
+    done
+    kill -KILL "${daemons[@]}" 2> /dev/null || true
+    rm -rf "$home"
+}
+trap finish EXIT
+mkdir "$home"/{state,spool,munge,logs}
+chmod 700 "$home/munge"
+head -c 1024 /dev/urandom > "$home/munge/key"
+chmod 600 "$home/munge/key"
+export SLURM_CONF="$home/slurm.conf"
+ctl_port="${SLURM_CTL_PORT:-16817}" node_port="${SLURM_NODE_PORT:-16818}"
+host="$(hostname -s)"
+cat > "$SLURM_CONF" << CONF
+ClusterName=loopback
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=$ctl_port
+SlurmdPort=$node_port
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket=$home/munge/socket
+CredType=cred/munge
+StateSaveLocation=$home/state
+SlurmdSpoolDir=$home/spool
+SlurmctldPidFile=$home/slurmctld.pid
+SlurmdPidFile=$home/slurmd.pid
+SlurmctldLogFile=$home/logs/slurmctld
+SlurmdLogFile=$home/logs/slurmd
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MpiDefault=none
+ReturnToService=2
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,requeue_delay=1,defer_batch
+MinJobAge=300
+KillWait=60
+RequeueExit=143
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+CONF
+munged --foreground --force --key-file="$home/munge/key" --socket="$home/munge/socket" \
+    --pid-file="$home/munge/pid" --seed-file="$home/munge/seed" \
+    --log-file="$home/munge/log" 2> /dev/null &
+daemons+=($!)
+until [ -S "$home/munge/socket" ]; do sleep 0.1; done
+slurmctld -D 2> /dev/null &
+daemons+=($!)
+slurmd -D 2> /dev/null &
+daemons+=($!)
+for _ in $(seq 300); do
+    sinfo --noheader --format=%T 2> /dev/null | grep -q '^idle' && break
+    sleep 0.1
+done
+sinfo --noheader --format=%T | grep -q '^idle' || {
+    tail "$home"/logs/* >&2
+    exit 1
+}
+"$@"
