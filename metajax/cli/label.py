@@ -11,6 +11,7 @@ from metajax.errors import InputError
 from metajax.experiments.tasks import Places
 
 DENSE = "masks", "boxes"  # flags of labels that lie in a picture
+Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,15 @@ class Label:
     """
 
     run: tyro.conf.Positional[Path | None] = None
-    """The run's directory; leave it out with --from."""
+    """The run's directory; leave it out with --backbone and --from."""
+    backbone: Path | None = None
+    """File of a pre-trained network to label with in place of a run: safetensors by
+    timm's names, with its config.json beside it; or their folder. With --from, where
+    the network is now, if it was moved."""
+    head: Heads | None = None
+    """With --backbone: the class means of its features about their mean (prototypes) or
+    as they are (cosine), ridge regression (ridge), the network fine-tuned (pmf: slow);
+    by default, auto: which of the first three leave-one-out finds best."""
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
     pictures each. With --masks, a folder of images/, masks/ (PNG, a value a class) and
@@ -47,7 +56,8 @@ class Label:
     """HTML page to write: the pictures by label, the least confident first, with their
     outlines or boxes."""
     save: Path | None = None
-    """File to save the taught learner in, for --from."""
+    """File to save the taught learner in, for --from. It has a run's network in it; a
+    backbone it names by path and digest, and one that was changed is refused."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """File of --save to label with, instead of a run and --support."""
     export: Path | None = None
@@ -80,7 +90,8 @@ class Label:
         """Refuses what would be ignored with `--masks` or `--boxes`."""
         if len(dense) > 1:
             raise InputError("--masks and --boxes are of different runs; give one")
-        others = "out", "columns", "save", "source", "export", "archives", "run_images"
+        others = "backbone", "head", "out", "columns", "save", "source", "export"
+        others += "archives", "run_images"
         for name in others:
             if getattr(self, name) is not None:
                 flag = "from" if name == "source" else name.replace("_", "-")
@@ -116,22 +127,52 @@ class Label:
             files.write(labeller, images)
 
     def _labeller(self) -> Any:
-        from metajax.data.listing import parse_columns
-        from metajax.experiments.labelled import load_labeller, teach_run
-
         places = Places(self.archives, self.data_dir, self.run_images)
-        if self.source is None and self.run and self.support:
-            columns = parse_columns(self.columns)
-            return teach_run(
-                self.run, self.support, places, kept=self.checkpoint, columns=columns
-            )
-        if self.source is None:
+        if self.source is not None:
+            return self._load(self.source, places)
+        if self.support is None or (self.run is None) == (self.backbone is None):
             raise InputError(
-                "expected a run's directory and --support DIR, or --from FILE"
+                "expected a run's directory or --backbone FILE, and --support DIR; or "
+                "--from FILE"
             )
-        if self.run or self.support or self.columns or places != Places():
+        if self.backbone is not None:
+            return self._on_backbone(self.backbone, self.support, places)
+        if self.head is not None:
+            raise InputError("--head is for --backbone; leave it out")
+        return self._of_run(self.run, self.support, places)
+
+    def _of_run(self, run: Any, support: Path, places: Places) -> Any:
+        from metajax.data.listing import parse_columns
+        from metajax.experiments.labelled import teach_run
+
+        columns = parse_columns(self.columns)
+        return teach_run(run, support, places, kept=self.checkpoint, columns=columns)
+
+    def _on_backbone(self, backbone: Path, support: Path, places: Places) -> Any:
+        from metajax.data.listing import parse_columns
+        from metajax.experiments.labelled_backbone import teach_file
+
+        if places.archives or places.images or self.checkpoint != "last":
+            raise InputError(
+                "--archives, --run-images and --checkpoint are of a run; leave them "
+                "out with --backbone"
+            )
+        return teach_file(
+            backbone,
+            support,
+            head=self.head or "auto",
+            columns=parse_columns(self.columns),
+            cache=self.programs.features(places.prepared),
+        )
+
+    def _load(self, source: Path, places: Places) -> Any:
+        from metajax.experiments.labelled_backbone import load_labeller
+
+        others = self.run, self.support, self.columns, self.head
+        if any((*others, places.archives, places.images)):
             raise InputError(
                 "--from FILE holds the run and its classes; leave out the run, its "
-                "data, --support and --columns"
+                "data, --support, --columns and --head"
             )
-        return load_labeller(self.source)
+        cache = self.programs.features(places.prepared)
+        return load_labeller(source, backbone=self.backbone, cache=cache)

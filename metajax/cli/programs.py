@@ -27,7 +27,7 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from metajax._files.writing import TEMPORARY, write_whole
 
-FOLDER = "metajax_programs"
+FOLDER, FEATURES = "metajax_programs", "metajax_features"
 MOST_BYTES = 2**29  # kept on the disk, of one kind of machine
 A_DAY = 86_400.0  # seconds, after which no process is still writing a file
 SUFFIX = "-cache"  # of JAX's files; ours have a checksum after it
@@ -47,7 +47,19 @@ class Programs:
 
     cache: bool = True
     """Keep compiled programs for the next command: beside the prepared data, at most
-    512 MiB; in JAX_COMPILATION_CACHE_DIR, by JAX's rules, if that is set."""
+    512 MiB; in JAX_COMPILATION_CACHE_DIR, by JAX's rules, if that is set. Features of
+    pictures by a backbone are kept there too, at most 1 GiB."""
+
+    def features(self, prepared: Path) -> Path | None:
+        """The file of features that are kept by the content of pictures.
+
+        Args:
+          prepared: the folder of prepared data.
+
+        Returns:
+          A path of this user's; None if nothing is kept.
+        """
+        return prepared / FEATURES / f"{_user()}.sqlite" if self.cache else None
 
     @contextlib.contextmanager
     def kept(self, prepared: Path) -> Iterator[None]:
@@ -193,7 +205,7 @@ def _own_folder(folder: Path) -> Path:
 
     Programs are run as they are: nobody else may write to it.
     """
-    user = os.getuid() if hasattr(os, "getuid") else 0
+    user = _user()
     # Users may share it, and only the owner of a folder in it may rename that.
     folder.mkdir(mode=0o777 | stat.S_ISVTX, parents=True, exist_ok=True)
     own = folder / f"{user}-{_machine()}"
@@ -208,6 +220,10 @@ def _own_folder(folder: Path) -> Path:
     if status.st_uid != user or status.st_mode & OTHERS:
         raise PermissionError(f"others may write to {own}")
     return own
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _machine() -> str:

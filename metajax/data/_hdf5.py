@@ -24,8 +24,8 @@ from metajax.data.decoding import (
     check_pixels,
     decode_file,
     make_room,
-    resize,
 )
+from metajax.data.fitting import resize
 from metajax.errors import Fault, InputError
 
 DATA, LABELS = "_data.hdf5", "_labels.json"
@@ -178,7 +178,7 @@ def _decode(
                 )
             return decode_file(file, *pixels)
         image = Image.fromarray(data[..., 0] if data.shape[-1] == 1 else data)
-        return resize(image.convert(pixels.mode), pixels.size)
+        return resize(image.convert(pixels.mode), pixels.size, pixels.fit)
     except Exception as error:  # a damaged image makes Pillow raise almost anything
         reason = f"cannot be read as an image ({error})"
         return Fault(f"{place}[{i}]", reason, "get the file again")

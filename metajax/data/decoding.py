@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from metajax.data._depth import read_wide
 from metajax.data._faults import gather_faults
+from metajax.data.fitting import STRETCHED, Fit, resize
 from metajax.errors import Fault, FilesError, InputError
 
 Mode = Literal["RGB", "L"]
@@ -29,11 +30,13 @@ class Pixels(NamedTuple):
       size: (height, width) in pixels.
       mode: "RGB" or "L".
       bits: see `decode`.
+      fit: how images of other sizes become that size.
     """
 
     size: tuple[int, int]
     mode: Mode
     bits: int | None = None
+    fit: Fit = STRETCHED
 
 
 def decode_classes(
@@ -41,6 +44,7 @@ def decode_classes(
     size: tuple[int, int],
     mode: Mode,
     bits: int | None = None,
+    fit: Fit = STRETCHED,
 ) -> np.ndarray:
     """Decodes the files of each class; see `metajax.data.image_folder`.
 
@@ -49,6 +53,7 @@ def decode_classes(
       size: (height, width) of the result in pixels.
       mode: "RGB" or "L".
       bits: see `decode`.
+      fit: how images of other sizes become that size.
 
     Returns:
       `uint8[classes, per_class, height, width, channels]`, uneven classes padded with
@@ -64,7 +69,7 @@ def decode_classes(
     def fill(place: tuple[int, int]) -> tuple[Fault, ...]:
         i, j = place
         try:
-            images[i, j] = decode(classes[i][j], size, mode, bits)
+            images[i, j] = decode(classes[i][j], size, mode, bits, fit)
         except FilesError as error:
             return error.faults
         return ()
@@ -78,7 +83,11 @@ def decode_classes(
 
 
 def decode(
-    path: Path, size: tuple[int, int], mode: Mode, bits: int | None = None
+    path: Path,
+    size: tuple[int, int],
+    mode: Mode,
+    bits: int | None = None,
+    fit: Fit = STRETCHED,
 ) -> np.ndarray:
     """Decodes one image, upright, on white where it is transparent.
 
@@ -87,6 +96,7 @@ def decode(
       size: (height, width) of the result in pixels.
       mode: "RGB" or "L".
       bits: how many bits the images of its folder use, of 16; None for its own range.
+      fit: how an image of another size becomes that size.
 
     Returns:
       `uint8[height, width, channels]`.
@@ -95,7 +105,7 @@ def decode(
       FilesError: if it cannot be read, or has too many pixels.
     """
     with opened(path) as file:
-        return decode_file(file, size, mode, bits)
+        return decode_file(file, size, mode, bits, fit)
 
 
 @contextmanager
@@ -134,7 +144,11 @@ def opened(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[IO[bytes]]:
 
 
 def decode_file(
-    file: IO[bytes], size: tuple[int, int], mode: Mode, bits: int | None = None
+    file: IO[bytes],
+    size: tuple[int, int],
+    mode: Mode,
+    bits: int | None = None,
+    fit: Fit = STRETCHED,
 ) -> np.ndarray:
     """Decodes one image of an open file; see `decode`.
 
@@ -149,7 +163,7 @@ def decode_file(
             if wide is None
             else wide.narrow(wide.range.bits(bits))
         )
-        return resize(_flat(upright, mode), size)
+        return resize(_flat(upright, mode), size, fit)
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -167,21 +181,6 @@ def size_of(path: Path) -> tuple[int, int]:
         else:
             width, height = image.size
         return height, width
-
-
-def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Resizes an image with Lanczos' filter, whatever its proportions.
-
-    Args:
-      image: of mode "RGB" or "L".
-      size: (height, width) of the result in pixels.
-
-    Returns:
-      `uint8[height, width, channels]`.
-    """
-    height, width = size
-    image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image).reshape(height, width, len(image.getbands()))
 
 
 def check_pixels(image: Image.Image) -> None:

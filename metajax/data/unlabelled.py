@@ -7,15 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from metajax.checks import check_count
-from metajax.data.decoding import Mode, decode
+from metajax.data.decoding import Mode, Pixels, decode
+from metajax.data.fitting import STRETCHED, Fit
 from metajax.errors import FilesError
 
 AHEAD = 4  # batches
+T = TypeVar("T")
 
 
 class Unreadable(NamedTuple):
@@ -46,6 +48,7 @@ def decode_ahead(
     batch: int,
     refuse: Callable[[Unreadable], None],
     bits: int | None = None,
+    fit: Fit = STRETCHED,
 ) -> Iterator[Decoded]:
     """Decodes files in threads, in order, in batches of one shape.
 
@@ -60,6 +63,7 @@ def decode_ahead(
       batch: images a batch; the last may be padded.
       refuse: takes what could not be read, in order.
       bits: see `metajax.data.decoding.decode`.
+      fit: see there.
 
     Yields:
       `Decoded` batches of at least one image.
@@ -78,9 +82,10 @@ def decode_ahead(
     ('b.png', 'cannot be read as an image (it is not a file)')
     """
     check_count("batch", batch, least=1)
-    read = partial(_read, folder, image_size=image_size, mode=mode, bits=bits)
+    pixels = Pixels(image_size, mode, bits, fit)
+    read = partial(_read, folder, pixels=pixels)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = _in_order(threads, read, iter(files), AHEAD * batch)
+        results = in_order(threads, read, files, AHEAD * batch)
         names: list[str] = []
         images = _blank(batch, image_size, mode)
         for name, image in results:
@@ -101,30 +106,38 @@ def _blank(batch: int, size: tuple[int, int], mode: Mode) -> np.ndarray:
 
 
 def _read(
-    folder: Path,
-    file: str,
-    *,
-    image_size: tuple[int, int],
-    mode: Mode,
-    bits: int | None,
+    folder: Path, file: str, *, pixels: Pixels
 ) -> tuple[str, np.ndarray | Unreadable]:
-    path = folder / file
     try:
-        return file, decode(path, image_size, mode, bits)
+        return file, decode(folder / file, *pixels)
     except FilesError as error:
-        reason = error.faults[0].reason
-        return file, Unreadable(file, reason.replace(str(path), file))
+        return file, unreadable(folder, file, error)
 
 
-def _in_order(
-    threads: ThreadPoolExecutor, read: Callable, files: Iterator[str], ahead: int
-) -> Iterator[tuple[str, np.ndarray | Unreadable]]:
-    """What `read` returns for each file, in order, with `ahead` files begun."""
-    begun: deque[Future] = deque(threads.submit(read, f) for f in islice(files, ahead))
+def unreadable(folder: Path, file: str, error: FilesError) -> Unreadable:
+    """Why a file below a folder could not be read."""
+    reason = error.faults[0].reason
+    return Unreadable(file, reason.replace(str(folder / file), file))
+
+
+def in_order(
+    threads: ThreadPoolExecutor,
+    read: Callable[[str], T],
+    files: Sequence[str],
+    ahead: int,
+) -> Iterator[T]:
+    """What `read` returns for each file, in order, with `ahead` files begun.
+
+    >>> with ThreadPoolExecutor(2) as threads:
+    ...     list(in_order(threads, str.upper, ["a", "b", "c"], 2))
+    ['A', 'B', 'C']
+    """
+    rest = iter(files)
+    begun: deque[Future] = deque(threads.submit(read, f) for f in islice(rest, ahead))
     try:
         while begun:
             done = begun.popleft().result()
-            begun.extend(threads.submit(read, f) for f in islice(files, 1))
+            begun.extend(threads.submit(read, f) for f in islice(rest, 1))
             yield done
     finally:
         for future in begun:

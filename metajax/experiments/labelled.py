@@ -69,7 +69,7 @@ def teach_run(
     with blaming("--support"):
         images = read_labelled(support, learner, columns=columns)
     meta, _ = restored(directory, config, bare_task(config), kept)
-    print(_describe_shots(images.shots))
+    print(describe_shots(images.shots))
     reason, validation = "", None
     try:
         validation = own_validation_tasks(directory, config, places, images.shots)
@@ -78,16 +78,6 @@ def teach_run(
     labeller = labelling.teach(learner, meta, images, validation=validation)
     lines = (reason,) if reason else ()
     return labeller._replace(expected=(*labeller.expected, *lines))
-
-
-def load_labeller(path: Path) -> Labeller:
-    """Reads a labeller that was made from a run.
-
-    Raises:
-      InputError: see `metajax.labelling.load`.
-    """
-    with blaming("--from"):
-        return labelling.load(path, _rebuild)
 
 
 def check_kind(config: Config, asked: Kind) -> None:
@@ -130,7 +120,7 @@ def image_learner(config: Config) -> ImageLearner:
     Raises:
       InputError: if the run is not of images, or its backbone cannot be read.
     """
-    learner = _rebuild(config.as_dict())
+    learner = rebuild_run(config.as_dict())
     if learner.pretrained is None:
         return learner
     given = config.inner.backbone
@@ -139,7 +129,7 @@ def image_learner(config: Config) -> ImageLearner:
     return learner._replace(pretrained=pretrained)
 
 
-def _rebuild(facts: Mapping[str, Any]) -> ImageLearner:
+def rebuild_run(facts: Mapping[str, Any]) -> ImageLearner:
     """A run's learner from its configuration, its backbone abstract."""
     config = Config.from_dict(facts)
     config = replace(config, inner=config.inner.with_backbone(None))
@@ -269,7 +259,8 @@ def own_validation_tasks(
     return tasks
 
 
-def _describe_shots(shots: Sequence[int]) -> str:
+def describe_shots(shots: Sequence[int]) -> str:
+    """How many images of how many classes are labelled."""
     few, many = min(shots), max(shots)
     each = str(few) if few == many else f"{few} to {many}"
     return f"{sum(shots)} labelled pictures of {len(shots)} classes, {each} of each"

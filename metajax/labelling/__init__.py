@@ -47,18 +47,32 @@ file; `export` writes it as a program that runs without metajax.
 >>> same.classes
 ('glyph0', 'glyph1', 'glyph2')
 
+`teach_backbone` teaches a head on a pre-trained network, see
+`metajax.models.load_backbone`, whose features of an image are computed once and kept by
+the content of its file.
+
 `teach_dense` teaches a `DenseLearner`, of segmentation or detection, a folder of
 outlined or boxed pictures, and `FolderMarks` outlines or boxes those of another folder.
 What is special to `masks` or to `boxes` is in a `DenseTargets`.
 """
 
+from metajax.labelling.backbone import (
+    BackboneFile,
+    backbone_learner,
+    read_backbone,
+    rebuild_learner,
+    teach_backbone,
+)
 from metajax.labelling.boxes import boxes
 from metajax.labelling.calibration import calibration_error, share_interval, temperature
 from metajax.labelling.dense import DenseLabeller, DenseLearner, teach_dense
 from metajax.labelling.dense_folder import FolderMarks
+from metajax.labelling.feature_cache import FeatureCache
 from metajax.labelling.folder import FolderLabels, Label
+from metajax.labelling.heads import HEADS, Head
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import (
+    Embedding,
     ImageFormat,
     ImageLearner,
     PerQueryLearner,
@@ -77,12 +91,17 @@ from metajax.labelling.saved import PLATFORMS, export, load, save
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
 
 __all__ = [
+    "HEADS",
     "PLATFORMS",
+    "BackboneFile",
     "DenseLabeller",
     "DenseLearner",
     "DenseTargets",
+    "Embedding",
+    "FeatureCache",
     "FolderLabels",
     "FolderMarks",
+    "Head",
     "ImageFormat",
     "ImageLearner",
     "Label",
@@ -93,6 +112,7 @@ __all__ = [
     "PerQueryLearner",
     "Predictions",
     "ValidationTasks",
+    "backbone_learner",
     "balanced_cross_entropy",
     "boxes",
     "calibration_error",
@@ -101,10 +121,13 @@ __all__ = [
     "load",
     "masks",
     "predict_tasks",
+    "read_backbone",
     "read_labelled",
+    "rebuild_learner",
     "save",
     "share_interval",
     "teach",
+    "teach_backbone",
     "teach_dense",
     "temperature",
     "validation_tasks",

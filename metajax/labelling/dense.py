@@ -14,9 +14,9 @@ from metajax.data.dense_store import DenseStore, find_classes
 from metajax.data.listing import warn_each
 from metajax.errors import InputError
 from metajax.labelling.labeller import check_finite
-from metajax.labelling.learner import ImageFormat
+from metajax.labelling.learner import FOLDS, ImageFormat
 from metajax.labelling.marks import DenseTargets
-from metajax.labelling.predictions import FOLDS, shuffled
+from metajax.labelling.predictions import shuffled
 from metajax.metrics import Metric
 from metajax.types import Array, Batch, Learner, PyTree
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,8 +103,7 @@ class FolderMarks(FolderPass[DenseLabeller]):
             file, parts[0][0] if parts else NOTHING, mark.confidence, parts
         )
         self.counts[label.label] += 1
-        if self._shown:
-            self.gallery.add(label, self._drawn(file, size, mark))
+        self.gallery.add(label, partial(self._drawn, file, size, mark))
 
     def _drawn(self, file: str, size: Size, mark: Mark) -> np.ndarray:
         """A picture at the size of the page, with what is in it."""

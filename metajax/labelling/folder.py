@@ -4,6 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -15,8 +16,8 @@ from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.labelling.dense import DenseLabeller
 from metajax.labelling.labeller import Labeller, check_finite
 from metajax.labelling.page import Gallery, label_page
+from metajax.labelling.reading import InputBatch, read_inputs
 
-BATCH = 64  # images at a time
 AnyLabeller = TypeVar("AnyLabeller", Labeller, DenseLabeller)
 
 
@@ -80,8 +81,13 @@ class FolderPass(Generic[AnyLabeller]):
             form.mode,
             batch=batch,
             refuse=self.unreadable.append,
-            bits=_common_bits(self.labeller.bits, self.folder, self.files),
+            bits=self.bits(),
+            fit=form.fit,
         )
+
+    def bits(self) -> int | None:
+        """The depth at which images of 16 bits a pixel are read."""
+        return _common_bits(self.labeller.bits, self.folder, self.files)
 
     def facts(self) -> dict[str, Any]:
         """What a page says of the pictures and the learner, by name."""
@@ -114,10 +120,17 @@ class FolderLabels(FolderPass[Labeller]):
     def __iter__(self) -> Iterator[Label]:
         """The labels, in the order of the files."""
         self.begin(Gallery(self._shown))
-        for batch in self.batches(BATCH):
-            for label, image in zip(_label(self.labeller, batch), batch.images):
+        batches = read_inputs(
+            self.labeller.source,
+            self.folder,
+            self.files,
+            refuse=self.unreadable.append,
+            bits=self.bits(),
+        )
+        for batch in batches:
+            for i, label in enumerate(_label(self.labeller, batch)):
                 self.counts[label.label] += 1
-                self.gallery.add(label, image)
+                self.gallery.add(label, partial(batch.image, i))
                 yield label
 
     def table(self) -> Iterator[bytes]:
@@ -155,9 +168,9 @@ def _common_bits(taught: int | None, folder: Path, files: Sequence[str]) -> int 
     return bits
 
 
-def _label(labeller: Labeller, batch: Decoded) -> list[Label]:
-    """The labels of a batch, whose images may be padded."""
-    shares = np.asarray(labeller.probabilities(batch.images))[: len(batch.files)]
+def _label(labeller: Labeller, batch: InputBatch) -> list[Label]:
+    """The labels of a batch, which may be padded."""
+    shares = np.asarray(labeller.probabilities_of(batch.inputs))[: len(batch.files)]
     check_finite(shares)
     first, second = np.argsort(-shares, axis=1, kind="stable")[:, :2].T
     names = labeller.classes

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.errors import InputError
-from metajax.labelling.learner import ImageFormat, ImageLearner, PerQueryLearner
+from metajax.labelling.learner import ImageLearner, PerQueryLearner
 from metajax.types import Array, PyTree
 
 
@@ -45,20 +45,22 @@ class Labeller(NamedTuple):
         Returns:
           `float32[n, classes]`; a row does not depend on the other images.
         """
-        return _probabilities(
-            self.learner, self.source.format, self.adapted, self.temperature, images
-        )
+        return self.probabilities_of(self.source.inputs(images))
+
+    def probabilities_of(self, inputs: Array) -> Array:
+        """The same of the learner's inputs.
+
+        Args:
+          inputs: `float32[n, ...]`, as `source.inputs` makes them.
+        """
+        return _probabilities(self.learner, self.adapted, self.temperature, inputs)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _probabilities(
-    learner: PerQueryLearner,
-    form: ImageFormat,
-    adapted: PyTree,
-    temperature: Array,
-    images: Array,
+    learner: PerQueryLearner, adapted: PyTree, temperature: Array, inputs: Array
 ) -> Array:
-    logits = learner.logits(adapted, form.to_inputs(images))
+    logits = learner.logits(adapted, inputs)
     return jax.nn.softmax(logits / jnp.asarray(temperature, logits.dtype))
 
 

@@ -2,16 +2,22 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.decoding import Mode
+from metajax.data.decoding import Mode, Pixels
+from metajax.data.fitting import STRETCHED, Fit
 from metajax.errors import InputError
+from metajax.labelling.feature_cache import FeatureCache
+from metajax.learners.support import rows
 from metajax.losses import memberships
-from metajax.types import Array, Batch, Learner, Params, PyTree
+from metajax.types import Array, Batch, Learner, Model, Params, PyTree
+
+FOLDS = 50  # times that one example of each class is left out
 
 
 class ImageFormat(NamedTuple):
@@ -22,6 +28,7 @@ class ImageFormat(NamedTuple):
       mode: "RGB", or "L" for grey.
       inverted: whether the learner sees dark pixels as bright ones, as learners of
         drawings see ink.
+      fit: how an image of another size becomes one of this size.
 
     >>> ImageFormat((28, 28), "L", True).to_inputs(jnp.full((1, 1), 255, jnp.uint8))
     Array([[0.]], dtype=float32)
@@ -30,11 +37,20 @@ class ImageFormat(NamedTuple):
     size: tuple[int, int]
     mode: Mode = "RGB"
     inverted: bool = False
+    fit: Fit = STRETCHED
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of an image."""
         return *self.size, len(self.mode)
+
+    def pixels(self, bits: int | None) -> Pixels:
+        """What image files are decoded to.
+
+        Args:
+          bits: see `metajax.data.decoding.decode`.
+        """
+        return Pixels(self.size, self.mode, bits, self.fit)
 
     def to_inputs(self, images: Array) -> Array:
         """Inputs `float32[...]` in [0, 1] from the pixels of files, `uint8[...]`."""
@@ -63,10 +79,12 @@ class PerQueryLearner(NamedTuple):
         its network settles its statistics on the support set, or has none, or it is
         made such a learner by `metajax.per_query`.
       classes: the number of classes; further outputs of the learner are ignored.
+      folds: the largest number of adaptations of `leave_one_out`.
     """
 
     learner: Learner
     classes: int
+    folds: int = FOLDS
 
     def adapt(self, meta: PyTree, support: Batch) -> PyTree:
         """The adapted learner, as `metajax.labelling.save` keeps it."""
@@ -76,6 +94,22 @@ class PerQueryLearner(NamedTuple):
         """`float[n, classes]` for queries `[n, ...]`, each predicted by itself."""
         outputs = self.learner.predict(adapted["adapted"], queries)
         return outputs[:, : self.classes]
+
+
+class Embedding(NamedTuple):
+    """A frozen network, whose features of an image a learner takes in place of pixels.
+
+    Attributes:
+      model: from images `float[n, height, width, channels]` to `float[n, features]`.
+      params: its parameters.
+      features: the number of features of an image.
+      cache: keeps features between commands, if there is one.
+    """
+
+    model: Model
+    params: Params
+    features: int
+    cache: FeatureCache | None = None
 
 
 class ImageLearner(NamedTuple):
@@ -88,6 +122,7 @@ class ImageLearner(NamedTuple):
       most_classes: the number of outputs; None if there may be any number of classes.
       facts: plain values from which `metajax.labelling.load` builds the learner again.
       pretrained: parameters that the learner is built on and does not learn, or None.
+      embedding: the network of whose features the learner is; None if it is of pixels.
     """
 
     build: Callable[[int, Params | None], PerQueryLearner]
@@ -96,6 +131,27 @@ class ImageLearner(NamedTuple):
     most_classes: int | None = None
     facts: Mapping[str, Any] = {}
     pretrained: Params | None = None
+    embedding: Embedding | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of an input."""
+        embedding = self.embedding
+        return self.format.shape if embedding is None else (embedding.features,)
+
+    def inputs(self, images: np.ndarray | Array) -> Array:
+        """The learner's inputs of images, in one program.
+
+        Args:
+          images: `uint8[n, height, width, channels]`, as `format` says.
+
+        Returns:
+          `float32[n, *input_shape]`.
+        """
+        if self.embedding is None:
+            return _pixels_of(self.format, images)
+        model, params, *_ = self.embedding
+        return _features_of(model, self.format, params, images)
 
     def check_classes(self, names: tuple[str, ...]) -> None:
         """Checks that the learner can tell the classes apart.
@@ -114,6 +170,18 @@ class ImageLearner(NamedTuple):
                 f"{self.most_classes}; give fewer, or train a learner of any number of "
                 "classes, such as prototypical"
             )
+
+
+@partial(jax.jit, static_argnums=0)
+def _pixels_of(form: ImageFormat, images: Array) -> Array:
+    return form.to_inputs(images)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _features_of(
+    model: Model, form: ImageFormat, params: Params, images: Array
+) -> Array:
+    return rows(model.predict(params, form.to_inputs(images)))
 
 
 def balanced_cross_entropy(outputs: Array, targets: Array, *, classes: int) -> Array:

@@ -3,7 +3,7 @@
 import heapq
 import io
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,15 +42,21 @@ class Gallery:
         self._most, self._side, self._count = most, side, 0
         self._heap: list[tuple[float, int, Thumbnail]] = []  # the surest is first
 
-    def add(self, label: Any, image: np.ndarray) -> None:
-        """Adds an image `uint8[height, width, channels]` and its label."""
+    def add(self, label: Any, image: Callable[[], np.ndarray]) -> None:
+        """Adds an image and its label.
+
+        Args:
+          label: the label.
+          image: makes the image `uint8[height, width, channels]`, if it is shown.
+        """
         self._count += 1
         rank = -label.confidence, -self._count
         is_full = len(self._heap) >= self._most
         if is_full and (not self._heap or rank <= self._heap[0][:2]):
             return
-        coarse = max(image.shape[:2]) <= self._side / 2
-        item = (*rank, Thumbnail(label, thumbnail(image, self._side), coarse))
+        pixels = image()
+        coarse = max(pixels.shape[:2]) <= self._side / 2
+        item = (*rank, Thumbnail(label, thumbnail(pixels, self._side), coarse))
         (heapq.heappushpop if is_full else heapq.heappush)(self._heap, item)
 
     def by_label(self) -> dict[str, list[Thumbnail]]:

@@ -14,7 +14,6 @@ from metajax.data.staging import draw_and_fetch
 from metajax.labelling.learner import PerQueryLearner
 from metajax.types import Array, Batch, PyTree, Sampler
 
-FOLDS = 50  # times that one example of each class is left out
 SHOTS = 50  # support examples of a class in validation tasks, at most
 QUERIES = 3  # of a class in a validation task
 PREDICTIONS, FEWEST_TASKS = 600, 10  # of all validation tasks together, at least
@@ -37,7 +36,7 @@ class Predictions(NamedTuple):
 
 
 def leave_one_out(
-    learner: PerQueryLearner, meta: PyTree, support: Batch, *, most: int = FOLDS
+    learner: PerQueryLearner, meta: PyTree, support: Batch, *, most: int | None = None
 ) -> Predictions:
     """Predicts support examples, one of each class at a time, from the others.
 
@@ -53,8 +52,9 @@ def leave_one_out(
       learner: the learner.
       meta: its meta-parameters θ.
       support: inputs `float[n, ...]` and labels `int[n]`.
-      most: the largest number of adaptations. There are as many as the largest class
-        has examples, if that is less; smaller classes are repeated, and counted once.
+      most: the largest number of adaptations; `learner.folds` by default. There are as
+        many as the largest class has examples, if that is less; smaller classes are
+        repeated, and counted once.
 
     Returns:
       `Predictions` for the examples that were left out; there may be none.
@@ -69,7 +69,7 @@ def leave_one_out(
     Source: Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions",
     Journal of the Royal Statistical Society B, 1974.
     """
-    check_count("most", most, least=1)
+    most = check_count("most", learner.folds if most is None else most, least=1)
     labels = np.asarray(support.targets)
     members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     members = [rows for rows in members if len(rows) > 1]

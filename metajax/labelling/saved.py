@@ -42,6 +42,16 @@ def save(labeller: Labeller, path: Path) -> None:
     write_arrays(path, about, arrays)
 
 
+def facts_of(path: Path) -> Mapping[str, Any]:
+    """The `facts` of the learner in a file of `save`.
+
+    Raises:
+      InputError: if the file is not one of `save`, or is damaged.
+    """
+    facts = read_about(path).get("config")
+    return facts if isinstance(facts, dict) else {}
+
+
 def load(path: Path, rebuild: Callable[[Mapping[str, Any]], ImageLearner]) -> Labeller:
     """Reads a labeller from a file of `save`.
 
@@ -90,7 +100,7 @@ def _saved_arrays(
 ) -> PyTree:
     """Arrays of the structure and shapes of those that `save` writes."""
     learner = source.build(ways, pretrained)
-    inputs = jnp.zeros((count, *source.format.shape))
+    inputs = jnp.zeros((count, *source.input_shape))
     support = Batch(inputs, jnp.zeros(count, jnp.int32))
     adapted = learner.adapt(learner.learner.init(jax.random.key(0)), support)
     return {"taught": adapted, "backbone": pretrained}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ import numpy as np
 from metajax.data._columns import Columns, check_columns
 from metajax.data._faults import gather_faults
 from metajax.data._survey import survey
-from metajax.data.decoding import Pixels
 from metajax.data.listing import find_images, warn_each
+from metajax.data.unlabelled import Unreadable
+from metajax.errors import InputError
 from metajax.labelling.calibration import share_interval, temperature
 from metajax.labelling.labeller import Labeller, check_finite
 from metajax.labelling.learner import ImageLearner, PerQueryLearner
@@ -24,8 +25,9 @@ from metajax.labelling.predictions import (
     predict_tasks,
     shuffled,
 )
+from metajax.labelling.reading import embed_images, read_inputs
 from metajax.metrics import mean
-from metajax.types import Batch, PyTree
+from metajax.types import Array, Batch, PyTree
 
 
 class LabelledImages(NamedTuple):
@@ -36,17 +38,35 @@ class LabelledImages(NamedTuple):
       images: `uint8[n, height, width, channels]`.
       labels: `int[n]`, indices of `classes`.
       bits: the depth that images of 16 bits a pixel were read at; None without any.
+      files: of the images, if each is in a file of its own.
+      features: of the images, `float32[n, features]`, if they are known.
     """
 
     classes: tuple[str, ...]
     images: np.ndarray
     labels: np.ndarray
     bits: int | None = None
+    files: tuple[Path, ...] = ()
+    features: np.ndarray | None = None
 
     @property
     def shots(self) -> list[int]:
         """The number of images of each class."""
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+    def inputs(self, learner: ImageLearner) -> np.ndarray | Array:
+        """A learner's inputs of the images, `float32[n, ...]`; features may be kept."""
+        if learner.embedding is None:
+            return learner.inputs(self.images)
+        if self.features is not None:
+            return self.features
+        if not self.files:
+            return embed_images(learner, self.images)
+        files = list(map(str, self.files))
+        batches = read_inputs(
+            learner, Path(), files, refuse=_raise_changed, bits=self.bits
+        )
+        return np.concatenate([x.inputs[: len(x.files)] for x in batches])
 
 
 def read_labelled(
@@ -71,7 +91,7 @@ def read_labelled(
     listing = find_images(Path(folder), None, check_columns(columns))
     bits, lines = survey(listing.folder, listing.files)
     form = learner.format
-    pixels = Pixels(form.size, form.mode, bits)
+    pixels = form.pixels(bits)
     if listing.faults:
         raise gather_faults(listing.faults_of(pixels), listing.folder)
     warn_each(listing.lines)
@@ -81,7 +101,12 @@ def read_labelled(
     padded, counts = listing.decode(pixels), listing.counts
     images = np.concatenate([each[:n] for each, n in zip(padded, counts)])
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return LabelledImages(names, images, labels, bits)
+    single = listing.files if len(listing.files) == len(labels) else ()
+    return LabelledImages(names, images, labels, bits, tuple(single))
+
+
+def _raise_changed(file: Unreadable) -> NoReturn:
+    raise InputError(f"{file.file} {file.reason}, and could be read just before")
 
 
 def teach(
@@ -110,8 +135,8 @@ def teach(
     learner.check_classes(support.classes)
     learner.format.warn_of_dark(support.images)
     order = shuffled(len(support.labels))
-    inputs = learner.format.to_inputs(jnp.asarray(support.images[order]))
-    batch = Batch(inputs, jnp.asarray(support.labels[order]))
+    inputs = support.inputs(learner)[order]
+    batch = Batch(jnp.asarray(inputs), jnp.asarray(support.labels[order]))
     per_query = learner.build(len(support.classes), learner.pretrained)
     degree, expected = _calibrate(per_query, meta, batch, support.classes, validation)
     adapted = jax.jit(per_query.adapt)(meta, batch)

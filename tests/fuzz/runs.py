@@ -22,7 +22,8 @@ from metajax.evaluation.unfinished import Unfinished
 from metajax.experiments import run
 from metajax.experiments.backbone import read_body, write_body
 from metajax.experiments.config import Config, changed
-from metajax.experiments.labelled import image_learner, load_labeller
+from metajax.experiments.labelled import image_learner
+from metajax.experiments.labelled_backbone import load_labeller
 from metajax.experiments.presets import PRESETS
 from metajax.labelling import Labeller, save
 from metajax.reporting import JsonLines, read_rows

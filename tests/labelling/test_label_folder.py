@@ -38,9 +38,9 @@ from metajax.experiments.labelled import (
     build_per_query,
     format_of,
     image_learner,
-    load_labeller,
     run_validation_tasks,
 )
+from metajax.experiments.labelled_backbone import load_labeller
 from metajax.experiments.learners import LEARNERS
 from metajax.experiments.learners.loops import Maml
 from metajax.experiments.networks import CellsModel, Conv4Model
@@ -579,7 +579,7 @@ def test_a_page_of_too_many_shows_the_least_sure():
     gallery = Gallery(most=3)
     row = partial(Label, label="<b>cat</b>", runner_up="d&g", runner_up_confidence=0)
     for i in range(7):
-        image = np.full((200, 100, 3), i, np.uint8)
+        image = partial(np.full, (200, 100, 3), i, np.uint8)
         gallery.add(row(file=f"<b>{i}", confidence=((3 * i) % 7) / 10 + 0.2), image)
     refused = [(f"<b>{i}.png", "<b>") for i in range(LISTED + 1)]
     counts = {"<b>cat</b>": 7, "<b>sure": 0}
@@ -679,7 +679,7 @@ def test_any_learner_is_rebuilt_from_a_file(learner):
     config, per_query, body, support = taught_by(learner)
     meta = jax.eval_shape(per_query.learner.init, KEY)
     adapted = jax.eval_shape(per_query.adapt, meta, support)
-    source = maker._rebuild(json.loads(json.dumps(config.as_dict())))
+    source = maker.rebuild_run(json.loads(json.dumps(config.as_dict())))
     arrays = partial(saved._saved_arrays, source, 3, len(support.targets))
     like = jax.eval_shape(arrays, source.pretrained)
     assert described(like) == described({"taught": adapted, "backbone": body})

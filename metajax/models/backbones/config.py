@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from metajax.errors import InputError
 
+CONFIG = "config.json"
 EXAMPLE = (
     '{"architecture": "resnet50", "pretrained_cfg": {"mean": [0.485, 0.456, 0.406], '
     '"std": [0.229, 0.224, 0.225], "input_size": [3, 224, 224], "crop_pct": 0.95, '
@@ -31,6 +32,7 @@ class Preprocessing(NamedTuple):
       size: (height, width) of the pictures.
       crop: the share of a resized picture's side that is kept, about its centre.
       interpolation: how pictures are resized: "bicubic", "bilinear", ...
+      crop_mode: "center", or "squash" if pictures lose their proportions.
     """
 
     mean: tuple[float, ...]
@@ -38,6 +40,7 @@ class Preprocessing(NamedTuple):
     size: tuple[int, int]
     crop: float
     interpolation: str
+    crop_mode: str = "center"
 
 
 class Config(NamedTuple):
@@ -67,7 +70,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     Raises:
       InputError: if there is none.
     """
-    file = path.parent / "config.json"
+    file = path.parent / CONFIG
     try:
         return json.loads(file.read_text())
     except OSError as error:
@@ -103,6 +106,7 @@ def config_of(name: str, values: Mapping[str, Any]) -> Config:
             (int(size[1]), int(size[2])),
             float(pictures.get("crop_pct", 1.0)),
             str(pictures.get("interpolation", "bicubic")),
+            str(pictures.get("crop_mode", "center")),
         )
         architecture = str(values["architecture"]).partition(".")[0]
         arguments = dict(values.get("model_args") or {})

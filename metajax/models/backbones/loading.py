@@ -9,7 +9,12 @@ import jax.numpy as jnp
 
 from metajax._files.safetensors import read_safetensors
 from metajax.errors import InputError
-from metajax.models.backbones.config import Preprocessing, config_of, read_config
+from metajax.models.backbones.config import (
+    CONFIG,
+    Preprocessing,
+    config_of,
+    read_config,
+)
 from metajax.models.backbones.convnext import CONVNEXT
 from metajax.models.backbones.efficientnet import EFFICIENTNET
 from metajax.models.backbones.family import Family, Network
@@ -79,11 +84,10 @@ def load_backbone(
 
     Source: Wightman, "PyTorch Image Models" (timm), 2019, for names and functions.
     """
-    path = Path(path)
-    path = path / FILE if path.is_dir() else path
+    path, beside = files_of(path)
     tensors = read_safetensors(path)
     if config is None:
-        settings = config_of(str(path.parent / "config.json"), read_config(path))
+        settings = config_of(str(beside), read_config(path))
     else:
         settings = config_of("config", config)
     family = _family(path, tensors)
@@ -98,6 +102,17 @@ def load_backbone(
     params = weights.params(family.head)
     model = _model(network, params, settings.preprocessing)
     return Backbone(model, params, settings.preprocessing, network.features)
+
+
+def files_of(path: str | Path) -> tuple[Path, Path]:
+    """The files of a backbone: its tensors, and the config.json beside them.
+
+    Args:
+      path: of the tensors, or of their folder.
+    """
+    path = Path(path)
+    path = path / FILE if path.is_dir() else path
+    return path, path.parent / CONFIG
 
 
 def _family(path: Path, tensors: Mapping[str, Any]) -> Family:

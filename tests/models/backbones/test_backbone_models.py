@@ -69,7 +69,7 @@ def test_parameters_have_timms_names_and_our_layouts(load):
 def test_what_is_said_of_pictures(load):
     preprocessing = load("vit").preprocessing
     assert preprocessing.mean == (0.485, 0.456, 0.406)
-    assert preprocessing[2:] == ((32, 32), 0.9, "bicubic")
+    assert preprocessing[2:] == ((32, 32), 0.9, "bicubic", "center")
 
 
 def test_a_folder_and_half_precision_are_read(tmp_path):

@@ -1,0 +1,69 @@
+"""Labelling by a pre-trained backbone, without a run."""
+
+from pathlib import Path
+
+from metajax.data.listing import Columns
+from metajax.errors import InputError
+from metajax.experiments.labelled import blaming, describe_shots, rebuild_run
+from metajax.labelling import (
+    Labeller,
+    backbone_learner,
+    load,
+    read_backbone,
+    read_labelled,
+    rebuild_learner,
+    teach_backbone,
+)
+from metajax.labelling.backbone import BACKBONE
+from metajax.labelling.saved import facts_of
+
+
+def teach_file(
+    path: Path,
+    support: Path,
+    *,
+    head: str,
+    columns: Columns | None = None,
+    cache: Path | None = None,
+) -> Labeller:
+    """Teaches a backbone of a file the classes of a folder.
+
+    Args:
+      path: of the backbone.
+      support: a folder of labelled images, or a table.
+      head: see `metajax.labelling.teach_backbone`.
+      columns: the names of the table's columns, see `read_labelled`.
+      cache: of features, see `metajax.labelling.backbone_learner`.
+
+    Raises:
+      InputError: if there is no such backbone, or the folder will not do.
+    """
+    with blaming("--backbone"):
+        file = read_backbone(path)
+    with blaming("--support"):
+        images = read_labelled(support, backbone_learner(file), columns=columns)
+    print(describe_shots(images.shots))
+    return teach_backbone(file, images, head=head, cache=cache)
+
+
+def load_labeller(
+    path: Path, *, backbone: Path | None = None, cache: Path | None = None
+) -> Labeller:
+    """Reads a labeller that was made from a run or on a backbone.
+
+    Args:
+      path: the file.
+      backbone: the file of its backbone, if it was moved.
+      cache: of features.
+
+    Raises:
+      InputError: see `metajax.labelling.load`; or if the backbone is another.
+    """
+    with blaming("--from"):
+        facts = facts_of(path)
+        if BACKBONE not in facts:
+            if backbone is not None:
+                raise InputError(f"{path} was taught by a run; leave out --backbone")
+            return load(path, rebuild_run)
+        learner = rebuild_learner(facts, path=backbone, cache=cache)
+        return load(path, lambda facts: learner)

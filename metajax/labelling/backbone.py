@@ -1,0 +1,260 @@
+"""Teaches a pre-trained backbone the classes of a folder: no training is needed."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache as remembered
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import metajax
+from metajax.checks import check_one_of
+from metajax.data.decoding import Mode
+from metajax.data.fitting import Fit, check_interpolation
+from metajax.errors import InputError
+from metajax.labelling.feature_cache import FeatureCache
+from metajax.labelling.heads import HEADS
+from metajax.labelling.labeller import Labeller
+from metajax.labelling.learner import (
+    Embedding,
+    ImageFormat,
+    ImageLearner,
+    PerQueryLearner,
+)
+from metajax.labelling.predictions import leave_one_out, shuffled
+from metajax.labelling.teaching import LabelledImages, read_labelled, teach
+from metajax.models import Backbone, Preprocessing, load_backbone
+from metajax.models.backbones.loading import files_of
+from metajax.types import Array, Batch, Model, Params, PyTree
+
+AUTO = "auto"
+BACKBONE = "backbone"  # the fact by which such a learner is known
+UNMEASURED = (
+    "a backbone has no validation classes: these labelled pictures alone say what "
+    "accuracy to expect"
+)
+
+
+class BackboneFile(NamedTuple):
+    """A backbone and the file that it was read from.
+
+    Attributes:
+      backbone: the backbone.
+      path: of the file.
+      digest: of it and of the config.json beside it.
+    """
+
+    backbone: Backbone
+    path: Path
+    digest: str
+
+
+def read_backbone(path: str | Path) -> BackboneFile:
+    """Reads a backbone, and what tells its file from another.
+
+    Args:
+      path: see `metajax.models.load_backbone`.
+
+    Returns:
+      A `BackboneFile`.
+
+    Raises:
+      InputError: see there; or if its pictures are prepared in an unknown way.
+    """
+    path = Path(path)
+    backbone = load_backbone(path)
+    picture_format(backbone.preprocessing)
+    hashed = hashlib.sha256()
+    for each in files_of(path):
+        with each.open("rb") as file:
+            hashed.update(hashlib.file_digest(file, "sha256").digest())
+    return BackboneFile(backbone, path, hashed.hexdigest())
+
+
+def picture_format(pictures: Preprocessing) -> ImageFormat:
+    """How an image becomes an input of a backbone, as in its pre-training.
+
+    Raises:
+      InputError: if its config.json asks for what Pillow or metajax has not.
+
+    >>> pictures = Preprocessing((0.5,), (0.5,), (224, 224), 0.9, "bicubic")
+    >>> picture_format(pictures).mode
+    'L'
+    """
+    modes: dict[int, Mode] = {1: "L", 3: "RGB"}
+    channels = len(pictures.mean)
+    if channels not in modes or pictures.crop > 1:
+        raise InputError(
+            f"expected a backbone of pictures of 1 or 3 channels, and a crop_pct of at "
+            f"most 1, got {channels} and {pictures.crop}; mend its config.json"
+        )
+    check_one_of("crop_mode", pictures.crop_mode, ("center", "squash"))
+    fit = Fit(
+        pictures.crop,
+        check_interpolation(pictures.interpolation),
+        squashed=pictures.crop_mode == "squash",
+    )
+    return ImageFormat(pictures.size, modes[channels], fit=fit)
+
+
+def backbone_learner(
+    file: BackboneFile, head: str = "prototypes", *, cache: Path | None = None
+) -> ImageLearner:
+    """A backbone with a head, as a learner of images.
+
+    Args:
+      file: the backbone.
+      head: a name of `HEADS`: "prototypes", the nearest class mean of features that are
+        centred on the labelled pictures' mean, at length one; "cosine", the same of
+        features that are not centred; "ridge", ridge regression to the labels; "pmf",
+        the backbone fine-tuned on the labelled pictures, which is slow.
+      cache: of features, a file that is made if there is none; None to keep none.
+
+    Returns:
+      An `ImageLearner`. It is of features that are computed once, but for "pmf".
+
+    Raises:
+      InputError: if there is no such head.
+
+    Source: Wang et al., "SimpleShot", 2019; Bertinetto et al., "Meta-learning with
+    Differentiable Closed-form Solvers", ICLR 2019; Hu et al., "Pushing the Limits of
+    Simple Pipelines for Few-Shot Learning", CVPR 2022.
+    """
+    check_one_of("head", head, tuple(HEADS))
+    chosen = HEADS[head]
+    model, params, pictures, features = file.backbone
+    form = picture_format(pictures)
+    kept = None if cache is None else FeatureCache(cache, _context(file, form))
+    embedding = Embedding(model, params, features, kept)
+    body = _IDENTITY if chosen.frozen else model
+
+    @remembered  # so that programs of it are compiled once
+    def build(classes: int, pretrained: Params | None) -> PerQueryLearner:
+        learner = chosen.build(body, features, classes)
+        return PerQueryLearner(learner, classes, chosen.folds)
+
+    return ImageLearner(
+        build,
+        form,
+        name=f"{head} on {file.path}",
+        facts={
+            BACKBONE: str(file.path.resolve()),
+            "digest": file.digest,
+            "head": head,
+        },
+        embedding=embedding if chosen.frozen else None,
+    )
+
+
+def teach_backbone(
+    file: BackboneFile,
+    support: LabelledImages | str | Path,
+    *,
+    head: str = AUTO,
+    cache: Path | None = None,
+) -> Labeller:
+    """Teaches a backbone the classes of labelled images, and calibrates it.
+
+    Args:
+      file: the backbone.
+      support: the labelled images, or their folder, see `read_labelled`.
+      head: see `backbone_learner`; "auto" for the one of the closed forms that predicts
+        the most labelled images correctly, each from the others.
+      cache: see there.
+
+    Returns:
+      A `Labeller`, see `teach`.
+
+    Raises:
+      InputError: see `backbone_learner` and `read_labelled`.
+
+    >>> from metajax.labelling import FolderLabels
+    >>> def label(folder, pictures):
+    ...     backbone = read_backbone("model.safetensors")
+    ...     return list(FolderLabels(teach_backbone(backbone, folder), pictures))
+    """
+    check_one_of("head", head, (AUTO, *HEADS))
+    names = [n for n, x in HEADS.items() if x.chosen] if head == AUTO else [head]
+    learners = {name: backbone_learner(file, name, cache=cache) for name in names}
+    first = learners[names[0]]
+    if not isinstance(support, LabelledImages):
+        support = read_labelled(support, first)
+    first.check_classes(support.classes)
+    if first.embedding is not None:
+        support = support._replace(features=np.asarray(support.inputs(first)))
+    name, reason = _choose(learners, support) if len(names) > 1 else (names[0], "")
+    learner = learners[name]
+    meta = learner.build(len(support.classes), None).learner.init(jax.random.key(0))
+    labeller = teach(learner, meta, support)
+    lines = (reason, UNMEASURED) if reason else (UNMEASURED,)
+    return labeller._replace(expected=(*labeller.expected, *lines))
+
+
+def rebuild_learner(
+    facts: Mapping[str, Any], *, path: Path | None = None, cache: Path | None = None
+) -> ImageLearner:
+    """The learner of the facts that `save` kept, for `load`.
+
+    Args:
+      facts: of a learner of `backbone_learner`.
+      path: of the backbone, if it was moved.
+      cache: see `backbone_learner`.
+
+    Returns:
+      The learner.
+
+    Raises:
+      InputError: if the backbone cannot be read, or is another than it was.
+    """
+    file = read_backbone(Path(facts[BACKBONE]) if path is None else path)
+    if file.digest != facts["digest"]:
+        raise InputError(
+            f"{file.path} is another backbone than the labeller was taught on, or its "
+            "config.json was changed; give the one that it was by --backbone, or teach "
+            "it again"
+        )
+    return backbone_learner(file, facts["head"], cache=cache)
+
+
+def _choose(
+    learners: Mapping[str, ImageLearner], support: LabelledImages
+) -> tuple[str, str]:
+    """The learner that predicts the most images correctly, the first of several.
+
+    Returns:
+      Its name, and why it was chosen, in a sentence.
+    """
+    order = shuffled(len(support.labels))
+    inputs = np.asarray(support.inputs(next(iter(learners.values()))))[order]
+    batch = Batch(jnp.asarray(inputs), jnp.asarray(support.labels[order]))
+    correct: dict[str, int] = {}
+    count = 0
+    for name, learner in learners.items():
+        built = learner.build(len(support.classes), None)
+        meta = built.learner.init(jax.random.key(0))
+        predictions = leave_one_out(built, meta, batch)
+        count = len(predictions.labels)
+        correct[name] = int(np.sum(predictions.correct()))
+    first = next(iter(learners))
+    if not count:
+        return first, f"head {first}: with one picture a class none can be left out"
+    best = max(correct, key=correct.__getitem__)
+    shares = ", ".join(f"{n} {100 * k / count:.1f} %" for n, k in correct.items())
+    return best, f"head {best} was chosen by leave-one-out accuracy: {shares}"
+
+
+def _context(file: BackboneFile, form: ImageFormat) -> str:
+    """What a feature depends on, beside the content of a picture's file."""
+    facts: tuple[Any, ...] = metajax.__version__, file.digest, *form
+    text = repr(facts)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same(params: Params, inputs: PyTree) -> Array:
+    return inputs
+
+
+_IDENTITY = Model(lambda key: {}, _same)

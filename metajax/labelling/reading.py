@@ -1,0 +1,174 @@
+"""From image files to a learner's inputs, which may be features that were kept."""
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.data.contents import hash_bytes
+from metajax.data.decoding import Pixels, decode, decode_file, opened
+from metajax.data.unlabelled import Unreadable, decode_ahead, in_order, unreadable
+from metajax.errors import FilesError
+from metajax.labelling.feature_cache import FeatureCache
+from metajax.labelling.learner import ImageLearner
+from metajax.types import Array
+
+BATCH = 64  # images at a time
+EMBEDDED = 16  # of which features are computed at a time
+WAITING = 1024  # files of known features, at most, until others fill a batch
+AHEAD = 256  # files begun
+
+
+class InputBatch(NamedTuple):
+    """Inputs of images, in batches of one shape.
+
+    Attributes:
+      files: the paths of the images, at most as many as there are inputs.
+      inputs: `float32[size, ...]`; what follows the files' is padding.
+      image: `image(i)`, image i as `uint8[height, width, channels]`, which may have to
+        be decoded first.
+    """
+
+    files: tuple[str, ...]
+    inputs: Array
+    image: Callable[[int], np.ndarray]
+
+
+def read_inputs(
+    learner: ImageLearner,
+    folder: Path,
+    files: Sequence[str],
+    *,
+    refuse: Callable[[Unreadable], None],
+    bits: int | None = None,
+) -> Iterator[InputBatch]:
+    """Reads files as a learner's inputs, in order, in batches of one shape.
+
+    Where the learner is of features that are kept, a file whose content is known is not
+    decoded.
+
+    Args:
+      learner: the learner.
+      folder: where the files are.
+      files: their paths below it.
+      refuse: takes what could not be read, in order.
+      bits: see `metajax.data.decoding.decode`.
+
+    Yields:
+      `InputBatch`es of at least one image.
+    """
+    read = _read_images if learner.embedding is None else _read_features
+    return read(learner, folder, files, refuse, learner.format.pixels(bits))
+
+
+def _read_images(
+    learner: ImageLearner,
+    folder: Path,
+    files: Sequence[str],
+    refuse: Callable[[Unreadable], None],
+    pixels: Pixels,
+) -> Iterator[InputBatch]:
+    size, mode, bits, fit = pixels
+    batches = decode_ahead(
+        folder, files, size, mode, batch=BATCH, refuse=refuse, bits=bits, fit=fit
+    )
+    for names, images in batches:
+        yield InputBatch(names, learner.inputs(images), images.__getitem__)
+
+
+class _File(NamedTuple):
+    """A file that was read, with its image where its feature is not known."""
+
+    name: str
+    content: str
+    feature: np.ndarray | None
+    image: np.ndarray | None
+
+
+def _read_features(
+    learner: ImageLearner,
+    folder: Path,
+    files: Sequence[str],
+    refuse: Callable[[Unreadable], None],
+    pixels: Pixels,
+) -> Iterator[InputBatch]:
+    cache = learner.embedding and learner.embedding.cache
+    read = partial(_read_file, folder, pixels, cache)
+    waiting: list[_File] = []
+    unknown = 0
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for file in in_order(threads, read, files, AHEAD):
+            if isinstance(file, Unreadable):
+                refuse(file)
+                continue
+            waiting.append(file)
+            unknown += file.feature is None
+            if unknown == BATCH or len(waiting) == WAITING:
+                yield from _batches(learner, folder, pixels, waiting)
+                waiting, unknown = [], 0
+    yield from _batches(learner, folder, pixels, waiting)
+
+
+def _read_file(
+    folder: Path, pixels: Pixels, cache: FeatureCache | None, name: str
+) -> _File | Unreadable:
+    """Reads a file once, so that a feature is that of the content it is kept by."""
+    try:
+        with opened(folder / name) as file:
+            content = file.read()
+            # Other pixels of 16 bits have other features.
+            key = f"{hash_bytes(content)}-{pixels.bits}"
+            feature = None if cache is None else cache.find(key)
+            if feature is not None:
+                return _File(name, key, feature, None)
+            return _File(name, key, None, decode_file(io.BytesIO(content), *pixels))
+    except FilesError as error:
+        return unreadable(folder, name, error)
+
+
+def _batches(
+    learner: ImageLearner, folder: Path, pixels: Pixels, files: list[_File]
+) -> Iterator[InputBatch]:
+    """The files' features, computed where they are not known."""
+    images = {x.content: x.image for x in files if x.image is not None}
+    features = dict(zip(images, embed_images(learner, list(images.values()))))
+    if features and learner.embedding and (cache := learner.embedding.cache):
+        cache.add(features.items())
+    for start in range(0, len(files), BATCH):
+        part = files[start : start + BATCH]
+        rows = [features.get(x.content, x.feature) for x in part]
+        padded = np.zeros((BATCH, *learner.input_shape), np.float32)
+        padded[: len(rows)] = np.stack(rows)
+
+        def image(i: int, part: list[_File] = part) -> np.ndarray:
+            known = part[i].image
+            return decode(folder / part[i].name, *pixels) if known is None else known
+
+        yield InputBatch(tuple(x.name for x in part), jnp.asarray(padded), image)
+
+
+def embed_images(
+    learner: ImageLearner, images: np.ndarray | Sequence[np.ndarray]
+) -> np.ndarray:
+    """The inputs of images, computed by one program a few at a time.
+
+    Args:
+      learner: of features.
+      images: `uint8[height, width, channels]` each.
+
+    Returns:
+      `float32[images, ...]`.
+    """
+    inputs = [np.zeros((0, *learner.input_shape), np.float32)]
+    for start in range(0, len(images), EMBEDDED):
+        part = np.stack(images[start : start + EMBEDDED])
+        padding = [(0, EMBEDDED - len(part)), (0, 0), (0, 0), (0, 0)]
+        computed = np.asarray(learner.inputs(np.pad(part, padding)))
+        inputs.append(computed[: len(part)])
+    return np.concatenate(inputs)
