@@ -29,7 +29,8 @@ class Run:
     learner: Annotated[LEARNER_NAMES, tyro.conf.arg(name="learner")]  # pyright: ignore
     """Learning algorithm; --help after it shows its own options."""
     network: Annotated[MODEL_NAMES, tyro.conf.arg(name="model")]  # pyright: ignore
-    """Network; --help after it shows its own options."""
+    """Network; --help after it shows its own options. --backbone FILE is short for
+    --model backbone --model.file FILE."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     places: Annotated[Places, tyro.conf.arg(name="")]
     machine: Annotated[Machine, tyro.conf.arg(name="")]

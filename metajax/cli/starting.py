@@ -30,6 +30,7 @@ OPTIONS: dict[str, Any] = {
     "model": NETWORKS,
     "evaluation": MEASUREMENTS,
 }
+BACKBONE = "--backbone"
 JSON = "JSON", json.loads  # of any other suffix than .toml
 WHOLE = {"learner", "data", "model", "inner", "outer", "evaluation"}
 SHOWN = 3  # owners of an option that an error names
@@ -69,6 +70,7 @@ def read_start(arguments: Sequence[str]) -> Start | None:
     """
     named = bool(arguments) and not arguments[0].startswith("-")
     preset, rest = (arguments[0], arguments[1:]) if named else (None, arguments)
+    rest = _spelled_out(rest)
     if preset is not None:
         check_name("preset", preset, PRESETS)
     path, learner, model = (
@@ -104,6 +106,23 @@ def _value(flag: str, arguments: Sequence[str]) -> str | None:
         if name == flag:
             value = after if equals else "".join(arguments[i + 1 : i + 2]) or None
     return value
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with `--backbone FILE` as `--model backbone --model.file FILE`."""
+    spelled: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name == BACKBONE:
+            spelled += [
+                "--model",
+                "backbone",
+                "--model.file",
+                *([value] * bool(equals)),
+            ]
+        else:
+            spelled.append(argument)
+    return spelled
 
 
 def _check_options(config: Config, arguments: Sequence[str]) -> None:

@@ -198,7 +198,7 @@ def build_per_query(
     model: Any = config.model
     fixed = model.norm == "transductive" and "norm" not in names_of(type(model))
     beside = inner.beside_support or fixed
-    if not beside and model.images:
+    if not beside and "norm" in names_of(type(model)):
         settled = "support" if model.norm == "transductive" else model.norm
         config = replace(config, model=replace(model, norm=settled))
     mean = partial(balanced_cross_entropy, classes=ways)

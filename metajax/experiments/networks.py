@@ -1,11 +1,15 @@
 """Networks' configurations: their options, and how each is built."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import tyro
 
 from metajax import rl
 from metajax.checks import check_seed
@@ -19,13 +23,17 @@ from metajax.experiments.genotypes import (
     read_genotype,
 )
 from metajax.models import (
+    Backbone,
     CellSpace,
     Genotype,
+    backbone_digest,
     cells,
     centre_head,
     conv4,
+    dense,
     fourier_mlp,
     headed,
+    load_backbone,
     mlp,
     random_genotype,
     resnet12,
@@ -34,6 +42,7 @@ from metajax.models import (
     unet,
     unet_body,
 )
+from metajax.models.backbones.loading import files_of
 from metajax.models.blocks import Halving
 from metajax.models.cell_operations import OPERATIONS, OperationName
 from metajax.models.cells import LAYERS
@@ -492,6 +501,66 @@ class CellsModel(CellsBody):
     """Initial value of the linear head."""
 
 
+@dataclass(frozen=True)
+class BackboneModel(Network):
+    """A pre-trained network of a file, and a linear head of zeros."""
+
+    name = "backbone"
+    images = True
+    file: str | None = field(default=None, compare=False)
+    """Pre-trained network: safetensors by timm's names, with its config.json beside it;
+    or their folder. It stays where it is, and one that was changed is refused."""
+    digest: Annotated[str | None, tyro.conf.Suppress] = None
+    """What tells its file from another; the configuration keeps it."""
+
+    def __post_init__(self) -> None:
+        if self.file is None:
+            return
+        path = Path(self.file).resolve()
+        digest = _digest(path, *(_stamp(each) for each in files_of(path)))
+        if self.digest not in (None, digest):
+            raise InputError(
+                f"{path} is another backbone than that of this configuration, or its "
+                "config.json was changed; put the one back that it was"
+            )
+        object.__setattr__(self, "file", str(path))
+        object.__setattr__(self, "digest", digest)
+
+    def build(self, shape: Shape, outputs: int) -> Model:
+        """The network, of images."""
+        if self.file is None:
+            raise InputError("--model backbone needs --model.file FILE, or a folder")
+        backbone = _backbone(self.file, self.digest)
+        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        try:
+            jax.eval_shape(backbone.model.apply, backbone.params, images)
+        except InputError as error:
+            raise InputError(f"--data.size does not fit {self.file}: {error}") from (
+                error
+            )
+        zeros = jax.nn.initializers.zeros
+        head = dense(backbone.features, outputs, initializer=zeros)
+        return headed(backbone.model, head)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """When a file was changed, and its size; of no file, zeros."""
+    if not path.is_file():
+        return 0, 0
+    there = path.stat()
+    return there.st_mtime_ns, there.st_size
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, *stamps: tuple[int, int]) -> str:
+    return backbone_digest(path)
+
+
+@lru_cache(maxsize=1)
+def _backbone(path: str, digest: str) -> Backbone:
+    return load_backbone(path)
+
+
 NETWORKS: tuple[type[Network], ...] = (
     MLPModel,
     SirenModel,
@@ -505,6 +574,7 @@ NETWORKS: tuple[type[Network], ...] = (
     UNetModel,
     CellsModel,
     CellsBody,
+    BackboneModel,
 )
 MODELS = tuple(dict.fromkeys(kind.name for kind in NETWORKS))
 """Their names."""

@@ -26,8 +26,7 @@ from metajax.labelling.learner import (
 )
 from metajax.labelling.predictions import leave_one_out, shuffled
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
-from metajax.models import Backbone, Preprocessing, load_backbone
-from metajax.models.backbones.loading import files_of
+from metajax.models import Backbone, Preprocessing, backbone_digest, load_backbone
 from metajax.types import Array, Batch, Model, Params, PyTree
 
 AUTO = "auto"
@@ -67,11 +66,7 @@ def read_backbone(path: str | Path) -> BackboneFile:
     path = Path(path)
     backbone = load_backbone(path)
     picture_format(backbone.preprocessing)
-    hashed = hashlib.sha256()
-    for each in files_of(path):
-        with each.open("rb") as file:
-            hashed.update(hashlib.file_digest(file, "sha256").digest())
-    return BackboneFile(backbone, path, hashed.hexdigest())
+    return BackboneFile(backbone, path, backbone_digest(path))
 
 
 def picture_format(pictures: Preprocessing) -> ImageFormat:

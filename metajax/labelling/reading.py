@@ -167,7 +167,7 @@ def embed_images(
     """
     inputs = [np.zeros((0, *learner.input_shape), np.float32)]
     for start in range(0, len(images), EMBEDDED):
-        part = np.stack(images[start : start + EMBEDDED])
+        part = np.asarray(images[start : start + EMBEDDED])
         padding = [(0, EMBEDDED - len(part)), (0, 0), (0, 0), (0, 0)]
         computed = np.asarray(learner.inputs(np.pad(part, padding)))
         inputs.append(computed[: len(part)])

@@ -5,6 +5,7 @@ from metajax.models.adapters import from_linen as from_linen
 from metajax.models.adapters import from_nnx as from_nnx
 from metajax.models.backbones import Backbone as Backbone
 from metajax.models.backbones import Preprocessing as Preprocessing
+from metajax.models.backbones import backbone_digest as backbone_digest
 from metajax.models.backbones import load_backbone as load_backbone
 from metajax.models.cells import at_temperature as at_temperature
 from metajax.models.cells import cells as cells

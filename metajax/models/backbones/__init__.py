@@ -2,4 +2,5 @@
 
 from metajax.models.backbones.config import Preprocessing as Preprocessing
 from metajax.models.backbones.loading import Backbone as Backbone
+from metajax.models.backbones.loading import backbone_digest as backbone_digest
 from metajax.models.backbones.loading import load_backbone as load_backbone

@@ -1,5 +1,6 @@
 """Networks with pre-trained weights, from a file."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,6 +114,28 @@ def files_of(path: str | Path) -> tuple[Path, Path]:
     path = Path(path)
     path = path / FILE if path.is_dir() else path
     return path, path.parent / CONFIG
+
+
+def backbone_digest(path: str | Path) -> str:
+    """What tells one backbone from another: a digest of both its files.
+
+    Args:
+      path: see `load_backbone`.
+
+    Raises:
+      InputError: if a file cannot be read.
+    """
+    hashed = hashlib.sha256()
+    try:
+        for each in files_of(path):
+            with each.open("rb") as file:
+                hashed.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror}); give the path of a "
+            "backbone: a .safetensors with its config.json beside it"
+        ) from error
+    return hashed.hexdigest()
 
 
 def _family(path: Path, tensors: Mapping[str, Any]) -> Family:
