@@ -63,7 +63,7 @@ def main(settings: Settings) -> None:
     Raises:
       InputError: if torch or timm is missing, or a distance is above 1e-5.
     """
-    torch, timm = (_import(name) for name in ("torch", "timm"))
+    torch, timm = (import_module(name) for name in ("torch", "timm"))
     versions = {"timm": timm.__version__, "torch": torch.__version__}
     versions |= {"jax": jax.__version__, "machine": platform.machine()}
     results: dict[str, Any] = {}
@@ -102,7 +102,8 @@ def compare(
         for key, tensor in model.state_dict().items():
             _move(torch, key, tensor)
     with tempfile.TemporaryDirectory() as folder:
-        backbone = _load(model, Path(folder))
+        write_network(model, Path(folder))
+        backbone = load_backbone(folder)
     height, width = backbone.preprocessing.size
     random = np.random.default_rng(0)
     x = random.random((pictures, height, width, 3), np.float32)
@@ -130,8 +131,8 @@ def _move(torch: ModuleType, name: str, tensor: Any) -> None:
         tensor.add_(0.2 * torch.randn_like(tensor))
 
 
-def _load(model: Any, folder: Path) -> Backbone:
-    """The network as a user reads it, from a file of timm's format."""
+def write_network(model: Any, folder: Path) -> None:
+    """Writes one of timm's networks as it lies on a hub."""
     save = importlib.import_module("safetensors.torch").save_file
     save(model.state_dict(), folder / "model.safetensors")
     pictures = model.pretrained_cfg
@@ -141,7 +142,6 @@ def _load(model: Any, folder: Path) -> Backbone:
         "pretrained_cfg": {name: pictures[name] for name in names},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    return load_backbone(folder)
 
 
 def _features(
@@ -160,7 +160,12 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(f"{distance:.1e}")
 
 
-def _import(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
+    """A module that may not be installed.
+
+    Raises:
+      InputError: if it is not.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -17,7 +17,15 @@ from metajax.errors import InputError
 
 MODULES = (
     *("__main__", "diagnostics", "domains", "fields.memory", "figure", "fuzz"),
-    *("heads", "kills", "labelling", "large", "many_chips", "multi_step"),
+    *(
+        "heads",
+        "kills",
+        "label_backbone",
+        "labelling",
+        "large",
+        "many_chips",
+        "multi_step",
+    ),
     *("peer_gradients", "precision", "roofline", "saving", "soak", "streaming"),
     *("pretrained", "targets", "task_map"),
     *("papers.miniimagenet", "papers.omniglot", "papers.sinusoid"),
@@ -60,6 +68,9 @@ BAD = {
     "pretrained": {
         "--networks": "expected at least one network",
         "--pictures 1": "--pictures must be a whole number of at least 2, got 1",
+    },
+    "label_backbone": {
+        "--pictures 1": "--pictures must be a whole number of at least 16, got 1",
     },
     "labelling": {"/nowhere": "there is no folder /nowhere"},
     "peer_gradients": {"/ / w1": "no workload 'w1'; expected one like w1_s1_k5_b4"},

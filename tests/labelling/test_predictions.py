@@ -253,7 +253,7 @@ def test_no_more_than_a_few_batches_are_read(tmp_path, monkeypatch):
 
     begun = []
 
-    def counted(path, size, mode, bits):
+    def counted(path, size, mode, bits, fit):
         begun.append(path)
         return np.zeros((*size, 1), np.uint8)
 
