@@ -1,19 +1,16 @@
 """Networks' configurations: their options, and how each is built."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from metajax import rl
 from metajax.checks import check_seed
 from metajax.errors import InputError
+from metajax.experiments.backbone_network import BackboneModel
 from metajax.experiments.bounds import Count, CountOrZero, Positive, Seed
 from metajax.experiments.genotypes import (
     alphas_of,
@@ -22,18 +19,16 @@ from metajax.experiments.genotypes import (
     line_of,
     read_genotype,
 )
+from metajax.experiments.network import Network as Network
+from metajax.experiments.network import Shape
 from metajax.models import (
-    Backbone,
     CellSpace,
     Genotype,
-    backbone_digest,
     cells,
     centre_head,
     conv4,
-    dense,
     fourier_mlp,
     headed,
-    load_backbone,
     mlp,
     random_genotype,
     resnet12,
@@ -42,7 +37,6 @@ from metajax.models import (
     unet,
     unet_body,
 )
-from metajax.models.backbones.loading import files_of
 from metajax.models.blocks import Halving
 from metajax.models.cell_operations import OPERATIONS, OperationName
 from metajax.models.cells import LAYERS
@@ -51,104 +45,6 @@ from metajax.models.genotype import KINDS, CellKind
 from metajax.models.norms import NormName
 from metajax.models.resnet12 import Readout
 from metajax.types import Model, PyTree
-
-Shape = tuple[int, ...]
-
-
-class Network:
-    """A network, for inputs of one shape and a number of outputs.
-
-    Attributes:
-      name: as `--model` takes it.
-      images: whether its inputs are images.
-      norm: which statistics its batch norm takes; None without batch norm.
-      refuses_bfloat16: whether that precision is too low for it.
-    """
-
-    name: ClassVar[str]
-    images: ClassVar[bool] = False
-    norm: ClassVar[NormName | None] = None
-    refuses_bfloat16: ClassVar[bool] = False
-
-    def build(self, shape: Shape, outputs: int) -> Model:
-        """The network, of inputs `[examples, *shape]`.
-
-        Raises:
-          InputError: if it neither classifies nor regresses.
-        """
-        raise InputError(
-            f"--model {self.name} does not classify, nor regress; take another"
-        )
-
-    def policy(self, environment: rl.Environment) -> rl.Policy:
-        """The policy of an environment.
-
-        Raises:
-          InputError: if it makes none.
-        """
-        raise InputError(
-            f"--model {self.name} is not for reinforcement learning; take mlp, gru or "
-            "fast-weights"
-        )
-
-    def segmenter(self, shape: Shape, outputs: int) -> Model:
-        """The network from images to outputs of every pixel.
-
-        Raises:
-          InputError: if it makes none.
-        """
-        raise InputError(f"--model {self.name} is not for segmentation; take unet")
-
-    def detector(self, shape: Shape, ways: int, stride: int) -> Model:
-        """The network from images to maps of objects, at a stride.
-
-        Raises:
-          InputError: if it makes none.
-        """
-        raise InputError(f"--model {self.name} is not for detection; take unet")
-
-    @classmethod
-    def for_learner(cls, makes_head: bool) -> "type[Network]":
-        """The class of its options for a learner that makes its own head, or not."""
-        return cls
-
-    @property
-    def searched(self) -> bool:
-        """Whether its architecture is searched."""
-        return False
-
-    def discretised(self, meta: PyTree, temperature: float) -> Self | None:
-        """The network that a search of its architecture ends in; None without a search.
-
-        Args:
-          meta: the meta-parameters.
-          temperature: of the softmax over operations, in the search.
-        """
-        return None
-
-    def draw(
-        self,
-        meta: PyTree,
-        adapt: Callable[[int], PyTree],
-        cut: PyTree,
-        *,
-        temperature: float,
-        to: Path,
-    ) -> None:
-        """Draws what was learnt of the network's architecture, if anything was.
-
-        Args:
-          meta: the meta-parameters.
-          adapt: `adapt(tasks)`, the adapted parameters of so many test tasks, stacked.
-          cut: the meta-parameters of `discretised`; None where that is None.
-          temperature: see `discretised`.
-          to: the folder.
-        """
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """What a result names of it, beside its batch norm."""
-        return {}
 
 
 @dataclass(frozen=True)
@@ -499,66 +395,6 @@ class CellsModel(CellsBody):
 
     head: Head = "zero"
     """Initial value of the linear head."""
-
-
-@dataclass(frozen=True)
-class BackboneModel(Network):
-    """A pre-trained network of a file, and a linear head of zeros."""
-
-    name = "backbone"
-    images = True
-    file: str | None = field(default=None, compare=False)
-    """Pre-trained network: safetensors by timm's names, with its config.json beside it;
-    or their folder. It stays where it is, and one that was changed is refused."""
-    digest: Annotated[str | None, tyro.conf.Suppress] = None
-    """What tells its file from another; the configuration keeps it."""
-
-    def __post_init__(self) -> None:
-        if self.file is None:
-            return
-        path = Path(self.file).resolve()
-        digest = _digest(path, *(_stamp(each) for each in files_of(path)))
-        if self.digest not in (None, digest):
-            raise InputError(
-                f"{path} is another backbone than that of this configuration, or its "
-                "config.json was changed; put the one back that it was"
-            )
-        object.__setattr__(self, "file", str(path))
-        object.__setattr__(self, "digest", digest)
-
-    def build(self, shape: Shape, outputs: int) -> Model:
-        """The network, of images."""
-        if self.file is None:
-            raise InputError("--model backbone needs --model.file FILE, or a folder")
-        backbone = _backbone(self.file, self.digest)
-        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        try:
-            jax.eval_shape(backbone.model.apply, backbone.params, images)
-        except InputError as error:
-            raise InputError(f"--data.size does not fit {self.file}: {error}") from (
-                error
-            )
-        zeros = jax.nn.initializers.zeros
-        head = dense(backbone.features, outputs, initializer=zeros)
-        return headed(backbone.model, head)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """When a file was changed, and its size; of no file, zeros."""
-    if not path.is_file():
-        return 0, 0
-    there = path.stat()
-    return there.st_mtime_ns, there.st_size
-
-
-@lru_cache(maxsize=4)
-def _digest(path: Path, *stamps: tuple[int, int]) -> str:
-    return backbone_digest(path)
-
-
-@lru_cache(maxsize=1)
-def _backbone(path: str, digest: str) -> Backbone:
-    return load_backbone(path)
 
 
 NETWORKS: tuple[type[Network], ...] = (

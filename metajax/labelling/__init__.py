@@ -57,12 +57,11 @@ What is special to `masks` or to `boxes` is in a `DenseTargets`.
 """
 
 from metajax.labelling.backbone import (
-    BackboneFile,
     backbone_learner,
-    read_backbone,
     rebuild_learner,
     teach_backbone,
 )
+from metajax.labelling.backbone_file import BackboneFile, read_backbone
 from metajax.labelling.boxes import boxes
 from metajax.labelling.calibration import calibration_error, share_interval, temperature
 from metajax.labelling.dense import DenseLabeller, DenseLearner, teach_dense

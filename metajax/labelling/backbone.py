@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache as remembered
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,12 @@ import numpy as np
 
 import metajax
 from metajax.checks import check_one_of
-from metajax.data.decoding import Mode
-from metajax.data.fitting import Fit, check_interpolation
 from metajax.errors import InputError
+from metajax.labelling.backbone_file import (
+    BackboneFile,
+    picture_format,
+    read_backbone,
+)
 from metajax.labelling.feature_cache import FeatureCache
 from metajax.labelling.heads import HEADS
 from metajax.labelling.labeller import Labeller
@@ -26,7 +29,6 @@ from metajax.labelling.learner import (
 )
 from metajax.labelling.predictions import leave_one_out, shuffled
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
-from metajax.models import Backbone, Preprocessing, backbone_digest, load_backbone
 from metajax.types import Array, Batch, Model, Params, PyTree
 
 AUTO = "auto"
@@ -35,64 +37,6 @@ UNMEASURED = (
     "a backbone has no validation classes: these labelled pictures alone say what "
     "accuracy to expect"
 )
-
-
-class BackboneFile(NamedTuple):
-    """A backbone and the file that it was read from.
-
-    Attributes:
-      backbone: the backbone.
-      path: of the file.
-      digest: of it and of the config.json beside it.
-    """
-
-    backbone: Backbone
-    path: Path
-    digest: str
-
-
-def read_backbone(path: str | Path) -> BackboneFile:
-    """Reads a backbone, and what tells its file from another.
-
-    Args:
-      path: see `metajax.models.load_backbone`.
-
-    Returns:
-      A `BackboneFile`.
-
-    Raises:
-      InputError: see there; or if its pictures are prepared in an unknown way.
-    """
-    path = Path(path)
-    backbone = load_backbone(path)
-    picture_format(backbone.preprocessing)
-    return BackboneFile(backbone, path, backbone_digest(path))
-
-
-def picture_format(pictures: Preprocessing) -> ImageFormat:
-    """How an image becomes an input of a backbone, as in its pre-training.
-
-    Raises:
-      InputError: if its config.json asks for what Pillow or metajax has not.
-
-    >>> pictures = Preprocessing((0.5,), (0.5,), (224, 224), 0.9, "bicubic")
-    >>> picture_format(pictures).mode
-    'L'
-    """
-    modes: dict[int, Mode] = {1: "L", 3: "RGB"}
-    channels = len(pictures.mean)
-    if channels not in modes or pictures.crop > 1:
-        raise InputError(
-            f"expected a backbone of pictures of 1 or 3 channels, and a crop_pct of at "
-            f"most 1, got {channels} and {pictures.crop}; mend its config.json"
-        )
-    check_one_of("crop_mode", pictures.crop_mode, ("center", "squash"))
-    fit = Fit(
-        pictures.crop,
-        check_interpolation(pictures.interpolation),
-        squashed=pictures.crop_mode == "squash",
-    )
-    return ImageFormat(pictures.size, modes[channels], fit=fit)
 
 
 def backbone_learner(

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 import warnings
+import weakref
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -95,6 +96,7 @@ class FeatureCache:
         """The database, without what is too much."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = sqlite3.connect(self._path, timeout=WAIT, check_same_thread=False)
+        weakref.finalize(self, database.close)
         self._path.chmod(0o600)
         with database:
             database.execute(TABLE)
