@@ -16,9 +16,10 @@ Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 
 @dataclass(frozen=True)
 class Label:
-    """Label a folder of pictures from a few labelled ones, with a trained run.
+    """Label a folder of pictures from a few labelled ones, with a run or a backbone.
 
-    Pictures may have any size; they are resized as the run's were. Classifiers of
+    A run was trained by metajax train; a backbone (--backbone) is a pre-trained network
+    of a file. Pictures may have any size; they are resized as in training. Classifiers of
     Omniglot and of glyphs read them as dark ink on white paper, and runs of their
     scenes as bright ink on black. A run of segmentation outlines what is in them
     (--masks), and one of detection boxes it (--boxes).
@@ -121,10 +122,19 @@ class Label:
         paths = self.images, self.out, self.html, self.save, self.export
         files = LabelFiles(*paths, self.source)
         images = files.check()
+        self._check_backbone()
         with files.stdout_apart(), kept:
             labeller = self._labeller()
             print(*labeller.expected, sep="\n")
             files.write(labeller, images)
+
+    def _check_backbone(self) -> None:
+        """Refuses to write over the backbone."""
+        from metajax.experiments.labelled_backbone import check_spared
+
+        if self.backbone is not None:
+            written = self.out, self.html, self.save, self.export
+            check_spared(self.backbone, written)
 
     def _labeller(self) -> Any:
         places = Places(self.archives, self.data_dir, self.run_images)

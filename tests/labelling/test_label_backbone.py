@@ -228,6 +228,13 @@ def test_mistakes(folder, tmp_path, capsys, flags, said):
     assert said.format(tmp_path) in capsys.readouterr().err
 
 
+def test_a_backbone_is_not_written_over(network, folder, tmp_path, capsys):
+    before = network.read_bytes()
+    assert label(folder, network, tmp_path / "a.csv", "--save", network) == 1
+    assert "is of the backbone and would be written" in capsys.readouterr().err
+    assert network.read_bytes() == before
+
+
 def test_the_commands_heads_are_those_of_the_table():
     assert get_args(command.Heads) == ("auto", *HEADS)
 
