@@ -19,8 +19,8 @@ class Label:
     """Label a folder of pictures from a few labelled ones, with a run or a backbone.
 
     A run was trained by metajax train; a backbone (--backbone) is a pre-trained network
-    of a file. Pictures may have any size; they are resized as in training. Classifiers of
-    Omniglot and of glyphs read them as dark ink on white paper, and runs of their
+    of a file. Pictures may have any size; they are resized as in training. Classifiers
+    of Omniglot and of glyphs read them as dark ink on white paper, and runs of their
     scenes as bright ink on black. A run of segmentation outlines what is in them
     (--masks), and one of detection boxes it (--boxes).
     """
