@@ -148,14 +148,16 @@ def rebuild_learner(
     Raises:
       InputError: if the backbone cannot be read, or is another than it was.
     """
-    file = read_backbone(Path(facts[BACKBONE]) if path is None else path)
-    if file.digest != facts["digest"]:
+    names = BACKBONE, "digest", "head"
+    before, digest, head = (str(facts.get(name)) for name in names)
+    file = read_backbone(Path(before) if path is None else path)
+    if file.digest != digest:
         raise InputError(
             f"{file.path} is another backbone than the labeller was taught on, or its "
             "config.json was changed; give the one that it was by --backbone, or teach "
             "it again"
         )
-    return backbone_learner(file, facts["head"], cache=cache)
+    return backbone_learner(file, head, cache=cache)
 
 
 def _choose(
