@@ -31,10 +31,10 @@ class Label:
     """File of a pre-trained network to label with in place of a run: safetensors by
     timm's names, with its config.json beside it; or their folder. With --from, where
     the network is now, if it was moved."""
-    head: Heads | None = None
+    head: Heads = "auto"
     """With --backbone: the class means of its features about their mean (prototypes) or
     as they are (cosine), ridge regression (ridge), the network fine-tuned (pmf: slow);
-    by default, auto: which of the first three leave-one-out finds best."""
+    or auto, which of the first three leave-one-out finds best."""
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
     pictures each. With --masks, a folder of images/, masks/ (PNG, a value a class) and
@@ -94,7 +94,7 @@ class Label:
         others = "backbone", "head", "out", "columns", "save", "source", "export"
         others += "archives", "run_images"
         for name in others:
-            if getattr(self, name) is not None:
+            if getattr(self, name) != getattr(type(self), name):
                 flag = "from" if name == "source" else name.replace("_", "-")
                 raise InputError(f"--{flag} is not for --{dense[0]}; leave it out")
 
@@ -147,7 +147,7 @@ class Label:
             )
         if self.backbone is not None:
             return self._on_backbone(self.backbone, self.support, places)
-        if self.head is not None:
+        if self.head != "auto":
             raise InputError("--head is for --backbone; leave it out")
         return self._of_run(self.run, self.support, places)
 
@@ -170,7 +170,7 @@ class Label:
         return teach_file(
             backbone,
             support,
-            head=self.head or "auto",
+            head=self.head,
             columns=parse_columns(self.columns),
             cache=self.programs.features(places.prepared),
         )
@@ -178,8 +178,8 @@ class Label:
     def _load(self, source: Path, places: Places) -> Any:
         from metajax.experiments.labelled_backbone import load_labeller
 
-        others = self.run, self.support, self.columns, self.head
-        if any((*others, places.archives, places.images)):
+        others = self.run, self.support, self.columns, places.archives, places.images
+        if any(others) or self.head != "auto":
             raise InputError(
                 "--from FILE holds the run and its classes; leave out the run, its "
                 "data, --support, --columns and --head"

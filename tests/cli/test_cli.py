@@ -1017,8 +1017,11 @@ def test_lines_of_help_stand_alone(capsys, command):
 
 
 WRAPPED = {
-    "": ["Label a folder of pictures from a few labelled ones, with a", "trained run."],
-    "label": ["and annotations.json, in COCO's form. (default:", "None)"],
+    "": [
+        "Label a folder of pictures from a few labelled ones, with a",
+        "run or a backbone.",
+    ],
+    "label": ["digest, and one that was changed is refused. (default:", "None)"],
     "train sinusoid": [
         'Configuration file in TOML or JSON (preset = "NAME" and what is',
         "different from it), or a run's directory or config.json; flags change",
