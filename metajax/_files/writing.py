@@ -154,6 +154,34 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of that of a path if nothing goes wrong.
+
+    Args:
+      path: of the folder; what is in one that is there is removed. A link is kept.
+
+    Yields:
+      A folder beside it.
+
+    Raises:
+      OSError: if it cannot be written, or the path is that of anything else.
+    """
+    place = Path(os.path.realpath(path))
+    fresh, old = (
+        place.with_name(TEMPORARY.replace("*", uuid.uuid4().hex)) for _ in "ab"
+    )
+    try:
+        with new_folder(fresh) as folder:
+            yield folder
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(old)
+        fresh.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def _check_inside(name: str, folder: Path) -> None:
     """Refuses a folder in which nothing can be made."""
     if not folder.is_dir():

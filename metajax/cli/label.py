@@ -12,6 +12,9 @@ from metajax.experiments.tasks import Places
 
 DENSE = "masks", "boxes"  # flags of labels that lie in a picture
 Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
+FORMS = "label_studio", "coco", "links"
+UNMARKED = "backbone", "head", "out", "columns", "save", "source", "export"
+UNMARKED += "archives", "run_images", *FORMS  # flags that --masks and --boxes refuse
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,18 @@ class Label:
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
     out: Path | None = None
-    """CSV file to write: file, label, confidence, runner-up and its confidence.
-    Pictures that cannot be read are listed in a file beside it."""
+    """Table to write: file, label, confidence, runner-up and its confidence; CSV, or
+    JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a
+    file beside it."""
+    label_studio: Path | None = None
+    """File of Label Studio's tasks with predictions to write, for a project of its
+    template Image Classification; its pictures are below the folder above --images."""
+    coco: Path | None = None
+    """File of COCO's form to write: images, categories, and for each picture an
+    annotation with its category and score."""
+    links: Path | None = None
+    """Folder to write, of a folder for each class with links to its pictures; one of an
+    earlier command is replaced."""
     masks: Path | None = None
     """Folder to write in place of --out, of a run of segmentation: masks/*.png, of the
     size of each picture, the value k for line k of classes.txt."""
@@ -91,9 +104,7 @@ class Label:
         """Refuses what would be ignored with `--masks` or `--boxes`."""
         if len(dense) > 1:
             raise InputError("--masks and --boxes are of different runs; give one")
-        others = "backbone", "head", "out", "columns", "save", "source", "export"
-        others += "archives", "run_images"
-        for name in others:
+        for name in UNMARKED:
             if getattr(self, name) != getattr(type(self), name):
                 flag = "from" if name == "source" else name.replace("_", "-")
                 raise InputError(f"--{flag} is not for --{dense[0]}; leave it out")
@@ -117,10 +128,13 @@ class Label:
             files.write(labeller, images)
 
     def _label(self, kept: Any) -> None:
+        from metajax.experiments.label_forms import WRITERS
         from metajax.experiments.label_outputs import LabelFiles
 
         paths = self.images, self.out, self.html, self.save, self.export
-        files = LabelFiles(*paths, self.source)
+        flags = {flag: flag[2:].replace("-", "_") for flag in WRITERS}
+        others = {x: path for x, name in flags.items() if (path := getattr(self, name))}
+        files = LabelFiles(*paths, self.source, others)
         images = files.check()
         self._check_backbone()
         with files.stdout_apart(), kept:

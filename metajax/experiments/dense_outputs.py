@@ -7,11 +7,12 @@ from pathlib import Path
 
 from metajax._files.writing import check_writable, is_stdout, write_whole
 from metajax.data.listing import Loose, list_loose, warn_each
-from metajax.data.unlabelled import Unreadable
-from metajax.experiments.label_outputs import (
+from metajax.experiments.label_checks import (
     check_different,
     check_outside_runs,
     check_replaceable,
+)
+from metajax.experiments.label_outputs import (
     reported,
     unreadable_list,
     write_unreadable,
@@ -64,7 +65,7 @@ class DenseFiles:
         files = {name: path for name, path in others.items() if path is not None}
         for name, path in files.items():
             check_writable(name, path)
-            check_replaceable(name, path, Unreadable._fields)
+            check_replaceable(name, path)
         check_different({self.flag: self.out, **files})
         for name, path in {self.flag: self.out, **files}.items():
             check_outside_runs(name, path)

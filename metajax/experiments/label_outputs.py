@@ -1,17 +1,14 @@
 """What `metajax label` writes: checked before anything is computed, then written."""
 
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
-
-from PIL import Image
 
 from metajax._files.writing import (
     check_writable,
@@ -20,15 +17,21 @@ from metajax._files.writing import (
     write_blocks,
     write_whole,
 )
-from metajax.data._table import is_table
-from metajax.data.decoding import FORMATS
 from metajax.data.listing import Loose, list_loose, warn_each
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
+from metajax.experiments.label_checks import (
+    check_apart,
+    check_different,
+    check_outside_runs,
+    check_replaceable,
+    is_labels,
+    is_list,
+)
+from metajax.experiments.label_forms import WRITERS
 from metajax.experiments.labelled import blaming
-from metajax.experiments.owned import run_of
 from metajax.labelling import PLATFORMS, FolderLabels, Label, Labeller, export, save
-from metajax.labelling.folder import csv_line
+from metajax.labelling.forms import TABLES, Form, LabelSource, csv_line
 from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
 
@@ -48,6 +51,7 @@ class LabelFiles:
       save: the labeller.
       export: the program.
       source: the file that the labeller is read from.
+      others: the labels again, in the form of each flag of `WRITERS`.
     """
 
     images: Path | None = None
@@ -56,6 +60,7 @@ class LabelFiles:
     save: Path | None = None
     export: Path | None = None
     source: Path | None = None
+    others: Mapping[str, Path] = field(default_factory=dict)
 
     def check(self) -> Loose:
         """Refuses, before anything is computed, what would fail at the end.
@@ -73,11 +78,18 @@ class LabelFiles:
         files = self._written()
         for name, path in files.items():
             check_writable(name, path)
-        check_different(files)
-        for name, path in files.items():
+        for name, path in self.others.items():
+            WRITERS[name].check(name, path, self.images or Path())
+        everything = {**files, **self.others}
+        check_different(everything)
+        check_apart(everything)
+        for name, path in everything.items():
             check_outside_runs(name, path)
-            fields = Unreadable._fields if name == LIST else Label._fields
-            check_replaceable(name, path, fields, self.source)
+        for name, path in files.items():
+            known = is_list if name == LIST else is_labels
+            check_replaceable(name, path, known, self.source)
+        if self.out is not None:
+            form_of(self.out)
         if self.images is None:
             return Loose([], ())
         with blaming("--images"):
@@ -99,37 +111,64 @@ class LabelFiles:
                 f"exported to {self.export} for {' and '.join(PLATFORMS)}; "
                 f"{classes_of(self.export)} names its classes"
             )
-        if self.images is None or self.out is None:
+        if self.images is None:
             return
         warn_each(images.lines)
         print(f"labelling {len(images.names)} pictures", file=sys.stderr)
         shown = MOST if self.html else 0
         labels = FolderLabels(labeller, self.images, images.names, shown=shown)
-        lines = labels.table()
-        heading = next(lines)
-        report = reported(lines, len(images.names))
-        write_blocks(self.out, chain([heading], report))
-        for name in labeller.classes:
+        source = LabelSource(self.images, labeller.classes, labeller.source.name)
+        self._write_labels(reported(labels, len(images.names)), source)
+        for name in labels.names:
             print(f"{labels.counts[name]:>8} {name}")
-        print(f"{labels.counts.total()} labels written to {self.out}")
-        write_unreadable(unreadable_list(self.out), labels.unreadable)
+        for path in self._of_labels().values():
+            print(f"{labels.counts.total()} labels written to {path}")
+        write_unreadable(self._list(), labels.unreadable)
         if self.html is not None:
             page = labels.page().encode(errors="backslashreplace")
             write_whole(self.html, page)
             print(f"shown in {self.html}{labels.gallery.excerpt()}")
 
+    def _write_labels(self, labels: Iterable[Label], source: LabelSource) -> None:
+        """Writes the labels in every form, in one pass over the pictures."""
+        kept: list[Label] = []
+
+        def passed() -> Iterator[Label]:
+            for label in labels:
+                if self.others:
+                    kept.append(label)
+                yield label
+
+        if self.out is not None:
+            write_blocks(self.out, form_of(self.out).blocks(passed(), source))
+        else:
+            deque(passed(), maxlen=0)
+        for flag, path in self.others.items():
+            WRITERS[flag].write(path, kept, source)
+
     def stdout_apart(self) -> AbstractContextManager:
         """Prints to standard error while standard output is a file to write."""
-        if any(map(is_stdout, self._written().values())):
+        files = {**self._written(), **self.others}
+        if any(map(is_stdout, files.values())):
             return redirect_stdout(sys.stderr)
         return nullcontext()
 
+    def _of_labels(self) -> dict[str, Path]:
+        """The files of labels, by their flags; the table first."""
+        return {**({} if self.out is None else {"--out": self.out}), **self.others}
+
+    def _list(self) -> Path | None:
+        """The list of what could not be read, beside the first file of labels."""
+        return next(map(unreadable_list, self._of_labels().values()), None)
+
     def _check_asked(self) -> None:
-        if (self.images is None) != (self.out is None):
-            flag = "--out" if self.images else "--images"
-            other = "--images" if self.images else "--out"
-            raise InputError(f"{other} needs {flag}: pictures in, their labels out")
-        if self.html is not None and self.out is None:
+        asked = self._of_labels()
+        if self.images is not None and not asked:
+            raise InputError("--images needs --out: pictures in, their labels out")
+        if self.images is None and asked:
+            flag = next(iter(asked))
+            raise InputError(f"{flag} needs --images: pictures in, their labels out")
+        if self.html is not None and not asked:
             raise InputError(
                 "--html needs --images and --out: it shows what they label"
             )
@@ -144,7 +183,7 @@ class LabelFiles:
     def _written(self) -> dict[str, Path]:
         files = {
             "--out": self.out,
-            LIST: self.out and unreadable_list(self.out),
+            LIST: self._list(),
             "--html": self.html,
             "--save": self.save,
             "--export": self.export,
@@ -167,78 +206,19 @@ def unreadable_list(out: Path) -> Path | None:
     return out.parent / f"{out.stem}.unreadable.csv"
 
 
-def check_replaceable(
-    name: str, path: Path, fields: Sequence[str], source: Path | None = None
-) -> None:
-    """Refuses to write over a file that is read, or is not of this command.
-
-    Args:
-      name: what the command calls the path.
-      path: of the file, which need not be there.
-      fields: of a table that the command writes there.
-      source: the file that a labeller is read from.
+def form_of(out: Path) -> Form:
+    """The form of a table of labels, by the suffix of its file.
 
     Raises:
-      InputError: if it would.
+      InputError: if there is none for it.
     """
-    if not path.is_file():
-        return
-    if source is not None and path.samefile(source):
-        what = "the file given by --from"
-    elif _is_picture(path):
-        what = "a picture"
-    elif is_table(path) and not _is_own(path, fields):
-        what = "a table, and not one of this command"
-    else:
-        return
-    raise InputError(
-        f"{name} would be written over {path}, which is {what}; choose another name"
-    )
-
-
-def check_outside_runs(name: str, path: Path) -> None:
-    """Refuses a path that a run has, or will have, for a file of its own.
-
-    Raises:
-      InputError: if it is one.
-    """
-    is_stream = not path.is_dir() and writable_place(path) is None
-    if is_stream or (run := run_of(path)) is None:
-        return
-    raise InputError(
-        f"{name} would be written over {path}, which is kept for a file of the run in "
-        f"{run}; choose another name"
-    )
-
-
-def check_different(files: dict[str, Path]) -> None:
-    """Refuses one file by two names.
-
-    Raises:
-      InputError: if there is one.
-    """
-    named: dict[str, list[str]] = {}
-    for name, path in files.items():
-        named.setdefault(os.path.realpath(path), []).append(name)
-    for path, names in named.items():
-        if len(names) > 1:
-            raise InputError(
-                f"{' and '.join(names)} must be different files, and are {path}"
-            )
-
-
-def _is_picture(path: Path) -> bool:
-    try:
-        with path.open("rb") as file, Image.open(file, formats=FORMATS):
-            return True
-    except Exception:  # a damaged file makes Pillow raise almost anything
-        return False
-
-
-def _is_own(path: Path, fields: Sequence[str]) -> bool:
-    """Whether a file begins as a table of these fields."""
-    with path.open("rb") as file:
-        return file.readline().strip() == csv_line(fields).strip()
+    suffix = "" if writable_place(out) is None else out.suffix.lower()
+    if suffix not in TABLES:
+        raise InputError(
+            f"--out is CSV (.csv) or JSON lines (.jsonl), got {out}; choose one of "
+            "them, or --label-studio or --coco for JSON"
+        )
+    return TABLES[suffix]
 
 
 def write_unreadable(path: Path | None, unreadable: list[Unreadable]) -> None:

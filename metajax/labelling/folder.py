@@ -1,9 +1,7 @@
-"""Labels the images of a folder: row by row, as a table and as a page."""
+"""Labels the images of a folder: one after the other, and as a page."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -133,25 +131,15 @@ class FolderLabels(FolderPass[Labeller]):
                 self.gallery.add(label, partial(batch.image, i))
                 yield label
 
-    def table(self) -> Iterator[bytes]:
-        """The labels as lines of CSV, in UTF-8."""
-        yield csv_line(Label._fields)
-        for label in self:
-            shares = (f"{label.confidence:.4f}", f"{label.runner_up_confidence:.4f}")
-            row = (label.file, label.label, shares[0], label.runner_up, shares[1])
-            yield csv_line(row)
+    @property
+    def names(self) -> list[str]:
+        """The classes, and what else was answered so far."""
+        return list(dict.fromkeys([*self.labeller.classes, *self.counts]))
 
     def page(self) -> str:
         """The labels that were made, as a page of HTML with the images in it."""
-        counts = {name: self.counts[name] for name in self.labeller.classes}
+        counts = {name: self.counts[name] for name in self.names}
         return label_page(self.gallery, counts, self.facts(), self.unreadable)
-
-
-def csv_line(values: Iterable[str]) -> bytes:
-    """A row of CSV; parts of a name that are not text are written as their codes."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _common_bits(taught: int | None, folder: Path, files: Sequence[str]) -> int | None:

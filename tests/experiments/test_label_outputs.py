@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from metajax.experiments.label_outputs import (
     unreadable_list,
     write_unreadable,
 )
-from metajax.labelling import FolderLabels
+from metajax.labelling import FolderLabels, Label
 from metajax.labelling.folder import _common_bits
 from tests.helpers import write_image
 
@@ -138,7 +139,7 @@ def test_labels_go_beside_a_run_again_and_again(images, run):
     (run / "labels").mkdir()
     LabelFiles(images, run / "labels" / "data.csv").check()
     (run / "config.json").unlink()
-    LabelFiles(images, run / "data.json").check()  # of no run
+    LabelFiles(save=run / "data.json").check()  # of no run
 
 
 def test_the_list_beside_the_labels_takes_no_file_of_others(tmp_path, images):
@@ -177,16 +178,21 @@ def test_beside_a_pipe_there_is_no_list(tmp_path):
 def test_labels_through_a_pipe(tmp_path, images, monkeypatch):
     """The whole of `write`, but for the learner."""
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(FolderLabels, "table", lambda _: iter([b"file\n", b"1\n"]))
+    label = Label("1.png", "cat", 0.75, "dog", 0.25)
+    monkeypatch.setattr(FolderLabels, "__iter__", lambda _: iter([label]))
     said = []
     reader = threading.Thread(
         target=lambda: said.append((tmp_path / "pipe").read_text())
     )
     reader.start()
     files = LabelFiles(images, tmp_path / "pipe")
-    files.write(SimpleNamespace(classes=()), files.check())  # pyright: ignore
+    labeller: Any = SimpleNamespace(classes=(), source=SimpleNamespace(name="maml"))
+    files.write(labeller, files.check())
     reader.join(10)
-    assert said == ["file\n1\n"] and (tmp_path / "pipe").is_fifo()
+    assert (
+        said == [HEADER + "1.png,cat,0.7500,dog,0.2500\n"]
+        and (tmp_path / "pipe").is_fifo()
+    )
 
 
 def test_what_is_said_makes_way_for_what_is_written(tmp_path, images, monkeypatch):
