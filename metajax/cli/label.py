@@ -14,7 +14,12 @@ DENSE = "masks", "boxes"  # flags of labels that lie in a picture
 Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 FORMS = "label_studio", "coco", "links"
 UNMARKED = "backbone", "head", "out", "columns", "save", "source", "export"
-UNMARKED += "archives", "run_images", *FORMS  # flags that --masks and --boxes refuse
+UNMARKED += (
+    "corrections",
+    "archives",
+    "run_images",
+    *FORMS,
+)  # flags that --masks and --boxes refuse
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class Label:
     columns: str | None = None
     """Of a table of labelled pictures in place of the folder: which columns are which,
     as file=photo,label=breed, if they are not called filename and label."""
+    corrections: Path | None = None
+    """Table of corrections that the page of --html saved, to add to --support: of files
+    in --images or beside the table. A correction wins over the label in --support."""
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
     out: Path | None = None
@@ -68,7 +76,7 @@ class Label:
     pixels of each picture, with scores of at least 0.05; --html shows those of 0.3."""
     html: Path | None = None
     """HTML page to write: the pictures by label, the least confident first, with their
-    outlines or boxes."""
+    outlines or boxes. Labels can be changed on it, and saved for --corrections."""
     save: Path | None = None
     """File to save the taught learner in, for --from. It has a run's network in it; a
     backbone it names by path and digest, and one that was changed is refused."""
@@ -169,8 +177,14 @@ class Label:
         from metajax.data.listing import parse_columns
         from metajax.experiments.labelled import teach_run
 
-        columns = parse_columns(self.columns)
-        return teach_run(run, support, places, kept=self.checkpoint, columns=columns)
+        return teach_run(
+            run,
+            support,
+            places,
+            kept=self.checkpoint,
+            columns=parse_columns(self.columns),
+            corrections=self._corrections(),
+        )
 
     def _on_backbone(self, backbone: Path, support: Path, places: Places) -> Any:
         from metajax.data.listing import parse_columns
@@ -186,17 +200,26 @@ class Label:
             support,
             head=self.head,
             columns=parse_columns(self.columns),
+            corrections=self._corrections(),
             cache=self.programs.features(places.prepared),
         )
 
     def _load(self, source: Path, places: Places) -> Any:
         from metajax.experiments.labelled_backbone import load_labeller
 
-        others = self.run, self.support, self.columns, places.archives, places.images
-        if any(others) or self.head != "auto":
+        others = self.run, self.support, self.corrections, self.columns
+        if any((*others, places.archives, places.images)) or self.head != "auto":
             raise InputError(
                 "--from FILE holds the run and its classes; leave out the run, its "
-                "data, --support, --columns and --head"
+                "data, --support, --corrections, --columns and --head"
             )
         cache = self.programs.features(places.prepared)
         return load_labeller(source, backbone=self.backbone, cache=cache)
+
+    def _corrections(self) -> Any:
+        from metajax.data.corrections import Corrections
+
+        if self.corrections is None:
+            return None
+        beside = self.corrections.parent
+        return Corrections(self.corrections, [self.images or beside, beside])

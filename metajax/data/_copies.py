@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 END = 4096  # bytes at the end of a file, compared before the whole of it
@@ -35,6 +35,15 @@ def copies(classes: Mapping[str, Sequence[Path]]) -> list[tuple[Path, Path]]:
         first, *others = one.values()
         pairs += [(first, other) for other in others]
     return sorted(pairs)
+
+
+def repeats(files: Iterable[Path], others: Iterable[Path]) -> set[Path]:
+    """The files that hold the same bytes as one of the others."""
+    same, others = set(files), list(others)
+    for key in (_size, _end, _whole):
+        keys = {key(path) for path in others} - {None}
+        same = {path for path in same if key(path) in keys}
+    return same
 
 
 def _split(

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import jax
 
 from metajax import labelling
+from metajax.data.corrections import Corrections
 from metajax.data.listing import Columns
 from metajax.errors import InputError
 from metajax.evaluation import per_query
@@ -46,6 +47,7 @@ def teach_run(
     *,
     kept: Kept = "last",
     columns: Columns | None = None,
+    corrections: Corrections | None = None,
 ) -> Labeller:
     """Teaches a run's learner the classes of a folder.
 
@@ -55,6 +57,7 @@ def teach_run(
       places: of the run's data, to calibrate and measure on its validation classes.
       kept: which checkpoint.
       columns: the names of the table's columns, see `read_labelled`.
+      corrections: further labelled pictures, see there.
 
     Returns:
       A `Labeller`.
@@ -67,7 +70,9 @@ def teach_run(
     check_kind(config, "classes")
     learner = image_learner(config)
     with blaming("--support"):
-        images = read_labelled(support, learner, columns=columns)
+        images = read_labelled(
+            support, learner, columns=columns, corrections=corrections
+        )
     meta, _ = restored(directory, config, bare_task(config), kept)
     print(describe_shots(images.shots))
     reason, validation = "", None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from metajax.data.corrections import Corrections
 from metajax.data.listing import Columns
 from metajax.errors import InputError
 from metajax.experiments.labelled import blaming, describe_shots, rebuild_run
@@ -26,6 +27,7 @@ def teach_file(
     *,
     head: str,
     columns: Columns | None = None,
+    corrections: Corrections | None = None,
     cache: Path | None = None,
 ) -> Labeller:
     """Teaches a backbone of a file the classes of a folder.
@@ -35,6 +37,7 @@ def teach_file(
       support: a folder of labelled images, or a table.
       head: see `metajax.labelling.teach_backbone`.
       columns: the names of the table's columns, see `read_labelled`.
+      corrections: further labelled pictures, see there.
       cache: of features, see `metajax.labelling.backbone_learner`.
 
     Raises:
@@ -43,7 +46,10 @@ def teach_file(
     with blaming("--backbone"):
         file = read_backbone(path)
     with blaming("--support"):
-        images = read_labelled(support, backbone_learner(file), columns=columns)
+        learner = backbone_learner(file)
+        images = read_labelled(
+            support, learner, columns=columns, corrections=corrections
+        )
     print(describe_shots(images.shots))
     return teach_backbone(file, images, head=head, cache=cache)
 

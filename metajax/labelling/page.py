@@ -92,7 +92,7 @@ def label_page(
     facts: Mapping[str, Any],
     unreadable: Sequence[tuple[str, str]] = (),
     *,
-    template: str = "labelling/page.html",
+    template: str = "labelling/correctable.html",
 ) -> str:
     """The page.
 

@@ -11,6 +11,7 @@ import numpy as np
 from metajax.data._columns import Columns, check_columns
 from metajax.data._faults import gather_faults
 from metajax.data._survey import survey
+from metajax.data.corrections import Corrections, add_corrections
 from metajax.data.listing import find_images, warn_each
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
@@ -70,7 +71,11 @@ class LabelledImages(NamedTuple):
 
 
 def read_labelled(
-    folder: str | Path, learner: ImageLearner, *, columns: Columns | None = None
+    folder: str | Path,
+    learner: ImageLearner,
+    *,
+    columns: Columns | None = None,
+    corrections: Corrections | None = None,
 ) -> LabelledImages:
     """Reads the labelled images of a folder, or of a table of files and classes.
 
@@ -78,6 +83,7 @@ def read_labelled(
       folder: of `CLASS/*`, see `metajax.data.image_folder`; or a table.
       learner: that is to be taught, whose format the images get.
       columns: the names of a table's columns, as {"file": "photo", "label": "breed"}.
+      corrections: further labelled images, see `add_corrections`.
 
     Returns:
       `LabelledImages`, class by class.
@@ -89,6 +95,8 @@ def read_labelled(
         apart.
     """
     listing = find_images(Path(folder), None, check_columns(columns))
+    if corrections is not None:
+        listing = add_corrections(listing, corrections)
     bits, lines = survey(listing.folder, listing.files)
     form = learner.format
     pixels = form.pixels(bits)

@@ -260,6 +260,22 @@ def test_labelled_and_unlabelled_may_be_one_folder(maml, folders, tmp_path):
     assert np.mean([row["file"].startswith(row["label"]) for row in rows]) > 0.8
 
 
+def test_corrections_teach_too(prototypical, folders, labelled, tmp_path, capsys):
+    """As the page saves them; what is corrected is labelled as it was said to be."""
+    rows = {"bar-0.png": "pole", "deeper/pole-5.png": "bar", "dot-4.png": "blot"}
+    lines = [f'"{file}","{name}"\n' for file, name in rows.items()]
+    table, out = tmp_path / "corrections.csv", tmp_path / "labels.csv"
+    table.write_text('"filename","label"\n' + "".join(lines))
+    with pytest.warns(UserWarning, match="1 labelled picture is in .*: bar/0.png"):
+        assert label(prototypical, folders, out, "--corrections", table) == 0
+    assert "8 labelled pictures of 4 classes, 1 to 3 of" in capsys.readouterr().out
+    named = {row["file"]: row["label"] for row in rows_of(out)}
+    assert named["dot-4.png"] == named["deeper/dot-1.png"] == "blot"  # they are alike
+    flags = ["--from", str(labelled / "adapted.npz"), "--corrections", str(table)]
+    assert main(["label", *flags, "--save", str(tmp_path / "a.npz")]) == 1
+    assert "leave out the run, its data, --support, --corr" in error(capsys)
+
+
 def test_other_files_are_counted(labelled, folders, tmp_path, capsys):
     shutil.copytree(folders / "images", tmp_path / "images")
     for name in ("a.HEIC", "deeper/b.heic", "notes", ".hidden"):
@@ -550,14 +566,18 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.loaded, self.anchors, self.targets, self.said = [], [], [], ""
+        self.labels = {}
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         named = dict(attrs)
-        assert tag not in ("script", "link", "iframe", "b")
+        assert tag not in ("link", "iframe", "b")
+        assert tag != "script" or "src" not in named
+        if "data-file" in named:
+            self.labels[named["data-file"]] = named["data-label"]
         self.loaded += [named["src"]] if "src" in named else []
         self.anchors += [named["href"]] if "href" in named else []
-        self.targets += ["#" + named["id"]] if "id" in named else []
+        self.targets += ["#" + named["id"]] if tag == "section" else []
 
     def handle_data(self, data):
         self.said += data
@@ -570,6 +590,12 @@ def test_the_page_shows_every_picture(labelled):
     assert all(s.startswith("data:image/png;base64,") for s in page.loaded)
     assert page.anchors == page.targets and len(page.targets) == 3
     assert "width=device-width" in text
+    rows = rows_of(labelled / "labels.csv")
+    assert page.labels == {row["file"]: row["label"] for row in rows}
+    names = re.search(
+        r'<script type="application/json" id="names">(.*?)</script>', text
+    )
+    assert names is not None and json.loads(names[1]) == sorted(SHOTS)
     for section in text.split("<section")[1:]:
         sure = [int(n) for n in re.findall(r">(\d+)%</span>", section)]
         assert sure == sorted(sure)
@@ -589,6 +615,7 @@ def test_a_page_of_too_many_shows_the_least_sure():
     assert f"read: {LISTED + 1}, {LISTED} shown" in page.said
     assert re.findall(r"<b>([0-6])\b(?!\.png)", page.said) == ["0", "5", "3"]
     assert len(page.loaded) == 3 and "image/jpeg" in page.loaded[0]
+    assert page.labels == dict.fromkeys(["<b>0", "<b>5", "<b>3"], "<b>cat</b>")
 
 
 def test_pictures_are_seen_as_omniglot_was(tmp_path):
