@@ -18,6 +18,7 @@ from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import ImageLearner
+from metajax.labelling.resizing import to_pixels
 from metajax.types import Array, Batch, Params, PyTree
 
 PLATFORMS = "cpu", "cuda"
@@ -114,28 +115,37 @@ def classes_of(program: Path) -> Path:
 def export(labeller: Labeller, path: Path) -> None:
     """Writes a labeller as a program that runs without metajax.
 
-    The program, serialised by `jax.export` for CPUs and CUDA, takes any number of
-    images `uint8[n, height, width, channels]` with the pixels of their files, and
-    returns the probability of each class, `float32[n, classes]`. A JSON file beside it,
-    see `classes_of`, names the classes in order. One of an earlier program is removed
-    first: it never stands beside a program of other classes.
+    The program, serialised by `jax.export` for CPUs and CUDA, takes pictures of any one
+    size, `uint8[n, height, width, 3]`: their pixels in red, green and blue, upright,
+    laid on white where they are transparent. It resizes them as the labelled ones were,
+    see `to_pixels`; those of that size stay as they are. It returns the probability of
+    each class, `float32[n, classes]`. Each other size is compiled once by its caller.
+
+    A JSON file beside it, see `classes_of`, names the classes in order, and that size.
+    One of an earlier program is removed first: it never stands beside a program of
+    other classes.
 
     Raises:
       OSError: if it cannot be written.
     """
-    shape = labeller.source.format.shape
+    form = labeller.source.format
+
+    def label(picture: Array) -> Array:
+        pixels = to_pixels(picture, form.size, form.mode)
+        return labeller.probabilities(pixels[None])[0]
 
     def program(images: Array) -> Array:
         # One at a time: an unknown number of images has no blocks.
-        return jax.lax.map(lambda x: labeller.probabilities(x[None])[0], images)
+        return jax.lax.map(label, images)
 
-    n = jax.export.symbolic_shape("n")[0]
-    images = jax.ShapeDtypeStruct((n, *shape), jnp.uint8)
+    shape = jax.export.symbolic_shape("n, height, width, 3")
+    images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(images)
     content = bytes(exported.serialize())
     about = {
         "classes": labeller.classes,
-        "images": f"uint8[n, {', '.join(map(str, shape))}]",
+        "images": "uint8[n, height, width, 3], of red, green and blue",
+        "resized": f"to {form.size[0]} x {form.size[1]}, of mode {form.mode}",
         "platforms": PLATFORMS,
         "jax": jax.__version__,
     }

@@ -503,9 +503,10 @@ def test_the_exported_program_runs_alone(labelled, folders, tmp_path):
     assert main(["label", *arguments]) == 0
     about = json.loads((tmp_path / "program.stablehlo.json").read_text())
     assert about["classes"] == sorted(SHOTS) and about["platforms"] == ["cpu", "cuda"]
+    assert about["images"].startswith("uint8[n, height, width, 3]")
     rows = rows_of(labelled / "labels.csv")[:5]
     files = [folders / "images" / row["file"] for row in rows]
-    images = np.stack([decode(file, (28, 28), "L") for file in files])
+    images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
     np.save(tmp_path / "images.npy", images)
     script = (
         "import sys, jax, jax.export, numpy as np\n"
