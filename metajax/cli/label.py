@@ -13,13 +13,9 @@ from metajax.experiments.tasks import Places
 DENSE = "masks", "boxes"  # flags of labels that lie in a picture
 Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 FORMS = "label_studio", "coco", "links"
-UNMARKED = "backbone", "head", "out", "columns", "save", "source", "export"
-UNMARKED += (
-    "corrections",
-    "archives",
-    "run_images",
-    *FORMS,
-)  # flags that --masks and --boxes refuse
+UNWATCHED = "images", "html", "save", "export", *FORMS  # flags that --watch refuses
+UNMARKED = "backbone", "head", "watch", "out", "columns", "save", "source", "export"
+UNMARKED += "corrections", "archives", "run_images", *FORMS  # --masks and --boxes
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,9 @@ class Label:
     in --images or beside the table. A correction wins over the label in --support."""
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
+    watch: Path | None = None
+    """Folder to label pictures of as they arrive, in place of --images: rows are added
+    to --out, whose pictures are not labelled again, until Ctrl-C ends it."""
     out: Path | None = None
     """Table to write: file, label, confidence, runner-up and its confidence; CSV, or
     JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a
@@ -105,6 +104,8 @@ class Label:
         if dense:
             self._check_dense(dense)
             self._mark(dense[0], kept)
+        elif self.watch is not None:
+            self._watch(self.watch, kept)
         else:
             self._label(kept)
 
@@ -149,6 +150,23 @@ class Label:
             labeller = self._labeller()
             print(*labeller.expected, sep="\n")
             files.write(labeller, images)
+
+    def _watch(self, folder: Path, kept: Any) -> None:
+        """Labels pictures as they arrive."""
+        from metajax.experiments.watching import WatchFiles
+
+        flags = {f"--{x.replace('_', '-')}": getattr(self, x) for x in UNWATCHED}
+        if ignored := [flag for flag, path in flags.items() if path is not None]:
+            raise InputError(f"{ignored[0]} is not for --watch; leave it out")
+        if self.out is None:
+            raise InputError("--watch needs --out: pictures in, their labels out")
+        files = WatchFiles(folder, self.out)
+        files.check()
+        self._check_backbone()
+        with kept:
+            labeller = self._labeller()
+            print(*labeller.expected, sep="\n")
+            files.write(labeller)
 
     def _check_backbone(self) -> None:
         """Refuses to write over the backbone."""
@@ -222,4 +240,5 @@ class Label:
         if self.corrections is None:
             return None
         beside = self.corrections.parent
-        return Corrections(self.corrections, [self.images or beside, beside])
+        pictures = self.images or self.watch or beside
+        return Corrections(self.corrections, [pictures, beside])

@@ -54,7 +54,7 @@ def csv_line(values: Iterable[str]) -> bytes:
     """A row of CSV; parts of a name that are not text are written as their codes."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
-    return _text(text.getvalue()).encode()
+    return as_text(text.getvalue()).encode()
 
 
 def csv_row(label: Label) -> bytes:
@@ -150,11 +150,11 @@ def _texts(value: Any) -> Any:
         return {name: _texts(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_texts(each) for each in value]
-    return _text(value) if isinstance(value, str) else value
+    return as_text(value) if isinstance(value, str) else value
 
 
-def _text(name: str) -> str:
-    """A name whose parts that are not text are written as their codes."""
+def as_text(name: str) -> str:
+    """A name, whose parts that are not text are written as their codes."""
     return name.encode(errors="backslashreplace").decode()
 
 

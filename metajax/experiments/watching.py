@@ -1,0 +1,103 @@
+"""What `metajax label --watch` does: it labels pictures as they arrive."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metajax._files.writing import check_writable
+from metajax.data.listing import check_folder
+from metajax.data.unlabelled import Unreadable
+from metajax.errors import StoppedError
+from metajax.experiments.interrupt import Signals
+from metajax.experiments.label_checks import (
+    check_different,
+    check_outside_runs,
+    check_replaceable,
+    is_labels,
+    is_list,
+)
+from metajax.experiments.label_outputs import LIST, unreadable_list, write_unreadable
+from metajax.experiments.labelled import blaming
+from metajax.labelling import FolderLabels, Labeller
+from metajax.labelling.appending import appending, check_appendable, labelled_files
+from metajax.labelling.arrivals import Arrivals
+
+SECONDS = 1.0  # between two looks at the folder
+
+
+@dataclass(frozen=True)
+class WatchFiles:
+    """The folder that is watched, and the table of its labels.
+
+    Attributes:
+      folder: of the pictures.
+      out: the table, which may be there already.
+    """
+
+    folder: Path
+    out: Path
+
+    def check(self) -> None:
+        """Refuses, before anything is computed, what would fail later.
+
+        Raises:
+          InputError: if there is no such folder, or the table cannot be added to.
+        """
+        with blaming("--watch"):
+            check_folder(self.folder)
+        beside = unreadable_list(self.out)
+        files = {"--out": self.out, **({LIST: beside} if beside else {})}
+        for name, path in files.items():
+            check_writable(name, path)
+            check_outside_runs(name, path)
+            check_replaceable(name, path, is_list if name == LIST else is_labels)
+        check_different(files)
+        check_appendable("--out", self.out)
+
+    def write(self, labeller: Labeller) -> None:
+        """Adds labels to the table until a signal stops it.
+
+        Raises:
+          Stopped: once Ctrl-C or SIGTERM came.
+        """
+        done = set(labelled_files(self.out))
+        arrivals = Arrivals(self.folder, done)
+        print(
+            f"watching {self.folder}, {len(done)} pictures of which are labelled; "
+            "Ctrl-C ends it",
+            file=sys.stderr,
+        )
+        with Signals() as stop:
+            counts = self._watch(labeller, arrivals, stop)
+            for name in dict.fromkeys([*labeller.classes, *counts]):
+                print(f"{counts[name]:>8} {name}")
+            message = f"{counts.total()} pictures are labelled in {self.out}"
+            raise StoppedError(message, None)
+
+    def _watch(
+        self, labeller: Labeller, arrivals: Arrivals, stop: Callable[[], bool]
+    ) -> Counter[str]:
+        """Labels what arrives, and counts the labels."""
+        counts: Counter[str] = Counter()
+        refused: dict[str, Unreadable] = {}
+        listed: list[Unreadable] | None = None
+        with appending(self.out) as add:
+            while not stop():
+                files = arrivals.look()
+                labels = FolderLabels(labeller, self.folder, files)
+                for label in labels if files else ():
+                    add(label)
+                    arrivals.finish(label.file)
+                    counts[label.label] += 1
+                    print(f"{label.file}: {label.label} {label.confidence:.0%}")
+                    if stop():
+                        break
+                refused.update({x.file: x for x in labels.unreadable})
+                now = [x for file, x in sorted(refused.items()) if file in arrivals]
+                if now != listed:
+                    write_unreadable(unreadable_list(self.out), listed := now)
+                time.sleep(SECONDS)
+        return counts
