@@ -52,8 +52,8 @@ class Label:
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
     watch: Path | None = None
-    """Folder to label pictures of as they arrive, in place of --images: rows are added
-    to --out, whose pictures are not labelled again, until Ctrl-C ends it."""
+    """Folder whose pictures are labelled as they arrive, in place of --images: rows are
+    added to --out until Ctrl-C ends it. Pictures that --out has are passed over."""
     out: Path | None = None
     """Table to write: file, label, confidence, runner-up and its confidence; CSV, or
     JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a

@@ -38,9 +38,19 @@ glyph0/0.png glyph0 True
 glyph1/1.png glyph1 True
 glyph2/2.png glyph2 True
 
+Labels are written in a form: a table, or what another tool imports (`LABEL_STUDIO`,
+`COCO_FILE`); `write_links` writes folders of links.
+
+>>> source = LabelSource(folder / "query", labeller.classes)
+>>> labels = FolderLabels(labeller, folder / "query")
+>>> _, first, *_ = TABLES[".csv"].blocks(labels, source)
+>>> first[:20]
+b'glyph0/0.png,glyph0,'
+
 `validation=validation_tasks(partial(mj.data.glyphs, split="validation"), [2, 2, 2])`
 calibrates the confidences on other classes too. `save` and `load` keep a labeller in a
-file; `export` writes it as a program that runs without metajax.
+file; `export` writes it as a program that runs without metajax, on pictures of any
+size.
 
 >>> save(labeller, folder / "labeller.npz")
 >>> same = load(folder / "labeller.npz", lambda facts: learner)
@@ -68,6 +78,13 @@ from metajax.labelling.dense import DenseLabeller, DenseLearner, teach_dense
 from metajax.labelling.dense_folder import FolderMarks
 from metajax.labelling.feature_cache import FeatureCache
 from metajax.labelling.folder import FolderLabels, Label
+from metajax.labelling.forms import (
+    COCO_FILE,
+    LABEL_STUDIO,
+    TABLES,
+    Form,
+    LabelSource,
+)
 from metajax.labelling.heads import HEADS, Head
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import (
@@ -77,6 +94,7 @@ from metajax.labelling.learner import (
     PerQueryLearner,
     balanced_cross_entropy,
 )
+from metajax.labelling.links import write_links
 from metajax.labelling.marks import DenseTargets, Mark, Marked
 from metajax.labelling.masks import masks
 from metajax.labelling.predictions import (
@@ -86,12 +104,16 @@ from metajax.labelling.predictions import (
     predict_tasks,
     validation_tasks,
 )
+from metajax.labelling.resizing import to_pixels
 from metajax.labelling.saved import PLATFORMS, export, load, save
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
 
 __all__ = [
+    "COCO_FILE",
     "HEADS",
+    "LABEL_STUDIO",
     "PLATFORMS",
+    "TABLES",
     "BackboneFile",
     "DenseLabeller",
     "DenseLearner",
@@ -100,10 +122,12 @@ __all__ = [
     "FeatureCache",
     "FolderLabels",
     "FolderMarks",
+    "Form",
     "Head",
     "ImageFormat",
     "ImageLearner",
     "Label",
+    "LabelSource",
     "LabelledImages",
     "Labeller",
     "Mark",
@@ -129,5 +153,7 @@ __all__ = [
     "teach_backbone",
     "teach_dense",
     "temperature",
+    "to_pixels",
     "validation_tasks",
+    "write_links",
 ]

@@ -1021,7 +1021,11 @@ WRAPPED = {
         "Label a folder of pictures from a few labelled ones, with a",
         "run or a backbone.",
     ],
-    "label": ["digest, and one that was changed is refused. (default:", "None)"],
+    "label": [
+        "Folder to write, of a folder for each class with links",
+        "to its pictures; one of an earlier command is replaced.",
+        "(default: None)",
+    ],
     "train sinusoid": [
         'Configuration file in TOML or JSON (preset = "NAME" and what is',
         "different from it), or a run's directory or config.json; flags change",

@@ -16,23 +16,24 @@ from metajax.errors import InputError
 from metajax.experiments import watching
 from metajax.experiments.interrupt import Stopped
 from metajax.experiments.watching import WatchFiles
-from metajax.labelling import ImageFormat, Label
+from metajax.labelling import ImageFormat, ImageLearner, Label
 from metajax.labelling.appending import labelled_files
 from tests.helpers import write_image
 
 BRIGHT, DIM = 250, 5
+FORM = ImageFormat((4, 4), "L")
 
 
-def shares(images):
-    bright = images.mean((1, 2, 3)) / 255
+def shares(inputs):
+    bright = np.asarray(inputs).mean((1, 2, 3))
     return np.stack([1 - bright, bright], 1)
 
 
 LABELLER: Any = SimpleNamespace(
     classes=("dim", "bright"),
-    source=SimpleNamespace(format=ImageFormat((4, 4), "L"), name="means"),
+    source=ImageLearner(lambda *_: pytest.fail("built"), FORM, "means"),
     bits=None,
-    probabilities=shares,
+    probabilities_of=shares,
 )
 
 
