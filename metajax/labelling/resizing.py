@@ -1,80 +1,128 @@
 """Pictures of any size as the pixels that a learner takes, in a program.
 
-It is what `metajax.data.decoding` does with Pillow once a file is decoded.
+It is what `metajax.data.decoding` does with Pillow once a file is decoded. Sides may be
+symbolic, see `jax.export`, so sizes that follow from them are arrays.
 """
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from metajax.data.decoding import Mode
+from metajax.data.decoding import Pixels
+from metajax.errors import InputError
 from metajax.types import Array
 
-LOBES = 3  # of Lanczos' filter
+Side = int | Array
+Resize = Callable[[Array], Array]
 GREY = 19595, 38470, 7471  # parts of red, green and blue in 65536, as Pillow has them
 
 
-def to_pixels(picture: Array, size: tuple[int, int], mode: Mode) -> Array:
-    """A picture in the mode and size of a learner, as Pillow resizes by Lanczos.
+def to_pixels(picture: Array, pixels: Pixels) -> Array:
+    """A picture in the mode and size of a learner, as Pillow makes it.
 
-    Each side is resized by a matrix, and the result rounded:
+    Each side is resized by a matrix of which the rows are a filter f of support r, and
+    the result rounded:
 
-      R = W X,  W_ij ∝ sinc(d) sinc(d/3) where |d| < 3,
+      R = W X,  W_ij ∝ f(d) where |d| < r,
       d = (j + 1/2 - (i + 1/2) s) / max(s, 1),  s = old side / new side
 
     The width is resized first, or the height if it loses more than twice as many pixels
     as the width: so has Pillow from 13.0 on, and earlier versions the width always.
 
     Args:
-      picture: `uint8[height, width, 3]`, in red, green and blue. Its sides may be
-        symbolic, see `jax.export`.
-      size: (height, width) of the result.
-      mode: "RGB" or "L".
+      picture: `uint8[height, width, 3]`, in red, green and blue.
+      pixels: what it becomes; see `metajax.data.fitting` for its fit.
 
     Returns:
       `uint8[*size, channels]`, within a grey level of Pillow's.
 
-    >>> to_pixels(jnp.full((5, 7, 3), 9, jnp.uint8), (1, 2), "L").tolist()
-    [[[9], [9]]]
+    Raises:
+      InputError: if pictures are resized by a filter that is none of `FILTERS`.
+
+    >>> white = jnp.full((5, 7, 3), 255, jnp.uint8)
+    >>> to_pixels(white, Pixels((1, 2), "L")).tolist()
+    [[[255], [255]]]
 
     Source: Pillow, `Resample.c` and `Convert.c`.
     """
-    pixels = picture.astype(jnp.int32)
-    if mode == "L":
+    if pixels.fit.interpolation not in FILTERS:
+        raise InputError(
+            f"no program resizes by interpolation {pixels.fit.interpolation!r}: "
+            f"expected one of {', '.join(FILTERS)}; change it in the config.json"
+        )
+    values = picture.astype(jnp.int32)
+    if pixels.mode == "L":
         parts = jnp.array(GREY, jnp.int32)[None, None]
-        pixels = (jnp.sum(pixels * parts, -1, keepdims=True) + 2**15) >> 16
+        values = (jnp.sum(values * parts, -1, keepdims=True) + 2**15) >> 16
+    old, new = picture.shape[:2], _whole(picture.shape, pixels)
+    lost_rows, lost_columns = (jnp.asarray(a) - b for a, b in zip(old, new))
     rows, columns = (
-        jnp.asarray(old) - new for old, new in zip(picture.shape[:2], size)
+        partial(_resize_side, axis, new[axis], pixels) for axis in range(2)
     )
     resized = jax.lax.cond(
-        (rows > 0) & (rows > 2 * columns),
-        partial(_resize_sides, size=size, axes=(0, 1)),
-        partial(_resize_sides, size=size, axes=(1, 0)),
-        pixels.astype(jnp.float32),
+        (lost_rows > 0) & (lost_rows > 2 * lost_columns),
+        lambda x: columns(rows(x)),
+        lambda x: rows(columns(x)),
+        values.astype(jnp.float32),
     )
     return resized.astype(jnp.uint8)
 
 
-def _resize_sides(pixels: Array, size: tuple[int, int], axes: tuple[int, int]) -> Array:
-    """The sides of a picture resized, in the order of the axes."""
-    for axis in axes:
-        weights = _weights(pixels.shape[axis], size[axis])
-        columns = jnp.moveaxis(pixels, axis, 0)
-        sums = jnp.tensordot(weights, columns, 1, precision=jax.lax.Precision.HIGHEST)
-        pixels = jnp.moveaxis(jnp.clip(jnp.floor(sums + 0.5), 0, 255), 0, axis)
-    return pixels
+def _whole(sides: tuple[int, ...], pixels: Pixels) -> tuple[Side, Side]:
+    """(height, width) of a picture before its middle is cut out, as fitting has it."""
+    size, fit = pixels.size, pixels.fit
+    if fit.crop is None:
+        return size
+    height, width = (math.floor(side / fit.crop) for side in size)
+    if fit.squashed:
+        return height, width
+    old = jnp.asarray(sides[0]), jnp.asarray(sides[1])
+    if height == width:
+        short = jnp.minimum(*old)
+        return height * old[0] // short, width * old[1] // short
+    rows, columns = (side.astype(jnp.float32) for side in old)
+    scale = jnp.maximum(height / rows, width / columns)
+    rows, columns = (jnp.round(scale * x).astype(jnp.int32) for x in (rows, columns))
+    return jnp.maximum(rows, height), jnp.maximum(columns, width)
 
 
-def _weights(old: int, new: int) -> Array:
-    """The matrix that resizes a side, `float32[new, old]`."""
-    scale = jnp.asarray(old).astype(jnp.float32) / new
-    centres = (jnp.arange(new, dtype=jnp.float32) + 0.5) * scale
+def _resize_side(axis: int, whole: Side, pixels: Pixels, values: Array) -> Array:
+    """A side resized, and the middle of it."""
+    support, kernel = FILTERS[pixels.fit.interpolation]
+    old, new = values.shape[axis], pixels.size[axis]
+    scale = jnp.asarray(old).astype(jnp.float32) / jnp.asarray(whole, jnp.float32)
+    rest = jnp.asarray(whole) - new
+    start = rest // 2 + (rest % 2) * (rest // 2 % 2)  # the half, rounded to even
+    centres = (start + jnp.arange(new)).astype(jnp.float32) + 0.5
     places = jnp.arange(old, dtype=jnp.float32) + 0.5
-    distances = (places[None] - centres[:, None]) / jnp.maximum(scale, 1.0)
-    weights = jnp.where(
-        jnp.abs(distances) < LOBES,
-        jnp.sinc(distances) * jnp.sinc(distances / LOBES),
-        0.0,
-    )
-    return weights / jnp.sum(weights, axis=1, keepdims=True)
+    distances = jnp.abs(places[None] - scale * centres[:, None])
+    distances /= jnp.maximum(scale, 1.0)
+    weights = jnp.where(distances < support, kernel(distances), 0.0)
+    weights /= jnp.sum(weights, axis=1, keepdims=True)
+    lines = jnp.moveaxis(values, axis, 0)
+    sums = jnp.tensordot(weights, lines, 1, precision=jax.lax.Precision.HIGHEST)
+    return jnp.moveaxis(jnp.clip(jnp.floor(sums + 0.5), 0, 255), 0, axis)
+
+
+def _lanczos(x: Array) -> Array:
+    return jnp.sinc(x) * jnp.sinc(x / 3)
+
+
+def _bicubic(x: Array) -> Array:
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
+    return jnp.where(x < 1, near, far)
+
+
+def _bilinear(x: Array) -> Array:
+    return 1 - x
+
+
+FILTERS = {
+    "lanczos": (3.0, _lanczos),
+    "bicubic": (2.0, _bicubic),
+    "bilinear": (1.0, _bilinear),
+}
+"""The support of each filter, and its values at distances of at least 0."""

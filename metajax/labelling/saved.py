@@ -126,12 +126,13 @@ def export(labeller: Labeller, path: Path) -> None:
     other classes.
 
     Raises:
+      InputError: if pictures are resized as no program does, see `to_pixels`.
       OSError: if it cannot be written.
     """
     form = labeller.source.format
 
     def label(picture: Array) -> Array:
-        pixels = to_pixels(picture, form.size, form.mode)
+        pixels = to_pixels(picture, form.pixels(None))
         return labeller.probabilities(pixels[None])[0]
 
     def program(images: Array) -> Array:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metajax.data.decoding import resize
+from metajax.data.decoding import Pixels
+from metajax.data.fitting import Fit, resize
+from metajax.errors import InputError
 from metajax.labelling.resizing import to_pixels
 
 
@@ -26,7 +28,7 @@ def program():
     picture = jax.ShapeDtypeStruct(shape, jnp.uint8)
 
     def both(x):
-        return to_pixels(x, (28, 20), "L"), to_pixels(x, (28, 20), "RGB")
+        return [to_pixels(x, Pixels((28, 20), mode)) for mode in ("L", "RGB")]
 
     return jax.export.export(jax.jit(both))(picture)
 
@@ -51,3 +53,27 @@ def test_pictures_of_the_size_are_left_as_they_are(program):
     grey, colour = program.call(pixels)
     np.testing.assert_array_equal(colour, pixels)
     np.testing.assert_array_equal(grey[..., 0], Image.fromarray(pixels).convert("L"))
+
+
+@pytest.mark.parametrize(
+    "size, fit",
+    [
+        ((32, 32), Fit(0.9, "bicubic")),
+        ((24, 32), Fit(0.875, "bilinear")),
+        ((32, 32), Fit(0.95, "bicubic", squashed=True)),
+    ],
+)
+def test_pictures_fit_as_those_of_a_backbone(size, fit):
+    shapes = ((50, 73), (41, 45), (20, 90))
+    program = jax.jit(lambda x: to_pixels(x, Pixels(size, "RGB", None, fit)))
+    for shape in shapes:  # of which Pillow resizes the width first, in every version
+        noise = np.random.default_rng(0).integers(0, 2, (*shape, 3))
+        pixels = np.asarray(255 * noise, np.uint8)
+        theirs = resize(Image.fromarray(pixels), size, fit).astype(int)
+        assert np.abs(np.asarray(program(pixels), int) - theirs).max() <= 1
+
+
+def test_other_filters_are_refused():
+    fit = Fit(0.9, "nearest")
+    with pytest.raises(InputError, match="'nearest': expected one of lanczos, bicubic"):
+        to_pixels(jnp.zeros((9, 9, 3), jnp.uint8), Pixels((4, 4), "RGB", None, fit))
