@@ -1023,8 +1023,8 @@ WRAPPED = {
     ],
     "label": [
         "Folder to write, of a folder for each class with links",
-        "to its pictures; one of an earlier command is replaced.",
-        "(default: None)",
+        "to its pictures; one of an earlier command is",
+        "replaced. (default: None)",
     ],
     "train sinusoid": [
         'Configuration file in TOML or JSON (preset = "NAME" and what is',
