@@ -99,7 +99,7 @@ def fit(
       stop: asked before each dispatch whether to save and stop; a signal's flag, say.
       forms: "table", "tuned", or a `tune(function, *args)`; `metajax.ops.tune`.
       make_step: builds the meta-step: `train_step`, or `repeated_step(...)`.
-      shard: "state" lays the state over the devices, for one too large for each.
+      shard: "state" lays the state over the devices, if each is too small for it.
 
     Returns:
       The final state.
@@ -109,8 +109,7 @@ def fit(
         data or a checkpoint do not fit the run; before training if that can be known.
       NonFiniteError: if a loss, gradient or meta-parameter is infinite or NaN.
       StoppedError: if `stop` said so. Of these two, `state` is the last good state.
-      OSError: if data cannot be read. The last good state is saved, as for any other
-        error of the data.
+      OSError: if data cannot be read; as for any error of data, that state is saved.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
@@ -118,13 +117,9 @@ def fit(
     >>> for episodes in (mj.data.sinusoid(), batches):
     ...     state = fit(learner, optax.adam(1e-3), episodes, steps=20, tasks=4)
     """
-    run = _Fit(learner, optimizer, steps, tasks, tasks_per_chunk, devices)
-    run = run._replace(steps_per_call=steps_per_call, make_step=make_step)
-    run = run._replace(checkpoint_every=checkpoint_every, observers=observers)
-    run = run._replace(stop=stop, tuner=tuner_of(forms))
-    if shard is not None:
-        check_one_of("shard", shard, ("state",))
-        run = run._replace(make_step=ShardedStep(make_step), shard=shard)
+    what = learner, optimizer, steps, tasks, tasks_per_chunk, devices, steps_per_call
+    how = checkpoint_every, observers, stop, tuner_of(forms), make_step, shard
+    run = _Fit(*what, *how)
     run.check(seed)
     return run.train(staged(episodes), jax.random.key(seed), checkpoints)
 
@@ -151,6 +146,8 @@ class _Fit(NamedTuple):
         check_count("steps", self.steps, least=0)
         for name in ("tasks", "checkpoint_every"):
             check_count(name, getattr(self, name), least=1)
+        if self.shard is not None:
+            check_one_of("shard", self.shard, ("state",))
 
     def train(
         self, sampler: StagedSampler, key: Array, checkpoints: Checkpointer | None
@@ -200,8 +197,13 @@ class _Fit(NamedTuple):
             devices=self.devices,
             steps_per_call=self.steps_per_call,
             pause_every=self.checkpoint_every,
-            make_step=self.make_step,
+            make_step=self.own_step,
         )
+
+    @property
+    def own_step(self) -> MakeStep:
+        """What makes the meta-step of a state that lies as this run's does."""
+        return self.make_step if self.shard is None else ShardedStep(self.make_step)
 
     def choose_forms(
         self, sampler: StagedSampler, state: TrainState, key: Array
@@ -209,7 +211,7 @@ class _Fit(NamedTuple):
         """What times the forms of a meta-step; None for those of the table."""
         if self.tuner is None:
             return None
-        how = self.make_step, self.tasks_per_chunk, self.devices
+        how = self.own_step, self.tasks_per_chunk, self.devices
         step = kept_step(self.learner, self.optimizer, *how)
         one = partial(one_step, step, sampler, self.tasks)
         return partial(self.tuner, one, state, key)

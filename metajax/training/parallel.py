@@ -79,13 +79,7 @@ def mean_over_tasks(
         args = (shared, sampler), plan.split(tasks), plan.weights()
 
         if plan.devices > 1 or pool.chosen:
-            whole = jax.eval_shape(total, *args)
-            specs = layout(whole, plan.devices if pool.sharded else 1)
-
-            def summed(*args: PyTree) -> PyTree:
-                return jax.tree.map(_summed, total(*args), specs)
-
-            result = _sharded(summed, pool.devices[: plan.devices], specs)(*args)
+            result = _summed_over(total, plan.devices, pool, args)
         else:
             result = total(*args)
         return jax.tree.map(lambda x, y: x.astype(y.dtype), result, like)
@@ -185,6 +179,18 @@ def _sum(function: Callable[[PyTree], PyTree], chunks: PyTree) -> PyTree:
         return jax.tree.map(jnp.add, total, function(chunk)), None
 
     return jax.lax.scan(add, zeros, chunks)[0]
+
+
+def _summed_over(
+    total: Callable[..., PyTree], devices: int, pool: Pool, args: tuple[Any, ...]
+) -> PyTree:
+    """The sum of `total(*args)` over so many devices of a pool."""
+    specs = layout(jax.eval_shape(total, *args), devices if pool.sharded else 1)
+
+    def summed(*args: PyTree) -> PyTree:
+        return jax.tree.map(_summed, total(*args), specs)
+
+    return _sharded(summed, pool.devices[:devices], specs)(*args)
 
 
 def _summed(x: Array, spec: P) -> Array:
