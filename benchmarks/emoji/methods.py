@@ -1,0 +1,132 @@
+"""What is compared: learners on a frozen network's features, on pixels, and runs."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import metajax as mj
+from benchmarks.emoji.pictures import Drawn, makers, read_pictures
+from benchmarks.emoji.tasks import (
+    Centre,
+    Tasks,
+    as_they_are,
+    centre_by_others,
+    centre_each,
+    predict_tasks,
+)
+from metajax.experiments.build import bare_task
+from metajax.experiments.config import Config
+from metajax.experiments.labelled import build_per_query
+from metajax.experiments.run import configured, restored
+from metajax.types import Learner, Model
+
+PIXELS = 28  # of a side
+STRENGTH = 0.1  # λ of the ridge head, on features of length one
+IDENTITY = Model(lambda key: {}, lambda params, inputs: inputs)
+
+
+class Method(NamedTuple):
+    """One row of the tables.
+
+    Attributes:
+      name: the row's.
+      drawn: what the learner takes of a picture.
+      build: `build(ways) -> (learner, meta-parameters)`.
+      centre: see `predict_tasks`.
+      scores: whether the largest output is a cosine, and so says how near a query is to
+        the nearest class.
+      costly: whether pictures pass through a network again in every task, so that
+        fewer tasks of many ways are measured.
+    """
+
+    name: str
+    drawn: Drawn
+    build: Callable[[int], tuple[Learner, object]]
+    centre: Centre = as_they_are
+    scores: bool = False
+    costly: bool = False
+
+    def outputs(self, tasks: Tasks) -> np.ndarray:
+        """`float[tasks, queries, ways]`."""
+        learner, meta = self.build(tasks.names.shape[1])
+        return predict_tasks(learner, meta, self.drawn, tasks, self.centre)
+
+
+def on_features(
+    features: np.ndarray, background: np.ndarray | None = None
+) -> Iterator[Method]:
+    """Learners on features.
+
+    Args:
+      features: `float[names, foundries, features]`, at least 0.
+      background: of other names, to centre by.
+    """
+    plain, roots = (Drawn(x, makers()) for x in (features, np.sqrt(features)))
+    cosine = partial(_drawn_at_start, lambda ways: mj.meta_baseline(IDENTITY, ways))
+    yield Method(
+        "prototypical",
+        plain,
+        partial(_drawn_at_start, lambda ways: mj.prototypical(IDENTITY, ways)),
+    )
+    yield Method("cosine", plain, cosine, scores=True)
+    yield Method(
+        "SimpleShot, about the support set",
+        plain,
+        partial(_drawn_at_start, lambda ways: mj.simple_shot(IDENTITY, ways)),
+    )
+    yield Method("cosine of roots", roots, cosine, scores=True)
+    body = mj.models.centred(IDENTITY)
+    yield Method(
+        "ridge (R2D2) of roots, about the support set",
+        roots,
+        partial(_drawn_at_start, lambda ways: mj.r2d2(body, ways, strength=STRENGTH)),
+    )
+    if background is not None:
+        others = centre_by_others(np.sqrt(background))
+        name = "cosine of roots, about other names"
+        yield Method(name, roots, cosine, others, scores=True)
+    yield Method("cosine, transductive", plain, cosine, centre_each, scores=True)
+
+
+def on_pixels(pixels: np.ndarray) -> Method:
+    """The nearest class mean of pixels.
+
+    Args:
+      pixels: `uint8[names, foundries, side, side, 3]`.
+    """
+    values = pixels.reshape(*pixels.shape[:2], -1).astype(np.float32) / 255
+    build = partial(_drawn_at_start, lambda ways: mj.prototypical(IDENTITY, ways))
+    return Method(
+        f"class means of {PIXELS}x{PIXELS} pixels", Drawn(values, makers()), build
+    )
+
+
+def of_run(run: Path, folder: Path) -> Method:
+    """A run's learner, each query by itself, on the test names.
+
+    Args:
+      run: its directory.
+      folder: of the pictures.
+    """
+    config = configured(run)
+    task = bare_task(config)
+    meta, _ = restored(run, config, task)
+    images = read_pictures(folder, task.input_shape[0], "test").astype(np.float32) / 255
+    build = partial(_of_run, config, meta)
+    return Method(run.name, Drawn(images, makers()), build, costly=True)
+
+
+def _of_run(config: Config, meta: object, ways: int) -> tuple[Learner, object]:
+    return build_per_query(config, bare_task(config), ways).learner, meta
+
+
+def _drawn_at_start(
+    build: Callable[[int], Learner], ways: int
+) -> tuple[Learner, object]:
+    """A learner and what its meta-parameters start from: nothing was trained."""
+    learner = build(ways)
+    return learner, learner.init(jax.random.key(0))

@@ -1,0 +1,139 @@
+"""Few-shot tasks of emoji whose queries were drawn by a foundry that support lacks."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.emoji.pictures import Drawn
+from metajax.types import Array, Batch, Learner
+
+AT_ONCE = 500  # support examples
+
+
+class Tasks(NamedTuple):
+    """Tasks, as places in the names and the foundries.
+
+    Attributes:
+      names: those of the support set, `int[tasks, ways]`.
+      unseen: names of more queries, that no support set has, `int[tasks, unseen]`.
+      support: the foundries of the support set, `int[tasks, shots]`.
+      query: the foundry of the queries, `int[tasks]`.
+    """
+
+    names: np.ndarray
+    unseen: np.ndarray
+    support: np.ndarray
+    query: np.ndarray
+
+
+class Shape(NamedTuple):
+    """How large a task is.
+
+    Attributes:
+      ways: the names of the support set, each of which is also a query.
+      shots: the foundries of the support set.
+      unseen: how many more queries have names that the support set lacks.
+    """
+
+    ways: int
+    shots: int
+    unseen: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.ways}w{self.shots}s"
+
+
+Centre = Callable[[Tasks, Array, Array], tuple[Array, Array]]
+
+
+def draw_tasks(
+    drawn: Drawn, shape: Shape, *, tasks: int, seed: int, other_maker: bool
+) -> Tasks:
+    """Draws tasks, the same ones for a seed.
+
+    The foundries of a task are drawn first: one for its queries, and `shots` others.
+
+    Args:
+      drawn: what there is; its values are not looked at.
+      shape: of a task.
+      tasks: how many.
+      seed: of the draws.
+      other_maker: no foundry of the support set has the maker of the queries' one.
+    """
+    count, makers = len(drawn.values), drawn.makers
+    kinds = makers if other_maker else np.arange(len(makers))
+    chance = np.random.default_rng(seed)
+    rows = []
+    for _ in range(tasks):
+        query = int(chance.integers(len(kinds)))
+        others = np.flatnonzero(kinds != kinds[query])
+        support = chance.choice(others, shape.shots, replace=False)
+        names = chance.choice(count, shape.ways + shape.unseen, replace=False)
+        rows.append((names[: shape.ways], names[shape.ways :], support, query))
+    return Tasks(*(np.stack(column) for column in zip(*rows)))
+
+
+def as_they_are(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
+    """The support set and the queries."""
+    return support, query
+
+
+def centre_each(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
+    """Either less its own mean: queries are seen together, so it is transductive."""
+    return support - _mean(support), query - _mean(query)
+
+
+def centre_by_others(background: np.ndarray) -> Centre:
+    """Both less the mean of other names, as the support set's foundries drew them.
+
+    Args:
+      background: of those names, `float[names, foundries, features]`.
+    """
+    means = jnp.asarray(background.mean(0))
+
+    def centre(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
+        mean = _mean(means[task.support])
+        return support - mean, query - mean
+
+    return centre
+
+
+def _mean(x: Array) -> Array:
+    return jnp.mean(x, 0, keepdims=True)
+
+
+def predict_tasks(
+    learner: Learner, meta: object, drawn: Drawn, tasks: Tasks, centre: Centre
+) -> np.ndarray:
+    """A learner's outputs for the queries of tasks, `float[tasks, queries, ways]`.
+
+    The queries are those of the support set's names, in order, then the unseen ones.
+
+    Args:
+      learner: of `ways` classes.
+      meta: its meta-parameters.
+      drawn: the values that the learner takes.
+      tasks: on which.
+      centre: what is taken from a task's support set and queries first.
+    """
+    ways, shots = tasks.names.shape[1], tasks.support.shape[1]
+    values = jnp.asarray(drawn.values)
+    targets = jnp.repeat(jnp.arange(ways), shots)
+
+    @partial(jax.jit, static_argnames="size")
+    def run(values: Array, tasks: Tasks, size: int) -> Array:
+        def one(task: Tasks) -> Array:
+            support = values[task.names[:, None], task.support[None, :]]
+            support = support.reshape(-1, *values.shape[2:])
+            asked = jnp.concatenate([task.names, task.unseen])
+            support, query = centre(task, support, values[asked, task.query])
+            return learner.predict(learner.adapt(meta, Batch(support, targets)), query)
+
+        return jax.lax.map(one, tasks, batch_size=size)
+
+    size = max(1, AT_ONCE // (ways * shots))
+    return np.asarray(run(values, jax.tree.map(jnp.asarray, tasks), size))
