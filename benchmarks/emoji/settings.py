@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from benchmarks.settings import Amount, Check, Count, File, Folder, NewFile, Seed
+from benchmarks.settings import (
+    Amount,
+    Check,
+    Count,
+    Counts,
+    File,
+    Folder,
+    NewFile,
+    Seed,
+)
 from metajax.checks import check_count
 
 
@@ -62,7 +71,7 @@ class Trial(Pictured):
 
     names: Literal["test", "all"] = "test"
     """Of which names tasks are: the 200 that runs did not see, or all."""
-    runs: tuple[Folder, ...] = ()
+    runs: tuple[Path, ...] = ()
     """Directories of runs of metajax train --images DIR/pictures, to show beside; with
     --names test."""
     tasks: Several = 1_000
@@ -79,7 +88,7 @@ class FineTune(Pictured):
 
     side: Count = 112
     """Side of the pictures in pixels; smaller ones cost less."""
-    shots: tuple[Count, ...] = (1, 4)
+    shots: Counts = (1, 4)
     """Foundries of the support set, of 5 names."""
     tasks: Several = 40
     """Tasks of each."""
