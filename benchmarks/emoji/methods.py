@@ -39,8 +39,7 @@ class Method(NamedTuple):
       centre: see `predict_tasks`.
       scores: whether the largest output is a cosine, and so says how near a query is to
         the nearest class.
-      costly: whether pictures pass through a network again in every task, so that
-        fewer tasks of many ways are measured.
+      costly: whether a task of many ways takes long, so that fewer are measured.
     """
 
     name: str
@@ -84,6 +83,7 @@ def on_features(
         "ridge (R2D2) of roots, about the support set",
         roots,
         partial(_drawn_at_start, lambda ways: mj.r2d2(body, ways, strength=STRENGTH)),
+        costly=True,
     )
     if background is not None:
         others = centre_by_others(np.sqrt(background))

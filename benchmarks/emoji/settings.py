@@ -72,8 +72,8 @@ class Trial(Pictured):
     names: Literal["test", "all"] = "test"
     """Of which names tasks are: the 200 that runs did not see, or all."""
     runs: tuple[Path, ...] = ()
-    """Directories of runs of metajax train --images DIR/pictures, to show beside; with
-    --names test."""
+    """Directories of runs of metajax train --images DIR/pictures, to measure instead of
+    the learners on features, on the same tasks of test names."""
     tasks: Several = 1_000
     """Tasks of each size."""
 

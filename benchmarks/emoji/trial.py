@@ -31,6 +31,9 @@ def run_trial(settings: Trial) -> dict[str, Any]:
 
 def _methods(settings: Trial) -> Iterator[Method]:
     folder, weights = settings.folder, settings.weights
+    if settings.runs:
+        yield from (of_run(run, folder) for run in settings.runs)
+        return
     if settings.names == "test":
         tested = features(folder, weights, "test")
         pixels = read_pictures(folder, PIXELS, "test")
@@ -41,8 +44,6 @@ def _methods(settings: Trial) -> Iterator[Method]:
         pixels, background = np.concatenate(parts), None
     yield on_pixels(pixels)
     yield from on_features(tested, background)
-    for run in settings.runs:
-        yield of_run(run, folder)
 
 
 def _measure(method: Method, shape: Shape, settings: Trial) -> dict[str, Any]:
