@@ -37,7 +37,7 @@ def _methods(settings: Trial) -> Iterator[Method]:
     if settings.names == "test":
         tested = features(folder, weights, "test")
         pixels = read_pictures(folder, PIXELS, "test")
-        background = features(folder, weights, "train")
+        background = features(folder, weights, "validation")
     else:
         tested = np.concatenate([features(folder, weights, s) for s in SPLITS])
         parts = [read_pictures(folder, PIXELS, s) for s in SPLITS]
