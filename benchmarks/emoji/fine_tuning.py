@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 import metajax as mj
-from benchmarks.emoji.pictures import Drawn, makers, read_pictures
+from benchmarks.emoji.pictures import Drawings, makers, read_pictures
 from benchmarks.emoji.settings import FineTune
 from benchmarks.emoji.tasks import Shape, Tasks, draw_tasks
 from benchmarks.emoji.trial import accuracies
@@ -23,18 +23,18 @@ def run_fine_tuning(settings: FineTune) -> dict[str, Any]:
     """The table of accuracies after each number of steps, on the same tasks."""
     backbone = load_backbone(settings.weights)
     pictures = read_pictures(settings.folder, settings.side, "test")
-    drawn = Drawn(pictures, makers())
+    drawings = Drawings(pictures, makers())
     learner = fine_tuned_backbone(backbone, settings.steps, settings.rate)
     rows: dict[str, Any] = {}
     for shape in (Shape(WAYS, shots) for shots in settings.shots):
         tasks = draw_tasks(
-            drawn,
+            drawings,
             shape,
             tasks=settings.tasks,
             seed=settings.seed,
             other_maker=settings.other_maker,
         )
-        right = after_each_step(learner, drawn, tasks)
+        right = after_each_step(learner, drawings, tasks)
         for step, values in enumerate(right.T):
             mean, interval = intervals.mean(100 * values)
             row = {"mean": float(mean), "interval": float(interval)}
@@ -58,7 +58,7 @@ def fine_tuned_backbone(backbone: Backbone, steps: int, rate: float) -> Learner:
     return mj.fine_tuned(learner, optax.adam(rate), steps, augment=augment)
 
 
-def after_each_step(learner: Learner, drawn: Drawn, tasks: Tasks) -> np.ndarray:
+def after_each_step(learner: Learner, drawings: Drawings, tasks: Tasks) -> np.ndarray:
     """The share of right queries of each task, `float[tasks, steps + 1]`."""
     meta = learner.init(jax.random.key(0))
     shots = tasks.support.shape[1]
@@ -71,8 +71,8 @@ def after_each_step(learner: Learner, drawn: Drawn, tasks: Tasks) -> np.ndarray:
 
     right = []
     for names, support, query in zip(tasks.names, tasks.support, tasks.query):
-        values = drawn.values[names[:, None], support[None]].astype(np.float32)
-        asked = drawn.values[names, query].astype(np.float32)
+        values = drawings.values[names[:, None], support[None]].astype(np.float32)
+        asked = drawings.values[names, query].astype(np.float32)
         outputs = np.asarray(
             run(jnp.asarray(np.concatenate(values)), jnp.asarray(asked))
         )

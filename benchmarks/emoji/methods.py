@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 import metajax as mj
-from benchmarks.emoji.pictures import Drawn, makers, read_pictures
+from benchmarks.emoji.pictures import Drawings, makers, read_pictures
 from benchmarks.emoji.tasks import (
     Centre,
     Tasks,
-    as_they_are,
     centre_by_others,
     centre_each,
     predict_tasks,
+    uncentred,
 )
 from metajax.experiments.build import bare_task
 from metajax.experiments.config import Config
@@ -34,7 +34,7 @@ class Method(NamedTuple):
 
     Attributes:
       name: the row's.
-      drawn: what the learner takes of a picture.
+      drawings: what the learner takes of a picture.
       build: `build(ways) -> (learner, meta-parameters)`.
       centre: see `predict_tasks`.
       scores: whether the largest output is a cosine, and so says how near a query is to
@@ -43,16 +43,16 @@ class Method(NamedTuple):
     """
 
     name: str
-    drawn: Drawn
+    drawings: Drawings
     build: Callable[[int], tuple[Learner, object]]
-    centre: Centre = as_they_are
+    centre: Centre = uncentred
     scores: bool = False
     costly: bool = False
 
     def outputs(self, tasks: Tasks) -> np.ndarray:
         """`float[tasks, queries, ways]`."""
         learner, meta = self.build(tasks.names.shape[1])
-        return predict_tasks(learner, meta, self.drawn, tasks, self.centre)
+        return predict_tasks(learner, meta, self.drawings, tasks, self.centre)
 
 
 def on_features(
@@ -64,25 +64,25 @@ def on_features(
       features: `float[names, foundries, features]`, at least 0.
       background: of other names, to centre by.
     """
-    plain, roots = (Drawn(x, makers()) for x in (features, np.sqrt(features)))
-    cosine = partial(_drawn_at_start, lambda ways: mj.meta_baseline(IDENTITY, ways))
+    plain, roots = (Drawings(x, makers()) for x in (features, np.sqrt(features)))
+    cosine = partial(_untrained, lambda ways: mj.meta_baseline(IDENTITY, ways))
     yield Method(
         "prototypical",
         plain,
-        partial(_drawn_at_start, lambda ways: mj.prototypical(IDENTITY, ways)),
+        partial(_untrained, lambda ways: mj.prototypical(IDENTITY, ways)),
     )
     yield Method("cosine", plain, cosine, scores=True)
     yield Method(
         "SimpleShot, about the support set",
         plain,
-        partial(_drawn_at_start, lambda ways: mj.simple_shot(IDENTITY, ways)),
+        partial(_untrained, lambda ways: mj.simple_shot(IDENTITY, ways)),
     )
     yield Method("cosine of roots", roots, cosine, scores=True)
     body = mj.models.centred(IDENTITY)
     yield Method(
         "ridge (R2D2) of roots, about the support set",
         roots,
-        partial(_drawn_at_start, lambda ways: mj.r2d2(body, ways, strength=STRENGTH)),
+        partial(_untrained, lambda ways: mj.r2d2(body, ways, strength=STRENGTH)),
         costly=True,
     )
     if background is not None:
@@ -99,9 +99,9 @@ def on_pixels(pixels: np.ndarray) -> Method:
       pixels: `uint8[names, foundries, side, side, 3]`.
     """
     values = pixels.reshape(*pixels.shape[:2], -1).astype(np.float32) / 255
-    build = partial(_drawn_at_start, lambda ways: mj.prototypical(IDENTITY, ways))
+    build = partial(_untrained, lambda ways: mj.prototypical(IDENTITY, ways))
     return Method(
-        f"class means of {PIXELS}x{PIXELS} pixels", Drawn(values, makers()), build
+        f"class means of {PIXELS}x{PIXELS} pixels", Drawings(values, makers()), build
     )
 
 
@@ -117,16 +117,14 @@ def of_run(run: Path, folder: Path) -> Method:
     meta, _ = restored(run, config, task)
     images = read_pictures(folder, task.input_shape[0], "test").astype(np.float32) / 255
     build = partial(_of_run, config, meta)
-    return Method(run.name, Drawn(images, makers()), build, costly=True)
+    return Method(run.name, Drawings(images, makers()), build, costly=True)
 
 
 def _of_run(config: Config, meta: object, ways: int) -> tuple[Learner, object]:
     return build_per_query(config, bare_task(config), ways).learner, meta
 
 
-def _drawn_at_start(
-    build: Callable[[int], Learner], ways: int
-) -> tuple[Learner, object]:
+def _untrained(build: Callable[[int], Learner], ways: int) -> tuple[Learner, object]:
     """A learner and what its meta-parameters start from: nothing was trained."""
     learner = build(ways)
     return learner, learner.init(jax.random.key(0))

@@ -24,7 +24,7 @@ SPLITS: tuple[Split, ...] = "train", "validation", "test"
 SORTED = sorted(FOUNDRIES, key=lambda foundry: f"{foundry.package}.png")
 
 
-class Drawn(NamedTuple):
+class Drawings(NamedTuple):
     """Every emoji, as every foundry drew it.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Few-shot tasks of emoji whose queries were drawn by a foundry that support lacks."""
+"""Few-shot tasks of emoji whose queries are by a foundry that the support set lacks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.emoji.pictures import Drawn
+from benchmarks.emoji.pictures import Drawings
 from metajax.types import Array, Batch, Learner
 
 AT_ONCE = 500  # support examples
@@ -51,20 +51,20 @@ Centre = Callable[[Tasks, Array, Array], tuple[Array, Array]]
 
 
 def draw_tasks(
-    drawn: Drawn, shape: Shape, *, tasks: int, seed: int, other_maker: bool
+    drawings: Drawings, shape: Shape, *, tasks: int, seed: int, other_maker: bool
 ) -> Tasks:
     """Draws tasks, the same ones for a seed.
 
     The foundries of a task are drawn first: one for its queries, and `shots` others.
 
     Args:
-      drawn: what there is; its values are not looked at.
+      drawings: what there is; its values are not looked at.
       shape: of a task.
       tasks: how many.
       seed: of the draws.
       other_maker: no foundry of the support set has the maker of the queries' one.
     """
-    count, makers = len(drawn.values), drawn.makers
+    count, makers = len(drawings.values), drawings.makers
     kinds = makers if other_maker else np.arange(len(makers))
     chance = np.random.default_rng(seed)
     rows = []
@@ -77,7 +77,7 @@ def draw_tasks(
     return Tasks(*(np.stack(column) for column in zip(*rows)))
 
 
-def as_they_are(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
+def uncentred(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
     """The support set and the queries."""
     return support, query
 
@@ -107,7 +107,7 @@ def _mean(x: Array) -> Array:
 
 
 def predict_tasks(
-    learner: Learner, meta: object, drawn: Drawn, tasks: Tasks, centre: Centre
+    learner: Learner, meta: object, drawings: Drawings, tasks: Tasks, centre: Centre
 ) -> np.ndarray:
     """A learner's outputs for the queries of tasks, `float[tasks, queries, ways]`.
 
@@ -116,12 +116,12 @@ def predict_tasks(
     Args:
       learner: of `ways` classes.
       meta: its meta-parameters.
-      drawn: the values that the learner takes.
+      drawings: the values that the learner takes.
       tasks: on which.
       centre: what is taken from a task's support set and queries first.
     """
     ways, shots = tasks.names.shape[1], tasks.support.shape[1]
-    values = jnp.asarray(drawn.values)
+    values = jnp.asarray(drawings.values)
     targets = jnp.repeat(jnp.arange(ways), shots)
 
     @partial(jax.jit, static_argnames="size")

@@ -20,7 +20,7 @@ FEW = 5  # ways of which as many tasks are taken of a costly method as of the ot
 def run_trial(settings: Trial) -> dict[str, Any]:
     """Prints a row for each method, and gives all of them by title and name."""
     tables: dict[str, Any] = {}
-    for method in _methods(settings):
+    for method in list_methods(settings):
         for kind, shapes in (("accuracy", SHAPES), ("AUROC", UNSEEN)):
             if kind == "accuracy" or method.scores:
                 row = {str(s): _measure(method, s, settings) for s in shapes}
@@ -29,7 +29,8 @@ def run_trial(settings: Trial) -> dict[str, Any]:
     return tables
 
 
-def _methods(settings: Trial) -> Iterator[Method]:
+def list_methods(settings: Trial) -> Iterator[Method]:
+    """What is measured, each made when its turn comes."""
     folder, weights = settings.folder, settings.weights
     if settings.runs:
         yield from (of_run(run, folder) for run in settings.runs)
@@ -50,14 +51,14 @@ def _measure(method: Method, shape: Shape, settings: Trial) -> dict[str, Any]:
     """A mean over tasks in percent, with its interval and their number."""
     many = method.costly and shape.ways > FEW
     tasks = settings.tasks * FEW // shape.ways if many else settings.tasks
-    drawn = draw_tasks(
-        method.drawn,
+    batch = draw_tasks(
+        method.drawings,
         shape,
         tasks=max(2, tasks),
         seed=settings.seed,
         other_maker=settings.other_maker,
     )
-    outputs = method.outputs(drawn)
+    outputs = method.outputs(batch)
     score = novelty_areas if shape.unseen else accuracies
     values = score(outputs, shape)
     mean, interval = intervals.mean(100 * values)

@@ -27,7 +27,7 @@ from benchmarks.emoji import (
     trial,
     weights,
 )
-from benchmarks.emoji.pictures import Drawn
+from benchmarks.emoji.pictures import Drawings
 from benchmarks.emoji.settings import FineTune, Trial
 from benchmarks.emoji.tasks import Shape
 from metajax._files.safetensors import read_safetensors
@@ -47,16 +47,16 @@ def made():
 
 @pytest.mark.parametrize("other_maker", [False, True])
 def test_no_foundry_of_the_queries_is_in_the_support_set(other_maker):
-    drawn = Drawn(made(), pictures.makers())
-    of = tasks.draw_tasks(
-        drawn, Shape(2, 4, 3), tasks=50, seed=1, other_maker=other_maker
+    drawings = Drawings(made(), pictures.makers())
+    batch = tasks.draw_tasks(
+        drawings, Shape(2, 4, 3), tasks=50, seed=1, other_maker=other_maker
     )
-    kinds = drawn.makers if other_maker else np.arange(FOUNDRIES)
-    assert not np.any(kinds[of.support] == kinds[of.query][:, None])
-    every = np.concatenate([of.names, of.unseen], 1)
+    kinds = drawings.makers if other_maker else np.arange(FOUNDRIES)
+    assert not np.any(kinds[batch.support] == kinds[batch.query][:, None])
+    every = np.concatenate([batch.names, batch.unseen], 1)
     assert all(len(set(row)) == 5 for row in every.tolist())
-    assert all(len(set(row)) == 4 for row in of.support.tolist())
-    assert len(set(of.query.tolist())) == FOUNDRIES
+    assert all(len(set(row)) == 4 for row in batch.support.tolist())
+    assert len(set(batch.query.tolist())) == FOUNDRIES
 
 
 def test_scores_are_of_the_queries_in_order():
@@ -68,11 +68,11 @@ def test_scores_are_of_the_queries_in_order():
 def test_centring_takes_a_foundrys_style_away():
     style = np.zeros((1, FOUNDRIES, FEATURES), np.float32)
     style[..., 0] = 30.0 * np.arange(FOUNDRIES)
-    drawn = Drawn(made() + style, pictures.makers())
-    of = tasks.draw_tasks(drawn, Shape(4, 1), tasks=20, seed=0, other_maker=False)
+    drawings = Drawings(made() + style, pictures.makers())
+    batch = tasks.draw_tasks(drawings, Shape(4, 1), tasks=20, seed=0, other_maker=False)
     right = {}
-    for method in methods.on_features(drawn.values, drawn.values):
-        outputs = method.outputs(of)
+    for method in methods.on_features(drawings.values, drawings.values):
+        outputs = method.outputs(batch)
         assert outputs.shape == (20, 4, 4)
         right[method.name] = trial.accuracies(outputs, Shape(4, 1)).mean()
     assert right["cosine, transductive"] == 1.0 > right["cosine"]
@@ -194,11 +194,11 @@ def draw(text):
 def test_icons_become_pictures_once(icons, monkeypatch):
     monkeypatch.setattr(prepare, "renderer", lambda: draw)
     prepare.prepare(icons)
-    drawn = list((icons / "pictures").rglob("*.png"))
-    assert len(drawn) == (NAMES + 3) * FOUNDRIES
+    files = list((icons / "pictures").rglob("*.png"))
+    assert len(files) == (NAMES + 3) * FOUNDRIES
     assert len(list((icons / "pictures" / "test").iterdir())) == NAMES
     assert "MIT" in (icons / "LICENCES").read_text().splitlines()[-1]
-    drawn[0].unlink()
+    files[0].unlink()
     texts = []
     monkeypatch.setattr(prepare, "renderer", lambda: record(texts))
     prepare.prepare(icons)
@@ -249,6 +249,13 @@ def test_a_trial_is_printed_and_recorded(folder, monkeypatch, capsys):
     emoji.main(other)
     again = json.loads((folder / "again.json").read_text())["results"]
     assert again == {"other": {}} | record
+
+
+def test_of_all_names_none_is_left_to_centre_by(folder):
+    settings = Trial(folder, folder / "net", names="all")
+    measured = {method.name: method for method in trial.list_methods(settings)}
+    assert "cosine of roots, about other names" not in measured
+    assert measured["cosine"].drawings.values.shape == (NAMES + 3, FOUNDRIES, FEATURES)
 
 
 def test_fine_tuning_begins_at_the_cosines(folder):
