@@ -1,17 +1,20 @@
 """Named arrays in the format of safetensors, which runs no code when it is read.
 
 Eight bytes hold the length n of a header of n bytes of JSON, which gives each array's
-type, shape and place among the bytes that follow, little-endian and row by row.
+type, shape and place among the bytes that follow, little-endian and row by row. It may
+hold texts by name too.
 """
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from metajax._files.writing import write_blocks
 from metajax.errors import InputError
 
 DTYPES = {
@@ -23,11 +26,58 @@ DTYPES = {
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+KINDS = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
+TEXTS = "__metadata__"
 MOST = 100 * 2**20  # bytes of a header, the format's own limit
 PICKLES = b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"
+
+
+def write_safetensors(
+    path: Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]
+) -> None:
+    """Writes arrays and texts by name, whole or not at all.
+
+    Raises:
+      InputError: if the format has no name for the type of an array.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> write_safetensors(path, {"w": np.ones(2)}, {"licence": "MIT"})
+    >>> read_safetensors(path), read_texts(path)
+    ({'w': array([1., 1.])}, {'licence': 'MIT'})
+    """
+    header: dict[str, Any] = {TEXTS: dict(texts)}
+    parts, end = [], 0
+    for name, array in sorted(arrays.items()):
+        if array.dtype not in KINDS:
+            types = ", ".join(map(str, KINDS))
+            raise InputError(f"{name} is {array.dtype}, expected one of {types}")
+        entry = {"dtype": KINDS[array.dtype], "shape": list(array.shape)}
+        header[name] = entry | {"data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+        parts.append(array.tobytes())
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    write_blocks(path, [len(text).to_bytes(8, "little"), text, *parts])
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The texts of a file by name.
+
+    Raises:
+      InputError: see `read_safetensors`; or if they are not texts.
+    """
+    content = _content(path)
+    texts = _header(path, content)[0].get(TEXTS, {})
+    if not isinstance(texts, dict) or not all(type(x) is str for x in texts.values()):
+        raise InputError(f"{path} is damaged in its {TEXTS}; copy it again")
+    return texts
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -37,16 +87,11 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
       InputError: if the file cannot be read, is a pickle or of another format, is cut
         short, or says what cannot be.
     """
-    try:
-        content = np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give the path of a .safetensors"
-        ) from error
+    content = _content(path)
     header, start = _header(path, content)
     arrays, end = {}, start
     for name, entry in header.items():
-        if name != "__metadata__":
+        if name != TEXTS:
             dtype, shape, begin, stop = _entry(path, name, entry)
             end = max(end, start + stop)
             part = content[start + begin : start + stop]
@@ -58,6 +103,16 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             "was cut short or changed; copy it again"
         )
     return arrays
+
+
+def _content(path: Path) -> Any:
+    """The bytes of a file, read when they are used."""
+    try:
+        return np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); give the path of a .safetensors"
+        ) from error
 
 
 def _header(path: Path, content: Any) -> tuple[dict[str, Any], int]:

@@ -23,7 +23,8 @@ class Evaluate:
     """Evaluate a checkpoint of a run, by its own protocol or another."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory. Its evaluation.json is of its own protocol, data and last
+    """The run's directory, or a file of metajax publish, whose results go to a folder
+    beside it. The evaluation.json of a run is of its own protocol, data and last
     meta-step; any other evaluation has a file whose name says what is different."""
     checkpoint: Literal["last", "best"] = "last"
     """The newest, or that of the best validation."""
@@ -138,7 +139,8 @@ class Study:
     """Look inside a run's adaptation: one page of figures, each with how to read it."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory; the page is study/report.html, or study-*/ of other data."""
+    """The run's directory, or a file of metajax publish; the page is study/report.html,
+    or study-*/ of other data."""
     tasks: int = 100
     """Validation tasks to look at."""
     seed: int = 0

@@ -30,7 +30,8 @@ class Label:
     """
 
     run: tyro.conf.Positional[Path | None] = None
-    """The run's directory; leave it out with --backbone and --from."""
+    """The run's directory, or a file of metajax publish; leave it out with --backbone
+    and --from."""
     backbone: Path | None = None
     """File of a pre-trained network to label with in place of a run: safetensors by
     timm's names, with its config.json beside it; or their folder. With --from, where

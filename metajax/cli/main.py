@@ -15,7 +15,7 @@ import tyro
 from absl import logging
 
 import metajax
-from metajax.cli import commands, label, runs
+from metajax.cli import commands, label, publish, runs
 from metajax.cli.machine import a_device_for_each_core, end_now, several
 from metajax.cli.parsing import UsageError, parse
 from metajax.cli.starting import check_name
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": commands.Evaluate,
     "label": label.Label,
     "study": commands.Study,
+    "publish": publish.Publish,
     "data": commands.Data,
     "doctor": commands.Doctor,
 }

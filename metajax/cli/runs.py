@@ -24,7 +24,7 @@ MODEL_NAMES: Any = Literal[MODELS]  # pyright: ignore
 
 @dataclass(frozen=True)
 class Run:
-    """Meta-train a preset."""
+    """What a command that takes a preset is given."""
 
     learner: Annotated[LEARNER_NAMES, tyro.conf.arg(name="learner")]  # pyright: ignore
     """Learning algorithm; --help after it shows its own options."""
@@ -41,13 +41,23 @@ class Run:
     it), or a run's directory or config.json; flags change what it says."""
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 
+
+@dataclass(frozen=True)
+class Train(Run):
+    """Meta-train a preset."""
+
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """Run, or file of metajax publish, whose meta-parameters training begins with, in
+    place of random ones; its learner and network must be alike."""
+
     def __call__(self) -> None:
         """Trains."""
         from metajax.experiments.run import train
 
         self.machine.start()
+        how = {"devices": self.machine.shared, "start": self.start}
         with self.programs.kept(self.places.prepared):
-            train(self.config, self.run_dir, self.places, devices=self.machine.shared)
+            train(self.config, self.run_dir, self.places, **how)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class Planned(Run):
 
 
 KINDS: dict[str, tuple[type[Run], str]] = {
-    "train": (Run, ""),
+    "train": (Train, ""),
     "pretrain": (Body, "-body"),
     "plan": (Planned, ""),
 }

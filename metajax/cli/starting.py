@@ -23,6 +23,7 @@ from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import MODELS, NETWORKS
 from metajax.experiments.plain import names_of, object_at
 from metajax.experiments.presets import PRESETS, preset_with
+from metajax.experiments.published import file_of, is_published
 
 OPTIONS: dict[str, Any] = {
     "data": FAMILIES,
@@ -169,7 +170,7 @@ def read_config(path: Path, preset: str | None = None) -> Config:
     preset.
 
     Args:
-      path: the file.
+      path: the file; or a file of metajax publish.
       preset: which preset it changes; by default the one that it names.
 
     Returns:
@@ -179,10 +180,12 @@ def read_config(path: Path, preset: str | None = None) -> Config:
       UsageError: if it names a preset or a learner that is none of those there are.
       InputError: if the file cannot be read, or is not a configuration.
     """
+    published = is_published(path)
     path = path / CONFIG if path.is_dir() else path
     kind, loads = ("TOML", tomllib.loads) if path.suffix == ".toml" else JSON
     try:
-        plain = loads(path.read_text("utf-8"))
+        content = file_of(path, CONFIG) if published else path.read_bytes()
+        plain = loads((content or b"").decode())
         return _completed(object_at("a configuration", plain), preset)
     except UsageError:
         raise

@@ -1,5 +1,6 @@
 """The parameters of a pre-trained body, as a file."""
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from metajax._files.arrays import read_named, write_named
 from metajax._files.writing import write_whole
 from metajax.data.contents import hash_bytes
 from metajax.errors import InputError
+from metajax.experiments.published import file_of, is_published
 from metajax.types import Array, Model, Params, PyTree
 
 FILE, BEST = "backbone.npz", "backbone-best.npz"
@@ -32,27 +34,42 @@ def write_body(path: Path, body: Params, mean: Array | None = None) -> None:
 def keep_body(path: Path, directory: Path) -> None:
     """Copies a backbone into a run that has none, so that it cannot change later."""
     if not (directory / FILE).exists():
-        write_whole(directory / FILE, _file(path).read_bytes())
+        write_whole(directory / FILE, _content(path))
 
 
 def digest(path: Path) -> str:
     """What tells one body from another: the hash of its file.
 
     Args:
-      path: the file, or the directory that holds it.
+      path: the file, or the directory or published file that holds it.
     """
-    return hash_bytes(_file(path).read_bytes())
+    return hash_bytes(_content(path))
 
 
 def _file(path: Path) -> Path:
     return path / FILE if path.is_dir() else path
 
 
+def _content(path: Path) -> bytes:
+    """The bytes of the file of a body.
+
+    Raises:
+      InputError: if the path is of a published file that holds none.
+    """
+    if not is_published(path):
+        return _file(path).read_bytes()
+    content = file_of(path, FILE)
+    if content is None:
+        raise InputError(f"{path} holds no backbone; make one with metajax pretrain")
+    return content
+
+
 def read_body(path: Path | None, body: Model) -> Params | None:
     """The parameters of a body that `write_body` saved.
 
     Args:
-      path: the file, or the directory that holds it; None for no file.
+      path: the file, or the directory or published file that holds it; None for no
+        file.
       body: the model that the parameters are for.
 
     Returns:
@@ -130,7 +147,8 @@ def _read_named(
     path: Path, expected: dict[str, jax.ShapeDtypeStruct]
 ) -> dict[str, np.ndarray]:
     """The arrays of the expected names that are in a file."""
-    with zipfile.ZipFile(path) as archive:
+    file = io.BytesIO(_content(path)) if is_published(path) else path
+    with zipfile.ZipFile(file) as archive:
         names = set(archive.namelist())
         arrays = {  # of a larger model too, to name it in the error
             name: read_named(archive, name, most=64 * like.size + 2**20)

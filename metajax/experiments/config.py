@@ -57,6 +57,9 @@ class Config:
     in the form that is fastest on this device, timed before the first meta-step."""
     seed: Seed = 0
     """Random seed of the initial parameters and the training tasks."""
+    start: Annotated[str | None, tyro.conf.Suppress] = None
+    """The hash of the meta-parameters that training begins with, if they are those of
+    another run."""
 
     @property
     def learner(self) -> str:

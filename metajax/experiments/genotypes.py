@@ -10,6 +10,7 @@ import jax
 
 from metajax._files.writing import write_whole
 from metajax.errors import InputError
+from metajax.experiments.published import file_of, is_published
 from metajax.models import CellSpace, Genotype, parameter_count, strongest
 from metajax.models.genotype import KINDS
 from metajax.types import PyTree
@@ -81,7 +82,7 @@ def genotype_text(value: str) -> str:
 
     Args:
       value: that line, the file that `draw_architecture` writes, or the run that holds
-        it.
+        it, which may be a published file.
 
     Raises:
       InputError: if there is no such file, or it holds no genotype.
@@ -89,6 +90,8 @@ def genotype_text(value: str) -> str:
     if value.strip().startswith("{"):
         return _line(value, "--model.genotype")
     path = Path(value) / FILE if Path(value).is_dir() else Path(value)
+    if is_published(path):
+        return _line(file_of(path, FILE) or "", str(path))
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -111,7 +114,7 @@ def line_of(genotype: Genotype) -> str:
     return json.dumps(genotype.as_dict())
 
 
-def _line(text: str, where: str) -> str:
+def _line(text: str | bytes, where: str) -> str:
     try:
         plain = json.loads(text)
         if isinstance(plain, Mapping):

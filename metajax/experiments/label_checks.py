@@ -12,6 +12,7 @@ from metajax.data.decoding import FORMATS
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments.owned import run_of
+from metajax.experiments.published import is_published
 from metajax.labelling.forms import TABLES, is_table_of
 
 START = 2**14  # bytes of a file that tell its form
@@ -44,6 +45,8 @@ def check_replaceable(
         return
     if source is not None and path.samefile(source):
         what = "the file given by --from"
+    elif is_published(path):
+        what = "a file of parameters"
     elif _is_picture(path):
         what = "a picture"
     elif is_table(path) and not is_own(path, known):

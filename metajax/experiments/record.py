@@ -12,9 +12,11 @@ from metajax._files.writing import write_whole
 from metajax.data.contents import Contents, differences, digest_of, shared
 from metajax.errors import InputError
 from metajax.experiments.backbone import BEST
+from metajax.experiments.published import file_of, is_published
 from metajax.experiments.tasks import Source, Split, Task
 
 FILE = "data.json"
+OTHER = "its digest is another"
 SHOWN, DIGITS = 20, 8  # characters of a folder and of a digest, in a file's name
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -122,17 +124,36 @@ def examples(directory: Path, task: Task, split: Split) -> Examples:
     if task.source is None:
         return Examples()
     known, contents = _recorded(directory), task.source.contents(split)
-    folder = _text(task.source)
-    if split not in known:
+    folder, own, digest = _text(task.source), digests(directory), digest_of(contents)
+    if split not in own:
         why = f"{directory} did not record its {split} data; metajax train does"
-    elif changes := differences(known[split], contents):
-        why = f"{folder} is not the data of {directory}: {changes}"
-    else:
+    elif own[split] == digest:
         why = ""
+    else:
+        changes = split in known and differences(known[split], contents)
+        why = f"{folder} is not the data of {directory}: {changes or OTHER}"
     if why and split != "train":
         _warn_of_trained(known, split, contents)
-    foreign = bool(why) and split in known
-    return Examples(folder, digest_of(contents), why, foreign, named=bool(why))
+    foreign = bool(why) and split in own
+    return Examples(folder, digest, why, foreign, named=bool(why))
+
+
+def digests(run: Path) -> dict[str, str]:
+    """The digest of each split that a run has recorded.
+
+    Args:
+      run: its directory; or its published file, which holds no more of its data.
+
+    Raises:
+      InputError: if the record is damaged.
+    """
+    content = file_of(run, FILE)
+    if content is None or not is_published(run):
+        return {split: digest_of(known) for split, known in _recorded(run).items()}
+    try:
+        return {str(split): str(x) for split, x in dict(json.loads(content)).items()}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{run} is damaged in its {FILE}; publish it again") from error
 
 
 def other_examples(
@@ -183,11 +204,11 @@ def _warn_of_shared(ours: tuple[str, Contents], theirs: tuple[str, Contents]) ->
 
 def _recorded(directory: Path) -> dict[Split, Contents]:
     """The contents of the splits of a run; empty if the run has no record."""
-    path = directory / FILE
-    if not path.exists():
+    path, content = directory / FILE, file_of(directory, FILE)
+    if content is None or is_published(directory):
         return {}
     try:
-        splits = json.loads(path.read_bytes())["splits"]
+        splits = json.loads(content)["splits"]
         if not all(_is_contents(splits[split]) for split in splits):
             raise ValueError("a split is not hashes of files by class")
     except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -22,6 +22,7 @@ from metajax.evaluation.scores import evaluate
 from metajax.experiments.config import Config
 from metajax.experiments.domains import Domain
 from metajax.experiments.evaluating import Evaluating
+from metajax.experiments.published import results_of
 from metajax.experiments.record import Examples
 from metajax.experiments.tasks import Split, Task
 from metajax.experiments.tent import Tent
@@ -46,7 +47,7 @@ class Measured(NamedTuple):
     """What is evaluated.
 
     Attributes:
-      directory: the run's.
+      directory: the run's, or its published file.
       config: its configuration, with the data that it is evaluated on.
       domain: those data beside the run's own.
       task: of the data.
@@ -93,6 +94,8 @@ def measure(
     directory, config, domain, task, learner, meta, step, *_ = run
     episodes = task.episodes(split, settings.queries)
     data = domain.examples(directory, task, split)
+    folder = results_of(directory)
+    folder.mkdir(exist_ok=True)
     if data.why:
         print(f"warning: {data.why}; the result has a file of its own", file=sys.stderr)
     print(
@@ -101,7 +104,7 @@ def measure(
         file=sys.stderr,
     )
     name = name_of(run, settings, split, data)
-    unfinished = unfinished_of(directory, name)
+    unfinished = unfinished_of(folder, name)
     evaluation = evaluate(
         learner,
         meta,
@@ -116,11 +119,11 @@ def measure(
         stop=stop,
     )
     if name == OWN:
-        config.data.draw(task, learner, meta, queries=settings.queries, to=directory)
-    _write(directory, name, evaluation)
+        config.data.draw(task, learner, meta, queries=settings.queries, to=folder)
+    _write(folder, name, evaluation)
     unfinished.unlink(missing_ok=True)
     print(report(evaluation))
-    print(f"written to {directory / name}.json")
+    print(f"written to {folder / name}.json")
 
 
 def _protocol(
@@ -133,6 +136,7 @@ def _protocol(
         **config.model.facts,
         "network": CUT if run.network else None,
         "average": config.outer.average,
+        "start": config.start,
         "forms": None if config.forms == "table" else config.forms,
         "checkpoint": best if run.kept == "best" else None,
         **data.facts,
@@ -185,11 +189,8 @@ def own_result(directory: Path, step: int) -> str | None:
     text, plain = (directory / f"{OWN}.{suffix}" for suffix in ("txt", "json"))
     if not plain.exists():
         return None
-    try:
-        if (content := _as_written(text, plain, step)) is not None:
-            return content
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        pass  # JSON of anything
+    if (content := as_written(directory, OWN, step)) is not None:
+        return content
     print(
         f"warning: {plain} or {text.name} is not what was written; it is measured "
         f"again, and what is there is kept as {OWN}-damaged",
@@ -200,9 +201,26 @@ def own_result(directory: Path, step: int) -> str | None:
     return None
 
 
-def _as_written(text: Path, plain: Path, step: int) -> str | None:
-    """The text of a result, if both its files are those that were written."""
-    content, values = text.read_text("utf-8"), json.loads(plain.read_bytes())
+def as_written(directory: Path, name: str, step: int) -> str | None:
+    """The text of a result after so many meta-steps.
+
+    Args:
+      directory: the run's.
+      name: of the result.
+      step: of the meta-parameters.
+
+    Returns:
+      The text; None if there is none, or its two files are not those that were written.
+    """
+    text, plain = (directory / f"{name}.{suffix}" for suffix in ("txt", "json"))
+    try:
+        return _if_whole(text.read_text("utf-8"), json.loads(plain.read_bytes()), step)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None  # JSON of anything
+
+
+def _if_whole(content: str, values: Any, step: int) -> str | None:
+    """The text of a result, if it and its values are those that were written."""
     if HASH not in values and "meta_step" not in values["protocol"]:  # an old version's
         return content if _has_scores(content, values) else None
     whole = values.pop(HASH, None) == _hash(content, values)

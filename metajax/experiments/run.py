@@ -30,6 +30,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from metajax._files.fingerprint import digest
 from metajax._files.lock import only_writer
 from metajax._files.writing import TEMPORARY, write_whole
 from metajax.data.checking import once
@@ -38,8 +39,9 @@ from metajax.data.staging import draw_and_fetch
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
 from metajax.experiments import figures
-from metajax.experiments.backbone import FILE, keep_body
-from metajax.experiments.best import Best, best_checkpoint
+from metajax.experiments.backbone import keep_body
+from metajax.experiments.beginning import begin, check_begun, read_beginning
+from metajax.experiments.best import Best
 from metajax.experiments.build import (
     at_other_tasks,
     at_test_tasks,
@@ -57,6 +59,15 @@ from metajax.experiments.interrupt import Signals
 from metajax.experiments.owned import is_measured
 from metajax.experiments.plain import names_of
 from metajax.experiments.record import keep_data
+from metajax.experiments.restoring import (
+    abstract_state,
+    checkpoints_of,
+    configured,
+    forms_taken,
+    recorded_config,
+    restored,
+    with_own_body,
+)
 from metajax.experiments.results import (
     Kept,
     Measured,
@@ -78,7 +89,7 @@ from metajax.training.averaging import averaged
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.fitting import fit
 from metajax.training.processes import alike, from_first, in_turn, is_first
-from metajax.training.state import TrainState, init_state
+from metajax.training.state import TrainState
 from metajax.training.tuned import Tuner
 from metajax.types import Learner, LearnerSchedule, PyTree, Sampler
 
@@ -90,11 +101,23 @@ VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
 def train(
-    config: Config, directory: Path, places: Places, *, devices: int | None = None
+    config: Config,
+    directory: Path,
+    places: Places,
+    *,
+    devices: int | None = None,
+    start: Path | None = None,
 ) -> None:
     """Trains in `directory`, or goes on with what is there; evaluates and draws.
 
     Of several processes all call it, and the first alone writes.
+
+    Args:
+      config: the configuration.
+      directory: of the run.
+      places: of its data.
+      devices: how many devices share the tasks; all by default.
+      start: a run, or its published file, whose meta-parameters training begins with.
 
     Raises:
       InputError: for a configuration or data that will not do, or a directory of
@@ -107,10 +130,10 @@ def train(
             "the processes were started with different flags; start all of them with "
             "the same ones, but for --process"
         )
-    job = in_turn(lambda: _job(config, directory, places))
+    job = in_turn(lambda: _job(config, directory, places, start))
     with ExitStack() as held, Signals() as signals:
         from_first(lambda: _enter(job, directory, held))
-        checkpoints = _checkpoints(directory)
+        checkpoints = checkpoints_of(directory)
         if from_first(lambda: _finished(job, directory, checkpoints), np.array(False)):
             return
         state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
@@ -121,7 +144,7 @@ def train(
                 figures.learning_curve(rows, job.task.metric, directory, lines)
         meta, step = averaged(state), int(state.step)
         # Of the body that the run keeps: the one that it was given may have changed.
-        config = _with_own_body(job.config, directory)
+        config = with_own_body(job.config, directory)
         own = own_domain(config)
         run = Measured(directory, config, own, job.task, job.measured, meta, step)
         from_first(lambda: _conclude(run, stop=signals))
@@ -141,22 +164,36 @@ class Job(NamedTuple):
     episodes: Sampler
     claimed: Config
     forms: Literal["table"] | Tuner
+    start: PyTree = None
 
 
-def _job(config: Config, directory: Path, places: Places) -> Job:
+def _job(config: Config, directory: Path, places: Places, start: Path | None) -> Job:
     task = build_task(config, places)
-    own = _with_own_body(config, directory)
+    own = with_own_body(config, directory)
     learner = build_training_learner(own, task)
     measured = build_learner(own, task, steps=config.evaluation.steps)
     episodes = build_training_episodes(config, task)
     for split in ("validation", "test"):  # fails now, not after training
         task.episodes(split, config.evaluation.queries)
     forms = forms_of(config, places)
-    return Job(own, task, learner, measured, episodes, config, forms)
+    job = Job(own, task, learner, measured, episodes, config, forms)
+    return job if start is None else _beginning(job, start)
+
+
+def _beginning(job: Job, start: Path) -> Job:
+    """The same, of a run that begins with the meta-parameters of another."""
+    meta = read_beginning(start, job.learner, job.config)
+    own, claimed = (
+        replace(config, start=digest(meta)) for config in (job.config, job.claimed)
+    )
+    return job._replace(config=own, claimed=claimed, start=meta)
 
 
 def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     """Makes the directory this run's and this process's, as long as it is held."""
+    checkpoints = checkpoints_of(directory)
+    if job.start is None:
+        check_begun(directory, checkpoints, job.config)
     claim(directory, job.claimed)
     held.enter_context(only_writer(directory))
     given = job.claimed.inner.backbone
@@ -165,12 +202,14 @@ def _enter(job: Job, directory: Path, held: ExitStack) -> None:
     if body is not None:
         keep_body(body, directory)
     lengthen(directory, job.claimed)
+    if job.start is not None:
+        begin(checkpoints, job.learner, job.config, job.start)
 
 
 def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray:
     """Whether there is nothing to do, which is said: the last state and its result."""
     steps = job.config.outer.steps
-    state = checkpoints.restore(_like(job.learner, job.config))
+    state = checkpoints.restore(abstract_state(job.learner, job.config))
     whole = state is not None and int(state.step) == steps
     result = own_result(directory, steps) if whole else None
     if result is not None:
@@ -178,12 +217,6 @@ def _finished(job: Job, directory: Path, checkpoints: Checkpoints) -> np.ndarray
         print(f"{directory} is finished; `metajax evaluate` measures it otherwise")
         unfinished_of(directory).unlink(missing_ok=True)
     return np.array(result is not None)
-
-
-def _like(learner: Learner | LearnerSchedule, config: Config) -> TrainState:
-    """The shapes of a run's states."""
-    init = partial(init_state, learner, config.build_optimizer())
-    return jax.eval_shape(init, jax.random.key(0))
 
 
 def _trained(
@@ -260,6 +293,7 @@ def evaluate_run(
 ) -> None:
     """Evaluates a checkpoint of a run, by the run's own settings but the changes.
 
+    The run may be a published file, whose results go to a folder beside it.
     Tasks may have other ways and shots, where the learner takes any, and may be of
     another family, see `metajax.experiments.domains`.
 
@@ -337,47 +371,8 @@ def _discretised(run: Measured) -> Measured | None:
 
 def _measure(run: Measured, settings: Evaluating, split: Split = "test", **rest: Any):
     """Evaluates in the forms that the run took."""
-    with taking(_checkpoints(run.directory).forms()):
+    with taking(forms_taken(run.directory)):
         measure(run, settings, split, **rest)
-
-
-def restored(
-    directory: Path, config: Config, task: Task, kept: Kept = "last"
-) -> tuple[PyTree, int]:
-    """A run's newest or best meta-parameters and their meta-step.
-
-    Args:
-      directory: the run's.
-      config: its configuration, see `configured`.
-      task: of its data.
-      kept: which checkpoint.
-
-    Raises:
-      InputError: if the run has no such checkpoint.
-    """
-    learner = build_learner(config, task)
-    where = {"last": _checkpoints, "best": best_checkpoint}[kept]
-    state = where(directory).restore(_like(learner, config))
-    if state is None:
-        of = "checkpoint" if kept == "last" else "checkpoint of a validation"
-        raise InputError(f"{directory} has no {of} yet; train it first")
-    return averaged(state), int(state.step)
-
-
-def configured(directory: Path) -> Config:
-    """A run's configuration, with the backbone that it keeps.
-
-    Raises:
-      InputError: if the directory holds no run.
-    """
-    return _with_own_body(_read_config(directory), directory)
-
-
-def _with_own_body(config: Config, directory: Path) -> Config:
-    """The configuration, with the backbone that the run keeps, if it keeps one."""
-    if not (directory / FILE).is_file():
-        return config
-    return replace(config, inner=config.inner.with_backbone(str(directory)))
 
 
 class Sink(Protocol):
@@ -438,10 +433,6 @@ class Validation:
             self.best.offer(state)
 
 
-def _checkpoints(directory: Path) -> Checkpoints:
-    return Checkpoints(directory / "checkpoints")
-
-
 def claim(directory: Path, config: Config) -> None:
     """Makes `directory` this configuration's, or sees that it is.
 
@@ -453,7 +444,7 @@ def claim(directory: Path, config: Config) -> None:
     _check_name(directory)
     path = directory / CONFIG
     if path.exists():
-        theirs = _read_config(directory)
+        theirs = recorded_config(directory)
         if config not in (theirs, _of_length(theirs, config)):
             raise InputError(
                 f"{directory} holds a run of another configuration "
@@ -484,7 +475,7 @@ def lengthen(directory: Path, config: Config) -> None:
     a run that was asked for as many at first. What was measured at the former end keeps
     a name that says so.
     """
-    before = _read_config(directory).outer.steps
+    before = recorded_config(directory).outer.steps
     if before > config.outer.steps:  # another process was here since it was claimed
         claim(directory, config)
     if before == config.outer.steps:
@@ -531,21 +522,6 @@ def _check_name(directory: Path) -> None:
 
 def _write_config(directory: Path, config: Config) -> None:
     write_whole(directory / CONFIG, json.dumps(config.as_dict(), indent=2) + "\n")
-
-
-def _read_config(directory: Path) -> Config:
-    path = directory / CONFIG
-    if not path.is_file():
-        raise InputError(f"{directory} is not a run directory: it has no config.json")
-    try:
-        config = Config.from_dict(json.loads(path.read_text()))
-        config.check()
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not a configuration of this version of metajax ({error}); "
-            "choose another --run-dir"
-        ) from error
-    return config
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

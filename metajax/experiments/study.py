@@ -23,6 +23,7 @@ from metajax.experiments.build import (
 )
 from metajax.experiments.config import Config
 from metajax.experiments.plain import names_of
+from metajax.experiments.published import results_of
 from metajax.experiments.record import examples
 from metajax.experiments.run import configured, restored
 from metajax.experiments.tasks import Places, Task
@@ -408,7 +409,7 @@ def study_run(
     if data.why:
         print(f"warning: {data.why}; the page has a folder of its own", file=sys.stderr)
     older = "" if step == config.outer.steps else f"-step{step}"
-    folder = directory / f"study{older}{data.suffix}"
+    folder = results_of(directory) / f"study{older}{data.suffix}"
     sections, names = [], tuple(only or DIAGNOSTICS)
     for number, name in enumerate(names, 1):
         _say(f"studying {name} ({number} of {len(names)})")
@@ -440,7 +441,7 @@ def _section(name: str, run: Studied, folder: Path) -> Section:
         result = find(run)
     except InputError as error:  # a diagnostic that is not for this learner
         return Section(name, title, reading, missing=str(error))
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     drawn = plot(result)
     figure = rendered(drawn, "svg")
     write_whole(folder / f"{name}.svg", figure)

@@ -22,7 +22,7 @@ from metajax.cli.runs import parse_run
 from metajax.data import cifar_builder, omniglot_builder
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
-from metajax.experiments import domains, forms, results, run
+from metajax.experiments import domains, forms, restoring, results, run
 from metajax.experiments.augmenting import Augment
 from metajax.experiments.build import (
     build_learner,
@@ -222,10 +222,10 @@ def test_a_run_without_an_inner_loop(tmp_path, monkeypatch, capsys):
     assert len(result["transductive"]["mean"]) == 1
     assert result["protocol"]["support_examples"] == 3
     read = []
-    for module, name in ((run, "_read_config"), (domains, "build_task")):
+    for module, name in ((restoring, "recorded_config"), (domains, "build_task")):
         monkeypatch.setattr(module, name, noting(read, name, getattr(module, name)))
     assert main(["evaluate", str(tmp_path / "run"), "--tasks", "3"]) == 0
-    assert read == ["_read_config", "build_task"], "each once"
+    assert read == ["recorded_config", "build_task"], "each once"
     assert len(list((tmp_path / "run").glob("evaluation-test-0steps-3tasks-*"))) == 2
     assert main(["evaluate", str(tmp_path / "run"), "--steps", "2"]) == 1
     assert "--steps is no option with prototypical" in error(capsys)
@@ -549,7 +549,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path, monkeypatch, capsys):
 def test_a_directory_that_was_just_begun_is_taken(tmp_path):
     (tmp_path / ".metajax-12.tmp").write_text("{")
     run.claim(tmp_path, PRESETS["sinusoid"])
-    assert run._read_config(tmp_path) == PRESETS["sinusoid"]
+    assert restoring.recorded_config(tmp_path) == PRESETS["sinusoid"]
 
 
 def test_regression_is_not_augmented(tmp_path, capsys):
@@ -789,7 +789,8 @@ def test_unknown_preset(capsys):
 
 
 MISREAD = {
-    "": "Expected one of {train, pretrain, plan, evaluate, label, study, data, doctor}",
+    "": "Expected one of {train, pretrain, plan, evaluate, label, study, publish, "
+    "data, doctor}",
     "--nope": "Unrecognized options: --nope",
     "train": "expected a preset, as in metajax train glyphs, or --config FILE; metajax "
     "train --help lists the presets",

@@ -16,6 +16,7 @@ from metajax.experiments.families import FolderData, OmniglotData
 from metajax.experiments.labelled import bare_task, own_validation_tasks
 from metajax.experiments.owned import run_of
 from metajax.experiments.presets import PRESETS
+from metajax.experiments.publishing import publish
 from metajax.experiments.record import FILE, examples, keep_data
 from metajax.experiments.tasks import Places
 from metajax.labelling import predictions
@@ -126,6 +127,20 @@ def test_other_data_never_replace_the_result(copied, tmp_path, capsys):
     protocol = json.loads(written.read_text())["protocol"]
     assert protocol["data_folder"] == str(other) and protocol["data_digest"] != digest
     assert written.stem.endswith(protocol["data_digest"][:8])
+
+
+def test_a_published_run_knows_its_data(copied, tmp_path):
+    path, images = tmp_path / "out.safetensors", copied / "images"
+    publish(copied / "run", path)
+    task = task_at(images, copied)
+    assert examples(path, task, "test") == examples(copied / "run", task, "test")
+    fill(images, seed=1)
+    data = examples(path, task_at(images, copied), "test")
+    assert data.why == f"{images} is not the data of {path}: its digest is another"
+    assert data.foreign and data.named
+    assert "test0/0.png" in (copied / "run" / FILE).read_text()
+    for name in (path, tmp_path / "out.md"):
+        assert b"test0/0.png" not in name.read_bytes()
 
 
 def replaced(folder):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 import metajax as mj
-from metajax._files.safetensors import read_safetensors
+from metajax._files.safetensors import (
+    read_safetensors,
+    read_texts,
+    write_safetensors,
+)
 from tests.models.backbones.seeded import file_bytes
 
 GOLDENS = Path(__file__).parents[1] / "models" / "backbones" / "goldens"
@@ -48,6 +52,31 @@ def test_reads_what_a_test_wrote(tmp_path):
     path.write_bytes(WHOLE)
     for name, array in read_safetensors(path).items():
         np.testing.assert_array_equal(array, TENSORS[name])
+
+
+def test_writes_every_type(tmp_path):
+    path = tmp_path / "model.safetensors"
+    before = read_safetensors(GOLDENS / "types.safetensors") | {
+        "key": np.array([1, 2], np.uint32)
+    }
+    write_safetensors(path, before, {"licence": "MIT"})
+    after = read_safetensors(path)
+    assert after.keys() == before.keys() and read_texts(path) == {"licence": "MIT"}
+    for name, array in before.items():
+        assert (after[name].dtype, after[name].shape) == (array.dtype, array.shape)
+        assert after[name].tobytes() == array.tobytes()
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+    with pytest.raises(mj.InputError, match="z is complex64, expected one of float64"):
+        write_safetensors(path, {"z": np.zeros(2, np.complex64)}, {})
+    assert read_texts(path) == {"licence": "MIT"}
+
+
+@pytest.mark.parametrize("texts", [3, {"a": 1}, ["a"]])
+def test_refuses_what_is_no_text(tmp_path, texts):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(with_header(lambda h: h.update(__metadata__=texts)))
+    with pytest.raises(mj.InputError, match="damaged in its __metadata__"):
+        read_texts(path)
 
 
 BAD = {

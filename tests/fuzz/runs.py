@@ -19,7 +19,7 @@ from metajax._files.arrays import ABOUT, write_arrays
 from metajax.checks import check_count
 from metajax.cli.main import main
 from metajax.evaluation.unfinished import Unfinished
-from metajax.experiments import run
+from metajax.experiments import restoring, run
 from metajax.experiments.backbone import read_body, write_body
 from metajax.experiments.config import Config, changed
 from metajax.experiments.labelled import image_learner
@@ -58,7 +58,7 @@ def configuration(folder: Path, document: bytes) -> str:
     """A run's config.json is read whole and will do, or is refused."""
     path = folder / "config.json"
     path.write_bytes(document)
-    found, config = attempt(lambda: run._read_config(folder))
+    found, config = attempt(lambda: restoring.recorded_config(folder))
     if found == TAKEN:
         config.check()
         plain = json.loads(json.dumps(config.as_dict()))
@@ -116,7 +116,7 @@ def claiming(folder: Path, case) -> str:
             name,
             "config.json",
         }
-        assert run._read_config(directory) == PRESETS["sinusoid"]
+        assert restoring.recorded_config(directory) == PRESETS["sinusoid"]
     return found
 
 

@@ -21,7 +21,7 @@ import metajax as mj
 from metajax.checks import check_count, check_episodes
 from metajax.data import decoding, image_folder, omniglot_builder
 from metajax.data.images import ImageStore, image_episodes
-from metajax.experiments import run
+from metajax.experiments import restoring, run
 from metajax.experiments.backbone import read_body
 from metajax.experiments.figures import learning_curve
 from metajax.experiments.presets import PRESETS
@@ -59,12 +59,12 @@ def refused(call, *, match):
 )
 def test_a_configuration_of_other_types(tmp_path, changes, match):
     (tmp_path / "config.json").write_text(json.dumps(PLAIN | changes))
-    refused(lambda: run._read_config(tmp_path), match=match)
+    refused(lambda: restoring.recorded_config(tmp_path), match=match)
 
 
 def test_a_configuration_that_is_too_deep(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
-    refused(lambda: run._read_config(tmp_path), match="maximum recursion depth")
+    refused(lambda: restoring.recorded_config(tmp_path), match="maximum recursion d")
 
 
 @pytest.mark.parametrize("name", ["\udcff", "\0", "\ud800"])
