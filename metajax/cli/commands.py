@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metajax.checks import check_count, check_seed
+from metajax.cli.output import Output
 from metajax.cli.programs import Programs
 from metajax.errors import InputError, naming
 from metajax.experiments.families import FAMILIES, PREPARED, Family
@@ -58,6 +59,7 @@ class Evaluate:
     tent: Tent = Tent()
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
+    output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
         """Evaluates."""
@@ -81,8 +83,9 @@ class Evaluate:
         with self.programs.kept(self.places.prepared), naming(flags):
             tasks = {name: getattr(self, name) for name in TASKS}
             changes = Changes(settings, tasks, self.on, self.inverted, self.tent)
-            evaluate_run(
-                self.run, changes, self.split, self.places, kept=self.checkpoint
+            arguments = self.run, changes, self.split, self.places
+            self.output.of_run(
+                self.run, lambda: evaluate_run(*arguments, kept=self.checkpoint)
             )
 
 

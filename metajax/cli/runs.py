@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from metajax.cli.machine import Machine
+from metajax.cli.output import Output
 from metajax.cli.parsing import UsageError, asks_help, parse
 from metajax.cli.programs import Programs
 from metajax.cli.starting import Start, read_start
@@ -49,6 +50,7 @@ class Train(Run):
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
     """Run, or file of metajax publish, whose meta-parameters training begins with, in
     place of random ones; its learner and network must be alike."""
+    output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
         """Trains."""
@@ -56,8 +58,9 @@ class Train(Run):
 
         self.machine.start()
         how = {"devices": self.machine.shared, "start": self.start}
+        arguments = self.config, self.run_dir, self.places
         with self.programs.kept(self.places.prepared):
-            train(self.config, self.run_dir, self.places, **how)
+            self.output.of_run(self.run_dir, lambda: train(*arguments, **how))
 
 
 @dataclass(frozen=True)

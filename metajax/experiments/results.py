@@ -82,7 +82,7 @@ def measure(
     split: Split = "test",
     *,
     stop: Callable[[], bool],
-) -> None:
+) -> Path:
     """Evaluates a run, and writes the result to the file that is its.
 
     Args:
@@ -90,6 +90,9 @@ def measure(
       settings: how.
       split: on which classes.
       stop: see `metajax.evaluation.scores.evaluate`.
+
+    Returns:
+      The file, of JSON.
     """
     directory, config, domain, task, learner, meta, step, *_ = run
     episodes = task.episodes(split, settings.queries)
@@ -123,7 +126,9 @@ def measure(
     _write(folder, name, evaluation)
     unfinished.unlink(missing_ok=True)
     print(report(evaluation))
-    print(f"written to {folder / name}.json")
+    path = result_of(folder, name)
+    print(f"written to {path}")
+    return path
 
 
 def _protocol(
@@ -173,6 +178,11 @@ def numbers_of(settings: Evaluating) -> str:
         for name, text in NUMBERS.items()
         if (value := getattr(settings, name)) is not None
     )
+
+
+def result_of(directory: Path, name: str = OWN) -> Path:
+    """The file of the result of a name, of JSON."""
+    return directory / f"{name}.json"
 
 
 def unfinished_of(directory: Path, name: str = OWN) -> Path:

@@ -73,6 +73,7 @@ from metajax.experiments.results import (
     Measured,
     measure,
     own_result,
+    result_of,
     unfinished_of,
 )
 from metajax.experiments.tasks import Places, Split, Task
@@ -107,7 +108,7 @@ def train(
     *,
     devices: int | None = None,
     start: Path | None = None,
-) -> None:
+) -> Path:
     """Trains in `directory`, or goes on with what is there; evaluates and draws.
 
     Of several processes all call it, and the first alone writes.
@@ -118,6 +119,9 @@ def train(
       places: of its data.
       devices: how many devices share the tasks; all by default.
       start: a run, or its published file, whose meta-parameters training begins with.
+
+    Returns:
+      The file of its result.
 
     Raises:
       InputError: for a configuration or data that will not do, or a directory of
@@ -135,7 +139,7 @@ def train(
         from_first(lambda: _enter(job, directory, held))
         checkpoints = checkpoints_of(directory)
         if from_first(lambda: _finished(job, directory, checkpoints), np.array(False)):
-            return
+            return result_of(directory)
         state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
@@ -148,6 +152,7 @@ def train(
         own = own_domain(config)
         run = Measured(directory, config, own, job.task, job.measured, meta, step)
         from_first(lambda: _conclude(run, stop=signals))
+        return result_of(directory)
 
 
 class Job(NamedTuple):
@@ -290,14 +295,15 @@ def evaluate_run(
     places: Places,
     *,
     kept: Kept = "last",
-) -> None:
+) -> Path:
     """Evaluates a checkpoint of a run, by the run's own settings but the changes.
 
     The run may be a published file, whose results go to a folder beside it.
     Tasks may have other ways and shots, where the learner takes any, and may be of
     another family, see `metajax.experiments.domains`.
 
-    See `metajax.experiments.results` for where the result goes.
+    Returns:
+      The file of the result, see `metajax.experiments.results`.
     """
     config = configured(directory)
     if idle := changes.settings.keys() - names_of(type(config.evaluation)):
@@ -317,7 +323,7 @@ def evaluate_run(
         directory, tested, domain, task, learner, meta, step, kept, changes.tent
     )
     with Signals() as signals:
-        _measure(run, settings, split, stop=signals)
+        return _measure(run, settings, split, stop=signals)
 
 
 def _conclude(run: Measured, *, stop: Callable[[], bool]) -> None:
@@ -369,10 +375,12 @@ def _discretised(run: Measured) -> Measured | None:
     return run._replace(**changes, network="-discretised")
 
 
-def _measure(run: Measured, settings: Evaluating, split: Split = "test", **rest: Any):
+def _measure(
+    run: Measured, settings: Evaluating, split: Split = "test", **rest: Any
+) -> Path:
     """Evaluates in the forms that the run took."""
     with taking(forms_taken(run.directory)):
-        measure(run, settings, split, **rest)
+        return measure(run, settings, split, **rest)
 
 
 class Sink(Protocol):
