@@ -42,3 +42,11 @@ def test_a_notebook_holds_no_outputs(path):
     assert code
     for cell in code:
         assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_installs_what_it_needs_first(path):
+    cells = json.loads(path.read_text())["cells"]
+    first = next(cell for cell in cells if cell["cell_type"] == "code")
+    assert first["source"][-2].startswith('if find_spec("metajax") is None:')
+    assert first["source"][-1] == "    %pip install -q metajax"
