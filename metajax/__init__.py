@@ -116,4 +116,4 @@ from metajax.types import LearnerSchedule as LearnerSchedule
 from metajax.types import Model as Model
 from metajax.types import Padded as Padded
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
