@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import metajax as mj
-from metajax.reporting import JsonLines, Progress, TensorBoard, read_rows
+from metajax.reporting import JsonLines, Progress, TensorBoard, progress, read_rows
 from metajax.training.state import TrainState
 
 
@@ -86,7 +86,7 @@ def test_values_read_as_their_metric_formats_them():
 def test_the_rate_is_without_the_first_dispatch(monkeypatch):
     """In which JAX compiles."""
     clock = iter([0.0, 100.0, 101.0])
-    monkeypatch.setattr("metajax.reporting.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     lines = show(terminal=False).splitlines()
     assert "0 tasks/s  0:06:40 left" in lines[1] and "32 tasks/s" in lines[2]
 

@@ -17,9 +17,11 @@ from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import MODELS
 from metajax.experiments.presets import DESCRIPTIONS, PRESETS
 from metajax.experiments.tasks import Places
+from metajax.reporting import TRACKERS
 
 RUNS = Path("runs")
 LEARNER_NAMES: Any = Literal[tuple(LEARNERS)]  # pyright: ignore
+TRACKER_NAMES: Any = Literal[tuple(TRACKERS)]  # pyright: ignore
 MODEL_NAMES: Any = Literal[MODELS]  # pyright: ignore
 
 
@@ -50,6 +52,8 @@ class Train(Run):
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
     """Run, or file of metajax publish, whose meta-parameters training begins with, in
     place of random ones; its learner and network must be alike."""
+    log: tuple[TRACKER_NAMES, ...] = ()  # pyright: ignore
+    """Trackers of experiments that are sent the numbers of training too."""
     output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
@@ -57,7 +61,7 @@ class Train(Run):
         from metajax.experiments.run import train
 
         self.machine.start()
-        how = {"devices": self.machine.shared, "start": self.start}
+        how = {"devices": self.machine.shared, "start": self.start, "log": self.log}
         arguments = self.config, self.run_dir, self.places
         with self.programs.kept(self.places.prepared):
             self.output.of_run(self.run_dir, lambda: train(*arguments, **how))

@@ -7,6 +7,7 @@ from pathlib import Path
 from metajax._files import lock
 from metajax.experiments import backbone, record, results
 from metajax.experiments.config import CONFIG
+from metajax.reporting import TRACKERS
 
 MEASURED = (
     f"{results.OWN}*",
@@ -31,6 +32,8 @@ OWN = (
     "best",
     "best-damaged",
     "events",
+    "wandb",
+    *(f"{name}.id" for name in TRACKERS),
     *MEASURED,
 )
 

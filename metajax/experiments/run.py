@@ -81,9 +81,11 @@ from metajax.experiments.tent import Tent
 from metajax.models import remaining
 from metajax.ops import taking
 from metajax.reporting import (
+    TRACKERS,
     JsonLines,
     Progress,
     TensorBoard,
+    Tracker,
     read_rows,
 )
 from metajax.training.averaging import averaged
@@ -108,6 +110,7 @@ def train(
     *,
     devices: int | None = None,
     start: Path | None = None,
+    log: Sequence[str] = (),
 ) -> Path:
     """Trains in `directory`, or goes on with what is there; evaluates and draws.
 
@@ -119,6 +122,7 @@ def train(
       places: of its data.
       devices: how many devices share the tasks; all by default.
       start: a run, or its published file, whose meta-parameters training begins with.
+      log: trackers that are sent the numbers too, of `metajax.reporting.TRACKERS`.
 
     Returns:
       The file of its result.
@@ -134,13 +138,18 @@ def train(
             "the processes were started with different flags; start all of them with "
             "the same ones, but for --process"
         )
+    shown = _flat(config.as_dict())
+    trackers = [TRACKERS[name](directory, shown) for name in log if is_first()]
+    for tracker in trackers:
+        tracker.check()
     job = in_turn(lambda: _job(config, directory, places, start))
     with ExitStack() as held, Signals() as signals:
         from_first(lambda: _enter(job, directory, held))
         checkpoints = checkpoints_of(directory)
         if from_first(lambda: _finished(job, directory, checkpoints), np.array(False)):
             return result_of(directory)
-        state = _trained(job, directory, checkpoints, devices=devices, stop=signals)
+        how = {"devices": devices, "stop": signals, "trackers": trackers}
+        state = _trained(job, directory, checkpoints, **how)
         if is_first():
             rows = read_rows(directory / "metrics.jsonl")
             lines = job.task.references
@@ -231,14 +240,16 @@ def _trained(
     *,
     devices: int | None,
     stop: Callable[[], bool],
+    trackers: Sequence[Tracker],
 ) -> TrainState:
     config, task, outer = job.config, job.task, job.config.outer
     rows = JsonLines(directory / "metrics.jsonl")
     bar = Progress(outer.steps, outer.tasks, metrics={task.metric.name: task.metric})
     board = TensorBoard(directory / "events")
-    with board as events, bar as progress:
+    with board as events, bar as progress, ExitStack() as stack:
+        sinks = (rows, events, *map(stack.enter_context, trackers))
         # Of several processes all validate, so that none waits, and one writes.
-        writers = (rows, events, progress) if is_first() else ()
+        writers = (*sinks, progress) if is_first() else ()
         best = Best(directory, task.metric, checkpoints)
         validation = Validation(
             job.measured,
@@ -246,7 +257,7 @@ def _trained(
             task,
             inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
-            sinks=(rows, events) if is_first() else (),
+            sinks=sinks if is_first() else (),
             best=best if is_first() else None,
         )
         state = fit(
