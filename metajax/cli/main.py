@@ -34,6 +34,8 @@ INTERRUPTED = 130  # the status of a process that SIGINT ended, as shells have i
 CLOSED = 141  # likewise of SIGPIPE
 SUMMARIES = {
     "train": "Meta-train a preset, evaluate it and draw it; again, it goes on.",
+    "sweep": "Train a preset with every combination of some values, --over "
+    "inner.rate=0.1,0.4 outer.rate=1e-3,2e-3; again, it goes on.",
     "pretrain": "Train a preset's body to tell all training classes apart, for "
     "--inner.backbone (mtl, baselines); in batches of 64 images.",
     "plan": "What a preset will cost on this device, or on a chip that is not here.",
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped.status
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from the last checkpoint"
-        trains = argv[0] in ("train", "pretrain")
+        trains = argv[0] in ("train", "sweep", "pretrain")
         print(f"interrupted{goes_on if trains else ''}", file=sys.stderr)
         return INTERRUPTED
     return 0

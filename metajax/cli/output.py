@@ -31,3 +31,19 @@ class Output:
             result = json.loads(path.read_bytes())
             result.pop("sha256", None)
             print(json.dumps({"run": str(run), "file": str(path), **result}))
+
+    def of_sweep(self, directory: Path, swept: Callable[[], object]) -> None:
+        """Runs a sweep, and prints its table, or its file where JSON was asked for.
+
+        Args:
+          directory: the folder of the sweep.
+          swept: runs it.
+        """
+        with redirect_stdout(sys.stderr):
+            swept()
+        if self.json:
+            rows = json.loads((directory / "sweep.json").read_bytes())
+            print(json.dumps({"sweep": str(directory), **rows}))
+        else:
+            print((directory / "sweep.txt").read_text(), end="")
+            print(f"written to {directory / 'sweep.json'}, drawn in sweep.png")

@@ -1,4 +1,4 @@
-"""The commands that take a preset: train, pretrain and plan."""
+"""The commands that take a preset: train, sweep, pretrain and plan."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,30 @@ class Train(Run):
 
 
 @dataclass(frozen=True)
+class Swept(Run):
+    """Train a preset with every combination of some values."""
+
+    over: tuple[str, ...] = ()
+    """Options and their values, such as inner.rate=0.1,0.4 outer.rate=1e-3,2e-3; each
+    combination is a run in a folder of its own below --run-dir. Runs that are finished
+    are read; the best validation is marked."""
+    output: Annotated[Output, tyro.conf.arg(name="")] = Output()
+
+    def __call__(self) -> None:
+        """Sweeps."""
+        from metajax.experiments.sweep import read_options, sweep
+
+        options = read_options(self.over)
+        self.machine.start_alone()
+        arguments = self.config, self.run_dir, self.places, options
+        devices = self.machine.shared
+        with self.programs.kept(self.places.prepared):
+            self.output.of_sweep(
+                self.run_dir, lambda: sweep(*arguments, devices=devices)
+            )
+
+
+@dataclass(frozen=True)
 class Body(Run):
     """Pre-train a preset's body."""
 
@@ -109,6 +133,7 @@ class Planned(Run):
 
 KINDS: dict[str, tuple[type[Run], str]] = {
     "train": (Train, ""),
+    "sweep": (Swept, "-sweep"),
     "pretrain": (Body, "-body"),
     "plan": (Planned, ""),
 }

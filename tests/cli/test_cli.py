@@ -789,8 +789,8 @@ def test_unknown_preset(capsys):
 
 
 MISREAD = {
-    "": "Expected one of {train, pretrain, plan, evaluate, label, study, publish, "
-    "data, doctor}",
+    "": "Expected one of {train, sweep, pretrain, plan, evaluate, label, study, "
+    "publish, data, doctor}",
     "--nope": "Unrecognized options: --nope",
     "train": "expected a preset, as in metajax train glyphs, or --config FILE; metajax "
     "train --help lists the presets",
