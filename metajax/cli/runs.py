@@ -1,6 +1,6 @@
 """The commands that take a preset: train, sweep, pretrain and plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -11,6 +11,7 @@ from metajax.cli.output import Output
 from metajax.cli.parsing import UsageError, asks_help, parse
 from metajax.cli.programs import Programs
 from metajax.cli.starting import Start, read_start
+from metajax.cli.submit import submit
 from metajax.errors import InputError
 from metajax.experiments.config import Config
 from metajax.experiments.learners import LEARNERS
@@ -43,6 +44,8 @@ class Run:
     """Configuration file in TOML or JSON (preset = "NAME" and what is different from
     it), or a run's directory or config.json; flags change what it says."""
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
+    arguments: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """Those of the command line, after the command."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,20 @@ class Train(Run):
     place of random ones; its learner and network must be alike."""
     log: tuple[TRACKER_NAMES, ...] = ()  # pyright: ignore
     """Trackers of experiments that are sent the numbers of training too."""
+    submit: tuple[str, ...] | None = None
+    """Train as a job of SLURM, or on this machine without it, by submitit, with its
+    settings, such as timeout_min=120 slurm_partition=gpu gpus_per_node=1. Before the
+    time is up the run is saved and queued again."""
     output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
         """Trains."""
         from metajax.experiments.run import train
 
+        if self.submit is not None:
+            self.config.check()
+            submit(self.arguments, self.submit, self.run_dir)
+            return
         self.machine.start()
         how = {"devices": self.machine.shared, "start": self.start, "log": self.log}
         arguments = self.config, self.run_dir, self.places
@@ -158,13 +169,14 @@ def parse_run(command: str, arguments: list[str]) -> Run | None:
         )
     kind, suffix = KINDS[command]
     named = command if start.preset is None else f"{command} {start.preset}"
-    return parse(
+    run = parse(
         kind,
         start.rest,
         prog=f"metajax {named}",
         description=DESCRIPTIONS.get(start.preset or "", kind.__doc__),
         default=_default(kind, start, suffix),
     )
+    return replace(run, arguments=tuple(arguments))
 
 
 def _default(kind: type[Run], start: Start, suffix: str) -> Run:
