@@ -22,6 +22,7 @@ class BackboneModel(Network):
 
     name = "backbone"
     images = True
+    in_a_file = True
     file: str | None = field(default=None, compare=False)
     """Pre-trained network: safetensors by timm's names, with its config.json beside it;
     or their folder. It stays where it is, and one that was changed is refused."""

@@ -20,12 +20,14 @@ class Network:
       images: whether its inputs are images.
       norm: which statistics its batch norm takes; None without batch norm.
       refuses_bfloat16: whether that precision is too low for it.
+      in_a_file: whether a file beside the run is a part of it.
     """
 
     name: ClassVar[str]
     images: ClassVar[bool] = False
     norm: ClassVar[NormName | None] = None
     refuses_bfloat16: ClassVar[bool] = False
+    in_a_file: ClassVar[bool] = False
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of inputs `[examples, *shape]`.

@@ -59,6 +59,11 @@ def publish(
     beside = out.with_suffix(".md")
     _check(out, beside)
     config = configured(directory)
+    if config.model.in_a_file:
+        raise InputError(
+            f"{directory} has a network of a file, --model {config.model.name}, which "
+            "is not published with it; give others its folder and that file"
+        )
     meta, step = restored(directory, config, bare_task(config), kept)
     texts = {
         "metajax": metajax.__version__,

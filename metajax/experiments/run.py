@@ -86,6 +86,7 @@ from metajax.reporting import (
     Progress,
     TensorBoard,
     Tracker,
+    check_trackers,
     read_rows,
 )
 from metajax.training.averaging import averaged
@@ -139,9 +140,8 @@ def train(
             "the same ones, but for --process"
         )
     shown = _flat(config.as_dict())
-    trackers = [TRACKERS[name](directory, shown) for name in log if is_first()]
-    for tracker in trackers:
-        tracker.check()
+    trackers = [TRACKERS[name](directory, shown) for name in log]
+    from_first(lambda: check_trackers(trackers))
     job = in_turn(lambda: _job(config, directory, places, start))
     with ExitStack() as held, Signals() as signals:
         from_first(lambda: _enter(job, directory, held))
@@ -249,6 +249,7 @@ def _trained(
     with board as events, bar as progress, ExitStack() as stack:
         sinks = (rows, events, *map(stack.enter_context, trackers))
         # Of several processes all validate, so that none waits, and one writes.
+        sinks = sinks if is_first() else ()
         writers = (*sinks, progress) if is_first() else ()
         best = Best(directory, task.metric, checkpoints)
         validation = Validation(
@@ -257,7 +258,7 @@ def _trained(
             task,
             inductive_queries=config.evaluation.inductive_queries,
             every=max(1, outer.steps // VALIDATIONS),
-            sinks=sinks if is_first() else (),
+            sinks=sinks,
             best=best if is_first() else None,
         )
         state = fit(

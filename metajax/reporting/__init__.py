@@ -10,3 +10,4 @@ from metajax.reporting.trackers import MLflow as MLflow
 from metajax.reporting.trackers import Tracker as Tracker
 from metajax.reporting.trackers import Trackio as Trackio
 from metajax.reporting.trackers import WandB as WandB
+from metajax.reporting.trackers import check_trackers as check_trackers

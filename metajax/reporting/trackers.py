@@ -3,7 +3,7 @@
 import importlib
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
@@ -199,3 +199,13 @@ TRACKERS: dict[str, type[Tracker]] = {
     kind.name: kind for kind in (WandB, MLflow, Trackio)
 }
 """The trackers by name."""
+
+
+def check_trackers(trackers: Iterable[Tracker]) -> None:
+    """Refuses, before training, trackers whose packages are not installed.
+
+    Raises:
+      InputError: if one is not.
+    """
+    for tracker in trackers:
+        tracker.check()

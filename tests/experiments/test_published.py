@@ -108,7 +108,7 @@ def test_labels_as_the_run_does(folder, capsys):
     arguments = "label", path, "--support", support, "--images", support
     before = (folder / "out.safetensors").read_bytes()
     assert main([*arguments, "--out", path]) == 1
-    assert "which is a file of parameters; choose another name" in capsys.readouterr().err
+    assert "which is a file of parameters; choose" in capsys.readouterr().err
     assert (folder / "out.safetensors").read_bytes() == before
 
 
@@ -117,6 +117,12 @@ def test_is_studied(folder):
         study_run(
             folder / "out.safetensors", Places(), tasks=2, seed=0, only=("reuse",)
         )
+
+
+def test_a_network_of_a_file_is_not_published(folder, monkeypatch):
+    monkeypatch.setattr(type(CONFIGURED.model), "in_a_file", True)
+    with pytest.raises(InputError, match="a network of a file, --model conv4"):
+        publish(folder / "run", folder / "x.safetensors")
 
 
 def test_the_backbone_of_a_run_is_in_it(tmp_path):
