@@ -105,8 +105,7 @@ def fit(
       The final state.
 
     Raises:
-      InputError: if an argument is out of range, the learner cannot take the tasks, or
-        data or a checkpoint do not fit the run; before training if that can be known.
+      InputError: if an argument, the tasks, data or a checkpoint do not fit the run.
       NonFiniteError: if a loss, gradient or meta-parameter is infinite or NaN.
       StoppedError: if `stop` said so. Of these two, `state` is the last good state.
       OSError: if data cannot be read; as for any error of data, that state is saved.
@@ -117,9 +116,10 @@ def fit(
     >>> for episodes in (mj.data.sinusoid(), batches):
     ...     state = fit(learner, optax.adam(1e-3), episodes, steps=20, tasks=4)
     """
-    what = learner, optimizer, steps, tasks, tasks_per_chunk, devices, steps_per_call
-    how = checkpoint_every, observers, stop, tuner_of(forms), make_step, shard
-    run = _Fit(*what, *how)
+    run = _Fit(learner, optimizer, steps, tasks, tasks_per_chunk, devices)
+    run = run._replace(steps_per_call=steps_per_call, make_step=make_step, shard=shard)
+    run = run._replace(checkpoint_every=checkpoint_every, observers=observers)
+    run = run._replace(stop=stop, tuner=tuner_of(forms))
     run.check(seed)
     return run.train(staged(episodes), jax.random.key(seed), checkpoints)
 

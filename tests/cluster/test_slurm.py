@@ -25,15 +25,15 @@ def under_slurm(script, folder):
     path = folder / "script.sh"
     path.write_text(f"set -euo pipefail\n{script}\n")
     slurm = Path(__file__).with_name("slurm.sh")
-    found = subprocess.run(
+    process = subprocess.run(
         ["bash", slurm, "bash", path],
         capture_output=True,
         text=True,
         timeout=600,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout + found.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout + process.stderr
 
 
 def last_state(run):
