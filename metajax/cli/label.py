@@ -13,9 +13,19 @@ from metajax.experiments.tasks import Places
 DENSE = "masks", "boxes"  # flags of labels that lie in a picture
 Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 FORMS = "label_studio", "coco", "links"
-UNWATCHED = "images", "html", "save", "export", *FORMS  # flags that --watch refuses
+UNWATCHED = (
+    "images",
+    "html",
+    "save",
+    "export",
+    "suggest",
+    "truth",
+    *FORMS,
+)  # flags that --watch refuses
 UNMARKED = "backbone", "head", "watch", "out", "columns", "save", "source", "export"
 UNMARKED += "corrections", "archives", "run_images", *FORMS  # --masks and --boxes
+UNMARKED += "none", "suggest", "truth", "invert", "crop"
+UNSET = None, 0, "auto"  # what flags are that were not given
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,23 @@ class Label:
     """Folder whose pictures are labelled as they arrive, in place of --images: rows are
     added to --out until Ctrl-C ends it. Pictures that --out has are passed over."""
     out: Path | None = None
-    """Table to write: file, label, confidence, runner-up and its confidence; CSV, or
-    JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a
+    """Table to write: file, label, confidence, runner-up and its confidence, and
+    novelty, which is above 0.5 for pictures that look to be of no labelled class; CSV,
+    or JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a
     file beside it."""
+    none: bool = False
+    """Label pictures of a novelty above 0.5 as none."""
+    suggest: int = 0
+    """How many pictures to name whose labels would teach most: uncertain ones, unlike
+    each other."""
+    truth: Path | None = None
+    """True labels to score the labels against: a folder CLASS/* of the pictures or of
+    copies of them, or a CSV table of file, below --images, and label."""
+    invert: bool = False
+    """Make every picture, labelled or not, that is bright on dark dark on bright."""
+    crop: Literal["auto", "none", "ink"] = "auto"
+    """Crop every picture, labelled or not, to its ink: what differs from its border;
+    by default, where leave-one-out is clearly better with it, and likewise --invert."""
     label_studio: Path | None = None
     """File of Label Studio's tasks with predictions to write, for a project of its
     template Image Classification; its pictures are below the folder above --images."""
@@ -144,7 +168,14 @@ class Label:
         paths = self.images, self.out, self.html, self.save, self.export
         flags = {flag: flag[2:].replace("-", "_") for flag in WRITERS}
         others = {x: path for x, name in flags.items() if (path := getattr(self, name))}
-        files = LabelFiles(*paths, self.source, others)
+        files = LabelFiles(
+            *paths,
+            self.source,
+            others,
+            none=self.none,
+            suggestions=self.suggest,
+            truth=self.truth,
+        )
         images = files.check()
         self._check_backbone()
         with files.stdout_apart(), kept:
@@ -157,11 +188,11 @@ class Label:
         from metajax.experiments.watching import WatchFiles
 
         flags = {f"--{x.replace('_', '-')}": getattr(self, x) for x in UNWATCHED}
-        if ignored := [flag for flag, path in flags.items() if path is not None]:
+        if ignored := [flag for flag, path in flags.items() if path not in UNSET]:
             raise InputError(f"{ignored[0]} is not for --watch; leave it out")
         if self.out is None:
             raise InputError("--watch needs --out: pictures in, their labels out")
-        files = WatchFiles(folder, self.out)
+        files = WatchFiles(folder, self.out, self.none)
         files.check()
         self._check_backbone()
         with kept:
@@ -203,6 +234,8 @@ class Label:
             kept=self.checkpoint,
             columns=parse_columns(self.columns),
             corrections=self._corrections(),
+            invert=self.invert,
+            crop=self.crop,
         )
 
     def _on_backbone(self, backbone: Path, support: Path, places: Places) -> Any:
@@ -218,6 +251,8 @@ class Label:
             backbone,
             support,
             head=self.head,
+            invert=self.invert,
+            crop=self.crop == "ink",
             columns=parse_columns(self.columns),
             corrections=self._corrections(),
             cache=self.programs.features(places.prepared),
@@ -226,11 +261,13 @@ class Label:
     def _load(self, source: Path, places: Places) -> Any:
         from metajax.experiments.labelled_backbone import load_labeller
 
-        others = self.run, self.support, self.corrections, self.columns
-        if any((*others, places.archives, places.images)) or self.head != "auto":
+        others = self.run, self.support, self.corrections, self.columns, self.invert
+        others += self.head != "auto", self.crop != "auto"
+        if any((*others, places.archives, places.images)):
             raise InputError(
-                "--from FILE holds the run and its classes; leave out the run, its "
-                "data, --support, --corrections, --columns and --head"
+                "--from FILE holds the run, its classes and how pictures are prepared; "
+                "leave out the run, its data, --support, --corrections, --columns, "
+                "--head, --invert and --crop"
             )
         cache = self.programs.features(places.prepared)
         return load_labeller(source, backbone=self.backbone, cache=cache)

@@ -3,12 +3,14 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from metajax._files.writing import (
     check_writable,
@@ -17,6 +19,7 @@ from metajax._files.writing import (
     write_blocks,
     write_whole,
 )
+from metajax.checks import check_count
 from metajax.data.listing import Loose, list_loose, warn_each
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
@@ -30,12 +33,24 @@ from metajax.experiments.label_checks import (
 )
 from metajax.experiments.label_forms import WRITERS
 from metajax.experiments.labelled import blaming
-from metajax.labelling import PLATFORMS, FolderLabels, Label, Labeller, export, save
+from metajax.labelling import (
+    PLATFORMS,
+    FolderLabels,
+    Label,
+    Labeller,
+    export,
+    read_truth,
+    save,
+    score,
+    suggest,
+)
 from metajax.labelling.forms import TABLES, Form, LabelSource, csv_line
 from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
 
 LIST = "the list of what --out could not read"
+SURE = "about so many are right, if they are of the labelled classes"
+STRANGERS = "have a novelty above 0.5, and may be of no labelled class"
 T = TypeVar("T")
 SECONDS = 10.0  # between two lines of progress
 
@@ -52,6 +67,9 @@ class LabelFiles:
       export: the program.
       source: the file that the labeller is read from.
       others: the labels again, in the form of each flag of `WRITERS`.
+      none: whether pictures may get the label that they are of no class.
+      suggestions: how many pictures to suggest for labelling next.
+      truth: the true labels, see `labelling.read_truth`.
     """
 
     images: Path | None = None
@@ -61,6 +79,9 @@ class LabelFiles:
     export: Path | None = None
     source: Path | None = None
     others: Mapping[str, Path] = field(default_factory=dict)
+    none: bool = False
+    suggestions: int = 0
+    truth: Path | None = None
 
     def check(self) -> Loose:
         """Refuses, before anything is computed, what would fail at the end.
@@ -90,6 +111,8 @@ class LabelFiles:
             check_replaceable(name, path, known, self.source)
         if self.out is not None:
             form_of(self.out)
+        if self.truth is not None:
+            self._truth()
         if self.images is None:
             return Loose([], ())
         with blaming("--images"):
@@ -116,18 +139,50 @@ class LabelFiles:
         warn_each(images.lines)
         print(f"labelling {len(images.names)} pictures", file=sys.stderr)
         shown = MOST if self.html else 0
-        labels = FolderLabels(labeller, self.images, images.names, shown=shown)
+        labels = FolderLabels(
+            labeller,
+            self.images,
+            images.names,
+            shown=shown,
+            none=self.none,
+            remember=bool(self.truth or self.suggestions),
+        )
         source = LabelSource(self.images, labeller.classes, labeller.source.name)
         self._write_labels(reported(labels, len(images.names)), source)
         for name in labels.names:
             print(f"{labels.counts[name]:>8} {name}")
         for path in self._of_labels().values():
             print(f"{labels.counts.total()} labels written to {path}")
+        for line in self._remarks(labels):
+            print(line)
         write_unreadable(self._list(), labels.unreadable)
         if self.html is not None:
             page = labels.page().encode(errors="backslashreplace")
             write_whole(self.html, page)
             print(f"shown in {self.html}{labels.gallery.excerpt()}")
+
+    def _remarks(self, labels: FolderLabels) -> list[str]:
+        """What is said of labels that were made."""
+        lines = []
+        if (sure := labels.mean_confidence()) is not None:
+            lines.append(f"mean confidence {100 * sure:.0f} %: {SURE}")
+        if labels.kept:
+            lines.append(f"{labels.kept} of them are labelled, and keep their labels")
+        if labels.strange:
+            lines.append(f"{labels.strange} of them {STRANGERS}")
+        answers = [answer for answer in labels.remembered if not answer.kept]
+        if self.truth is not None:
+            truth = self._truth()
+            lines += score([x.label for x in answers], truth, labels.labeller.classes)
+        if self.suggestions and answers:
+            shares = np.stack([answer.probabilities for answer in answers])
+            chosen = suggest(shares, self.suggestions)
+            lines += [f"label next: {answers[i].label.file}" for i in chosen]
+        return lines
+
+    def _truth(self) -> Callable[[str], str | None]:
+        with blaming("--truth"):
+            return read_truth(self.truth or Path(), self.images or Path())
 
     def _write_labels(self, labels: Iterable[Label], source: LabelSource) -> None:
         """Writes the labels in every form, in one pass over the pictures."""
@@ -168,6 +223,11 @@ class LabelFiles:
         if self.images is None and asked:
             flag = next(iter(asked))
             raise InputError(f"{flag} needs --images: pictures in, their labels out")
+        if not asked and (self.suggestions or self.truth is not None):
+            raise InputError(
+                "--suggest and --truth need --images and --out: they are of labels"
+            )
+        check_count("--suggest", self.suggestions, least=0)
         if self.html is not None and not asked:
             raise InputError(
                 "--html needs --images and --out: it shows what they label"

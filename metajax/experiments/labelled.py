@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import jax
 
@@ -31,12 +31,14 @@ from metajax.labelling import (
     PerQueryLearner,
     ValidationTasks,
     balanced_cross_entropy,
+    choose_preparation,
     read_labelled,
     validation_tasks,
 )
 from metajax.models.headed import parts
 from metajax.types import Loss, Model, Params, Sampler
 
+Crop = Literal["auto", "none", "ink"]
 TOGETHER = 8  # queries at a time, each with a support set beside it
 
 
@@ -48,6 +50,8 @@ def teach_run(
     kept: Kept = "last",
     columns: Columns | None = None,
     corrections: Corrections | None = None,
+    invert: bool = False,
+    crop: Crop = "auto",
 ) -> Labeller:
     """Teaches a run's learner the classes of a folder.
 
@@ -58,6 +62,9 @@ def teach_run(
       kept: which checkpoint.
       columns: the names of the table's columns, see `read_labelled`.
       corrections: further labelled pictures, see there.
+      invert: whether pictures that are bright on dark become dark on bright.
+      crop: whether pictures are cropped to their ink; "auto" chooses both, unless
+        `invert` is given, by leave-one-out, see `labelling.choose_preparation`.
 
     Returns:
       A `Labeller`.
@@ -69,10 +76,11 @@ def teach_run(
     config = configured(directory)
     check_kind(config, "classes")
     learner = image_learner(config)
+    form = learner.format.prepared(invert=invert, crop=crop == "ink")
+    learner = learner._replace(format=form)
+    read = partial(read_labelled, support, columns=columns, corrections=corrections)
     with blaming("--support"):
-        images = read_labelled(
-            support, learner, columns=columns, corrections=corrections
-        )
+        images = read(learner)
     meta, _ = restored(directory, config, bare_task(config), kept)
     print(describe_shots(images.shots))
     reason, validation = "", None
@@ -80,8 +88,10 @@ def teach_run(
         validation = own_validation_tasks(directory, config, places, images.shots)
     except InputError as error:
         reason = f"the run's validation classes are not used ({error})"
+    other = read if crop == "auto" else None
+    learner, images, chosen = choose_preparation(learner, meta, images, other)
     labeller = labelling.teach(learner, meta, images, validation=validation)
-    lines = (reason,) if reason else ()
+    lines = (*chosen, reason) if reason else chosen
     return labeller._replace(expected=(*labeller.expected, *lines))
 
 

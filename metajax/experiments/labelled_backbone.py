@@ -29,6 +29,8 @@ def teach_file(
     columns: Columns | None = None,
     corrections: Corrections | None = None,
     cache: Path | None = None,
+    invert: bool = False,
+    crop: bool = False,
 ) -> Labeller:
     """Teaches a backbone of a file the classes of a folder.
 
@@ -39,12 +41,14 @@ def teach_file(
       columns: the names of the table's columns, see `read_labelled`.
       corrections: further labelled pictures, see there.
       cache: of features, see `metajax.labelling.backbone_learner`.
+      invert: whether pictures that are bright on dark become dark on bright.
+      crop: whether pictures are cropped to their ink.
 
     Raises:
       InputError: if there is no such backbone, or the folder will not do.
     """
     with blaming("--backbone"):
-        file = read_backbone(path)
+        file = read_backbone(path)._replace(invert=invert, crop=crop)
     with blaming("--support"):
         learner = backbone_learner(file)
         images = read_labelled(

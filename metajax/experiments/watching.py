@@ -35,10 +35,12 @@ class WatchFiles:
     Attributes:
       folder: of the pictures.
       out: the table, which may be there already.
+      none: whether pictures may get the label that they are of no class.
     """
 
     folder: Path
     out: Path
+    none: bool = False
 
     def check(self) -> None:
         """Refuses, before anything is computed, what would fail later.
@@ -87,7 +89,9 @@ class WatchFiles:
         with appending(self.out) as add:
             while not stop():
                 files = arrivals.look()
-                labels = FolderLabels(labeller, self.folder, files)
+                labels = FolderLabels(
+                    labeller, self.folder, files, none=self.none, compare=False
+                )
                 for label in labels if files else ():
                     add(label)
                     arrivals.finish(label.file)

@@ -31,7 +31,8 @@ so that the example is quick; `meta` would be the meta-parameters of training.
 >>> labeller = teach(learner, meta, folder / "support")
 >>> print(labeller.expected[0])
 leave-one-out accuracy on 6 labelled pictures: 100.0 % (95 % interval 61 to 100);
-expect similar accuracy, or higher if few examples remained
+expect at least 61 % on pictures from the same source, and 34 % where another hand or
+camera made them
 >>> for label in FolderLabels(labeller, folder / "query"):
 ...     print(label.file, label.label, 0 < label.confidence <= 1)
 glyph0/0.png glyph0 True
@@ -66,6 +67,7 @@ outlined or boxed pictures, and `FolderMarks` outlines or boxes those of another
 What is special to `masks` or to `boxes` is in a `DenseTargets`.
 """
 
+from metajax.labelling.answers import Answer, Label
 from metajax.labelling.backbone import (
     backbone_learner,
     rebuild_learner,
@@ -73,11 +75,23 @@ from metajax.labelling.backbone import (
 )
 from metajax.labelling.backbone_file import BackboneFile, read_backbone
 from metajax.labelling.boxes import boxes
-from metajax.labelling.calibration import calibration_error, share_interval, temperature
+from metajax.labelling.calibration import (
+    calibration_error,
+    confidence_error,
+    share_interval,
+    temperature,
+)
+from metajax.labelling.choosing import (
+    Choice,
+    choose_preparation,
+    is_clearly_better,
+    pixel_baseline,
+)
+from metajax.labelling.comparison import compare_folder
 from metajax.labelling.dense import DenseLabeller, DenseLearner, teach_dense
 from metajax.labelling.dense_folder import FolderMarks
 from metajax.labelling.feature_cache import FeatureCache
-from metajax.labelling.folder import FolderLabels, Label
+from metajax.labelling.folder import FolderLabels
 from metajax.labelling.forms import (
     COCO_FILE,
     LABEL_STUDIO,
@@ -86,7 +100,7 @@ from metajax.labelling.forms import (
     LabelSource,
 )
 from metajax.labelling.heads import HEADS, Head
-from metajax.labelling.labeller import Labeller
+from metajax.labelling.labeller import Judgement, Labeller
 from metajax.labelling.learner import (
     Embedding,
     ImageFormat,
@@ -97,6 +111,7 @@ from metajax.labelling.learner import (
 from metajax.labelling.links import write_links
 from metajax.labelling.marks import DenseTargets, Mark, Marked
 from metajax.labelling.masks import masks
+from metajax.labelling.novelty import Novelty
 from metajax.labelling.predictions import (
     Predictions,
     ValidationTasks,
@@ -104,8 +119,12 @@ from metajax.labelling.predictions import (
     predict_tasks,
     validation_tasks,
 )
+from metajax.labelling.preparation import Preparation
 from metajax.labelling.resizing import to_pixels
 from metajax.labelling.saved import PLATFORMS, export, load, save
+from metajax.labelling.scoring import read_truth, score
+from metajax.labelling.strangers import learn_novelty
+from metajax.labelling.suggesting import suggest
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
 
 __all__ = [
@@ -114,7 +133,9 @@ __all__ = [
     "LABEL_STUDIO",
     "PLATFORMS",
     "TABLES",
+    "Answer",
     "BackboneFile",
+    "Choice",
     "DenseLabeller",
     "DenseLearner",
     "DenseTargets",
@@ -127,28 +148,40 @@ __all__ = [
     "ImageFormat",
     "ImageLearner",
     "Label",
+    "Judgement",
     "LabelSource",
     "LabelledImages",
     "Labeller",
     "Mark",
     "Marked",
+    "Novelty",
     "PerQueryLearner",
     "Predictions",
+    "Preparation",
     "ValidationTasks",
     "backbone_learner",
     "balanced_cross_entropy",
     "boxes",
     "calibration_error",
+    "choose_preparation",
+    "compare_folder",
+    "confidence_error",
     "export",
+    "is_clearly_better",
+    "learn_novelty",
     "leave_one_out",
     "load",
     "masks",
+    "pixel_baseline",
     "predict_tasks",
     "read_backbone",
     "read_labelled",
+    "read_truth",
     "rebuild_learner",
     "save",
+    "score",
     "share_interval",
+    "suggest",
     "teach",
     "teach_backbone",
     "teach_dense",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metajax.errors import InputError
-from metajax.labelling.folder import Label
+from metajax.labelling.answers import Label
 from metajax.labelling.forms import csv_line, csv_row, json_row
 
 

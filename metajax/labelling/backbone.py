@@ -65,7 +65,7 @@ def backbone_learner(
     check_one_of("head", head, tuple(HEADS))
     chosen = HEADS[head]
     model, params, pictures, features = file.backbone
-    form = picture_format(pictures)
+    form = picture_format(pictures).prepared(invert=file.invert, crop=file.crop)
     kept = None if cache is None else FeatureCache(cache, _context(file, form))
     embedding = Embedding(model, params, features, kept)
     body = _IDENTITY if chosen.frozen else model
@@ -83,6 +83,8 @@ def backbone_learner(
             BACKBONE: str(file.path.resolve()),
             "digest": file.digest,
             "head": head,
+            "invert": file.invert,
+            "crop": file.crop,
         },
         embedding=embedding if chosen.frozen else None,
     )
@@ -151,6 +153,8 @@ def rebuild_learner(
     names = BACKBONE, "digest", "head"
     before, digest, head = (str(facts.get(name)) for name in names)
     file = read_backbone(Path(before) if path is None else path)
+    done = bool(facts.get("invert")), bool(facts.get("crop"))
+    file = file._replace(invert=done[0], crop=done[1])
     if file.digest != digest:
         raise InputError(
             f"{file.path} is another backbone than the labeller was taught on, or its "

@@ -96,7 +96,7 @@ def _smoothed(predictions: Predictions, share: float) -> np.ndarray:
     return (1 - share) * certain + share / (classes - 1) * (1 - certain)
 
 
-def share_interval(successes: int, count: int) -> tuple[float, float]:
+def share_interval(successes: float, count: float) -> tuple[float, float]:
     """The 95 % confidence interval of a share, which holds for few trials too.
 
       (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
@@ -147,6 +147,22 @@ def calibration_error(
     """
     logits = predictions.logits.astype(float)
     confidence = np.max(softmax(logits / temperature, axis=1), axis=1)
+    return confidence_error(confidence, predictions.correct(), bins=bins)
+
+
+def confidence_error(
+    confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15
+) -> float:
+    """The same of confidences, and of whether each prediction is correct.
+
+    Args:
+      confidence: `float[n]`, in [0, 1].
+      correct: `bool[n]`.
+      bins: of confidence, of equal width.
+
+    >>> print(f"{confidence_error(np.array([0.9, 0.9]), np.array([True, False])):.1f}")
+    0.4
+    """
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_of, predictions.correct() - confidence, bins)
+    gaps = np.bincount(bin_of, correct - confidence, bins)
     return float(np.sum(np.abs(gaps)) / len(confidence))

@@ -4,29 +4,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
-
-import numpy as np
+from typing import Any, Generic, TypeVar
 
 from metajax.data._survey import survey
 from metajax.data.listing import list_loose, warn_each
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
+from metajax.labelling.answers import STRANGE, Answer, Answers, Label
+from metajax.labelling.comparison import compare_folder, describe_strange
 from metajax.labelling.dense import DenseLabeller
-from metajax.labelling.labeller import Labeller, check_finite
+from metajax.labelling.labeller import Labeller
 from metajax.labelling.page import Gallery, label_page
-from metajax.labelling.reading import InputBatch, read_inputs
+from metajax.labelling.reading import read_inputs
 
+__all__ = ["FolderLabels", "FolderPass", "Label"]
 AnyLabeller = TypeVar("AnyLabeller", Labeller, DenseLabeller)
-
-
-class Label(NamedTuple):
-    """The two most probable classes of an image."""
-
-    file: str
-    label: str
-    confidence: float
-    runner_up: str
-    runner_up_confidence: float
 
 
 class FolderPass(Generic[AnyLabeller]):
@@ -110,14 +101,50 @@ class FolderLabels(FolderPass[Labeller]):
       folder: see there.
       files: see there.
       shown: see there.
+      none: whether images of a novelty above 1/2 get the label `NONE`.
+      remember: whether the answers are kept in `remembered`.
+      compare: whether to warn of what is unlike the labelled images.
+
+    Attributes:
+      strange: the number of images of a novelty above 1/2, so far.
+      kept: the number of images that are labelled ones, and keep their labels.
+      remembered: the answers, so far.
+      warnings: of what is unlike the labelled images.
 
     Raises:
-      InputError: if the folder is not there or has no images.
+      InputError: if the folder is not there or has no images; or if a class is called
+        `NONE`, which is a label of its own.
     """
+
+    def __init__(
+        self,
+        labeller: Labeller,
+        folder: str | Path,
+        files: Sequence[str] | None = None,
+        *,
+        shown: int = 0,
+        none: bool = False,
+        remember: bool = False,
+        compare: bool = True,
+    ):
+        super().__init__(labeller, folder, files, shown=shown)
+        self._answers = Answers(labeller, self.folder, none=none)
+        self._remember, self._compare = remember, compare
+
+    def begin(self, gallery: Gallery) -> None:
+        """Begins anew, with a gallery to fill."""
+        super().begin(gallery)
+        self.strange, self.kept = 0, 0
+        self._classified, self._confidence = 0, 0.0
+        self.remembered: list[Answer] = []
+        self.warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Label]:
         """The labels, in the order of the files."""
         self.begin(Gallery(self._shown))
+        if self._compare:
+            self.warnings = compare_folder(self.labeller, self.folder, self.files)
+            warn_each(self.warnings)
         batches = read_inputs(
             self.labeller.source,
             self.folder,
@@ -126,10 +153,30 @@ class FolderLabels(FolderPass[Labeller]):
             bits=self.bits(),
         )
         for batch in batches:
-            for i, label in enumerate(_label(self.labeller, batch)):
-                self.counts[label.label] += 1
-                self.gallery.add(label, partial(batch.image, i))
-                yield label
+            judged = self.labeller.judge_inputs(batch.inputs)
+            for i, answer in enumerate(self._answers.of_batch(batch.files, judged)):
+                self._count(answer)
+                self.gallery.add(answer.label, partial(batch.image, i))
+                yield answer.label
+        if self._compare:
+            count = self.counts.total() - self.kept
+            strange = describe_strange(self.labeller, self.strange, count)
+            warn_each(strange)
+            self.warnings += strange
+
+    def _count(self, answer: Answer) -> None:
+        self.counts[answer.label.label] += 1
+        self.strange += answer.label.novelty > STRANGE
+        self.kept += answer.kept
+        if not answer.kept and answer.label.label in self.labeller.classes:
+            self._confidence += answer.label.confidence
+            self._classified += 1
+        if self._remember:
+            self.remembered.append(answer)
+
+    def mean_confidence(self) -> float | None:
+        """The mean confidence of the classes that were given; None without any."""
+        return self._confidence / self._classified if self._classified else None
 
     @property
     def names(self) -> list[str]:
@@ -139,7 +186,13 @@ class FolderLabels(FolderPass[Labeller]):
     def page(self) -> str:
         """The labels that were made, as a page of HTML with the images in it."""
         counts = {name: self.counts[name] for name in self.names}
-        return label_page(self.gallery, counts, self.facts(), self.unreadable)
+        facts = self.facts()
+        if self.warnings:
+            facts = {"warning": self.warnings, **facts}
+        examples = self.labeller.examples
+        return label_page(
+            self.gallery, counts, facts, self.unreadable, examples=examples
+        )
 
 
 def _common_bits(taught: int | None, folder: Path, files: Sequence[str]) -> int | None:
@@ -154,15 +207,3 @@ def _common_bits(taught: int | None, folder: Path, files: Sequence[str]) -> int 
             ]
         )
     return bits
-
-
-def _label(labeller: Labeller, batch: InputBatch) -> list[Label]:
-    """The labels of a batch, which may be padded."""
-    shares = np.asarray(labeller.probabilities_of(batch.inputs))[: len(batch.files)]
-    check_finite(shares)
-    first, second = np.argsort(-shares, axis=1, kind="stable")[:, :2].T
-    names = labeller.classes
-    return [
-        Label(file, names[a], float(p[a]), names[b], float(p[b]))
-        for file, p, a, b in zip(batch.files, shares, first, second)
-    ]

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import metajax
 from metajax.data.decoding import size_of
-from metajax.labelling.folder import Label
+from metajax.labelling.answers import Label
 
 DIGITS = 4  # of a number, behind the point
 COCO = '{"info": {"description": "labels of metajax label"}'  # begins each file

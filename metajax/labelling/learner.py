@@ -13,11 +13,14 @@ from metajax.data.decoding import Mode, Pixels
 from metajax.data.fitting import STRETCHED, Fit
 from metajax.errors import InputError
 from metajax.labelling.feature_cache import FeatureCache
+from metajax.labelling.preparation import Preparation
 from metajax.learners.support import rows
 from metajax.losses import memberships
 from metajax.types import Array, Batch, Learner, Model, Params, PyTree
 
 FOLDS = 50  # times that one example of each class is left out
+
+LARGER, LARGEST = 4, 256  # times and pixels, of pictures that are cropped
 
 
 class ImageFormat(NamedTuple):
@@ -29,6 +32,7 @@ class ImageFormat(NamedTuple):
       inverted: whether the learner sees dark pixels as bright ones, as learners of
         drawings see ink.
       fit: how an image of another size becomes one of this size.
+      preparation: what is done to the pixels first.
 
     >>> ImageFormat((28, 28), "L", True).to_inputs(jnp.full((1, 1), 255, jnp.uint8))
     Array([[0.]], dtype=float32)
@@ -38,6 +42,7 @@ class ImageFormat(NamedTuple):
     mode: Mode = "RGB"
     inverted: bool = False
     fit: Fit = STRETCHED
+    preparation: Preparation = Preparation()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,8 +57,33 @@ class ImageFormat(NamedTuple):
         """
         return Pixels(self.size, self.mode, bits, self.fit)
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of an input, which may be cropped."""
+        times = self.preparation.crop or 1
+        height, width = self.size
+        return height // times, width // times, len(self.mode)
+
+    def prepared(self, *, invert: bool = False, crop: bool = False) -> "ImageFormat":
+        """The same format with other preparation.
+
+        Args:
+          invert: see `Preparation`.
+          crop: whether pictures are cropped to their ink. They are then decoded at up
+            to four times the size, of at most 256 pixels, so that little is lost.
+        """
+        height, width, _ = self.input_shape
+        times = max(1, min(LARGER, LARGEST // max(height, width))) if crop else 1
+        size = times * height, times * width
+        done = Preparation(invert, times if crop else 0)
+        return self._replace(size=size, preparation=done)
+
     def to_inputs(self, images: Array) -> Array:
         """Inputs `float32[...]` in [0, 1] from the pixels of files, `uint8[...]`."""
+        done = self.preparation
+        if done != Preparation():
+            pixels = done.apply(images.astype(jnp.float32) / 255.0)
+            return 1 - pixels if self.inverted else pixels
         pixels = 255 - images if self.inverted else images
         return pixels.astype(jnp.float32) / 255.0
 
@@ -63,10 +93,11 @@ class ImageFormat(NamedTuple):
         Args:
           images: the pictures, `uint8[...]`.
         """
-        if self.inverted and np.mean(images) < 128:
+        inverted = self.inverted and not self.preparation.invert
+        if inverted and np.mean(images) < 128:
             warnings.warn(
                 "the labelled pictures are mostly dark, and this learner was trained "
-                "on dark ink on white paper; if theirs is bright ink, invert them",
+                "on dark ink on white paper; if theirs is bright ink, add --invert",
                 stacklevel=3,
             )
 
@@ -137,7 +168,7 @@ class ImageLearner(NamedTuple):
     def input_shape(self) -> tuple[int, ...]:
         """The shape of an input."""
         embedding = self.embedding
-        return self.format.shape if embedding is None else (embedding.features,)
+        return self.format.input_shape if embedding is None else (embedding.features,)
 
     def inputs(self, images: np.ndarray | Array) -> Array:
         """The learner's inputs of images, in one program.

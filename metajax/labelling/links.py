@@ -6,7 +6,7 @@ from pathlib import Path
 
 from metajax._files.writing import check_new_folder, replaced_folder
 from metajax.errors import InputError
-from metajax.labelling.folder import Label
+from metajax.labelling.answers import Label
 
 MARK = ".metajax-links"  # a file that tells a folder of this module
 LONGEST = 200  # bytes of a link's name; a file's may have 255

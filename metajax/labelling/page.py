@@ -4,6 +4,7 @@ import heapq
 import io
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,7 @@ def label_page(
     unreadable: Sequence[tuple[str, str]] = (),
     *,
     template: str = "labelling/correctable.html",
+    examples: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
     """The page.
 
@@ -102,6 +104,7 @@ def label_page(
       facts: what was labelled, by name; several lines if a tuple.
       unreadable: files that could not be read, and why.
       template: of the page, which says how a label is shown.
+      examples: labelled pictures of each class, as `data:` URIs.
 
     Returns:
       HTML, with the images in it.
@@ -121,4 +124,5 @@ def label_page(
         counts=counts,
         unreadable=unreadable,
         listed=LISTED,
+        examples=examples,
     )

@@ -71,18 +71,40 @@ def leave_one_out(
     """
     most = check_count("most", learner.folds if most is None else most, least=1)
     labels = np.asarray(support.targets)
-    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    members = [rows for rows in members if len(rows) > 1]
-    if not members:
+    out, first = _folds(labels, most)
+    if not len(out):
         return Predictions(np.zeros((0, learner.classes), np.float32), labels[:0])
-    folds = min(most, max(map(len, members)))
-    out = np.stack([[rows[j % len(rows)] for rows in members] for j in range(folds)])
     rest = np.stack([np.setdiff1d(np.arange(len(labels)), rows) for rows in out])
     logits = _predict_left_out(
         learner, meta, support, jnp.asarray(out), jnp.asarray(rest)
     )
-    first = np.stack([[j < len(rows) for rows in members] for j in range(folds)])
     return Predictions(np.asarray(logits)[first], labels[out[first]])
+
+
+def left_out_rows(labels: np.ndarray, *, most: int) -> np.ndarray:
+    """Which examples the predictions of `leave_one_out` are for, in their order.
+
+    Args:
+      labels: of the support set, `int[n]`.
+      most: see there.
+
+    >>> left_out_rows(np.array([0, 0, 1]), most=9).tolist()
+    [0, 1]
+    """
+    out, first = _folds(labels, most)
+    return out[first]
+
+
+def _folds(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples are left out in each fold, and whether for the first time."""
+    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    members = [rows for rows in members if len(rows) > 1]
+    if not members:
+        return np.zeros((0, 0), int), np.zeros((0, 0), bool)
+    folds = min(most, max(map(len, members)))
+    out = np.stack([[rows[j % len(rows)] for rows in members] for j in range(folds)])
+    first = np.stack([[j < len(rows) for rows in members] for j in range(folds)])
+    return out, first
 
 
 @partial(jax.jit, static_argnums=0)

@@ -18,6 +18,8 @@ from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import ImageLearner
+from metajax.labelling.novelty import Novelty, thumbnails
+from metajax.labelling.preparation import Preparation
 from metajax.labelling.resizing import to_pixels
 from metajax.types import Array, Batch, Params, PyTree
 
@@ -38,8 +40,17 @@ def save(labeller: Labeller, path: Path) -> None:
         "temperature": labeller.temperature,
         "expected": labeller.expected,
         "bits": labeller.bits,
+        "novelty": labeller.novelty is not None,
+        "contents": dict(labeller.contents),
+        "examples": {k: list(uris) for k, uris in labeller.examples.items()},
+        "preparation": labeller.source.format.preparation._asdict(),
     }
-    arrays = {"taught": labeller.adapted, "backbone": labeller.source.pretrained}
+    arrays = {
+        "taught": labeller.adapted,
+        "backbone": labeller.source.pretrained,
+        "novelty": labeller.novelty,
+        "summaries": labeller.summaries,
+    }
     write_arrays(path, about, arrays)
 
 
@@ -71,11 +82,15 @@ def load(path: Path, rebuild: Callable[[Mapping[str, Any]], ImageLearner]) -> La
     about = read_about(path)
     try:
         source = rebuild(about["config"])
+        done = Preparation(**about["preparation"])
+        form = source.format.prepared(invert=bool(done.invert), crop=bool(done.crop))
+        source = source._replace(format=form)
         classes, expected = map(tuple, (about["classes"], about["expected"]))
         count = check_count("support", about["support"], least=len(classes))
         degree = float(about["temperature"])
         if (bits := about.get("bits")) is not None:
             check_count("bits", bits, least=8, most=16)
+        _check_extras(about, len(classes))
         if not all(isinstance(text, str) for text in classes + expected):
             raise ValueError("its classes are not names")
         if not 0 < degree < math.inf:
@@ -86,25 +101,58 @@ def load(path: Path, rebuild: Callable[[Mapping[str, Any]], ImageLearner]) -> La
             f"{path} is not a labeller of this version of metajax ({error}); save it "
             "again"
         ) from error
-    like = jax.eval_shape(
-        partial(_saved_arrays, source, len(classes), count), source.pretrained
-    )
+    shapes = partial(_saved_arrays, source, len(classes), count, about["novelty"])
+    like = jax.eval_shape(shapes, source.pretrained)
     arrays = read_arrays(path, like)
     source = source._replace(pretrained=arrays["backbone"])
     learner = source.build(len(classes), source.pretrained)
     adapted = jax.tree.map(jnp.asarray, arrays["taught"])
-    return Labeller(source, classes, count, learner, adapted, degree, expected, bits)
+    facts = classes, count, learner, adapted, degree, expected, bits
+    shown = {name: tuple(uris) for name, uris in about["examples"].items()}
+    return Labeller(
+        source,
+        *facts,
+        arrays["novelty"],
+        arrays["summaries"],
+        dict(about["contents"]),
+        shown,
+    )
+
+
+def _check_extras(about: Mapping[str, Any], classes: int) -> None:
+    """Checks what a labeller knows beside its classes.
+
+    Raises:
+      ValueError: if it is not as `save` wrote it.
+    """
+    for name, kind in {"novelty": bool, "contents": dict, "examples": dict}.items():
+        if not isinstance(about[name], kind):
+            raise ValueError(f"its {name} is {about[name]!r}")
+    if not all(k in range(classes) for k in about["contents"].values()):
+        raise ValueError("its contents are not of its classes")
 
 
 def _saved_arrays(
-    source: ImageLearner, ways: int, count: int, pretrained: Params | None
+    source: ImageLearner,
+    ways: int,
+    count: int,
+    novel: bool,
+    pretrained: Params | None,
 ) -> PyTree:
     """Arrays of the structure and shapes of those that `save` writes."""
     learner = source.build(ways, pretrained)
     inputs = jnp.zeros((count, *source.input_shape))
     support = Batch(inputs, jnp.zeros(count, jnp.int32))
     adapted = learner.adapt(learner.learner.init(jax.random.key(0)), support)
-    return {"taught": adapted, "backbone": pretrained}
+    number = jnp.zeros((), jnp.float32)
+    novelty = Novelty(thumbnails(inputs), *[number] * 3) if novel else None
+    summaries = jnp.zeros((count, 4)) if novel else None
+    return {
+        "taught": adapted,
+        "backbone": pretrained,
+        "novelty": novelty,
+        "summaries": summaries,
+    }
 
 
 def classes_of(program: Path) -> Path:

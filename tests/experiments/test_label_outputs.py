@@ -24,7 +24,7 @@ from metajax.labelling import FolderLabels, Label
 from metajax.labelling.folder import _common_bits
 from tests.helpers import write_image
 
-HEADER = "file,label,confidence,runner_up,runner_up_confidence\n"
+HEADER = "file,label,confidence,runner_up,runner_up_confidence,novelty\n"
 
 
 @pytest.fixture
@@ -186,11 +186,12 @@ def test_labels_through_a_pipe(tmp_path, images, monkeypatch):
     )
     reader.start()
     files = LabelFiles(images, tmp_path / "pipe")
-    labeller: Any = SimpleNamespace(classes=(), source=SimpleNamespace(name="maml"))
+    source = SimpleNamespace(name="maml")
+    labeller: Any = SimpleNamespace(classes=(), contents={}, source=source)
     files.write(labeller, files.check())
     reader.join(10)
     assert (
-        said == [HEADER + "1.png,cat,0.7500,dog,0.2500\n"]
+        said == [HEADER + "1.png,cat,0.7500,dog,0.2500,0.0000\n"]
         and (tmp_path / "pipe").is_fifo()
     )
 

@@ -16,7 +16,7 @@ from metajax.errors import InputError
 from metajax.experiments import watching
 from metajax.experiments.interrupt import Stopped
 from metajax.experiments.watching import WatchFiles
-from metajax.labelling import ImageFormat, ImageLearner, Label
+from metajax.labelling import ImageFormat, ImageLearner, Judgement, Label
 from metajax.labelling.appending import labelled_files
 from tests.helpers import write_image
 
@@ -24,16 +24,17 @@ BRIGHT, DIM = 250, 5
 FORM = ImageFormat((4, 4), "L")
 
 
-def shares(inputs):
+def judged(inputs):
     bright = np.asarray(inputs).mean((1, 2, 3))
-    return np.stack([1 - bright, bright], 1)
+    return Judgement(np.stack([1 - bright, bright], 1), 0 * bright)
 
 
 LABELLER: Any = SimpleNamespace(
     classes=("dim", "bright"),
     source=ImageLearner(lambda *_: pytest.fail("built"), FORM, "means"),
     bits=None,
-    probabilities_of=shares,
+    contents={},
+    judge_inputs=judged,
 )
 
 

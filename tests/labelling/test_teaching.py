@@ -18,6 +18,7 @@ from metajax.labelling import (
     ImageLearner,
     LabelledImages,
     PerQueryLearner,
+    choose_preparation,
     export,
     load,
     read_labelled,
@@ -80,7 +81,8 @@ def test_arrays_teach_as_a_folder_does(labeller, meta, tmp_path):
 
 
 def test_what_to_expect_is_measured_on_both(labeller):
-    own, others = labeller.expected
+    own, others, strangers = labeller.expected
+    assert strangers.startswith("pictures of none of the classes: AUROC")
     assert own.startswith("leave-one-out accuracy on 6 labelled pictures")
     assert "on 90 pictures of 10 tasks of the same ways and shots" in others
     assert 0 < labeller.temperature < np.inf
@@ -89,7 +91,8 @@ def test_what_to_expect_is_measured_on_both(labeller):
 def test_one_image_a_class_is_not_calibrated(meta):
     labeller = teach(LEARNER, meta, drawings(1))
     assert labeller.temperature == 1.0
-    assert labeller.expected[-1] == "confidences are the learner's own, not calibrated"
+    assert "confidences are the learner's own, not calibrated" in labeller.expected
+    assert "one picture a class says nothing" in labeller.expected[-1]
 
 
 def test_a_saved_labeller_comes_back(labeller, tmp_path):
@@ -103,6 +106,30 @@ def test_a_saved_labeller_comes_back(labeller, tmp_path):
     np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(InputError, match="has outputs for 2.*; save it again"):
         load(tmp_path / "a", lambda _: LEARNER._replace(most_classes=2))
+
+
+def larger(learner):
+    """The drawings as a learner reads them."""
+    support = drawings(2)
+    times = learner.format.size[0] // support.images.shape[1]
+    images = np.kron(support.images, np.ones((1, times, times, 1), np.uint8))
+    return support._replace(images=images)
+
+
+def test_how_pictures_are_prepared_is_chosen_and_saved(meta, tmp_path):
+    learner, images, lines = choose_preparation(LEARNER, meta, drawings(2), larger)
+    assert "as they are" in lines[0] and "--crop ink" in lines[0]
+    assert images.images.shape[1:3] == learner.format.size
+    one = drawings(1)
+    assert choose_preparation(LEARNER, meta, one) == (LEARNER, one, ())
+    cropped = learner._replace(format=FORM.prepared(invert=True, crop=True))
+    labeller = teach(cropped, meta, images := larger(cropped))
+    save(labeller, tmp_path / "a")
+    again = load(tmp_path / "a", lambda _: LEARNER)
+    assert again.source.format == cropped.format and again.examples
+    ours, theirs = (x.judge(images.images) for x in (again, labeller))
+    np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
+    np.testing.assert_array_equal(ours.novelty, theirs.novelty)
 
 
 def test_a_learner_of_fewer_classes(meta):
