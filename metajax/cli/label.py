@@ -13,19 +13,11 @@ from metajax.experiments.tasks import Places
 DENSE = "masks", "boxes"  # flags of labels that lie in a picture
 Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 FORMS = "label_studio", "coco", "links"
-UNWATCHED = (
-    "images",
-    "html",
-    "save",
-    "export",
-    "suggest",
-    "truth",
-    *FORMS,
-)  # flags that --watch refuses
+UNWATCHED = "images", "html", "save", "export", *FORMS  # flags that --watch refuses
+UNWATCHED += "suggest", "truth"
 UNMARKED = "backbone", "head", "watch", "out", "columns", "save", "source", "export"
 UNMARKED += "corrections", "archives", "run_images", *FORMS  # --masks and --boxes
 UNMARKED += "none", "suggest", "truth", "invert", "crop"
-UNSET = None, 0, "auto"  # what flags are that were not given
 
 
 @dataclass(frozen=True)
@@ -188,7 +180,7 @@ class Label:
         from metajax.experiments.watching import WatchFiles
 
         flags = {f"--{x.replace('_', '-')}": getattr(self, x) for x in UNWATCHED}
-        if ignored := [flag for flag, path in flags.items() if path not in UNSET]:
+        if ignored := [flag for flag, path in flags.items() if path]:
             raise InputError(f"{ignored[0]} is not for --watch; leave it out")
         if self.out is None:
             raise InputError("--watch needs --out: pictures in, their labels out")
