@@ -1,12 +1,15 @@
 """How a picture of any size becomes one of a given size."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from metajax.errors import InputError
+from metajax.types import Array
+
+Count = TypeVar("Count", int, Array)
 
 
 class Fit(NamedTuple):
@@ -81,10 +84,19 @@ def _whole(image: Image.Image, size: tuple[int, int], fit: Fit) -> tuple[int, in
     height, width = (math.floor(side / fit.crop) for side in size)
     if fit.squashed:
         return height, width
-    sides = image.height, image.width
-    short = min(sides)
+    rows, columns = image.height, image.width
+    short = min(rows, columns)
     if height == width:  # as torchvision rounds
-        height, width = (height * side // short for side in sides)
-        return height, width
-    scale = max(height / sides[0], width / sides[1])
-    return max(height, round(scale * sides[0])), max(width, round(scale * sides[1]))
+        return height * rows // short, height * columns // short
+    if height * columns >= width * rows:
+        return height, rounded_ratio(height * columns, rows)
+    return rounded_ratio(width * rows, columns), width
+
+
+def rounded_ratio(part: Count, whole: Count) -> Count:
+    """The integer nearest to part / whole, the even one of two, of positive integers.
+
+    >>> [rounded_ratio(part, 4) for part in (5, 6, 7, 10)]
+    [1, 2, 2, 2]
+    """
+    return (2 * part + whole - 1 + part // whole % 2) // (2 * whole)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.data.decoding import Pixels
+from metajax.data.fitting import rounded_ratio
 from metajax.errors import InputError
 from metajax.types import Array
 
@@ -79,14 +80,15 @@ def _whole(sides: tuple[int, ...], pixels: Pixels) -> tuple[Side, Side]:
     height, width = (math.floor(side / fit.crop) for side in size)
     if fit.squashed:
         return height, width
-    old = jnp.asarray(sides[0]), jnp.asarray(sides[1])
+    rows, columns = jnp.asarray(sides[0]), jnp.asarray(sides[1])
     if height == width:
-        short = jnp.minimum(*old)
-        return height * old[0] // short, width * old[1] // short
-    rows, columns = (side.astype(jnp.float32) for side in old)
-    scale = jnp.maximum(height / rows, width / columns)
-    rows, columns = (jnp.round(scale * x).astype(jnp.int32) for x in (rows, columns))
-    return jnp.maximum(rows, height), jnp.maximum(columns, width)
+        short = jnp.minimum(rows, columns)
+        return height * rows // short, width * columns // short
+    is_wide = height * columns >= width * rows
+    return (
+        jnp.where(is_wide, height, rounded_ratio(width * rows, columns)),
+        jnp.where(is_wide, rounded_ratio(height * columns, rows), width),
+    )
 
 
 def _resize_side(axis: int, whole: Side, pixels: Pixels, values: Array) -> Array:

@@ -12,6 +12,8 @@ from metajax.data.fitting import Fit, resize
 from metajax.errors import InputError
 from metajax.labelling.resizing import to_pixels
 
+SHAPES = (50, 73), (41, 45), (20, 90)
+
 
 def passes(picture, size, height_first):
     """One side after the other, in whichever order this version of Pillow has."""
@@ -56,15 +58,15 @@ def test_pictures_of_the_size_are_left_as_they_are(program):
 
 
 @pytest.mark.parametrize(
-    "size, fit",
+    "size, fit, shapes",
     [
-        ((32, 32), Fit(0.9, "bicubic")),
-        ((24, 32), Fit(0.875, "bilinear")),
-        ((32, 32), Fit(0.95, "bicubic", squashed=True)),
+        ((32, 32), Fit(0.9, "bicubic"), SHAPES),
+        ((24, 32), Fit(0.875, "bilinear"), SHAPES),
+        ((32, 32), Fit(0.95, "bicubic", squashed=True), SHAPES),
+        ((28, 20), Fit(0.95, "bicubic"), [(30, 20)]),  # to 31.5 rows, rounded to 32
     ],
 )
-def test_pictures_fit_as_those_of_a_backbone(size, fit):
-    shapes = ((50, 73), (41, 45), (20, 90))
+def test_pictures_fit_as_those_of_a_backbone(size, fit, shapes):
     program = jax.jit(lambda x: to_pixels(x, Pixels(size, "RGB", None, fit)))
     for shape in shapes:  # of which Pillow resizes the width first, in every version
         noise = np.random.default_rng(0).integers(0, 2, (*shape, 3))
