@@ -24,6 +24,7 @@ from metajax.labelling.resizing import to_pixels
 from metajax.types import Array, Batch, Params, PyTree
 
 PLATFORMS = "cpu", "cuda"
+PICTURES = "uint8[n, height, width, 3], of red, green and blue, upright, on white"
 
 
 def save(labeller: Labeller, path: Path) -> None:
@@ -169,9 +170,10 @@ def export(labeller: Labeller, path: Path) -> None:
     see `to_pixels`; those of that size stay as they are. It returns the probability of
     each class, `float32[n, classes]`. Each other size is compiled once by its caller.
 
-    A JSON file beside it, see `classes_of`, names the classes in order, and that size.
-    One of an earlier program is removed first: it never stands beside a program of
-    other classes.
+    A JSON file beside it, see `classes_of`, names the classes in order, that size, and
+    how many bits labelled pictures of 16 bits used, to bring others to 8 alike. One of
+    an earlier program is removed first: it never stands beside a program of other
+    classes.
 
     Raises:
       InputError: if pictures are resized as no program does, see `to_pixels`.
@@ -193,8 +195,9 @@ def export(labeller: Labeller, path: Path) -> None:
     content = bytes(exported.serialize())
     about = {
         "classes": labeller.classes,
-        "images": "uint8[n, height, width, 3], of red, green and blue",
+        "images": PICTURES,
         "resized": f"to {form.size[0]} x {form.size[1]}, of mode {form.mode}",
+        "bits": labeller.bits,
         "platforms": PLATFORMS,
         "jax": jax.__version__,
     }

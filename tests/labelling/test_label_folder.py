@@ -504,6 +504,7 @@ def test_the_exported_program_runs_alone(labelled, folders, tmp_path):
     about = json.loads((tmp_path / "program.stablehlo.json").read_text())
     assert about["classes"] == sorted(SHOTS) and about["platforms"] == ["cpu", "cuda"]
     assert about["images"].startswith("uint8[n, height, width, 3]")
+    assert about["images"].endswith("upright, on white") and about["bits"] is None
     rows = rows_of(labelled / "labels.csv")
     rows = [row for row in rows if float(row["confidence"]) < 1][:5]  # not labelled
     files = [folders / "images" / row["file"] for row in rows]
