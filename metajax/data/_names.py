@@ -1,5 +1,6 @@
 """Names of classes, as people meant them."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ SPLIT_NAMES = {
 }
 ALL_SPLITS = [name for names in SPLIT_NAMES.values() for name in names]
 
+LONE = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # as `as_text` writes a byte
 SHOWN = 5  # of a list, in a message
 UNSEEN = "\u200b\u200c\u200d\u2060\ufeff"  # of no width
 
@@ -27,6 +29,20 @@ def clean(name: str) -> str:
     while name != before:
         before, name = name, name.strip().strip(UNSEEN)
     return name
+
+
+def as_text(name: str) -> str:
+    """A name, whose parts that are not text are written as their codes."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def from_text(text: str) -> str:
+    """The inverse of `as_text`.
+
+    >>> from_text(as_text("caf" + chr(0xDCE9))) == "caf" + chr(0xDCE9)
+    True
+    """
+    return LONE.sub(lambda code: chr(int(code[1], 16)), text)
 
 
 def clean_path(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from metajax.data._columns import Columns, Role, match
-from metajax.data._names import ALL_SPLITS, Classes, clean, counted, some
+from metajax.data._names import ALL_SPLITS, Classes, clean, counted, from_text, some
 from metajax.data._rows import TABLES, Row, Rows, header_of, read_rows
 from metajax.data._tree import SUFFIXES
 from metajax.errors import Fault, InputError
@@ -209,6 +209,7 @@ def _spellings(name: str) -> Iterator[str]:
     yield name
     yield (stripped := name.strip())
     yield from (unicodedata.normalize(form, stripped) for form in ("NFC", "NFD"))
+    yield from_text(stripped)  # as labels have a name that is not text
     yield stripped.replace("\\", "/")  # as Windows has it
     if UPLOADS.match(stripped):
         yield (upload := unquote(UPLOADS.sub("", stripped)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from metajax.data._copies import repeats
 from metajax.data._listing import Listing
-from metajax.data._names import Classes, clean, counted, join_names, some
+from metajax.data._names import Classes, clean, counted, from_text, join_names, some
 from metajax.data._report import copied
 from metajax.data._table import Named, place_of, read_table
 from metajax.errors import InputError
@@ -44,8 +44,15 @@ def add_corrections(listing: Listing, corrections: Corrections) -> Listing:
     """
     folder = Path(os.path.abspath(listing.folder))
     named = _read(corrections)
-    own, lines = join_names(_absolute(named.classes), clean)
     before = _absolute(listing.classes)
+
+    def known(name: str) -> str:
+        name = clean(name)
+        return other if (other := from_text(name)) in before else name
+
+    own, _ = join_names(_absolute(named.classes), known)
+    _, joined = join_names(dict.fromkeys([*before, *named.classes], ()), known)
+    lines = [line for line in joined if line not in listing.lines]
     corrected = [path for files in own.values() for path in files]
     again = repeats([path for files in before.values() for path in files], corrected)
     classes = {
@@ -78,8 +85,10 @@ def _read(corrections: Corrections) -> Named:
         )
     # A table of Label Studio names a file with the folder that holds it.
     places = [place_of(folder, [folder, folder.parent]) for folder in folders]
-    tables = [read_table(table, place) for place in places]
-    return next((named for named in tables if not named.faults), tables[0])
+    first, *others = places
+    named = read_table(table, first)
+    again = (read_table(table, place) for place in others if named.faults)
+    return next((other for other in again if not other.faults), named)
 
 
 def _absolute(classes: Classes) -> Classes:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from metajax.data._names import as_text
 from metajax.data._tree import walk
-from metajax.labelling.forms import as_text
 
 State = tuple[int, int]  # of a file: its size, and when it was changed
 

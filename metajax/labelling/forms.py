@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import metajax
+from metajax.data._names import as_text
 from metajax.data.decoding import size_of
 from metajax.labelling.answers import Label
 
@@ -151,11 +152,6 @@ def _texts(value: Any) -> Any:
     if isinstance(value, list):
         return [_texts(each) for each in value]
     return as_text(value) if isinstance(value, str) else value
-
-
-def as_text(name: str) -> str:
-    """A name, whose parts that are not text are written as their codes."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 CSV = Form(_csv_table, is_table_of(Label._fields[:3]))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from metajax.data import corrections as module
+from metajax.data._table import read_table
 from metajax.data.corrections import Corrections, add_corrections
 from metajax.data.listing import find_images
 from metajax.errors import InputError
@@ -68,6 +70,44 @@ def test_a_correction_wins_over_the_label_of_the_same_picture():
     both = ["labelled/cat/a.png", "labelled/cat/b.png"]
     assert names(listing) == {"dog": ["labelled/dog/c.png", *both]}
     assert "3 labelled pictures are in" in listing.lines[-1]
+
+
+def test_a_class_that_looks_like_a_labelled_one_is_told():
+    """Whichever table has it; and what was told of the folders is not told again."""
+    write_image(Path("labelled/Dog/a.png"), 60)
+    listing = corrected("filename,label\nx.png,Cat\nagain.png,dog \n", "images")
+    assert [*listing.classes] == ["Cat", "Dog", "cat", "dog"]
+    (dogs,) = [line for line in listing.lines if "'dog' look alike" in line]
+    assert "'Cat' and 'cat' look alike and are read as different" in str(listing.lines)
+    assert "'dog' and 'dog ' are read as one class, dog" in str(listing.lines)
+
+
+def test_names_that_are_not_text_are_those_of_the_page():
+    """Which writes such parts as their codes, of files and of classes."""
+    try:
+        write_image(Path("images/caf\udce9.png"), 60)
+    except OSError:
+        pytest.skip("the disk takes text only")
+    write_image(Path("labelled/th\udce9/a.png"), 70)
+    table = "filename,label\ncaf\\udce9.png,th\\udce9\n"
+    listing = corrected(table, "images")
+    assert not listing.faults
+    assert names(listing)["th\udce9"] == [
+        "labelled/th\udce9/a.png",
+        "images/caf\udce9.png",
+    ]
+
+
+def test_a_table_is_read_once_where_it_has_no_faults(monkeypatch):
+    folders = []
+
+    def read(table, place):
+        folders.append(place.folder)
+        return read_table(table, place)
+
+    monkeypatch.setattr(module, "read_table", read)
+    corrected("filename,label\nx.png,cat\n", "images", ".")
+    assert folders == [Path("images")]
 
 
 def test_files_are_looked_for_with_the_pictures_and_beside_the_table():
