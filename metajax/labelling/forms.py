@@ -14,6 +14,7 @@ from metajax.data._names import as_text
 from metajax.data.decoding import size_of
 from metajax.labelling.answers import Label
 
+END = "\r\n"
 DIGITS = 4  # of a number, behind the point
 COCO = '{"info": {"description": "labels of metajax label"}'  # begins each file
 TASKS = '[\n{"predictions": [{"model_version": "metajax '  # likewise
@@ -54,8 +55,8 @@ class Form(NamedTuple):
 def csv_line(values: Iterable[str]) -> bytes:
     """A row of CSV; parts of a name that are not text are written as their codes."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return as_text(text.getvalue()).encode()
+    csv.writer(text, lineterminator=END).writerow(values)  # it quotes what ends a row
+    return as_text(text.getvalue().removesuffix(END) + "\n").encode()
 
 
 def csv_row(label: Label) -> bytes:

@@ -12,6 +12,7 @@ from metajax.errors import InputError
 from metajax.experiments.label_forms import WRITERS
 from metajax.experiments.label_outputs import LabelFiles
 from metajax.labelling import Label
+from metajax.labelling.appending import appending, labelled_files
 from metajax.labelling.forms import COCO_FILE, CSV, LABEL_STUDIO, TABLES, LabelSource
 from metajax.labelling.links import write_links
 from tests.helpers import write_image
@@ -54,6 +55,16 @@ def test_a_name_that_is_not_text_is_written_as_its_code(source):
     assert rb"caf\udce9.png,x" in written(CSV, source, odd)
     (line,) = written(TABLES[".jsonl"], source, odd).splitlines()
     assert json.loads(line)["file"] == r"caf\udce9.png"
+
+
+def test_a_name_of_any_line_break_is_one_row(tmp_path):
+    out, files = tmp_path / "a.csv", ["a\rb.png", "c\n.png", "d\r\n.png", "e.png"]
+    with appending(out) as add:
+        for name in files:
+            add(Label(name, "x\ry", 0.5, "y", 0.5))
+    assert labelled_files(out) == files
+    last = out.read_bytes().removesuffix(b"\n").split(b"\n")[-1]
+    assert last.startswith(b'e.png,"x\ry",0.5000,y,0.5000')
 
 
 def test_label_studio_takes_tasks_with_predictions(images, source):
