@@ -1,6 +1,7 @@
 """Labels as folders of links: a folder for each class, with links to its pictures."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,28 +59,51 @@ def write_links(path: Path, labels: Iterable[Label], images: Path) -> None:
     place, root = path.resolve(), images.resolve()
     with replaced_folder(path) as folder:
         (folder / MARK).write_text("Links of metajax label, which replaces them.\n")
-        for label in labels:
-            inside = _folder_of(label.label)
+        labels = list(labels)
+        folders = _folders_of(label.label for label in labels)
+        for inside in folders.values():  # before the links: one may have such a name
             (folder / inside).mkdir(parents=True, exist_ok=True)
+        for label in labels:
+            inside = folders[label.label]
             target = os.path.relpath(root / label.file, place / inside)
             _free_name(folder / inside, label.file).symlink_to(target)
 
 
-def _folder_of(label: str) -> Path:
-    """The path of a class, which never leads out of the folder nor is hidden.
+def _folders_of(names: Iterable[str]) -> dict[str, Path]:
+    """The path of each class, another for each."""
+    folders: dict[str, Path] = {}
+    for name in dict.fromkeys(names):
+        first = path = _folder_of(name)
+        count = 1
+        while path in folders.values():
+            count += 1
+            path = first.with_name(f"{first.name}-{count}")
+        folders[name] = path
+    return folders
 
-    >>> [_folder_of(name).as_posix() for name in ("bar/sub", "../x", "/etc")]
-    ['bar/sub', '_../x', '_/etc']
+
+def _folder_of(label: str) -> Path:
+    """A path for a class, which never leads out of the folder nor is hidden or long.
+
+    >>> names = "bar/sub", "../x", "/etc", "C:" + chr(92) + "x"
+    >>> [_folder_of(name).as_posix() for name in names]
+    ['bar/sub', '_../x', '_/etc', 'C__x']
     """
-    parts = label.split("/")
-    return Path(*(f"_{x}" if not x or x.startswith(".") else x for x in parts))
+    parts = re.sub(r"[\\:]", "_", label).split("/")  # which Windows reads as "/"
+    shown = (f"_{x}" if not x or x.startswith(".") else x for x in parts)
+    return Path(*(_shortened(part, slice(None, -1)) for part in shown))
+
+
+def _shortened(name: str, rest: slice) -> str:
+    """A name without its end, or without its start, of at most `LONGEST` bytes."""
+    while len(os.fsencode(name)) > LONGEST:
+        name = name[rest]
+    return name
 
 
 def _free_name(folder: Path, file: str) -> Path:
     """A path in a folder that no other link has."""
-    name = file.replace("/", "_")
-    while len(os.fsencode(name)) > LONGEST:
-        name = name[1:]
+    name = _shortened(file.replace("/", "_"), slice(1, None))
     stem, suffix = os.path.splitext(name)
     path, count = folder / name, 1
     while os.path.lexists(path):

@@ -163,6 +163,24 @@ def test_no_class_leads_out_of_the_folder(tmp_path, images, source):
     assert folders == {"_../x", "_/y", "_.z"} and all(p.exists() for p in links)
 
 
+def test_every_class_has_links_whatever_its_name(tmp_path, images, source):
+    """As long as it likes, like a picture of another class, or of Windows' paths."""
+    names = ["a", "a/b.png", "é" * 150 + "1", "é" * 150 + "2", r"..\x", "c:d", "c_d"]
+    labels = [LABELS[-1]._replace(label=name) for name in names]
+    WRITERS["--links"].write(tmp_path / "links", labels, source)
+    links = [p for p in (tmp_path / "links").rglob("*") if p.is_symlink()]
+    assert all(p.exists() for p in links)
+    assert sorted(p.relative_to(tmp_path / "links").as_posix() for p in links) == [
+        "_.._x/b.png",
+        "a/b-2.png",
+        "a/b.png/b.png",
+        "c_d-2/b.png",
+        "c_d/b.png",
+        f"{'é' * 100}-2/b.png",
+        f"{'é' * 100}/b.png",
+    ]
+
+
 def refused(**files):
     with pytest.raises(InputError) as caught:
         LabelFiles(**files).check()
