@@ -1,8 +1,9 @@
 """The images below a folder, and the other files there."""
 
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from metajax.errors import InputError
 
@@ -46,23 +47,37 @@ class Tree(NamedTuple):
         return sorted(path.relative_to(self.root).as_posix() for path in paths)
 
 
-def walk(root: Path) -> Tree:
+def _raise(error: InputError) -> NoReturn:
+    raise error
+
+
+def walk(root: Path, refuse: Callable[[InputError], object] = _raise) -> Tree:
     """Lists a folder at every depth, without hidden or system files.
 
+    A folder in it that is deleted meanwhile is passed over.
+
+    Args:
+      root: the folder.
+      refuse: takes the error of a folder that cannot be read, which is passed over.
+
     Raises:
-      InputError: if a folder may not be read.
+      InputError: if a folder cannot be read, by default.
     """
     tree = Tree(root, {}, Counter(), [], [], [])
     seen: set[tuple[int, int]] = set()
     waiting = deque([root])
     while waiting:
         folder = waiting.popleft()
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            tree.repeated.append(folder)
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        waiting += _list_one(folder, tree)
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                tree.repeated.append(folder)
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            waiting += _list_one(folder, tree)
+        except OSError as error:
+            if folder == root or not isinstance(error, FileNotFoundError):
+                refuse(_unreadable(folder, error))
     return tree
 
 
@@ -73,18 +88,26 @@ def entries(folder: Path) -> list[Path]:
       InputError: if the folder may not be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if not _is_litter(path.name))
+        return _entries(folder)
     except OSError as error:
-        raise InputError(
-            f"the folder {folder} cannot be read ({error.strerror}); allow reading it, "
-            "or move it away"
-        ) from error
+        raise _unreadable(folder, error) from error
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not _is_litter(path.name))
+
+
+def _unreadable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the folder {folder} cannot be read ({error.strerror}); allow reading it, "
+        "or move it away"
+    )
 
 
 def _list_one(folder: Path, tree: Tree) -> list[Path]:
     """Adds what is directly in a folder to a tree, and returns the folders in it."""
     inside, images = [], []
-    for path in entries(folder):
+    for path in _entries(folder):
         if path.is_dir():
             inside.append(path)
         elif path.suffix.lower() in SUFFIXES:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax._files.writing import check_writable
-from metajax.data.listing import check_folder
+from metajax.data._survey import survey
+from metajax.data.listing import check_folder, warn_each
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import StoppedError
 from metajax.experiments.interrupt import Signals
@@ -26,6 +27,27 @@ from metajax.labelling.appending import appending, check_appendable, labelled_fi
 from metajax.labelling.arrivals import Arrivals
 
 SECONDS = 1.0  # between two looks at the folder
+DEEPEST = 16  # bits of a sample
+
+
+class ArrivedLabels(FolderLabels):
+    """The labels of pictures that arrived, which do not depend on each other."""
+
+    def bits(self) -> int:
+        """The depth of the labelled pictures; all 16 bits where they had none."""
+        taught = self.labeller.bits or DEEPEST
+        paths = [self.folder / file for file in self.files]
+        own, lines = survey(self.folder, paths)
+        if own is not None:  # lines on a depth do not hold
+            _, lines = survey(self.folder, paths, DEEPEST)
+        if own not in (None, taught):
+            lines += (
+                f"16-bit pictures of {self.folder} that declare no depth are read as "
+                f"{taught}-bit, or as deeper where their own samples are; with "
+                "--images, the depth is that of the whole folder",
+            )
+        warn_each(lines)
+        return taught
 
 
 @dataclass(frozen=True)
@@ -89,7 +111,7 @@ class WatchFiles:
         with appending(self.out) as add:
             while not stop():
                 files = arrivals.look()
-                labels = FolderLabels(
+                labels = ArrivedLabels(
                     labeller, self.folder, files, none=self.none, compare=False
                 )
                 for label in labels if files else ():

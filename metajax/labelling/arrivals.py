@@ -5,6 +5,8 @@ from pathlib import Path
 
 from metajax.data._names import as_text
 from metajax.data._tree import walk
+from metajax.data.listing import warn_each
+from metajax.errors import InputError
 
 State = tuple[int, int]  # of a file: its size, and when it was changed
 
@@ -13,7 +15,8 @@ class Arrivals:
     """The pictures of a folder, at any depth, each returned once it is whole.
 
     A picture is whole if its size and time of change are those of the last look. It is
-    returned again only if it changes before it is done.
+    returned again only if it changes before it is done. A folder that cannot be read is
+    warned of once, and looked into again each time.
 
     Args:
       folder: the folder.
@@ -32,15 +35,12 @@ class Arrivals:
 
     def __init__(self, folder: Path, done: Iterable[str] = ()):
         self.folder, self._done = folder, set(done)
+        self._warned: set[str] = set()
         self._last: dict[str, State] = {}
         self._returned: dict[str, State] = {}
 
     def look(self) -> list[str]:
-        """The pictures that are whole, sorted by name.
-
-        Raises:
-          InputError: if the folder, or one in it, cannot be read.
-        """
+        """The pictures that are whole, sorted by name."""
         states = self._states()
         whole = [
             file
@@ -60,8 +60,13 @@ class Arrivals:
         """Whether a file was there at the last look, and is not done."""
         return file in self._last
 
+    def _warn(self, error: InputError) -> None:
+        text = str(error)
+        warn_each({text} - self._warned)
+        self._warned.add(text)
+
     def _states(self) -> dict[str, State]:
-        tree = walk(self.folder)
+        tree = walk(self.folder, self._warn)
         states: dict[str, State] = {}
         for path in (path for files in tree.images.values() for path in files):
             file = path.relative_to(self.folder).as_posix()

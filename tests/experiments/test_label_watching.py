@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import shutil
 import signal
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from metajax.cli.main import main
+from metajax.data import _tree
 from metajax.errors import InputError
 from metajax.experiments import watching
 from metajax.experiments.interrupt import Stopped
@@ -134,6 +137,65 @@ def test_pictures_that_cannot_be_read_are_survived(watch, folder, tmp_path, caps
     said = capsys.readouterr().out
     assert said.count("2 could not be read: listed in") == 1
     assert "good.png: dim 98%" in said and "       1 bright" in said
+
+
+def test_folders_that_come_and_go_are_survived(watch, folder, tmp_path, monkeypatch):
+    """One that cannot be read is warned of once; one that is gone is not."""
+    for name in ("a", "gone", "locked"):
+        write_image(folder / name / "b.png", DIM)
+    listed = _tree._entries
+
+    def entries(path):
+        if path.name == "gone":
+            shutil.rmtree(path, ignore_errors=True)
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(_tree, "_entries", entries)
+
+    def unlock():
+        monkeypatch.setattr(_tree, "_entries", listed)
+
+    out = tmp_path / "a.csv"
+    with pytest.warns(UserWarning, match="locked cannot be read .* allow") as warned:
+        watch(out, nothing, nothing, unlock, nothing, nothing)
+    assert len(warned) == 1
+    assert [row["file"] for row in rows_of(out)] == ["a/b.png", "locked/b.png"]
+
+
+def test_a_folder_that_goes_is_looked_for_again(watch, folder, tmp_path):
+    def leave():
+        folder.rename(tmp_path / "away")
+
+    def write():
+        (tmp_path / "away").rename(folder)
+        write_image(folder / "a.png", DIM)
+
+    with pytest.warns(UserWarning, match="in cannot be read .No such file"):
+        said = watch(tmp_path / "a.csv", leave, write, nothing, nothing)
+    assert said.startswith("1 pictures")
+
+
+@pytest.mark.parametrize("bits, label", [(None, "dim"), (12, "bright")])
+def test_no_label_depends_on_what_arrives_with_a_picture(
+    watch, folder, tmp_path, bits, label, monkeypatch
+):
+    """Samples of 12 bits look dim at 16, the depth without labelled ones to tell."""
+    monkeypatch.setattr(LABELLER, "bits", bits)
+    rows = []
+    for together in (False, True):
+        for path in folder.iterdir():
+            path.unlink()
+        Image.fromarray(np.full((4, 4), 4000, np.uint16)).save(folder / "a.png")
+        if together:
+            Image.fromarray(np.full((4, 4), 65000, np.uint16)).save(folder / "b.png")
+        out = tmp_path / f"{together}.csv"
+        warned = pytest.warns(UserWarning, match=f"read as {bits or 16}-bit, or as")
+        with warned if together == bool(bits) else nullcontext():
+            watch(out, nothing, nothing)
+        rows.append(next(row for row in rows_of(out) if row["file"] == "a.png"))
+    assert rows[0] == rows[1] and rows[0]["label"] == label
 
 
 def test_a_row_that_was_cut_off_is_labelled_again(watch, folder, tmp_path):
