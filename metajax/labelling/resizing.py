@@ -38,7 +38,7 @@ def to_pixels(picture: Array, pixels: Pixels) -> Array:
       pixels: what it becomes; see `metajax.data.fitting` for its fit.
 
     Returns:
-      `uint8[*size, channels]`, within a grey level of Pillow's.
+      `uint8[*size, channels]`, within two grey levels of Pillow's.
 
     Raises:
       InputError: if pictures are resized by a filter that is none of `FILTERS`.
