@@ -38,6 +38,13 @@ MOST = 100 * 2**20  # bytes of a header, the format's own limit
 PICKLES = b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one of safetensors, whatever its name is."""
+    with path.open("rb") as file:
+        size, first = int.from_bytes(file.read(8), "little"), file.read(1)
+    return first == b"{" and size <= min(MOST, path.stat().st_size - 8)
+
+
 def write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]
 ) -> None:

@@ -169,7 +169,6 @@ class Label:
             truth=self.truth,
         )
         images = files.check()
-        self._check_backbone()
         with files.stdout_apart(), kept:
             labeller = self._labeller()
             print(*labeller.expected, sep="\n")
@@ -186,19 +185,10 @@ class Label:
             raise InputError("--watch needs --out: pictures in, their labels out")
         files = WatchFiles(folder, self.out, self.none)
         files.check()
-        self._check_backbone()
         with kept:
             labeller = self._labeller()
             print(*labeller.expected, sep="\n")
             files.write(labeller)
-
-    def _check_backbone(self) -> None:
-        """Refuses to write over the backbone."""
-        from metajax.experiments.labelled_backbone import check_spared
-
-        if self.backbone is not None:
-            written = self.out, self.html, self.save, self.export
-            check_spared(self.backbone, written)
 
     def _labeller(self) -> Any:
         places = Places(self.archives, self.data_dir, self.run_images)

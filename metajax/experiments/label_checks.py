@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from metajax._files.safetensors import is_safetensors
 from metajax._files.writing import writable_place
 from metajax.data._table import is_table
 from metajax.data.decoding import FORMATS
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments.owned import run_of
-from metajax.experiments.published import is_published
 from metajax.labelling.forms import TABLES, is_table_of
 
 START = 2**14  # bytes of a file that tell its form
@@ -45,7 +45,7 @@ def check_replaceable(
         return
     if source is not None and path.samefile(source):
         what = "the file given by --from"
-    elif is_published(path):
+    elif is_safetensors(path):
         what = "a file of parameters"
     elif _is_picture(path):
         what = "a picture"

@@ -1,6 +1,5 @@
 """Labelling by a pre-trained backbone, without a run."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from metajax.data.corrections import Corrections
@@ -18,7 +17,6 @@ from metajax.labelling import (
 )
 from metajax.labelling.backbone import BACKBONE
 from metajax.labelling.saved import facts_of
-from metajax.models.backbones.loading import files_of
 
 
 def teach_file(
@@ -56,25 +54,6 @@ def teach_file(
         )
     print(describe_shots(images.shots))
     return teach_backbone(file, images, head=head, cache=cache)
-
-
-def check_spared(backbone: Path, written: Iterable[Path | None]) -> None:
-    """Refuses to write over a backbone.
-
-    Args:
-      backbone: its path.
-      written: the files to write.
-
-    Raises:
-      InputError: if one of them is its file, or the config.json beside it.
-    """
-    own = [path for path in files_of(backbone) if path.is_file()]
-    for path in written:
-        if path and path.is_file() and any(path.samefile(each) for each in own):
-            raise InputError(
-                f"{path} is of the backbone and would be written over; choose another "
-                "name"
-            )
 
 
 def load_labeller(

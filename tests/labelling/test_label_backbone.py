@@ -15,6 +15,8 @@ from PIL import Image
 from metajax.cli import label as command
 from metajax.cli.main import main
 from metajax.data.fitting import Fit, resize
+from metajax.errors import InputError
+from metajax.experiments.label_outputs import LabelFiles
 from metajax.labelling import (
     HEADS,
     FeatureCache,
@@ -228,11 +230,19 @@ def test_mistakes(folder, tmp_path, capsys, flags, said):
     assert said.format(tmp_path) in capsys.readouterr().err
 
 
-def test_a_backbone_is_not_written_over(network, folder, tmp_path, capsys):
-    before = network.read_bytes()
-    assert label(folder, network, tmp_path / "a.csv", "--save", network) == 1
-    assert "would be written over" in capsys.readouterr().err
-    assert network.read_bytes() == before
+@pytest.mark.parametrize("name", ["model.safetensors", "network.bin", "config.json"])
+@pytest.mark.parametrize("flag", ["out", "html", "save", "export"])
+def test_a_backbone_is_not_written_over(network, folder, tmp_path, name, flag):
+    """Whichever flag names it, or a saved labeller, or a run that is built on it."""
+    (tmp_path / "config.json").write_bytes(
+        (network.parent / "config.json").read_bytes()
+    )
+    for copy in ("model.safetensors", "network.bin"):
+        (tmp_path / copy).write_bytes(network.read_bytes())
+    files = {"images": folder / "images", "out": tmp_path / "a.csv"}
+    said = "a file of parameters|kept for a file of the run"
+    with pytest.raises(InputError, match=f"--{flag} would be written over .*({said})"):
+        LabelFiles(**{**files, flag: tmp_path / name}).check()
 
 
 def test_the_commands_heads_are_those_of_the_table():
