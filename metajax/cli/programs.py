@@ -57,9 +57,15 @@ class Programs:
           prepared: the folder of prepared data.
 
         Returns:
-          A path of this user's; None if nothing is kept.
+          A path in a folder of this user's; None if nothing is kept.
         """
-        return prepared / FEATURES / f"{_user()}.sqlite" if self.cache else None
+        if not self.cache:
+            return None
+        try:
+            return _own_folder(prepared / FEATURES, str(_user())) / "features.sqlite"
+        except OSError as error:
+            _warn("features of pictures are not kept", error)
+            return None
 
     @contextlib.contextmanager
     def kept(self, prepared: Path) -> Iterator[None]:
@@ -77,18 +83,14 @@ class Programs:
             return
         with contextlib.ExitStack() as stack:
             try:
-                kept = _own_folder(prepared / FOLDER)
+                kept = _own_folder(prepared / FOLDER, f"{_user()}-{_machine()}")
                 temporary = tempfile.TemporaryDirectory(
                     prefix="metajax-", ignore_cleanup_errors=True
                 )
                 store = _Store(kept, Path(stack.enter_context(temporary)))
                 store.fill()
             except OSError as error:
-                print(
-                    f"warning: compiled programs are not kept ({error}); --no-cache "
-                    "leaves this out",
-                    file=sys.stderr,
-                )
+                _warn("compiled programs are not kept", error)
             else:
                 stack.enter_context(_used(store))
             yield
@@ -200,15 +202,18 @@ def _set(settings: dict[str, Any]) -> None:
     reset_cache()
 
 
-def _own_folder(folder: Path) -> Path:
-    """The folder of this user's programs for this kind of machine.
+def _warn(lack: str, error: OSError) -> None:
+    print(f"warning: {lack} ({error}); --no-cache leaves this out", file=sys.stderr)
 
-    Programs are run as they are: nobody else may write to it.
+
+def _own_folder(folder: Path, name: str) -> Path:
+    """A folder of this user's in one that users share.
+
+    What it holds is taken as it is: nobody else may write to it.
     """
-    user = _user()
-    # Users may share it, and only the owner of a folder in it may rename that.
+    # Only the owner of a folder in it may rename that.
     folder.mkdir(mode=0o777 | stat.S_ISVTX, parents=True, exist_ok=True)
-    own = folder / f"{user}-{_machine()}"
+    own = folder / name
     own.mkdir(mode=0o700, exist_ok=True)
     parent, status = folder.stat(), own.lstat()
     if not stat.S_ISDIR(status.st_mode):
@@ -217,7 +222,7 @@ def _own_folder(folder: Path) -> Path:
         return own
     if parent.st_mode & OTHERS and not parent.st_mode & stat.S_ISVTX:
         raise PermissionError(f"others may replace {own}; chmod +t {folder}")
-    if status.st_uid != user or status.st_mode & OTHERS:
+    if status.st_uid != _user() or status.st_mode & OTHERS:
         raise PermissionError(f"others may write to {own}")
     return own
 

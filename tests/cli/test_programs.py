@@ -100,6 +100,19 @@ def test_a_folder_that_will_not_do(tmp_path, capsys, there):
     assert told.count("\n") == 1
 
 
+def test_a_folder_of_features(tmp_path, capsys):
+    """Users may share it, and none trusts what others may write to."""
+    own = Programs().features(tmp_path).parent
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert own.parent.stat().st_mode & stat.S_ISVTX
+    assert own.parent.stat().st_mode & stat.S_IXOTH
+    assert Programs(cache=False).features(tmp_path) is None
+    own.chmod(0o777)
+    assert Programs().features(tmp_path) is None
+    told = capsys.readouterr().err
+    assert told.startswith("warning: features of pictures are not kept")
+
+
 def test_a_folder_that_goes_away(tmp_path, capsys):
     with Programs().kept(tmp_path):
         shutil.rmtree(tmp_path / FOLDER)
