@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL
 
 import metajax
 from metajax.checks import check_one_of
@@ -29,10 +30,12 @@ from metajax.labelling.learner import (
 )
 from metajax.labelling.predictions import leave_one_out, shuffled
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
+from metajax.ops.precision import matmul_precision
 from metajax.types import Array, Batch, Model, Params, PyTree
 
 AUTO = "auto"
 BACKBONE = "backbone"  # the fact by which such a learner is known
+FEATURES = 1  # raised with each change of decoding, of fitting or of a backbone
 UNMEASURED = (
     "a backbone has no validation classes: these labelled pictures alone say what "
     "accuracy to expect"
@@ -193,8 +196,8 @@ def _choose(
 
 def _context(file: BackboneFile, form: ImageFormat) -> str:
     """What a feature depends on, beside the content of a picture's file."""
-    facts: tuple[Any, ...] = metajax.__version__, file.digest, *form
-    text = repr(facts)
+    code = FEATURES, metajax.__version__, PIL.__version__, matmul_precision()
+    text = repr((*code, file.digest, *form))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -28,6 +28,8 @@ from metajax.labelling import (
     reading,
     teach_backbone,
 )
+from metajax.labelling.backbone import _context
+from metajax.labelling.backbone_file import picture_format
 from metajax.labelling.heads import balanced_ridge
 from metajax.learners.support import SupportFeatures
 from metajax.models import load_backbone
@@ -284,6 +286,18 @@ def test_a_cache_is_shared_bounded_and_checked(tmp_path):
     with sqlite3.connect(path) as database:
         left = database.execute("SELECT count(*) FROM features").fetchone()[0]
     assert 0 < left < 100
+
+
+def test_features_are_kept_by_what_computes_them(network, monkeypatch):
+    file = read_backbone(network)
+    form = picture_format(file.backbone.preprocessing)
+    contexts = [_context(file, form)]
+    with jax.default_matmul_precision("bfloat16"):
+        contexts.append(_context(file, form))
+    for name in ("metajax.labelling.backbone.FEATURES", "PIL.__version__"):
+        monkeypatch.setattr(name, "another")
+        contexts.append(_context(file, form))
+    assert len(set(contexts)) == 4
 
 
 def test_a_damaged_cache_is_said_once_and_left(tmp_path):
