@@ -191,7 +191,10 @@ def _choose(
         return first, f"head {first}: with one picture a class none can be left out"
     best = max(correct, key=correct.__getitem__)
     shares = ", ".join(f"{n} {100 * k / count:.1f} %" for n, k in correct.items())
-    return best, f"head {best} was chosen by leave-one-out accuracy: {shares}"
+    return best, (
+        f"head {best} was chosen by leave-one-out accuracy: {shares}; as the best of "
+        f"{len(correct)} on the same pictures, it may be less accurate on others"
+    )
 
 
 def _context(file: BackboneFile, form: ImageFormat) -> str:

@@ -105,6 +105,7 @@ def test_no_run_is_needed_and_features_are_computed_once(
     assert "9 labelled pictures of 3 classes, 3 of each" in said
     assert "leave-one-out accuracy on 9 labelled pictures" in said
     assert "was chosen by leave-one-out accuracy: prototypes" in said
+    assert "as the best of 3 on the same pictures, it may be less accurate" in said
     assert "these labelled pictures alone say" in said
     rows = rows_of(out)
     assert len(rows) == 20 and sum(counted) == 29
