@@ -12,6 +12,9 @@ from urllib.parse import quote
 import metajax
 from metajax.data._names import as_text
 from metajax.data.decoding import size_of
+from metajax.data.listing import warn_each
+from metajax.data.unlabelled import unreadable
+from metajax.errors import FilesError
 from metajax.labelling.answers import Label
 
 END = "\r\n"
@@ -125,8 +128,7 @@ def _coco(labels: Iterable[Label], source: LabelSource) -> Iterator[bytes]:
     numbers = {name: k for k, name in enumerate(source.classes, 1)}
     annotations: list[bytes] = []
     yield (COCO + ', "images": [').encode()
-    for i, label in enumerate(labels, 1):
-        height, width = size_of(source.folder / label.file)
+    for i, (label, (height, width)) in enumerate(_sized(labels, source.folder), 1):
         image = {"id": i, "file_name": label.file, "width": width, "height": height}
         number = numbers.setdefault(label.label, len(numbers) + 1)
         annotation = {"id": i, "image_id": i, "category_id": number}
@@ -136,6 +138,20 @@ def _coco(labels: Iterable[Label], source: LabelSource) -> Iterator[bytes]:
     categories = [_json({"id": k, "name": name}) for name, k in numbers.items()]
     yield b'\n], "annotations": [\n' + b",\n".join(annotations)
     yield b'\n], "categories": [\n' + b",\n".join(categories) + b"\n]}\n"
+
+
+def _sized(
+    labels: Iterable[Label], folder: Path
+) -> Iterator[tuple[Label, tuple[int, int]]]:
+    """The labels with the sizes of their pictures, but for pictures that are gone."""
+    for label in labels:
+        try:
+            size = size_of(folder / label.file)
+        except FilesError as error:
+            reason = unreadable(folder, label.file, error).reason
+            warn_each([f"{label.file} is left out of COCO's form: it {reason}"])
+        else:
+            yield label, size
 
 
 def _rounded(value: Any) -> Any:

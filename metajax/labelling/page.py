@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from metajax._files.webpage import render
+from metajax.errors import FilesError
 
 MOST = 3000  # thumbnails
 SIDE = 96  # pixels, at most
@@ -44,7 +45,7 @@ class Gallery:
         self._heap: list[tuple[float, int, Thumbnail]] = []  # the surest is first
 
     def add(self, label: Any, image: Callable[[], np.ndarray]) -> None:
-        """Adds an image and its label.
+        """Adds an image and its label; an image that is gone is not shown.
 
         Args:
           label: the label.
@@ -55,7 +56,10 @@ class Gallery:
         is_full = len(self._heap) >= self._most
         if is_full and (not self._heap or rank <= self._heap[0][:2]):
             return
-        pixels = image()
+        try:
+            pixels = image()
+        except FilesError:  # its file was there when it was labelled
+            return
         coarse = max(pixels.shape[:2]) <= self._side / 2
         item = (*rank, Thumbnail(label, thumbnail(pixels, self._side), coarse))
         (heapq.heappushpop if is_full else heapq.heappush)(self._heap, item)

@@ -32,7 +32,7 @@ class InputBatch(NamedTuple):
       files: the paths of the images, at most as many as there are inputs.
       inputs: `float32[size, ...]`; what follows the files' is padding.
       image: `image(i)`, image i as `uint8[height, width, channels]`, which may have to
-        be decoded first.
+        be decoded first, and raises a `FilesError` if its file is gone.
     """
 
     files: tuple[str, ...]

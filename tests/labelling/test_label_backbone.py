@@ -14,6 +14,7 @@ from PIL import Image
 
 from metajax.cli import label as command
 from metajax.cli.main import main
+from metajax.data.decoding import decode
 from metajax.data.fitting import Fit, resize
 from metajax.errors import InputError
 from metajax.experiments.label_outputs import LabelFiles
@@ -124,7 +125,9 @@ def test_no_run_is_needed_and_features_are_computed_once(
     assert [r["label"] for r in rows_of(again)] == [r["label"] for r in rows]
 
 
-def test_a_page_of_kept_features_decodes_what_it_shows(network, folder, tmp_path):
+def test_a_page_of_kept_features_decodes_what_it_shows(
+    network, folder, tmp_path, monkeypatch
+):
     files = ["red5.png", "green5.png"]
     cache = tmp_path / "features.sqlite"
     pages = []
@@ -136,6 +139,11 @@ def test_a_page_of_kept_features_decodes_what_it_shows(network, folder, tmp_path
         assert [x.label for x in labels] == ["red", "green"]
         pages.append(labels.page())
     assert pages[0] == pages[1] and pages[0].count('loading="lazy"') == 2
+
+    gone = tmp_path / "gone.png"
+    monkeypatch.setattr(reading, "decode", lambda _, *pixels: decode(gone, *pixels))
+    assert [x.label for x in labels] == ["red", "green"]
+    assert labels.page().count("data:image/") == 0
 
 
 def test_without_a_cache_nothing_is_kept(network, folder, tmp_path):

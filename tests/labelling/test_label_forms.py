@@ -100,6 +100,14 @@ def test_coco_has_images_categories_and_annotations(source):
     assert json.loads(written(COCO_FILE, source, []))["images"] == []
 
 
+def test_a_picture_that_is_gone_is_left_out_of_coco(images, source):
+    (images / LABELS[0].file).unlink()
+    with pytest.warns(UserWarning, match="a.png is left out of COCO's form: it cannot"):
+        content = json.loads(written(COCO_FILE, source))
+    assert [x["file_name"] for x in content["images"]] == [x.file for x in LABELS[1:]]
+    assert [x["image_id"] for x in content["annotations"]] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("flag", ["--label-studio", "--coco"])
 def test_only_an_own_file_is_replaced(tmp_path, images, source, flag):
     path, writer = tmp_path / "a.json", WRITERS[flag]
