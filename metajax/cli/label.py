@@ -49,9 +49,10 @@ class Label:
     columns: str | None = None
     """Of a table of labelled pictures in place of the folder: which columns are which,
     as file=photo,label=breed, if they are not called filename and label."""
-    corrections: Path | None = None
-    """Table of corrections that the page of --html saved, to add to --support: of files
-    in --images or beside the table. A correction wins over the label in --support."""
+    corrections: tuple[Path, ...] = ()
+    """Tables of corrections that pages of --html saved, to add to --support: of files
+    in --images or beside the table. A correction wins over the label in --support and
+    in tables before it. A page saves those made on it alone, so give all its tables."""
     images: Path | None = None
     """Folder of the pictures to label, at any depth."""
     watch: Path | None = None
@@ -257,8 +258,5 @@ class Label:
     def _corrections(self) -> Any:
         from metajax.data.corrections import Corrections
 
-        if self.corrections is None:
-            return None
-        beside = self.corrections.parent
-        pictures = self.images or self.watch or beside
-        return Corrections(self.corrections, [pictures, beside])
+        pictures = [folder for folder in (self.images, self.watch) if folder]
+        return [Corrections(x, [*pictures, x.parent]) for x in self.corrections]

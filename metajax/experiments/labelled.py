@@ -49,7 +49,7 @@ def teach_run(
     *,
     kept: Kept = "last",
     columns: Columns | None = None,
-    corrections: Corrections | None = None,
+    corrections: Sequence[Corrections] = (),
     invert: bool = False,
     crop: Crop = "auto",
 ) -> Labeller:

@@ -1,5 +1,6 @@
 """Labelling by a pre-trained backbone, without a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from metajax.data.corrections import Corrections
@@ -25,7 +26,7 @@ def teach_file(
     *,
     head: str,
     columns: Columns | None = None,
-    corrections: Corrections | None = None,
+    corrections: Sequence[Corrections] = (),
     cache: Path | None = None,
     invert: bool = False,
     crop: bool = False,

@@ -92,7 +92,7 @@ def read_labelled(
     learner: ImageLearner,
     *,
     columns: Columns | None = None,
-    corrections: Corrections | None = None,
+    corrections: Sequence[Corrections] = (),
 ) -> LabelledImages:
     """Reads the labelled images of a folder, or of a table of files and classes.
 
@@ -100,7 +100,7 @@ def read_labelled(
       folder: of `CLASS/*`, see `metajax.data.image_folder`; or a table.
       learner: that is to be taught, whose format the images get.
       columns: the names of a table's columns, as {"file": "photo", "label": "breed"}.
-      corrections: further labelled images, see `add_corrections`.
+      corrections: further labelled images, see `add_corrections`; a later one wins.
 
     Returns:
       `LabelledImages`, class by class.
@@ -112,8 +112,8 @@ def read_labelled(
         apart.
     """
     listing = find_images(Path(folder), None, check_columns(columns))
-    if corrections is not None:
-        listing = add_corrections(listing, corrections)
+    for table in corrections:
+        listing = add_corrections(listing, table)
     bits, lines = survey(listing.folder, listing.files)
     form = learner.format
     pixels = form.pixels(bits)

@@ -262,16 +262,22 @@ def test_labelled_and_unlabelled_may_be_one_folder(maml, folders, tmp_path):
 
 def test_corrections_teach_too(prototypical, folders, labelled, tmp_path, capsys):
     """As the page saves them; what is corrected is labelled as it was said to be."""
-    rows = {"bar-0.png": "pole", "deeper/pole-5.png": "bar", "dot-4.png": "blot"}
-    lines = [f'"{file}","{name}"\n' for file, name in rows.items()]
-    table, out = tmp_path / "corrections.csv", tmp_path / "labels.csv"
-    table.write_text('"filename","label"\n' + "".join(lines))
-    with pytest.warns(UserWarning, match="1 labelled picture is in .*: bar/0.png"):
-        assert label(prototypical, folders, out, "--corrections", table) == 0
+    page = (labelled / "page.html").read_text()
+    assert "<code>--corrections corrections-*.csv</code>" in page
+    before = '"bar-0.png","pole"\n"deeper/pole-5.png","bar"\n"dot-4.png","bar"\n'
+    rows = before, '"dot-4.png","blot"\n'
+    tables, out = [tmp_path / f"{i}.csv" for i in range(2)], tmp_path / "labels.csv"
+    for table, own in zip(tables, rows):
+        table.write_text('"filename","label"\n' + own)
+    with pytest.warns(UserWarning) as said:
+        assert label(prototypical, folders, out, "--corrections", *tables) == 0
+    first, second = (w.message.args[0] for w in said if "whose label" in str(w.message))
+    assert first.endswith("whose label is taken: bar/0.png")
+    assert second.endswith("dot-4.png") and "1.csv again" in second
     assert "8 labelled pictures of 4 classes, 1 to 3 of" in capsys.readouterr().out
     named = {row["file"]: row["label"] for row in rows_of(out)}
     assert named["dot-4.png"] == named["deeper/dot-1.png"] == "blot"  # they are alike
-    flags = ["--from", str(labelled / "adapted.npz"), "--corrections", str(table)]
+    flags = ["--from", str(labelled / "adapted.npz"), "--corrections", str(out)]
     assert main(["label", *flags, "--save", str(tmp_path / "a.npz")]) == 1
     assert "leave out the run, its data, --support, --corr" in error(capsys)
 
