@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from metajax.data.decoding import decode, size_of
+from metajax.data.unlabelled import unreadable
+from metajax.errors import FilesError
 from metajax.labelling.dense import DenseLabeller
 from metajax.labelling.folder import FolderPass
 from metajax.labelling.marks import Frame, Mark, Marked, Size, colour_of
@@ -74,7 +76,11 @@ class FolderMarks(FolderPass[DenseLabeller]):
         for files, images in self.batches(BATCH):
             decoded = self.labeller.decoded(images)
             for i, file in enumerate(files):
-                size = size_of(self.folder / file)
+                try:
+                    size = size_of(self.folder / file)
+                except FilesError as error:  # it was decoded, and is gone
+                    self.unreadable.append(unreadable(self.folder, file, error))
+                    continue
                 mark = self._mark(jax.tree.map(lambda x, i=i: x[i], decoded), size)
                 self._add(file, size, mark)
                 yield Marked(file, size, mark)

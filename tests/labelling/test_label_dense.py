@@ -3,6 +3,8 @@
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +23,14 @@ from metajax.experiments.labelled_dense import dense_learner
 from metajax.experiments.learners.loops import Maml
 from metajax.experiments.networks import UNetModel
 from metajax.experiments.presets import PRESETS
-from metajax.labelling import DenseLabeller, boxes, masks, teach_dense
+from metajax.labelling import (
+    DenseLabeller,
+    FolderMarks,
+    ImageFormat,
+    boxes,
+    masks,
+    teach_dense,
+)
 from metajax.labelling.boxes import HEAD, BoxMark
 from metajax.labelling.marks import Frame, colour_of
 from metajax.labelling.masks import MaskMark
@@ -159,6 +168,20 @@ def test_nothing_is_left_of_labels_that_break_off(
     monkeypatch.setattr(DenseLabeller, "decoded", diverges)
     assert label(trained, kind, folders, tmp_path / OUT[kind]) == 130
     assert not any(tmp_path.iterdir())
+
+
+def test_a_picture_that_is_gone_is_listed(tmp_path):
+    paint("red", 0)[0].save(tmp_path / "a.png")
+
+    def decoded(images):
+        (tmp_path / "a.png").unlink()
+        return images
+
+    source = SimpleNamespace(format=ImageFormat((8, 8), "RGB"))
+    labeller: Any = SimpleNamespace(source=source, bits=None, decoded=decoded)
+    marks = FolderMarks(labeller, tmp_path)
+    assert list(marks) == []
+    assert [file for file, _ in marks.unreadable] == ["a.png"]
 
 
 def test_another_number_of_classes(kind, folders, tmp_path, capsys):
