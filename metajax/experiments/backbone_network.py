@@ -51,9 +51,9 @@ class BackboneModel(Network):
         try:
             jax.eval_shape(backbone.model.apply, backbone.params, images)
         except InputError as error:
-            raise InputError(f"--data.size does not fit {self.file}: {error}") from (
-                error
-            )
+            raise InputError(
+                f"pictures of these data do not fit {self.file}: {error}"
+            ) from error
         zeros = jax.nn.initializers.zeros
         head = dense(backbone.features, outputs, initializer=zeros)
         return headed(backbone.model, head)

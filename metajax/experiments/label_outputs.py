@@ -49,7 +49,7 @@ from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
 
 LIST = "the list of what --out could not read"
-SURE = "about so many are right, if they are of the labelled classes"
+SURE = "so many are right if confidences are true, which --truth of some would show"
 STRANGERS = "have a novelty above 0.5, and may be of no labelled class"
 T = TypeVar("T")
 SECONDS = 10.0  # between two lines of progress

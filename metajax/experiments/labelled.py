@@ -79,7 +79,7 @@ def teach_run(
     form = learner.format.prepared(invert=invert, crop=crop == "ink")
     learner = learner._replace(format=form)
     read = partial(read_labelled, support, columns=columns, corrections=corrections)
-    with blaming("--support"):
+    with blaming("--support or --corrections" if corrections else "--support"):
         images = read(learner)
     meta, _ = restored(directory, config, bare_task(config), kept)
     print(describe_shots(images.shots))

@@ -48,7 +48,7 @@ def teach_file(
     """
     with blaming("--backbone"):
         file = read_backbone(path)._replace(invert=invert, crop=crop)
-    with blaming("--support"):
+    with blaming("--support or --corrections" if corrections else "--support"):
         learner = backbone_learner(file)
         images = read_labelled(
             support, learner, columns=columns, corrections=corrections

@@ -46,7 +46,7 @@ def test_a_network_is_known_by_its_content(network, tmp_path):
     assert BackboneModel(str(other)) != model
     with pytest.raises(InputError, match="is another backbone than that of this"):
         BackboneModel(str(other), model.digest)
-    with pytest.raises(InputError, match="--data.size does not fit .*multiples of"):
+    with pytest.raises(InputError, match="these data do not fit .*multiples of"):
         model.build((30, 30, 3), 5)
     with pytest.raises(InputError, match="needs --model.file FILE"):
         BackboneModel().build((32, 32, 3), 5)
@@ -54,6 +54,7 @@ def test_a_network_is_known_by_its_content(network, tmp_path):
         BackboneModel(str(tmp_path / "none"))
 
 
+@pytest.mark.filterwarnings("ignore:.* have a novelty above 0.5")
 def test_a_run_begins_at_the_network_and_holds_to_it(network, tmp_path, capsys):
     for i in range(3 * 5 * 3):
         split = ("train", "validation", "test")[i // 15]

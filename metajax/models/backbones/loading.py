@@ -171,5 +171,5 @@ def _check_pictures(x: Array, channels: int, multiple: int) -> None:
         raise InputError(
             "this backbone takes pictures float[n, height, width, "
             f"{channels}] of pixels in [0, 1], with sides that are multiples of "
-            f"{multiple}, got {x.dtype}{list(shape)}; resize them"
+            f"{multiple}, got {x.dtype}{list(shape)}; give it pictures of that form"
         )
