@@ -70,7 +70,8 @@ class Label:
     each other."""
     truth: Path | None = None
     """True labels to score the labels against: a folder CLASS/* of the pictures or of
-    copies of them, or a CSV table of file, below --images, and label."""
+    copies of them, or a CSV table of file, below --images, and label. Other classes
+    than the labelled ones, or none, are those of pictures to be labelled none."""
     invert: bool = False
     """Make every picture, labelled or not, that is bright on dark dark on bright."""
     crop: Literal["auto", "none", "ink"] = "auto"

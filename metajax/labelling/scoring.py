@@ -2,14 +2,14 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 
 from metajax.data.listing import list_images
 from metajax.errors import InputError
-from metajax.labelling.answers import Label
+from metajax.labelling.answers import NONE, Label
 from metajax.labelling.calibration import confidence_error, share_interval
 from metajax.labelling.contents import Contents, classes_by_content
 from metajax.metrics.ranking import roc_area
@@ -67,28 +67,34 @@ def score(
       classes: the names of the labelled classes.
 
     Returns:
-      The accuracy with its interval, by class, the largest confusions, the calibration
-      error, and the area under the ROC curve of novelty for pictures of other classes.
+      Of pictures of the classes, the accuracy with its interval, how many were labelled
+      `NONE`, the calibration error of the rest, the accuracy by class and the largest
+      confusions. Of pictures of other classes, `NONE` among them, how many were
+      labelled `NONE`, and the area under the ROC curve of novelty.
     """
+    known = set(classes)
     pairs = [(label, name) for label in labels if (name := truth(label.file))]
-    own = [(label, name) for label, name in pairs if name in classes]
-    strange = [label.novelty for label, name in pairs if name not in classes]
+    own = [(label, name) for label, name in pairs if name in known]
+    strange = [label for label, name in pairs if name not in known]
     if not pairs:
         return ("--truth says the class of none of these pictures",)
-    lines = _of_known(own) if own else []
+    lines = _of_known(own, known) if own else []
     if strange:
-        familiar = [label.novelty for label, _ in own]
-        area = roc_area(np.array(strange), np.array(familiar))
-        lines.append(f"{len(strange)} pictures are of classes that are not labelled")
+        none = sum(label.label not in known for label in strange)
+        lines.append(
+            f"{none} of {len(strange)} pictures of unlabelled classes were labelled "
+            f"{NONE}"
+        )
         if own:
+            theirs = np.array([label.novelty for label in strange])
+            area = roc_area(theirs, np.array([label.novelty for label, _ in own]))
             lines.append(f"AUROC of their novelty: {100 * area:.1f} %")
     return tuple(lines)
 
 
-def _of_known(pairs: Sequence[tuple[Label, str]]) -> list[str]:
+def _of_known(pairs: Sequence[tuple[Label, str]], classes: Set[str]) -> list[str]:
     """What is said of pictures of labelled classes."""
     correct = np.array([label.label == name for label, name in pairs])
-    sure = np.array([label.confidence for label, _ in pairs])
     right, count = int(correct.sum()), len(correct)
     low, high = (100 * end for end in share_interval(right, count))
     counts = Counter(name for _, name in pairs)
@@ -97,10 +103,8 @@ def _of_known(pairs: Sequence[tuple[Label, str]]) -> list[str]:
     shares = [f"{name} {rights[name]} of {counts[name]}" for name in worst[:SHOWN]]
     rest = f", and {len(worst) - SHOWN} more" if len(worst) > SHOWN else ""
     lines = [
-        f"true accuracy on {count} pictures: {100 * right / count:.1f} % (95 % "
-        f"interval {low:.0f} to {high:.0f}), at a mean confidence of "
-        f"{100 * sure.mean():.1f} % and a calibration error of "
-        f"{100 * confidence_error(sure, correct):.1f} %",
+        f"true accuracy on {count} pictures of the classes: {100 * right / count:.1f} "
+        f"% (95 % interval {low:.0f} to {high:.0f}){_confidence(pairs, classes)}",
         f"right by class, the worst first: {', '.join(shares)}{rest}",
     ]
     wrong = Counter((name, x.label) for x, name in pairs if x.label != name)
@@ -110,3 +114,18 @@ def _of_known(pairs: Sequence[tuple[Label, str]]) -> list[str]:
         )
         lines.append(f"largest confusions: {most}")
     return lines
+
+
+def _confidence(pairs: Sequence[tuple[Label, str]], classes: Set[str]) -> str:
+    """How many pictures were labelled none, and how sure the labels of the rest are."""
+    rest = [(label, name) for label, name in pairs if label.label in classes]
+    none = len(pairs) - len(rest)
+    if not rest:
+        return f", {none} of them labelled {NONE}"
+    correct = np.array([label.label == name for label, name in rest])
+    sure = np.array([label.confidence for label, _ in rest])
+    link = f", {none} of them labelled {NONE}; the rest have" if none else ", at"
+    return (
+        f"{link} a mean confidence of {100 * sure.mean():.1f} % and a calibration "
+        f"error of {100 * confidence_error(sure, correct):.1f} %"
+    )

@@ -550,8 +550,9 @@ def test_labels_are_scored_and_pictures_suggested(labelled, folders, tmp_path, c
         warnings.simplefilter("ignore")  # few pictures may differ from the labelled
         assert main([*own, *flags]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"true accuracy on \d+ pictures: [\d.]+ %", said)
+    assert re.search(r"true accuracy on \d+ pictures of the classes: [\d.]+ %", said)
     assert "AUROC of their novelty: 100.0 %" in said
+    assert "1 of 1 pictures of unlabelled classes were labelled none" in said
     assert said.count("label next: ") == 2 and "are labelled, and keep" in said
     table = {row["file"]: row for row in rows_of(tmp_path / "labels.csv")}
     assert table["noise.png"]["label"] == "none"

@@ -125,6 +125,26 @@ def test_suggestions_are_uncertain_and_apart():
     assert len(suggest(np.array([sure, torn]), 5)) == 2
 
 
+def test_none_is_scored_against_the_truth():
+    """Right of pictures of other classes; of the classes wrong, and not calibrated."""
+    truth = {"0": "cat", "1": "cat", "2": "dog", "3": "none", "4": "fox", "5": "none"}
+    given = ["cat", "none", "dog", "none", "none", "cat"]
+    labels = [
+        Label(str(i), name, 0.5 + 0.4 * (name == "none"), "dog", 0.1)
+        for i, name in enumerate(given)
+    ]
+    lines = score(labels, truth.get, ("cat", "dog"))
+    assert "on 3 pictures of the classes: 66.7 %" in lines[0]
+    assert lines[0].endswith(
+        ", 1 of them labelled none; the rest have a mean confidence of 50.0 % and a "
+        "calibration error of 50.0 %"
+    )
+    assert "largest confusions: cat as none 1" in lines
+    assert "2 of 3 pictures of unlabelled classes were labelled none" in lines
+    (line, *_) = score(labels[1:2], truth.get, ("cat", "dog"))
+    assert line.endswith("), 1 of them labelled none")  # no confidence is of a class
+
+
 def test_labels_are_scored_against_the_truth(tmp_path):
     for i, name in enumerate(("cat", "cat", "dog", "fox")):
         write_image(tmp_path / "truth" / name / f"{i}.png", 20 * i)
@@ -138,11 +158,11 @@ def test_labels_are_scored_against_the_truth(tmp_path):
     for path in (tmp_path / "truth", table):
         truth = read_truth(path, tmp_path / "images")
         lines = score(labels, truth, ("cat", "dog"))
-        assert "accuracy on 3 pictures: 66.7 % (95 % interval" in lines[0]
+        assert "on 3 pictures of the classes: 66.7 % (95 % interval" in lines[0]
         assert "mean confidence of 80.0 %" in lines[0]
         assert lines[1].endswith("cat 1 of 2, dog 1 of 1")
         assert lines[2] == "largest confusions: cat as dog 1"
-        assert lines[3].startswith("1 pictures are") and lines[4].endswith("100.0 %")
+        assert lines[3].startswith("0 of 1 pictures") and lines[4].endswith("100.0 %")
     assert "none of these" in score(labels, lambda _: None, ("cat",))[0]
     table.write_text("photo,breed\n")
     with pytest.raises(InputError, match="expected columns file and label"):
