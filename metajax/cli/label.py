@@ -64,7 +64,8 @@ class Label:
     or JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a
     file beside it."""
     none: bool = False
-    """Label pictures of a novelty above 0.5 as none."""
+    """Label pictures of a novelty above 0.5 as none: their confidence is the novelty,
+    and that of the runner-up what it leaves to the most probable class."""
     suggest: int = 0
     """How many pictures to name whose labels would teach most: uncertain ones, unlike
     each other."""

@@ -9,6 +9,7 @@ import numpy as np
 from metajax.errors import InputError
 from metajax.labelling.contents import Contents
 from metajax.labelling.labeller import Judgement, Labeller, check_finite
+from metajax.labelling.novelty import SHARE
 
 NONE = "none"  # the label of an image of no labelled class
 STRANGE = 0.5  # novelty above which an image gets that label
@@ -20,9 +21,10 @@ class Label(NamedTuple):
     Attributes:
       file: its path below the folder.
       label: the most probable class, or `NONE`.
-      confidence: its probability.
-      runner_up: the next class.
-      runner_up_confidence: its probability.
+      confidence: its probability; of `NONE`, the novelty.
+      runner_up: the next class; of `NONE`, the most probable one.
+      runner_up_confidence: its probability; beside `NONE`, that of the class if the
+        picture is of one, times 1 - novelty.
       novelty: how strange the image is beside the labelled ones, in [0, 1]; above 1/2
         it is more like one of a class that is not labelled.
     """
@@ -102,10 +104,17 @@ class Answers:
 def without_class(label: Label) -> Label:
     """The same label, or `NONE` if the novelty is above 1/2.
 
+      P(none) = s,   P(class) = (1 - s) p,   p = confidence / known(s)
+
+    Both are probabilities of one distribution, in which half of the pictures are of no
+    labelled class; `known` says of which share the confidences are.
+
     >>> without_class(Label("a.png", "cat", 0.9, "dog", 0.1, 0.75))[1:4]
     ('none', 0.75, 'cat')
     """
-    if label.novelty <= STRANGE:
+    strange = label.novelty
+    if strange <= STRANGE:
         return label
-    best = label.label, label.confidence
-    return Label(label.file, NONE, label.novelty, *best, label.novelty)
+    ratio = 1 - strange + strange * SHARE / (1 - SHARE)  # (1 - s) / known(s)
+    best = label.label, ratio * label.confidence
+    return Label(label.file, NONE, strange, *best, strange)

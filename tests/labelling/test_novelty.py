@@ -85,9 +85,20 @@ def test_farther_is_never_less_strange():
     assert shares[0] == 1 and shares[-1] == 0 and np.all(np.diff(shares) < 0)
 
 
+def test_the_runner_up_of_none_is_less_probable():
+    """Classes and none sum to 1, also where the confidence is 0."""
+    for novelty in (0.51, 0.8, 0.999, 1.0):
+        shares = [float(known(jnp.float32(novelty))) * p for p in (0.9, 0.1)]
+        label = Label("1.png", "a", shares[0], "b", shares[1], novelty)
+        none = without_class(label)
+        assert none.confidence == none.novelty == novelty
+        expected = 0.9 * (1 - novelty)
+        np.testing.assert_allclose(none.runner_up_confidence, expected, atol=1e-6)
+
+
 def test_none_is_a_label_of_its_own():
     strange, own = (Label("1.png", "a", 0.4, "b", 0.2, s) for s in (0.51, 0.5))
-    assert without_class(strange) == ("1.png", NONE, 0.51, "a", 0.4, 0.51)
+    assert without_class(strange)[:4] == ("1.png", NONE, 0.51, "a")
     assert without_class(own) == own
     labeller: Any = SimpleNamespace(classes=("a", NONE), contents={})
     with pytest.raises(InputError, match="a class has that name"):
