@@ -25,6 +25,7 @@ from metajax.experiments.labelled import blaming
 from metajax.labelling import FolderLabels, Labeller
 from metajax.labelling.appending import appending, check_appendable, labelled_files
 from metajax.labelling.arrivals import Arrivals
+from metajax.labelling.comparison import describe_guess
 
 SECONDS = 1.0  # between two looks at the folder
 DEEPEST = 16  # bits of a sample
@@ -87,6 +88,8 @@ class WatchFiles:
         Raises:
           Stopped: once Ctrl-C or SIGTERM came.
         """
+        if self.none:
+            warn_each(describe_guess(labeller))
         done = set(labelled_files(self.out))
         arrivals = Arrivals(self.folder, done)
         print(

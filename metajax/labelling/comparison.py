@@ -84,11 +84,22 @@ def describe_strange(labeller: Labeller, strange: int, count: int) -> tuple[str,
     usual = np.nan if labeller.novelty is None else float(labeller.novelty.usual)
     if not count or not strange / count > usual + STRANGER:
         return ()
+    mend = "" if describe_guess(labeller) else ", or give --none"
     return (
         f"{100 * strange / count:.0f} % of the pictures to label have a novelty above "
         f"0.5, and {100 * usual:.0f} % of the labelled ones: they are of other classes "
         "or made in another way, and fewer labels are right than their confidences "
-        "say; label some of them, or give --none",
+        f"say; label some of them{mend}",
+    )
+
+
+def describe_guess(labeller: Labeller) -> tuple[str, ...]:
+    """A sentence if novelty may tell pictures of no class no better than a guess."""
+    if labeller.novelty is None or not labeller.novelty.is_guess():
+        return ()
+    return (
+        "novelty tells pictures of no labelled class no better than a guess here; "
+        "leave --none out, or label more",
     )
 
 

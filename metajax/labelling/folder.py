@@ -10,7 +10,11 @@ from metajax.data._survey import survey
 from metajax.data.listing import list_loose, warn_each
 from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.labelling.answers import STRANGE, Answer, Answers, Label
-from metajax.labelling.comparison import compare_folder, describe_strange
+from metajax.labelling.comparison import (
+    compare_folder,
+    describe_guess,
+    describe_strange,
+)
 from metajax.labelling.dense import DenseLabeller
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.page import Gallery, label_page
@@ -129,7 +133,7 @@ class FolderLabels(FolderPass[Labeller]):
     ):
         super().__init__(labeller, folder, files, shown=shown)
         self._answers = Answers(labeller, self.folder, none=none)
-        self._remember, self._compare = remember, compare
+        self._none, self._remember, self._compare = none, remember, compare
 
     def begin(self, gallery: Gallery) -> None:
         """Begins anew, with a gallery to fill."""
@@ -144,6 +148,7 @@ class FolderLabels(FolderPass[Labeller]):
         self.begin(Gallery(self._shown))
         if self._compare:
             self.warnings = compare_folder(self.labeller, self.folder, self.files)
+            self.warnings += describe_guess(self.labeller) if self._none else ()
             warn_each(self.warnings)
         batches = read_inputs(
             self.labeller.source,

@@ -26,12 +26,15 @@ class Novelty(NamedTuple):
       middle: log d where the novelty is 1/2.
       usual: the share of labelled pictures of a novelty above 1/2, each beside the
         others; NaN if each class has one picture.
+      least_area: the lower end of the 95 % interval of the area under the ROC curve;
+        NaN likewise.
     """
 
     references: Array
     slope: float | Array
     middle: float | Array
     usual: float | Array = np.nan
+    least_area: float | Array = np.nan
 
     def __call__(self, inputs: Array) -> Array:
         """The novelty of inputs `float[m, ...]`, `float[m]`; traced."""
@@ -39,6 +42,10 @@ class Novelty(NamedTuple):
         slope = jnp.asarray(self.slope, nearest.dtype)
         middle = jnp.asarray(self.middle, nearest.dtype)
         return jax.nn.sigmoid(slope * (nearest - middle))
+
+    def is_guess(self) -> bool:
+        """Whether the interval of the area, in whole percent, includes 50 %."""
+        return bool(self.least_area < 0.505)
 
 
 def known(novelty: Array) -> Array:

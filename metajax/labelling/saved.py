@@ -146,7 +146,7 @@ def _saved_arrays(
     support = Batch(inputs, jnp.zeros(count, jnp.int32))
     adapted = learner.adapt(learner.learner.init(jax.random.key(0)), support)
     number = jnp.zeros((), jnp.float32)
-    novelty = Novelty(thumbnails(inputs), *[number] * 3) if novel else None
+    novelty = Novelty(thumbnails(inputs), *[number] * 4) if novel else None
     summaries = jnp.zeros((count, 4)) if novel else None
     return {
         "taught": adapted,

@@ -134,7 +134,8 @@ def fit_novelty(references: Array, distances: LeftOut) -> Novelty:
     bounds = [(0.1, None), (None, None)]  # farther is never less strange
     slope, offset = minimize(loss, (1.0, 0.0), jac=True, bounds=bounds).x
     middle = float(centre - offset / slope)
-    return Novelty(references, float(slope), middle, float(np.mean(known > middle)))
+    usual, (_, low, _) = float(np.mean(known > middle)), distances.area()
+    return Novelty(references, float(slope), middle, usual, low)
 
 
 def learn_novelty(support: Batch) -> tuple[Novelty, tuple[str, ...]]:
@@ -171,7 +172,8 @@ def describe(distances: LeftOut, novelty: Novelty) -> str:
     )
     return (
         f"pictures of none of the classes: AUROC {100 * area:.0f} % (95 % interval "
-        f"{100 * low:.0f} to {100 * high:.0f}) of novelty, by leaving out each of "
-        f"{classes} classes in turn; above 0.5 are {100 * caught:.0f} % of them, and "
-        f"{100 * float(novelty.usual):.0f} % of pictures of the classes{few}"
+        f"{100 * low:.0f} to {100 * high:.0f}; 50 is a guess) of novelty, by leaving "
+        f"out each of {classes} classes in turn; above 0.5 are {100 * caught:.0f} % of "
+        f"strangers, and {100 * float(novelty.usual):.0f} % of pictures of the "
+        f"classes{few}"
     )

@@ -543,12 +543,18 @@ def test_labels_are_scored_and_pictures_suggested(labelled, folders, tmp_path, c
     (truth := tmp_path / "truth.csv").write_text(
         "\n".join(["file,label", *rows, "noise.png,other"])
     )
-    saved, out = str(labelled / "adapted.npz"), str(tmp_path / "labels.csv")
+    learner = load_labeller(labelled / "adapted.npz")
+    assert learner.novelty is not None and not learner.novelty.is_guess()
+    worse = learner.novelty._replace(least_area=jnp.float32(0.4))
+    save(learner._replace(novelty=worse), tmp_path / "guess.npz")
+    saved, out = str(tmp_path / "guess.npz"), str(tmp_path / "labels.csv")
     flags = ["--none", "--suggest", "2", "--truth", str(truth)]
     own = ["label", "--from", saved, "--images", str(images), "--out", out]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # few pictures may differ from the labelled
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")  # few pictures may differ from the labelled
         assert main([*own, *flags]) == 0
+    guess = "no better than a guess here; leave --none out, or label more"
+    assert sum(guess in str(w.message) for w in warned) == 1
     said = capsys.readouterr().out
     assert re.search(r"true accuracy on \d+ pictures of the classes: [\d.]+ %", said)
     assert "AUROC of their novelty: 100.0 %" in said

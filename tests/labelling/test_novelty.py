@@ -11,6 +11,7 @@ import pytest
 
 from metajax.errors import InputError
 from metajax.labelling.answers import NONE, Answers, Label, without_class
+from metajax.labelling.comparison import describe_guess
 from metajax.labelling.novelty import LEAST, known, thumbnails
 from metajax.labelling.strangers import describe, fit_novelty, learn_novelty, left_out
 from metajax.metrics.ranking import roc_area
@@ -50,6 +51,7 @@ def test_strangers_are_stranger_than_known_pictures():
     labels = np.arange(24) % 6
     novelty, (line,) = learn_novelty(Batch(points(labels), jnp.asarray(labels)))
     assert "AUROC" in line and "each of 6 classes" in line
+    assert " % of strangers, and " in line and not novelty.is_guess()
     ours = np.asarray(novelty(points(labels, seed=1)))
     theirs = np.asarray(novelty(points(labels + 6, seed=2)))
     assert np.median(ours) < 0.5 < np.median(theirs)
@@ -64,6 +66,19 @@ def test_little_is_said_of_few_pictures():
     assert np.isfinite(novelty(points(labels + 6))).all()
     two = left_out(points(LABELS[:4]), LABELS[:4])
     assert "rests on two classes" in describe(two, novelty)
+
+
+def test_novelty_that_is_a_guess_is_warned_of():
+    """Where classes lie no nearer to themselves than to others."""
+    labels = np.arange(24) % 6
+    novelty, (line,) = learn_novelty(Batch(points(0 * labels), jnp.asarray(labels)))
+    low = int(line.partition("interval ")[2].partition(" ")[0])
+    assert low == round(100 * float(novelty.least_area)) <= 50 and novelty.is_guess()
+    labeller: Any = SimpleNamespace(novelty=novelty)
+    (line,) = describe_guess(labeller)
+    assert "no better than a guess" in line and "leave --none out" in line
+    labeller.novelty = novelty._replace(least_area=np.float32(0.51))
+    assert describe_guess(labeller) == ()
 
 
 def test_pictures_are_compared_coarsely_and_features_by_direction():

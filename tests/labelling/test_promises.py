@@ -17,6 +17,7 @@ from metajax.labelling.comparison import (
     summarise,
 )
 from metajax.labelling.contents import Contents, classes_by_content
+from metajax.labelling.novelty import Novelty
 from metajax.labelling.preparation import Preparation
 from metajax.labelling.scoring import read_truth, score
 from metajax.labelling.suggesting import suggest
@@ -75,11 +76,16 @@ def test_a_folder_unlike_the_labelled_pictures_is_warned_of():
 
 
 def test_a_folder_of_strangers_is_warned_of():
-    labeller: Any = SimpleNamespace(novelty=SimpleNamespace(usual=0.25))
+    novelty = Novelty(jnp.zeros((1, 1)), 1.0, 0.0, 0.25, 0.9)
+    labeller: Any = SimpleNamespace(novelty=novelty)
     assert describe_strange(labeller, 40, 100) == ()
     (line,) = describe_strange(labeller, 50, 100)
     assert line.startswith("50 % of the pictures") and "25 % of the labelled" in line
-    labeller.novelty.usual = np.nan  # nothing is known of one picture a class
+    assert line.endswith("label some of them, or give --none")
+    labeller.novelty = novelty._replace(least_area=0.504)
+    (line,) = describe_strange(labeller, 50, 100)
+    assert line.endswith("label some of them")
+    labeller.novelty = Novelty(*novelty[:3])  # nothing is known of one picture a class
     assert describe_strange(labeller, 100, 100) == ()
 
 
