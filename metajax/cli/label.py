@@ -221,6 +221,7 @@ class Label:
             corrections=self._corrections(),
             invert=self.invert,
             crop=self.crop,
+            none=self.none,
         )
 
     def _on_backbone(self, backbone: Path, support: Path, places: Places) -> Any:
@@ -241,10 +242,12 @@ class Label:
             columns=parse_columns(self.columns),
             corrections=self._corrections(),
             cache=self.programs.features(places.prepared),
+            none=self.none,
         )
 
     def _load(self, source: Path, places: Places) -> Any:
         from metajax.experiments.labelled_backbone import load_labeller
+        from metajax.labelling.answers import check_none
 
         others = self.run, self.support, self.corrections, self.columns, self.invert
         others += self.head != "auto", self.crop != "auto"
@@ -255,7 +258,10 @@ class Label:
                 "--head, --invert and --crop"
             )
         cache = self.programs.features(places.prepared)
-        return load_labeller(source, backbone=self.backbone, cache=cache)
+        labeller = load_labeller(source, backbone=self.backbone, cache=cache)
+        if self.none:
+            check_none(labeller.classes)
+        return labeller
 
     def _corrections(self) -> Any:
         from metajax.data.corrections import Corrections

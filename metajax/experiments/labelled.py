@@ -52,6 +52,7 @@ def teach_run(
     corrections: Sequence[Corrections] = (),
     invert: bool = False,
     crop: Crop = "auto",
+    none: bool = False,
 ) -> Labeller:
     """Teaches a run's learner the classes of a folder.
 
@@ -65,6 +66,7 @@ def teach_run(
       invert: whether pictures that are bright on dark become dark on bright.
       crop: whether pictures are cropped to their ink; "auto" chooses both, unless
         `invert` is given, by leave-one-out, see `labelling.choose_preparation`.
+      none: whether pictures may get the label that they are of no class.
 
     Returns:
       A `Labeller`.
@@ -78,7 +80,8 @@ def teach_run(
     learner = image_learner(config)
     form = learner.format.prepared(invert=invert, crop=crop == "ink")
     learner = learner._replace(format=form)
-    read = partial(read_labelled, support, columns=columns, corrections=corrections)
+    read = partial(read_labelled, support, columns=columns, none=none)
+    read = partial(read, corrections=corrections)
     with blaming("--support or --corrections" if corrections else "--support"):
         images = read(learner)
     meta, _ = restored(directory, config, bare_task(config), kept)

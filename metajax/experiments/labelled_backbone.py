@@ -30,6 +30,7 @@ def teach_file(
     cache: Path | None = None,
     invert: bool = False,
     crop: bool = False,
+    none: bool = False,
 ) -> Labeller:
     """Teaches a backbone of a file the classes of a folder.
 
@@ -42,6 +43,7 @@ def teach_file(
       cache: of features, see `metajax.labelling.backbone_learner`.
       invert: whether pictures that are bright on dark become dark on bright.
       crop: whether pictures are cropped to their ink.
+      none: whether pictures may get the label that they are of no class.
 
     Raises:
       InputError: if there is no such backbone, or the folder will not do.
@@ -51,7 +53,7 @@ def teach_file(
     with blaming("--support or --corrections" if corrections else "--support"):
         learner = backbone_learner(file)
         images = read_labelled(
-            support, learner, columns=columns, corrections=corrections
+            support, learner, columns=columns, corrections=corrections, none=none
         )
     print(describe_shots(images.shots))
     return teach_backbone(file, images, head=head, cache=cache)

@@ -1,6 +1,6 @@
 """What is answered of a picture: a class, none of them, or the label that it has."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,11 +66,8 @@ class Answers:
     def __init__(self, labeller: Labeller, folder: Path, *, none: bool = False):
         self._classes, self._folder, self._none = labeller.classes, folder, none
         self._contents = Contents(labeller.contents)
-        if none and NONE in labeller.classes:
-            raise InputError(
-                f"--none labels pictures of no class {NONE!r}, and a class has that "
-                "name; rename the class, or leave --none out"
-            )
+        if none:
+            check_none(labeller.classes)
 
     def of_batch(self, files: Sequence[str], judged: Judgement) -> list[Answer]:
         """The answers for files, whose judgement may be padded.
@@ -99,6 +96,19 @@ class Answers:
             other = label.runner_up if label.label == own else label.label
             return Answer(Label(file, own, 1.0, other, 0.0), shares, True)
         return Answer(without_class(label) if self._none else label, shares, False)
+
+
+def check_none(classes: Collection[str]) -> None:
+    """Checks that `NONE` may be a label of its own.
+
+    Raises:
+      InputError: if a class has that name.
+    """
+    if NONE in classes:
+        raise InputError(
+            f"--none labels pictures of no class {NONE!r}, and a class has that name; "
+            "rename the class, or leave --none out"
+        )
 
 
 def without_class(label: Label) -> Label:

@@ -15,6 +15,7 @@ from metajax.data.corrections import Corrections, add_corrections
 from metajax.data.listing import find_images, warn_each
 from metajax.data.unlabelled import Unreadable
 from metajax.errors import InputError
+from metajax.labelling.answers import check_none
 from metajax.labelling.calibration import share_interval, temperature
 from metajax.labelling.comparison import summarise
 from metajax.labelling.contents import classes_by_content
@@ -93,6 +94,7 @@ def read_labelled(
     *,
     columns: Columns | None = None,
     corrections: Sequence[Corrections] = (),
+    none: bool = False,
 ) -> LabelledImages:
     """Reads the labelled images of a folder, or of a table of files and classes.
 
@@ -101,6 +103,7 @@ def read_labelled(
       learner: that is to be taught, whose format the images get.
       columns: the names of a table's columns, as {"file": "photo", "label": "breed"}.
       corrections: further labelled images, see `add_corrections`; a later one wins.
+      none: whether images are to be labelled `NONE`, which no class may be called then.
 
     Returns:
       `LabelledImages`, class by class.
@@ -108,12 +111,14 @@ def read_labelled(
     Raises:
       FilesError: if images cannot be read, or lines of a table not be used; it lists
         all of them.
-      InputError: if there is no such folder, or the learner cannot tell so many classes
-        apart.
+      InputError: if there is no such folder, the learner cannot tell so many classes
+        apart, or a class is called `NONE`.
     """
     listing = find_images(Path(folder), None, check_columns(columns))
     for table in corrections:
         listing = add_corrections(listing, table)
+    if none:
+        check_none(listing.classes)
     bits, lines = survey(listing.folder, listing.files)
     form = learner.format
     pixels = form.pixels(bits)

@@ -569,6 +569,27 @@ def test_labels_are_scored_and_pictures_suggested(labelled, folders, tmp_path, c
     assert "need --images and --out" in error(capsys)
 
 
+def test_a_class_called_none_is_refused_at_once(
+    prototypical, labelled, folders, tmp_path, capsys
+):
+    """Before a picture is decoded, and before --save is written."""
+    shutil.copytree(folders / "support", tmp_path / "support")
+    (tmp_path / "support" / "none").mkdir()
+    (tmp_path / "support" / "none" / "0.png").write_bytes(b"unread")
+    (tmp_path / "images").symlink_to(folders / "images")
+    learner, own = load_labeller(labelled / "adapted.npz"), tmp_path / "none.npz"
+    save(learner._replace(classes=("bar", "dot", "none")), own)
+    out, kept = tmp_path / "labels.csv", tmp_path / "kept.npz"
+    flags = ["--none", "--save", kept]
+    assert label(prototypical, tmp_path, out, *flags) == 1
+    said = "a class has that name; rename the class, or leave --none out"
+    assert error(capsys).endswith(said)
+    flags += ["--from", own, "--images", folders / "images", "--out", out]
+    assert main(["label", *map(str, flags)]) == 1
+    assert error(capsys).endswith(said)
+    assert not out.exists() and not kept.exists()
+
+
 def test_names_that_the_terminal_cannot_show(labelled, folders, tmp_path, monkeypatch):
     learner = load_labeller(labelled / "adapted.npz")
     odd = learner._replace(classes=("caf\udce9", "\u5b57", "pole"))
