@@ -66,7 +66,10 @@ def watch(folder, monkeypatch):
         assert stopped.value.status == 130
         return str(stopped.value)
 
-    return run
+    # Of a process in the background, which may ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield run
+    signal.signal(signal.SIGINT, before)
 
 
 def nothing():
