@@ -125,7 +125,8 @@ def our_labels(
     """Labels of pictures, whose features are kept in a file."""
     source = labeller.source
     assert source.embedding is not None
-    embedding = source.embedding._replace(cache=FeatureCache(kept, ""))
+    cache = FeatureCache(kept, "")
+    embedding = source.embedding._replace(cache=lambda form: cache)
     labeller = labeller._replace(source=source._replace(embedding=embedding))
     return [x.label for x in FolderLabels(labeller, folder / "images", names)]
 

@@ -238,7 +238,7 @@ class Label:
             support,
             head=self.head,
             invert=self.invert,
-            crop=self.crop == "ink",
+            crop=self.crop,
             columns=parse_columns(self.columns),
             corrections=self._corrections(),
             cache=self.programs.features(places.prepared),

@@ -1,12 +1,14 @@
 """Labelling by a pre-trained backbone, without a run."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from metajax.data.corrections import Corrections
 from metajax.data.listing import Columns
 from metajax.errors import InputError
 from metajax.experiments.labelled import (
+    Crop,
     blaming,
     describe_shots,
     read_support,
@@ -33,7 +35,7 @@ def teach_file(
     corrections: Sequence[Corrections] = (),
     cache: Path | None = None,
     invert: bool = False,
-    crop: bool = False,
+    crop: Crop = "auto",
     none: bool = False,
 ) -> Labeller:
     """Teaches a backbone of a file the classes of a folder.
@@ -46,23 +48,23 @@ def teach_file(
       corrections: further labelled pictures, see there.
       cache: of features, see `metajax.labelling.backbone_learner`.
       invert: whether pictures that are bright on dark become dark on bright.
-      crop: whether pictures are cropped to their ink.
+      crop: whether pictures are cropped to their ink; "auto" chooses it, and whether
+        they are inverted, by leave-one-out, see `labelling.choose_preparation`.
       none: whether pictures may get the label that they are of no class.
 
     Raises:
       InputError: if there is no such backbone, or the folder will not do.
     """
     with blaming("--backbone"):
-        file = read_backbone(path)._replace(invert=invert, crop=crop)
-    images = read_support(
-        support,
-        backbone_learner(file),
-        columns=columns,
-        corrections=corrections,
-        none=none,
-    )
+        file = read_backbone(path)
+    learner = backbone_learner(file)
+    form = learner.format.prepared(invert=invert, crop=crop == "ink")
+    read = partial(read_support, support, columns=columns, none=none)
+    read = partial(read, corrections=corrections)
+    images = read(learner._replace(format=form))
     print(describe_shots(images.shots))
-    return teach_backbone(file, images, head=head, cache=cache)
+    again = read if crop == "auto" else None
+    return teach_backbone(file, images, head=head, cache=cache, form=form, read=again)
 
 
 def load_labeller(

@@ -1,8 +1,9 @@
 """Teaches a pre-trained backbone the classes of a folder: no training is needed."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache as remembered
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from metajax.labelling.backbone_file import (
     picture_format,
     read_backbone,
 )
+from metajax.labelling.choosing import choose_preparation
 from metajax.labelling.feature_cache import FeatureCache
 from metajax.labelling.heads import HEADS
 from metajax.labelling.labeller import Labeller
@@ -68,9 +70,8 @@ def backbone_learner(
     check_one_of("head", head, tuple(HEADS))
     chosen = HEADS[head]
     model, params, pictures, features = file.backbone
-    form = picture_format(pictures).prepared(invert=file.invert, crop=file.crop)
-    kept = None if cache is None else FeatureCache(cache, _context(file, form))
-    embedding = Embedding(model, params, features, kept)
+    place = None if cache is None else remembered(partial(_kept, cache, file))
+    embedding = Embedding(model, params, features, place)
     body = _IDENTITY if chosen.frozen else model
 
     @remembered  # so that programs of it are compiled once
@@ -80,14 +81,12 @@ def backbone_learner(
 
     return ImageLearner(
         build,
-        form,
+        picture_format(pictures),
         name=f"{head} on {file.path}",
         facts={
             BACKBONE: str(file.path.resolve()),
             "digest": file.digest,
             "head": head,
-            "invert": file.invert,
-            "crop": file.crop,
         },
         embedding=embedding if chosen.frozen else None,
     )
@@ -99,6 +98,8 @@ def teach_backbone(
     *,
     head: str = AUTO,
     cache: Path | None = None,
+    form: ImageFormat | None = None,
+    read: Callable[[ImageLearner], LabelledImages] | None = None,
 ) -> Labeller:
     """Teaches a backbone the classes of labelled images, and calibrates it.
 
@@ -108,6 +109,9 @@ def teach_backbone(
       head: see `backbone_learner`; "auto" for the one of the closed forms that predicts
         the most labelled images correctly, each from the others.
       cache: see there.
+      form: how pictures are seen; as in its pre-training by default.
+      read: `read(learner)` reads the labelled images in another format, where it may be
+        chosen how they are prepared, see `choose_preparation`; None to choose nothing.
 
     Returns:
       A `Labeller`, see `teach`.
@@ -123,17 +127,20 @@ def teach_backbone(
     check_one_of("head", head, (AUTO, *HEADS))
     names = [n for n, x in HEADS.items() if x.chosen] if head == AUTO else [head]
     learners = {name: backbone_learner(file, name, cache=cache) for name in names}
+    if form is not None:
+        learners = {n: x._replace(format=form) for n, x in learners.items()}
     first = learners[names[0]]
     if not isinstance(support, LabelledImages):
         support = read_labelled(support, first)
     first.check_classes(support.classes)
-    if first.embedding is not None:
-        support = support._replace(features=np.asarray(support.inputs(first)))
+    support = support.embedded(first)
     name, reason = _choose(learners, support) if len(names) > 1 else (names[0], "")
     learner = learners[name]
     meta = learner.build(len(support.classes), None).learner.init(jax.random.key(0))
+    again = read if learner.embedding is not None else None  # others take long
+    learner, support, chosen = choose_preparation(learner, meta, support, again)
     labeller = teach(learner, meta, support)
-    lines = (reason, UNMEASURED) if reason else (UNMEASURED,)
+    lines = filter(None, (*chosen, reason, UNMEASURED))
     return labeller._replace(expected=(*labeller.expected, *lines))
 
 
@@ -156,8 +163,6 @@ def rebuild_learner(
     names = BACKBONE, "digest", "head"
     before, digest, head = (str(facts.get(name)) for name in names)
     file = read_backbone(Path(before) if path is None else path)
-    done = bool(facts.get("invert")), bool(facts.get("crop"))
-    file = file._replace(invert=done[0], crop=done[1])
     if file.digest != digest:
         raise InputError(
             f"{file.path} is another backbone than the labeller was taught on, or its "
@@ -195,6 +200,10 @@ def _choose(
         f"head {best} was chosen by leave-one-out accuracy: {shares}; as the best of "
         f"{len(correct)} on the same pictures, it may be less accurate on others"
     )
+
+
+def _kept(path: Path, file: BackboneFile, form: ImageFormat) -> FeatureCache:
+    return FeatureCache(path, _context(file, form))
 
 
 def _context(file: BackboneFile, form: ImageFormat) -> str:

@@ -18,15 +18,11 @@ class BackboneFile(NamedTuple):
       backbone: the backbone.
       path: of the file.
       digest: of it and of the config.json beside it.
-      invert: whether pictures that are bright on dark become dark on bright.
-      crop: whether pictures are cropped to their ink.
     """
 
     backbone: Backbone
     path: Path
     digest: str
-    invert: bool = False
-    crop: bool = False
 
 
 def read_backbone(path: str | Path) -> BackboneFile:

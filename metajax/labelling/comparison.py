@@ -117,17 +117,36 @@ def summarise(form: ImageFormat, images: np.ndarray) -> np.ndarray:
     Returns:
       `float32[n, 4]`.
     """
+    return in_batches(_summarise, form, images)
+
+
+def in_batches(
+    program: Callable[[ImageFormat, Array], Array],
+    form: ImageFormat,
+    images: np.ndarray,
+) -> np.ndarray:
+    """What a program makes of pictures, a few at a time and in one shape.
+
+    Args:
+      program: of a format and pictures, `uint8[64, height, width, channels]`.
+      form: the format.
+      images: `uint8[n, height, width, channels]`, n > 0.
+
+    Returns:
+      `float32[n, ...]`.
+    """
     rows = []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         padding = [(0, BATCH - len(part)), (0, 0), (0, 0), (0, 0)]
-        rows.append(np.asarray(_summarise(form, np.pad(part, padding)))[: len(part)])
+        made = program(form, jnp.asarray(np.pad(part, padding)))
+        rows.append(np.asarray(made)[: len(part)])
     return np.concatenate(rows)
 
 
 @partial(jax.jit, static_argnums=0)
 def _summarise(form: ImageFormat, images: Array) -> Array:
-    return summaries(form._replace(inverted=False).to_inputs(jnp.asarray(images)))
+    return summaries(form._replace(inverted=False).to_inputs(images))
 
 
 def describe_differences(labelled: np.ndarray, others: np.ndarray) -> tuple[str, ...]:

@@ -134,13 +134,13 @@ class Embedding(NamedTuple):
       model: from images `float[n, height, width, channels]` to `float[n, features]`.
       params: its parameters.
       features: the number of features of an image.
-      cache: keeps features between commands, if there is one.
+      cache: `cache(form)` keeps features of pictures of a format between commands.
     """
 
     model: Model
     params: Params
     features: int
-    cache: FeatureCache | None = None
+    cache: Callable[[ImageFormat], FeatureCache] | None = None
 
 
 class ImageLearner(NamedTuple):
@@ -169,6 +169,13 @@ class ImageLearner(NamedTuple):
         """The shape of an input."""
         embedding = self.embedding
         return self.format.input_shape if embedding is None else (embedding.features,)
+
+    @property
+    def cache(self) -> FeatureCache | None:
+        """Where features of pictures of its format are kept, if they are."""
+        if self.embedding is None or self.embedding.cache is None:
+            return None
+        return self.embedding.cache(self.format)
 
     def inputs(self, images: np.ndarray | Array) -> Array:
         """The learner's inputs of images, in one program.

@@ -98,8 +98,7 @@ def _read_features(
     refuse: Callable[[Unreadable], None],
     pixels: Pixels,
 ) -> Iterator[InputBatch]:
-    cache = learner.embedding and learner.embedding.cache
-    read = partial(_read_file, folder, pixels, cache)
+    read = partial(_read_file, folder, pixels, learner.cache)
     waiting: list[_File] = []
     unknown = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -138,7 +137,7 @@ def _batches(
     """The files' features, computed where they are not known."""
     images = {x.content: x.image for x in files if x.image is not None}
     features = dict(zip(images, embed_images(learner, list(images.values()))))
-    if features and learner.embedding and (cache := learner.embedding.cache):
+    if features and (cache := learner.cache) is not None:
         cache.add(features.items())
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]

@@ -87,6 +87,29 @@ class LabelledImages(NamedTuple):
         )
         return np.concatenate([x.inputs[: len(x.files)] for x in batches])
 
+    def few(self, most: int) -> "LabelledImages":
+        """The first images of each class, about `most` in all, at least two each.
+
+        >>> labels, images = np.repeat([0, 1], (5, 1)), np.zeros((6, 2, 2, 1), np.uint8)
+        >>> LabelledImages(("a", "b"), images, labels).few(4).shots
+        [2, 1]
+        """
+        each = max(2, most // len(self.classes))
+        ranks = np.arange(len(self.labels)) - np.searchsorted(self.labels, self.labels)
+        rows = np.flatnonzero(ranks < each)
+        return self._replace(
+            images=self.images[rows],
+            labels=self.labels[rows],
+            files=tuple(self.files[i] for i in rows if self.files),
+            features=None if self.features is None else self.features[rows],
+        )
+
+    def embedded(self, learner: ImageLearner) -> "LabelledImages":
+        """The images with their features, if a learner is of features."""
+        if learner.embedding is None:
+            return self
+        return self._replace(features=np.asarray(self.inputs(learner)))
+
 
 def read_labelled(
     folder: str | Path,
