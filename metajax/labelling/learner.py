@@ -178,7 +178,7 @@ class ImageLearner(NamedTuple):
         return self.embedding.cache(self.format)
 
     def inputs(self, images: np.ndarray | Array) -> Array:
-        """The learner's inputs of images, in one program.
+        """The learner's inputs of images; a network has one program for all formats.
 
         Args:
           images: `uint8[n, height, width, channels]`, as `format` says.
@@ -186,10 +186,11 @@ class ImageLearner(NamedTuple):
         Returns:
           `float32[n, *input_shape]`.
         """
+        pixels = _pixels_of(self.format, images)
         if self.embedding is None:
-            return _pixels_of(self.format, images)
+            return pixels
         model, params, *_ = self.embedding
-        return _features_of(model, self.format, params, images)
+        return _features_of(model, params, pixels)
 
     def check_classes(self, names: tuple[str, ...]) -> None:
         """Checks that the learner can tell the classes apart.
@@ -215,11 +216,9 @@ def _pixels_of(form: ImageFormat, images: Array) -> Array:
     return form.to_inputs(images)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _features_of(
-    model: Model, form: ImageFormat, params: Params, images: Array
-) -> Array:
-    return rows(model.predict(params, form.to_inputs(images)))
+@partial(jax.jit, static_argnums=0)
+def _features_of(model: Model, params: Params, pixels: Array) -> Array:
+    return rows(model.predict(params, pixels))
 
 
 def balanced_cross_entropy(outputs: Array, targets: Array, *, classes: int) -> Array:
