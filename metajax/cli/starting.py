@@ -23,7 +23,8 @@ from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import MODELS, NETWORKS
 from metajax.experiments.plain import names_of, object_at
 from metajax.experiments.presets import PRESETS, preset_with
-from metajax.experiments.published import file_of, is_published
+from metajax.experiments.published import is_published
+from metajax.experiments.restoring import configured
 
 OPTIONS: dict[str, Any] = {
     "data": FAMILIES,
@@ -180,12 +181,12 @@ def read_config(path: Path, preset: str | None = None) -> Config:
       UsageError: if it names a preset or a learner that is none of those there are.
       InputError: if the file cannot be read, or is not a configuration.
     """
-    published = is_published(path)
+    if is_published(path):
+        return configured(path)
     path = path / CONFIG if path.is_dir() else path
     kind, loads = ("TOML", tomllib.loads) if path.suffix == ".toml" else JSON
     try:
-        content = file_of(path, CONFIG) if published else path.read_bytes()
-        plain = loads((content or b"").decode())
+        plain = loads(path.read_bytes().decode())
         return _completed(object_at("a configuration", plain), preset)
     except UsageError:
         raise

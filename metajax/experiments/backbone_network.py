@@ -1,19 +1,32 @@
 """A run's network that begins as a pre-trained one of a file."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
 
+from metajax._files.safetensors import read_safetensors
 from metajax.errors import InputError
 from metajax.experiments.network import Network, Shape
-from metajax.models import Backbone, backbone_digest, dense, headed, load_backbone
-from metajax.models.backbones.loading import files_of
+from metajax.experiments.published import (
+    Published,
+    holds_run,
+    is_published,
+    read_published,
+)
+from metajax.models import Backbone, backbone_digest, dense, headed
+from metajax.models.backbones.config import config_of, read_config
+from metajax.models.backbones.loading import backbone_of, files_of
 from metajax.types import Model
+
+TENSORS, TEXT = "network/", "network.json"  # in a published file
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,6 @@ class BackboneModel(Network):
 
     name = "backbone"
     images = True
-    in_a_file = True
     file: str | None = field(default=None, compare=False)
     """Pre-trained network: safetensors by timm's names, with its config.json beside it;
     or their folder. It stays where it is, and one that was changed is refused."""
@@ -33,7 +45,12 @@ class BackboneModel(Network):
         if self.file is None:
             return
         path = Path(self.file).resolve()
-        digest = _digest(path, *(_stamp(each) for each in files_of(path)))
+        digest = _digest(path, *_stamps(path))
+        if self.digest is None and _published(path) is not None:
+            raise InputError(
+                f"{path} is a published run, whose network was trained further; begin "
+                f"with it by --config {path} --from {path}"
+            )
         if self.digest not in (None, digest):
             raise InputError(
                 f"{path} is another backbone than that of this configuration, or its "
@@ -58,20 +75,63 @@ class BackboneModel(Network):
         head = dense(backbone.features, outputs, initializer=zeros)
         return headed(backbone.model, head)
 
+    def contents(self) -> tuple[Mapping[str, str], Mapping[str, np.ndarray]]:
+        """The file's tensors and its config.json."""
+        if self.file is None:
+            return super().contents()
+        tensors, values = _read(Path(self.file))
+        text = json.dumps({"digest": self.digest, "config": values})
+        return {TEXT: text}, {TENSORS + name: array for name, array in tensors.items()}
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """When a file was changed, and its size; of no file, zeros."""
-    if not path.is_file():
-        return 0, 0
-    there = path.stat()
-    return there.st_mtime_ns, there.st_size
+    def within(self, path: Path | None) -> Self:
+        """The same network, in a published file."""
+        return replace(self, file=None if path is None else str(path))
+
+
+def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
+    """The tensors of a network, and its config.json."""
+    published = _published(path)
+    if published is None:
+        path, _ = files_of(path)
+        return read_safetensors(path), read_config(path)
+    arrays = published.arrays.items()
+    tensors = {
+        name.removeprefix(TENSORS): array
+        for name, array in arrays
+        if name.startswith(TENSORS)
+    }
+    return tensors, json.loads(published.texts[TEXT])["config"]
+
+
+def _published(path: Path) -> Published | None:
+    """The published run that a file is; None if it is another file."""
+    if not is_published(path) or not holds_run(path):
+        return None
+    published = read_published(path)
+    if TEXT not in published.texts:
+        raise InputError(
+            f"{path} is a published run without a network of --model backbone; give "
+            "a .safetensors with its config.json beside it"
+        )
+    return published
+
+
+def _stamps(path: Path) -> tuple[tuple[int, int], ...]:
+    """When each file of a network was changed, and its size; of no file, zeros."""
+    stats = (x.stat() if x.is_file() else None for x in files_of(path))
+    return tuple((0, 0) if x is None else (x.st_mtime_ns, x.st_size) for x in stats)
 
 
 @lru_cache(maxsize=4)
 def _digest(path: Path, *stamps: tuple[int, int]) -> str:
-    return backbone_digest(path)
+    published = _published(path)
+    if published is None:
+        return backbone_digest(path)
+    return json.loads(published.texts[TEXT])["digest"]
 
 
 @lru_cache(maxsize=1)
 def _backbone(path: str, digest: str) -> Backbone:
-    return load_backbone(path)
+    tensors, values = _read(Path(path))
+    settings = config_of(str(files_of(path)[1]), values)
+    return backbone_of(Path(path), tensors, settings)

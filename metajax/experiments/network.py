@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
+
 from metajax import rl
 from metajax.errors import InputError
 from metajax.models.norms import NormName
@@ -20,14 +22,12 @@ class Network:
       images: whether its inputs are images.
       norm: which statistics its batch norm takes; None without batch norm.
       refuses_bfloat16: whether that precision is too low for it.
-      in_a_file: whether a file beside the run is a part of it.
     """
 
     name: ClassVar[str]
     images: ClassVar[bool] = False
     norm: ClassVar[NormName | None] = None
     refuses_bfloat16: ClassVar[bool] = False
-    in_a_file: ClassVar[bool] = False
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of inputs `[examples, *shape]`.
@@ -103,6 +103,18 @@ class Network:
           temperature: see `discretised`.
           to: the folder.
         """
+
+    def contents(self) -> tuple[Mapping[str, str], Mapping[str, np.ndarray]]:
+        """What a published run of it holds beside the parameters: texts and arrays."""
+        return {}, {}
+
+    def within(self, path: Path | None) -> Self:
+        """The network of a published run, of whose file it takes its `contents`.
+
+        Args:
+          path: the file; None for the form that the file's configuration has.
+        """
+        return self
 
     @property
     def facts(self) -> Mapping[str, str]:

@@ -1,8 +1,9 @@
 """A run as one file, which is taken wherever a run is read.
 
 `metajax publish` writes it, in the format of safetensors. Its arrays are the
-meta-parameters, each named `meta` and its path in the tree, and the bytes of the run's
-`backbone.npz`, if there is one. Its texts are
+meta-parameters, each named `meta` and its path in the tree; the bytes of the run's
+`backbone.npz`, if there is one; and the tensors of a network of a file (`--model
+backbone`), each named `network/` and its name there. Its texts are
 
 | name | what |
 |---|---|
@@ -16,6 +17,7 @@ meta-parameters, each named `meta` and its path in the tree, and the bytes of th
 | evaluation.json, evaluation.txt | the result with its protocol |
 | forms.json | the forms of operations, of a run that timed them |
 | genotype.json | of `cells`, the architecture |
+| network.json | of `backbone`, the config.json of its network |
 | sha256 | of all texts and arrays |
 """
 
@@ -135,6 +137,15 @@ def read_published(path: Path) -> Published:
 def is_published(run: Path) -> bool:
     """Whether a run is one file, and no directory."""
     return run.suffix == SUFFIX and run.is_file()
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a file of safetensors is a published run, of any version.
+
+    Raises:
+      InputError: if it is no file of safetensors.
+    """
+    return read_texts(path).get("format", "").startswith(OLDER)
 
 
 def file_of(run: Path, name: str) -> bytes | None:

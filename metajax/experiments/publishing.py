@@ -41,8 +41,9 @@ def publish(
     """Writes a checkpoint of a run as one file, and beside it a card of what it is.
 
     The file holds the meta-parameters, the backbone of a learner that is built on one,
-    the configuration, the result with its protocol, and a digest of the data; neither
-    the state of the outer optimizer nor any path or name of a file of the data.
+    the network of a file that training began with, the configuration, the result with
+    its protocol, and a digest of the data; neither the state of the outer optimizer nor
+    any path or name of a file of the data.
 
     Args:
       directory: the run's.
@@ -59,11 +60,7 @@ def publish(
     beside = out.with_suffix(".md")
     _check(out, beside)
     config = configured(directory)
-    if config.model.in_a_file:
-        raise InputError(
-            f"{directory} has a network of a file, --model {config.model.name}, which "
-            "is not published with it; give others its folder and that file"
-        )
+    network_texts, network_arrays = config.model.contents()
     meta, step = restored(directory, config, bare_task(config), kept)
     texts = {
         "metajax": metajax.__version__,
@@ -74,8 +71,10 @@ def publish(
         record.FILE: json.dumps(digests(directory)),
         **_result(directory, config, step, kept),
         **_more(directory),
+        **network_texts,
     }
     arrays = {x: np.asarray(array) for x, array in by_path(META, meta).items()}
+    arrays |= network_arrays
     body = file_of(directory, backbone.FILE)
     if body is not None:
         arrays[backbone.FILE] = np.frombuffer(body, np.uint8)
@@ -108,6 +107,7 @@ def _check(out: Path, beside: Path) -> None:
 
 def _configuration(directory: Path, config: Config) -> str:
     """The configuration as JSON, without the path of a backbone."""
+    config = replace(config, model=config.model.within(None))
     if file_of(directory, backbone.FILE) is not None:
         config = replace(config, inner=config.inner.with_backbone(None))
     return json.dumps(config.as_dict())

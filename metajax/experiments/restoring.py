@@ -71,7 +71,7 @@ def _published_meta(path: Path, learner: Learner, kept: Kept) -> tuple[PyTree, i
 
 
 def configured(directory: Path) -> Config:
-    """A run's configuration, with the backbone that it keeps.
+    """A run's configuration, with the backbone or the network that it keeps.
 
     Args:
       directory: the run's, or its published file.
@@ -79,7 +79,10 @@ def configured(directory: Path) -> Config:
     Raises:
       InputError: if it is no run.
     """
-    return with_own_body(recorded_config(directory), directory)
+    config = with_own_body(recorded_config(directory), directory)
+    if not is_published(directory):
+        return config
+    return replace(config, model=config.model.within(directory))
 
 
 def with_own_body(config: Config, directory: Path) -> Config:

@@ -1,9 +1,7 @@
 """Runs on a pre-trained network of a file: `metajax train --backbone FILE`."""
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from metajax.cli.main import main
@@ -11,18 +9,9 @@ from metajax.cli.starting import read_start
 from metajax.errors import InputError
 from metajax.experiments.networks import BackboneModel
 from tests.helpers import write_image
-from tests.models.backbones.seeded import seeded_tensors, write_backbone
+from tests.models.backbones.seeded import write_network
 
 pytestmark = pytest.mark.usefixtures("relaxed")
-GOLDENS = Path(__file__).parents[1] / "models" / "backbones" / "goldens"
-
-
-def write_network(folder, scale=1.0):
-    golden = json.loads((GOLDENS / "vit.json").read_text())
-    tensors = seeded_tensors(golden["tensors"])
-    tensors["norm.weight"] = (scale * tensors["norm.weight"]).astype(np.float32)
-    folder.mkdir(exist_ok=True)
-    return write_backbone(folder, tensors, golden["config"])
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from metajax.experiments.backbone import FILE, digest, keep_body, write_body
 from metajax.experiments.build import bare_task, build_learner
 from metajax.experiments.config import CONFIG, changed
 from metajax.experiments.labelled import body_of, image_learner, teach_run
+from metajax.experiments.networks import BackboneModel
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.published import HASH, read_published
 from metajax.experiments.publishing import publish
@@ -27,6 +28,7 @@ from metajax.metrics import accuracy
 from metajax.training.averaging import averaged
 from metajax.training.state import init_state
 from tests.helpers import KEY, write_image
+from tests.models.backbones.seeded import write_network
 
 pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")
 
@@ -119,10 +121,37 @@ def test_is_studied(folder):
         )
 
 
-def test_a_network_of_a_file_is_not_published(folder, monkeypatch):
-    monkeypatch.setattr(type(CONFIGURED.model), "in_a_file", True)
-    with pytest.raises(InputError, match="a network of a file, --model conv4"):
-        publish(folder / "run", folder / "x.safetensors")
+def test_is_no_network_of_its_own(folder):
+    with pytest.raises(InputError, match="a published run without a network"):
+        BackboneModel(str(folder / "out.safetensors"))
+
+
+def test_a_network_of_a_file_is_in_it(tmp_path):
+    network = write_network(tmp_path / "network")
+    model = {"kind": "backbone", "file": str(network)}
+    pictures = changed(PRESETS["miniimagenet-5w1s-small"], {"data": {"size": 32}})
+    config = changed(pictures, SMALL | {"model": model})
+    config = replace(config, outer=replace(config.outer, average=None))
+    directory, path = made(tmp_path / "run", config), tmp_path / "out.safetensors"
+    publish(directory, path)
+    assert str(tmp_path) not in read_texts(path)[CONFIG]
+    expected, _ = restored(directory, config, bare_task(config))
+    network.unlink()
+    ours = configured(path)
+    assert read_config(path) == ours == config and ours.model.file == str(path)
+    meta, _ = restored(path, ours, bare_task(ours))
+    jax.tree.map(np.testing.assert_array_equal, meta, expected)
+    for name, colour in (("a", 140), ("b", 220)):
+        write_image(tmp_path / "support" / name / "0.png", colour, (32, 32))
+    assert teach_run(path, tmp_path / "support", Places()).adapted
+    # A run that goes on with it is published in turn.
+    publish(made(tmp_path / "more", ours), tmp_path / "more.safetensors")
+    path.unlink()
+    again = configured(tmp_path / "more.safetensors")
+    assert again == config
+    restored(tmp_path / "more.safetensors", again, bare_task(again))
+    with pytest.raises(InputError, match="is a published run, whose network was"):
+        BackboneModel(str(tmp_path / "more.safetensors"))
 
 
 def test_the_backbone_of_a_run_is_in_it(tmp_path):
@@ -136,6 +165,7 @@ def test_the_backbone_of_a_run_is_in_it(tmp_path):
     publish(directory, path)
     assert str(tmp_path) not in read_texts(path)[CONFIG]
     ours = configured(path)
+    assert read_config(path) == ours
     assert ours.inner.backbone == str(path) and digest(path) == digest(directory)
     learner = image_learner(ours)
     assert learner.pretrained is not None

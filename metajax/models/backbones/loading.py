@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from metajax._files.safetensors import read_safetensors
 from metajax.errors import InputError
 from metajax.models.backbones.config import (
     CONFIG,
+    Config,
     Preprocessing,
     config_of,
     read_config,
@@ -91,6 +93,26 @@ def load_backbone(
         settings = config_of(str(beside), read_config(path))
     else:
         settings = config_of("config", config)
+    return backbone_of(path, tensors, settings, dtype)
+
+
+def backbone_of(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    settings: Config,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> Backbone:
+    """A network of tensors that were read.
+
+    Args:
+      path: where they were, for errors.
+      tensors: by timm's names.
+      settings: what they do not show.
+      dtype: the type of the parameters.
+
+    Raises:
+      InputError: see `load_backbone`.
+    """
     family = _family(path, tensors)
     if not re.fullmatch(family.architectures, settings.architecture):
         raise InputError(
@@ -138,7 +160,7 @@ def backbone_digest(path: str | Path) -> str:
     return hashed.hexdigest()
 
 
-def _family(path: Path, tensors: Mapping[str, Any]) -> Family:
+def _family(path: Path, tensors: Mapping[str, np.ndarray]) -> Family:
     for family in FAMILIES:
         if family.mark in tensors:
             return family

@@ -2,10 +2,12 @@
 
 import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 
 TYPES = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64"}
+GOLDENS = Path(__file__).parent / "goldens"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -67,3 +69,12 @@ def write_backbone(folder, tensors, config):
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     return path
+
+
+def write_network(folder, scale=1.0):
+    """A small vision transformer as it lies on a hub; the path of its tensors."""
+    golden = json.loads((GOLDENS / "vit.json").read_text())
+    tensors = seeded_tensors(golden["tensors"])
+    tensors["norm.weight"] = (scale * tensors["norm.weight"]).astype(np.float32)
+    folder.mkdir(exist_ok=True)
+    return write_backbone(folder, tensors, golden["config"])
