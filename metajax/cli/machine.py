@@ -10,6 +10,7 @@ import jax
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.experiments.interrupt import interrupted_at_once
+from metajax.training.launchers import from_environment
 
 AUTO = "auto"
 STOPPED = (130, 143)  # statuses after a signal
@@ -23,8 +24,9 @@ class Machine:
     """Devices of each process; all of them by default, which are a CPU's cores."""
     coordinator: str | None = None
     """Of several processes, where the first can be reached, HOST:PORT; or auto, where
-    SLURM, MPI, Kubernetes or a TPU pod says it. All are started with the same flags,
-    but for --process."""
+    SLURM, MPI, Kubernetes or a TPU pod says it, or JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID. All are started with the same flags, but for
+    --process."""
     processes: int | None = None
     """How many they are."""
     process: int | None = None
@@ -112,7 +114,9 @@ class Machine:
         try:
             with interrupted_at_once():
                 if coordinator == AUTO:
-                    jax.distributed.initialize(local_device_ids=ids)
+                    jax.distributed.initialize(
+                        local_device_ids=ids, **from_environment()
+                    )
                 else:
                     jax.distributed.initialize(
                         coordinator, self.processes, self.process, local_device_ids=ids

@@ -92,6 +92,7 @@ from metajax.reporting import (
 from metajax.training.averaging import averaged
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.fitting import fit
+from metajax.training.launchers import check_world
 from metajax.training.processes import alike, from_first, in_turn, is_first
 from metajax.training.state import TrainState
 from metajax.training.tuned import Tuner
@@ -134,6 +135,7 @@ def train(
       Stopped: if a signal asked for it; the run is saved.
     """
     config.check()
+    check_world()
     if not alike(json.dumps(config.as_dict())):
         raise InputError(
             "the processes were started with different flags; start all of them with "

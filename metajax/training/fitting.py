@@ -24,7 +24,8 @@ checkpoints: a resumed run takes the forms that it began with, whatever is asked
 **Several processes** (`jax.distributed.initialize`) call `fit` alike and train as one.
 Only the first reads and writes checkpoints, and sends the others what it restored; all
 stop if one is asked to. Each informs its own observers: give those that write files to
-the first process alone (`jax.process_index() == 0`).
+the first process alone (`jax.process_index() == 0`). Workers of Ray Train that JAX does
+not connect are refused, as each would train the same by itself.
 """
 
 import time
@@ -44,6 +45,7 @@ from metajax.errors import StoppedError
 from metajax.ops import Tuned, taking
 from metajax.training.cutting import Chunk
 from metajax.training.dispatching import dispatches
+from metajax.training.launchers import check_world
 from metajax.training.processes import FirstWrites, any_says
 from metajax.training.programs import kept_step, one_step
 from metajax.training.saving import Runs, Save, resumed, saved_on_error, saving
@@ -142,6 +144,7 @@ class _Fit(NamedTuple):
     shard: Literal["state"] | None = None
 
     def check(self, seed: int) -> None:
+        check_world()
         check_seed("seed", seed)
         check_count("steps", self.steps, least=0)
         for name in ("tasks", "checkpoint_every"):
