@@ -1,11 +1,12 @@
 """Rows of a table of strategies, and its record."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,20 +35,6 @@ class Row:
     published: str = ""
 
 
-class Table(NamedTuple):
-    """A table.
-
-    Attributes:
-      title: the line above it.
-      rows: in their order.
-      digits: decimals of a value.
-    """
-
-    title: str
-    rows: Sequence[Row]
-    digits: int
-
-
 def measured(name: str, totals: Callable[[], np.ndarray]) -> Row:
     """The row of a strategy: its mean over tasks.
 
@@ -73,27 +60,30 @@ def beside(rows: Mapping[str, Row], published: Mapping[str, str]) -> list[Row]:
     return [*ours, *(Row(name, published=published[name]) for name in others)]
 
 
-def markdown(table: Table) -> str:
+def markdown(title: str, rows: Sequence[Row]) -> str:
     """A table in Markdown, a line for each row.
 
-    >>> rows = [Row("random", 5.0, 0.02), Row("optimum", 6.66)]
-    >>> print(markdown(Table("5 arms", rows, 2)))
+    Its widest interval has two significant digits.
+
+    >>> print(markdown("5 arms", [Row("random", 5.0, 0.021), Row("optimum", 6.66)]))
     **5 arms**
     <BLANKLINE>
     | strategy | value | published | seconds |
     |---|---|---|---|
-    | random | 5.00 ± 0.02 |  |  |
-    | optimum | 6.66 |  |  |
+    | random | 5.000 ± 0.021 |  |  |
+    | optimum | 6.660 |  |  |
     """
+    widest = max((row.interval or 0.0 for row in rows), default=0.0)
+    digits = max(0, 1 - math.floor(math.log10(widest))) if widest else 3
     lines = [
-        f"**{table.title}**",
+        f"**{title}**",
         "",
         "| strategy | value | published | seconds |",
         "|---|---|---|---|",
     ]
-    for row in table.rows:
+    for row in rows:
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        cells = row.name, _figure(row, table.digits), row.published, seconds
+        cells = row.name, _figure(row, digits), row.published, seconds
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

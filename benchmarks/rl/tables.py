@@ -15,7 +15,7 @@ from benchmarks.rl.optimum import (
     count_states,
     optimal_value,
 )
-from benchmarks.rl.rows import Row, Table, beside, measured
+from benchmarks.rl.rows import Row, beside, measured
 from benchmarks.rl.runs import read_runs
 from benchmarks.rl.settings import Bandit, Mdp
 from metajax.experiments.families import BanditData, MdpData
@@ -24,8 +24,8 @@ from metajax.rl import TabularMDP
 CONSTANTS = 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0  # to tune UCB1 among
 
 
-def bandit_tables(settings: Bandit) -> list[Table]:
-    """The table of mean total rewards."""
+def bandit_tables(settings: Bandit) -> dict[str, list[Row]]:
+    """The table of mean total rewards, by its title."""
     arms, pulls, tasks = settings.arms, settings.pulls, settings.tasks
     keys = jax.random.split(jax.random.key(settings.seed), 4)
     means, others = (bandits.sample_means(key, tasks, arms) for key in keys[:2])
@@ -53,7 +53,7 @@ def bandit_tables(settings: Bandit) -> list[Table]:
     rows |= read_runs(settings.runs, BanditData(arms, pulls))
     title = f"{arms} arms, {pulls} pulls: mean total reward over {tasks:,} tasks"
     papers = published.BANDIT_TOTALS.get((arms, pulls), {})
-    return [Table(title, beside(rows, papers), 3 if pulls < 50 else 2)]
+    return {title: beside(rows, papers)}
 
 
 def _best_constant(means: jax.Array, pulls: int, key: jax.Array) -> float:
@@ -73,8 +73,8 @@ def _exact_row(arms: int, pulls: int) -> Row:
     return Row("Bayes optimum, exact", value, seconds=seconds)
 
 
-def mdp_tables(settings: Mdp) -> list[Table]:
-    """A table of mean total rewards, and one for each kind of share."""
+def mdp_tables(settings: Mdp) -> dict[str, list[Row]]:
+    """Tables of mean total rewards and of each kind of share, by their titles."""
     sizes = settings.states, settings.actions, settings.horizon, settings.episodes
     of_tasks, of_plays = jax.random.split(jax.random.key(settings.seed))
     tasks = mdps.sample_mdps(of_tasks, settings.tasks, *sizes[:2])
@@ -94,11 +94,11 @@ def mdp_tables(settings: Mdp) -> list[Table]:
         papers.get(sizes, {}) for papers in (published.MDP_TOTALS, published.MDP_SHARES)
     )
     discounted = beside(shares(discount), of_shares)
-    return [
-        Table(f"{work}: mean total reward", beside(rows | own, of_totals), 1),
-        Table(share, beside(shares(1.0), {}), 3),
-        Table(f"{share} discounted by {discount}", discounted, 3),
-    ]
+    return {
+        f"{work}: mean total reward": beside(rows | own, of_totals),
+        share: beside(shares(1.0), {}),
+        f"{share} discounted by {discount}": discounted,
+    }
 
 
 def _play_mdps(

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -86,7 +86,7 @@ def print_times(settings: Navigation) -> dict[str, list[Timed]]:
         f"of {settings.horizon} steps, MLP {settings.width}-{settings.width}: a "
         "meta-step in float32"
     )
-    print(_markdown(title, list(rows.values())))
+    print(markdown(title, list(rows.values())))
     return {title: list(rows.values())}
 
 
@@ -157,7 +157,8 @@ def _torch_step(settings: Navigation, form: str):
     return lambda: run.step(best), best, first
 
 
-def _markdown(title: str, rows: list[Timed]) -> str:
+def markdown(title: str, rows: Sequence[Timed]) -> str:
+    """A table in Markdown; ratios are to the first row."""
     lines = [
         f"**{title}**",
         "",
