@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,9 @@ NETWORKS = (
     "tf_efficientnet_lite0",
 )
 NEAR = 1e-5
+HEAD = """\
+| network | pixels | parameters | ours, float32 | timm's, float32 | another picture |
+|---|---|---|---|---|---|"""
 
 
 def _any(flag: str, name: str) -> None:
@@ -69,9 +73,10 @@ def main(settings: Settings) -> None:
     results: dict[str, Any] = {}
     if settings.to is not None and settings.to.exists():
         results = read_record(settings.to)["results"]
+    print(HEAD)
     for name in settings.networks:
         row = compare(torch, timm, name, settings.pictures)
-        print(name, *(f"{key} {value}" for key, value in row.items()), flush=True)
+        print(line(name, row), flush=True)
         results[name] = row
         if settings.to is not None:
             record = {"results": results, "versions": versions}
@@ -80,6 +85,23 @@ def main(settings: Settings) -> None:
             raise InputError(
                 f"{name}: expected features within {NEAR} of timm's, got {row['ours']}"
             )
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The record's table in Markdown."""
+    return "\n".join([HEAD, *(line(name, row) for name, row in results.items())])
+
+
+def line(name: str, row: Mapping[str, Any]) -> str:
+    """A network's row of the table.
+
+    Args:
+      name: of the network.
+      row: see `compare`.
+    """
+    height, width = row["picture"]
+    distances = " | ".join(f"{row[key]:.1e}" for key in ("ours", "timm's", "apart"))
+    return f"| {name} | {height}x{width} | {row['parameters']:,} | {distances} |"
 
 
 def compare(

@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +31,15 @@ OTHER = ("ours, reverse", "ours, tensorfloat32", "ours, bfloat16")
 PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda13-pjrt", "nvidia-cudnn-cu13", "flax")
 MIB, GB, MILLION = 2**20, 1e9, 1e6
 WIDTH = 60  # characters of an operation's name
+Column = tuple[str, str, float]  # the name of a fact, its title, its unit
+COLUMNS: tuple[Column, ...] = (
+    ("cycles", "cycles, M, estimated", MILLION),
+    ("bytes", "bytes, GB", GB),
+    ("account_bytes", "by XLA's account, GB", GB),
+    ("launches", "launches", 1),
+    ("temporary_bytes", "temporary MiB", MIB),
+    ("compile_s", "compile s", 1),
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def main(settings: Settings) -> None:
     for work in settings.workloads:
         rows = {chip: _compiled(work, chip, settings) for chip in settings.chips}
         _keep(settings.to, work, settings.devices, rows)
-        print(table(_title(work, settings.devices), rows), flush=True)
+        print(table({_title(work, settings.devices): rows}), flush=True)
         for chip, row in rows.items():
             for program, facts in row.items():
                 print(dearest(f"{program}, {chip}", facts), flush=True)
@@ -125,61 +134,62 @@ def _versions() -> dict[str, str]:
     return {name: installed[name] for name in PACKAGES if name in installed}
 
 
-def table(title: str, rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A workload's table, in Markdown: a line for each chip and program.
+def table(results: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> str:
+    """A table in Markdown: a line for each work, chip and program.
+
+    A column of which no program has a figure is left out.
 
     Args:
-      title: its first line.
-      rows: of each chip, of each program, the facts of `benchmarks.target_worker`.
+      results: of each work, of each chip, of each program, the facts of
+        `benchmarks.target_worker`.
     """
-    lines = [
-        f"**{title}**",
-        "",
-        "| compiled for | | cycles, M, estimated | bytes, GB | by XLA's account, GB | "
-        "launches | temporary MiB | compile s | collectives |",
-        "|---|---|---|---|---|---|---|---|---|",
+    compiled = [
+        (work, chip, programs)
+        for work, chips in results.items()
+        for chip, programs in chips.items()
     ]
-    for chip, programs in rows.items():
+    every = [facts for *_, programs in compiled for facts in programs.values()]
+    columns = [c for c in COLUMNS if any(f.get(c[0]) is not None for f in every)]
+    names = ["work", "compiled for", "", *(title for _, title, _ in columns)]
+    lines = [f"| {' | '.join([*names, 'collectives'])} |"]
+    lines += ["|---" * (len(names) + 1) + "|"]
+    for work, chip, programs in compiled:
         first = next(iter(programs))
         lines += [
-            f"| {chip} | {program} | {_cells(facts)} |"
+            f"| {work} | {chip} | {program} | {_cells(facts, columns)} |"
             for program, facts in programs.items()
         ]
         lines += [
-            f"| | {first} / {program} | {_ratios(programs[first], facts)} | |"
-            for program, facts in programs.items()
-            if program != first
+            f"| | | {first} / {name} | {_ratios(programs[first], facts, columns)} | |"
+            for name, facts in programs.items()
+            if name != first
         ]
     return "\n".join([*lines, ""])
 
 
-COLUMNS = (
-    ("cycles", MILLION, "{:.4g}"),
-    ("bytes", GB, "{:.3g}"),
-    ("account_bytes", GB, "{:.3g}"),
-    ("launches", 1, "{:.0f}"),
-    ("temporary_bytes", MIB, "{:.3g}"),
-    ("compile_s", 1, "{:.3g}"),
-)
-
-
-def _cells(facts: Mapping[str, Any]) -> str:
+def _cells(facts: Mapping[str, Any], columns: Sequence[Column]) -> str:
     cells = [
-        form.format(_number(facts, name) / unit) if facts[name] is not None else ""
-        for name, unit, form in COLUMNS
+        _digits(_number(facts, name) / unit) if facts.get(name) is not None else ""
+        for name, _, unit in columns
     ]
     kinds = ", ".join(f"{n} {kind}" for kind, n in facts["collectives"].items())
     return " | ".join([*cells, kinds or "none"])
 
 
-def _ratios(ours: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    pairs = [(_number(ours, name), _number(other, name)) for name, *_ in COLUMNS]
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
+def _ratios(
+    ours: Mapping[str, Any], other: Mapping[str, Any], columns: Sequence[Column]
+) -> str:
+    pairs = [(_number(ours, name), _number(other, name)) for name, *_ in columns]
     return " | ".join(f"**{a / b:.2f}**" if a and b else "" for a, b in pairs)
 
 
 def _number(facts: Mapping[str, Any], name: str) -> float:
     """A figure, the median of several; 0 where there is none."""
-    value = facts[name]
+    value = facts.get(name)
     if isinstance(value, list):
         return sorted(value)[len(value) // 2]
     return value or 0

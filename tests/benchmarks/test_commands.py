@@ -149,7 +149,7 @@ def test_what_compilers_say_is_kept_and_tabled(tmp_path, capsys, monkeypatch):
         argv = ["w3-1steps-2tasks", "--for", *chips, "--to", record, "--rounds", "3"]
         assert run_command(targets.main, targets.Settings, "targets", "", argv) == 0
     told = capsys.readouterr().out
-    assert "| v5e | ours | 2000 | 2 | 2 |" in told
+    assert "| w3-1steps-2tasks | v5e | ours | 2,000 | 2 | 2 |" in told
     assert told.count("| | ours / textbook, highest |") == 2
     assert "**0.50**" in told and "1 all-reduce" in told and "`jit(step)/add`" in told
     kept = json.loads((tmp_path / "record.json").read_text())["results"]
