@@ -27,7 +27,7 @@ MODULES = (
         "multi_step",
     ),
     *("peer_gradients", "precision", "roofline", "saving", "soak", "streaming"),
-    *("pretrained", "targets", "task_map"),
+    *("pretrained", "tables", "targets", "task_map"),
     *("papers.miniimagenet", "papers.omniglot", "papers.sinusoid"),
 )
 W = "w1-5steps-4tasks"
@@ -74,6 +74,7 @@ BAD = {
     },
     "labelling": {"/nowhere": "there is no folder /nowhere"},
     "peer_gradients": {"/ / w1": "no workload 'w1'; expected one like w1_s1_k5_b4"},
+    "tables": {"--page /nowhere": "there is no file /nowhere"},
     "task_map": {
         "/nowhere": "/nowhere is not a run directory",
         "x --seed -1": "--seed",
