@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -161,7 +160,8 @@ class FolderLabels(FolderPass[Labeller]):
             judged = self.labeller.judge_inputs(batch.inputs)
             for i, answer in enumerate(self._answers.of_batch(batch.files, judged)):
                 self._count(answer)
-                self.gallery.add(answer.label, partial(batch.image, i))
+                later = not batch.at_hand[i]
+                self.gallery.add(answer.label, batch.images[i], later=later)
                 yield answer.label
         if self._compare:
             count = self.counts.total() - self.kept

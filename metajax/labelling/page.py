@@ -2,8 +2,11 @@
 
 import heapq
 import io
+import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -42,39 +45,60 @@ class Gallery:
 
     def __init__(self, most: int = MOST, side: int = SIDE):
         self._most, self._side, self._count = most, side, 0
-        self._heap: list[tuple[float, int, Thumbnail]] = []  # the surest is first
+        self._heap: list[tuple[float, int, Callable[[], Thumbnail | None]]] = []
 
-    def add(self, label: Any, image: Callable[[], np.ndarray]) -> None:
+    def add(
+        self, label: Any, image: Callable[[], np.ndarray], *, later: bool = False
+    ) -> None:
         """Adds an image and its label; an image that is gone is not shown.
 
         Args:
           label: the label.
           image: makes the image `uint8[height, width, channels]`, if it is shown.
+          later: whether it does so when the page is made, for images that would have to
+            be decoded; those at hand become thumbnails at once.
         """
         self._count += 1
         rank = -label.confidence, -self._count
         is_full = len(self._heap) >= self._most
         if is_full and (not self._heap or rank <= self._heap[0][:2]):
-            return
+            return  # the surest is first
+        make = partial(self._thumbnail, label, image)
+        if not later:
+            if (made := make()) is None:
+                return
+            make = partial(_same, made)
+        item = (*rank, make)
+        (heapq.heappushpop if is_full else heapq.heappush)(self._heap, item)
+
+    def _thumbnail(
+        self, label: Any, image: Callable[[], np.ndarray]
+    ) -> Thumbnail | None:
         try:
             pixels = image()
         except FilesError:  # its file was there when it was labelled
-            return
+            return None
         coarse = max(pixels.shape[:2]) <= self._side / 2
-        item = (*rank, Thumbnail(label, thumbnail(pixels, self._side), coarse))
-        (heapq.heappushpop if is_full else heapq.heappush)(self._heap, item)
+        return Thumbnail(label, thumbnail(pixels, self._side), coarse)
 
     def by_label(self) -> dict[str, list[Thumbnail]]:
         """The images of each label, labels by name, the least confident image first."""
         groups: dict[str, list[Thumbnail]] = {}
-        for *_, item in sorted(self._heap, reverse=True, key=lambda item: item[:2]):
-            groups.setdefault(item.label.label, []).append(item)
+        ranked = sorted(self._heap, reverse=True, key=lambda item: item[:2])
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for item in threads.map(lambda ranked: ranked[2](), ranked):
+                if item is not None:
+                    groups.setdefault(item.label.label, []).append(item)
         return dict(sorted(groups.items()))
 
     def excerpt(self) -> str:
         """A remark that not all images are shown; empty if they are."""
         kept, count = len(self._heap), self._count
         return f" (the {kept} least sure of {count})" if kept < count else ""
+
+
+def _same(made: Thumbnail) -> Thumbnail:
+    return made
 
 
 def thumbnail(image: np.ndarray, side: int = SIDE) -> str:

@@ -31,13 +31,15 @@ class InputBatch(NamedTuple):
     Attributes:
       files: the paths of the images, at most as many as there are inputs.
       inputs: `float32[size, ...]`; what follows the files' is padding.
-      image: `image(i)`, image i as `uint8[height, width, channels]`, which may have to
+      images: each gives its image, `uint8[height, width, channels]`, which may have to
         be decoded first, and raises a `FilesError` if its file is gone.
+      at_hand: which images need not be decoded first, `bool[files]`.
     """
 
     files: tuple[str, ...]
     inputs: Array
-    image: Callable[[int], np.ndarray]
+    images: Sequence[Callable[[], np.ndarray]]
+    at_hand: Sequence[bool]
 
 
 def read_inputs(
@@ -79,7 +81,12 @@ def _read_images(
         folder, files, size, mode, batch=BATCH, refuse=refuse, bits=bits, fit=fit
     )
     for names, images in batches:
-        yield InputBatch(names, learner.inputs(images), images.__getitem__)
+        given = [partial(_given, image) for image in images[: len(names)]]
+        yield InputBatch(names, learner.inputs(images), given, [True] * len(names))
+
+
+def _given(image: np.ndarray) -> np.ndarray:
+    return image
 
 
 class _File(NamedTuple):
@@ -144,12 +151,15 @@ def _batches(
         rows = [features.get(x.content, x.feature) for x in part]
         padded = np.zeros((BATCH, *learner.input_shape), np.float32)
         padded[: len(rows)] = np.stack(rows)
-
-        def image(i: int, part: list[_File] = part) -> np.ndarray:
-            known = part[i].image
-            return decode(folder / part[i].name, *pixels) if known is None else known
-
-        yield InputBatch(tuple(x.name for x in part), jnp.asarray(padded), image)
+        again = [
+            partial(decode, folder / x.name, *pixels)
+            if x.image is None
+            else partial(_given, x.image)
+            for x in part
+        ]
+        names = tuple(x.name for x in part)
+        at_hand = [x.image is not None for x in part]
+        yield InputBatch(names, jnp.asarray(padded), again, at_hand)
 
 
 def embed_images(

@@ -165,7 +165,7 @@ def test_features_are_those_of_the_network(network, folder):
         pixels = resize(image, (32, 32), Fit(0.9, "bicubic"))
     expected = backbone.model.apply(backbone.params, jnp.float32(pixels[None]) / 255)
     np.testing.assert_allclose(batch.inputs[1], expected[0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(batch.image(1), pixels)
+    np.testing.assert_array_equal(batch.images[1](), pixels)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -217,7 +217,7 @@ def test_an_exported_program_has_the_network_in_it(network, folder, tmp_path):
     learner = backbone_learner(read_backbone(network))
     names = ["red5.png", "blue5.png"]
     (batch,) = reading.read_inputs(learner, folder / "images", names, refuse=print)
-    shares = exported.call(np.stack([batch.image(i) for i in range(2)]))
+    shares = exported.call(np.stack([image() for image in batch.images]))
     classes = json.loads((tmp_path / "program.json").read_text())["classes"]
     assert [classes[i] for i in np.argmax(shares, 1)] == ["red", "blue"]
 
