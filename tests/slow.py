@@ -39,6 +39,7 @@ tests/cli/test_doctor.py::test_a_healthy_place
 tests/cli/test_doctor.py::test_a_wrong_gradient_is_seen
 tests/cli/test_programs.py::test_a_run_is_the_same_from_the_disk
 tests/cli/test_programs.py::test_a_validation_is_the_program_of_the_evaluation
+tests/cluster/test_nodes.py
 tests/cluster/test_slurm.py
 tests/cli/test_submit.py::test_a_job_that_is_told_to_stop_goes_on
 tests/data/test_augmentation.py::test_a_fit_with_every_transform_is_finite

@@ -2,6 +2,7 @@
 # SLURM on the loopback of one machine: start it here, run a command under it, end it.
 #
 #   bash tests/cluster/slurm.sh COMMAND...
+#   SLURM_TWO_NODES=1 bash tests/cluster/slurm.sh COMMAND...    # on those of nodes.sh
 #
 # It needs slurmctld, slurmd, srun and munged (Debian: slurmctld slurmd slurm-client
 # munge), and root. Its daemons are its own, by their process ids and in a folder that
@@ -16,39 +17,50 @@ done
 PATH="$PATH:/usr/sbin"
 home="$(mktemp -d)"
 chmod 755 "$home"
-daemons=()
+daemons=() first=()
+. "$(dirname "$0")/nodes.sh"
 finish() {
-    scancel --user="$(id -un)" 2> /dev/null || true
+    "${first[@]}" scancel --user="$(id -un)" 2> /dev/null || true
     for _ in $(seq 50); do  # a step that outlives the controller would wait for it
-        [ -z "$(squeue --noheader 2> /dev/null)" ] && break
+        [ -z "$("${first[@]}" squeue --noheader 2> /dev/null)" ] && break
         sleep 0.1
     done
     kill -KILL "${daemons[@]}" 2> /dev/null || true
+    remove_nodes
     rm -rf "$home"
 }
 trap finish EXIT
-mkdir "$home"/{state,spool,munge,logs}
+mkdir "$home"/{state,munge,logs}
 chmod 700 "$home/munge"
 head -c 1024 /dev/urandom > "$home/munge/key"
 chmod 600 "$home/munge/key"
 export SLURM_CONF="$home/slurm.conf"
 ctl_port="${SLURM_CTL_PORT:-16817}" node_port="${SLURM_NODE_PORT:-16818}"
-host="$(hostname -s)"
+if [ -n "${SLURM_TWO_NODES:-}" ]; then
+    make_nodes
+    first=(on_node 0)
+    host=node0 address=192.0.2.1
+    members="NodeName=node[0-1]"
+else
+    host="$(hostname -s)" address=127.0.0.1
+    members="NodeName=$host NodeAddr=127.0.0.1"
+fi
 cat > "$SLURM_CONF" << CONF
 ClusterName=loopback
-SlurmctldHost=$host(127.0.0.1)
+SlurmctldHost=$host($address)
 SlurmctldPort=$ctl_port
 SlurmdPort=$node_port
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket=$home/munge/socket
+# A job that is requeued waits until its credential expires: by default two minutes.
+AuthInfo=socket=$home/munge/socket,cred_expire=10
 CredType=cred/munge
 StateSaveLocation=$home/state
-SlurmdSpoolDir=$home/spool
+SlurmdSpoolDir=$home/spool-%h
 SlurmctldPidFile=$home/slurmctld.pid
-SlurmdPidFile=$home/slurmd.pid
+SlurmdPidFile=$home/slurmd-%h.pid
 SlurmctldLogFile=$home/logs/slurmctld
-SlurmdLogFile=$home/logs/slurmd
+SlurmdLogFile=$home/logs/slurmd-%h
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -59,7 +71,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,requeue_delay=1,defer_b
 MinJobAge=300
 KillWait=60
 RequeueExit=143
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+$members CPUs=$(nproc) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 munged --foreground --force --key-file="$home/munge/key" --socket="$home/munge/socket" \
@@ -67,16 +79,23 @@ munged --foreground --force --key-file="$home/munge/key" --socket="$home/munge/s
     --log-file="$home/munge/log" 2> /dev/null &
 daemons+=($!)
 until [ -S "$home/munge/socket" ]; do sleep 0.1; done
-slurmctld -D 2> /dev/null &
+"${first[@]}" slurmctld -D 2> /dev/null &
 daemons+=($!)
-slurmd -D 2> /dev/null &
+"${first[@]}" slurmd -D 2> /dev/null &
 daemons+=($!)
+if [ -n "${SLURM_TWO_NODES:-}" ]; then
+    on_node 1 slurmd -D 2> /dev/null &
+    daemons+=($!)
+fi
+are_idle() {  # all of one state
+    [ "$("${first[@]}" sinfo --noheader --format=%T 2> /dev/null)" = idle ]
+}
 for _ in $(seq 300); do
-    sinfo --noheader --format=%T 2> /dev/null | grep -q '^idle' && break
+    are_idle && break
     sleep 0.1
 done
-sinfo --noheader --format=%T | grep -q '^idle' || {
+are_idle || {
     tail "$home"/logs/* >&2
     exit 1
 }
-"$@"
+"${first[@]}" "$@"

@@ -12,6 +12,7 @@ import pytest
 TOOLS = "slurmctld", "slurmd", "srun", "munged"
 PATHS = f"{os.environ['PATH']}:/usr/sbin"
 KILLS = int(os.environ.get("METAJAX_SLURM_KILLS", "1"))
+SECONDS = 600 + 120 * KILLS  # that a script may take
 SMALL = "sinusoid --model.hidden 4 --outer.tasks 2 --evaluation.tasks 4 --devices 1"
 TRAIN = f"{sys.executable} -m metajax train {SMALL}"
 pytestmark = pytest.mark.skipif(
@@ -19,8 +20,12 @@ pytestmark = pytest.mark.skipif(
     reason="needs SLURM (slurmctld, slurmd, slurm-client, munge), and root",
 )
 
+NETWORK = pytest.mark.skipif(
+    shutil.which("ip", path=PATHS) is None, reason="needs ip (iproute2)"
+)
 
-def under_slurm(script, folder):
+
+def under_slurm(script, folder, **variables):
     """What a script says under a SLURM of its own."""
     path = folder / "script.sh"
     path.write_text(f"set -euo pipefail\n{script}\n")
@@ -29,8 +34,8 @@ def under_slurm(script, folder):
         ["bash", slurm, "bash", path],
         capture_output=True,
         text=True,
-        timeout=600,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        timeout=SECONDS,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | variables,
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout + process.stderr
@@ -43,10 +48,13 @@ def last_state(run):
     return manifest["step"], manifest["sha256"]
 
 
-def test_two_processes_of_a_job_train_as_one(tmp_path):
+@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=NETWORK)])
+def test_two_processes_of_a_job_train_as_one(tmp_path, nodes):
     run = tmp_path / "run"
-    command = f"srun -n2 {TRAIN} --outer.steps 20 --coordinator auto --run-dir {run}"
-    said = under_slurm(command, tmp_path)
+    command = f"{TRAIN} --outer.steps 20 --coordinator auto --run-dir {run}"
+    script = f"srun -N{nodes} -n2 bash -c 'hostname; exec {command}'"
+    said = under_slurm(script, tmp_path, SLURM_TWO_NODES="1" if nodes == 2 else "")
+    assert nodes == 1 or {"node0", "node1"} <= set(said.split())
     assert "waiting for the other processes at auto" in said
     assert said.count("written to") == 1  # by the first of them alone
     assert json.loads((run / "evaluation.json").read_text())["protocol"]["tasks"] == 4
@@ -54,7 +62,7 @@ def test_two_processes_of_a_job_train_as_one(tmp_path):
 
 def test_a_requeued_job_ends_as_one_that_was_left_alone(tmp_path):
     """`scancel --signal=TERM` saves and ends with 143; requeued, the job goes on."""
-    steps = 100_000 * (KILLS + 1)
+    steps = 10_000 * (KILLS + 1)
     run, alone = tmp_path / "run", tmp_path / "alone"
     command = f"{TRAIN} --outer.steps {steps}"
     job = tmp_path / "job.sh"
