@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from metajax._pytrees.weakly import register_weakly
 from metajax.checks import check_count
 from metajax.data.dense_drawing import (
     DenseShape,
@@ -28,7 +29,7 @@ from metajax.data.streaming import THREADS
 from metajax.types import Array, Episode, PyTree
 
 
-@jax.tree_util.register_dataclass
+@register_weakly("readers")
 @dataclass(frozen=True, eq=False)
 class DenseStream(StagedSampler):
     """The sampler that `stream_dense_episodes` makes, called as (key, tasks).
@@ -42,7 +43,7 @@ class DenseStream(StagedSampler):
     """
 
     members: Members
-    readers: Any = field(metadata={"static": True})
+    readers: Any
     shape: DenseShape = field(metadata={"static": True})
     label: Labeller = field(metadata={"static": True})
     workers: int = field(metadata={"static": True})

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 
 from metajax._pytrees.key_data import data_to_keys, keys_to_data
@@ -105,15 +106,22 @@ class StagedSampler:
         return jax.tree.map(like, self._one_fetched)
 
     def traced_fetch(self, drawn: PyTree) -> PyTree:
-        """`fetch` inside a traced function: by a callback, as the program runs."""
+        """`fetch`; inside a traced function by a callback, as the program runs."""
         if self.fetching is None:
             return drawn
         like = self.fetched_like(length(drawn))
 
-        def on_host(data: PyTree) -> PyTree:
-            fetched = fetch_on_host(self, data_to_keys(data))
+        def checked(drawn: PyTree) -> PyTree:
+            fetched = fetch_on_host(self, drawn)
             check_same_form(fetched, like, f"fetch of {type(self).__name__}")
-            return keys_to_data(fetched)
+            return fetched
+
+        def on_host(data: PyTree) -> PyTree:
+            return keys_to_data(checked(data_to_keys(data)))
+
+        if not any(isinstance(x, Tracer) for x in jax.tree.leaves(drawn)):
+            # JAX would keep a callback, and what it reads, as long as the process.
+            return jax.tree.map(jnp.asarray, checked(drawn))
 
         data = jax.pure_callback(
             on_host,

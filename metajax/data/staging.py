@@ -2,11 +2,12 @@
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 
+from metajax._pytrees.weakly import register_weakly
 from metajax.data.iterables import iterated
 from metajax.data.sampling import Fetching, StagedSampler, fetch_on_host
 from metajax.errors import InputError
@@ -29,12 +30,12 @@ class FunctionSampler(StagedSampler):
         return fetched
 
 
-@jax.tree_util.register_dataclass
+@register_weakly("episodes")
 @dataclass(frozen=True, eq=False)
 class StaticSampler(StagedSampler):
     """A staged sampler that is no pytree, as one."""
 
-    episodes: StagedSampler = field(metadata={"static": True})
+    episodes: StagedSampler
 
     def draw(self, key: Array, tasks: int) -> PyTree:
         """As the sampler has it."""

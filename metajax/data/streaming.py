@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax._pytrees.weakly import register_weakly
 from metajax.checks import check_count
 from metajax.data.drawing import Shape, Shown, draw_batch
 from metajax.data.images import ImageStore, as_episode, shape_of
@@ -18,7 +19,7 @@ from metajax.types import Array, Episode
 THREADS = 4  # that read at once
 
 
-@jax.tree_util.register_dataclass
+@register_weakly("reader")
 @dataclass(frozen=True, eq=False)
 class Stream(StagedSampler):
     """The sampler that `stream_episodes` makes: `episodes(key, tasks) -> Episode`.
@@ -32,7 +33,7 @@ class Stream(StagedSampler):
     """
 
     counts: Array
-    reader: ImageReader = field(metadata={"static": True})
+    reader: ImageReader
     shape: Shape = field(metadata={"static": True})
     image: tuple[int, ...] = field(metadata={"static": True})
     workers: int = field(metadata={"static": True})

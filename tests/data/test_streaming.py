@@ -1,11 +1,13 @@
 """Streamed episodes are the resident ones, and reading ahead leaves nothing behind."""
 
+import dataclasses
 import gc
 import multiprocessing
 import os
 import pickle
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import jax
@@ -175,6 +177,38 @@ def test_a_function_of_a_stream_reads_as_it_runs(store):
     assert feed(augmented(stream, lambda k, e: e), KEY, tasks=3, most=3).like
     ends = [fit(jax.tree_util.Partial(counting, x)) for x in (stream, resident)]
     assert same(*ends)
+
+
+USES = {
+    "called": lambda episodes: episodes(KEY, 2),
+    "jitted": lambda episodes: jax.jit(lambda e: e(KEY, 2))(episodes),
+    "trained with": lambda episodes: fit(episodes, steps=1),
+    "evaluated on": lambda episodes: mj.evaluate(
+        classifier(), jnp.zeros((16, 3)), episodes, mj.metrics.accuracy, tasks=2
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_images_in_memory_are_freed_with_the_stream(store, use):
+    reader = ImageReader(np.array(store.images))
+    stream = stream_episodes(store, ways=3, shots=2, queries=1)
+    stream = dataclasses.replace(stream, reader=reader)
+    USES[use](augmented(stream, shuffle_labels(3)))
+    alive = weakref.ref(reader.images)
+    del reader, stream
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_copy_of_the_leaves_does_not_read_what_was_freed(store):
+    stream = stream_episodes(store, ways=3, shots=2, queries=1)
+    leaves, kind = jax.tree.flatten(stream)
+    assert same(jax.tree.unflatten(kind, leaves)(KEY, 2), stream(KEY, 2))
+    del stream
+    gc.collect()
+    with pytest.raises(mj.InputError, match="was freed; keep the sampler as long as"):
+        jax.tree.unflatten(kind, leaves)(KEY, 2)
 
 
 def test_large_meta_batches_take_fewer_steps_a_dispatch(store, monkeypatch):
