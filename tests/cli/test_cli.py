@@ -982,6 +982,22 @@ def test_signals_are_as_they_were():
     assert handlers() == before
 
 
+def test_a_scheduler_may_say_it_twice():
+    said = []
+    before = signal.signal(signal.SIGTERM, lambda *_: said.append("ended"))
+    try:
+        with Signals() as signals:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            assert signals() and not said
+            with pytest.raises(KeyboardInterrupt):  # a person's still acts
+                signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert said == ["ended"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_signal_that_was_ignored_still_is():
     """As a shell has it for a script's background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -60,6 +60,24 @@ def test_two_processes_of_a_job_train_as_one(tmp_path, nodes):
     assert json.loads((run / "evaluation.json").read_text())["protocol"]["tasks"] == 4
 
 
+def test_submitit_queues_a_job_again(tmp_path):
+    steps = 50_000
+    submit = f"{TRAIN} --outer.steps {steps} --run-dir run --submit timeout_min=10"
+    script = f"""
+cd {tmp_path}
+{submit} > said
+job="$(sed -n 's/^job \\([0-9]*\\) of slurm .*/\\1/p' said)"
+until [ -s run/metrics.jsonl ]; do sleep 0.2; done
+scancel --signal=USR2 "$job"
+until [ -z "$(squeue --noheader)" ]; do sleep 0.2; done
+"""
+    under_slurm(script, tmp_path)
+    said = "".join(x.read_text() for x in (tmp_path / "run-jobs").glob("*_log.*"))
+    assert "Requeued job" in said and "and saved; the same command goes on" in said
+    assert "written to run" in said and "Traceback" not in said
+    assert last_state(tmp_path / "run")[0] == steps
+
+
 def test_a_requeued_job_ends_as_one_that_was_left_alone(tmp_path):
     """`scancel --signal=TERM` saves and ends with 143; requeued, the job goes on."""
     steps = 10_000 * (KILLS + 1)
