@@ -64,7 +64,8 @@ def choose_preparation(
     compared with the learner's own format. Another one is chosen only if it predicts
     clearly more labelled pictures correctly: more than chance would explain once in
     twenty times, by the sign test on the pictures that only one of both predicts. About
-    256 labelled pictures are tried, the first of each class.
+    256 labelled pictures are tried, the first of each class; and none other than the
+    learner's own format where even one without a mistake would not be clearly better.
 
     Args:
       learner: the learner.
@@ -83,8 +84,9 @@ def choose_preparation(
         return Choice(learner, images, ())
     learner = _built_once(learner, len(images.classes))
     own = learner.format
-    trials = {own: _try(learner, meta, images)}
-    if read is not None:
+    trials = {own: (first := _try(learner, meta, images))}
+    perfect = np.ones_like(first.correct)
+    if read is not None and is_clearly_better(perfect, first.correct):
         others = [learner._replace(format=form) for form in _formats(learner, images)]
         for other in others:
             with warnings.catch_warnings():  # it warned when they were first read

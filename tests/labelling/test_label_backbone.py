@@ -22,6 +22,7 @@ from metajax.labelling import (
     HEADS,
     FeatureCache,
     FolderLabels,
+    ImageLearner,
     LabelledImages,
     backbone_learner,
     read_backbone,
@@ -97,7 +98,7 @@ def counted(monkeypatch):
 
 
 def test_no_run_is_needed_and_features_are_computed_once(
-    network, folder, tmp_path, capsys, counted
+    network, folder, tmp_path, capsys, counted, monkeypatch
 ):
     out, page = tmp_path / "a.csv", tmp_path / "a.html"
     assert label(folder, network, out, "--html", page) == 0
@@ -108,19 +109,19 @@ def test_no_run_is_needed_and_features_are_computed_once(
     assert "as the best of 3 on the same pictures, it may be less accurate" in said
     assert "these labelled pictures alone say" in said
     rows = rows_of(out)
-    # Both ways to prepare pictures are compared: as they are, and cropped.
-    assert "as they are 100.0 %, --crop ink" in said
-    assert len(rows) == 20 and sum(counted) == 20 + 2 * 9
+    assert "as they are 100.0 %; of the nearest class mean on pixels" in said
+    assert len(rows) == 20 and sum(counted) == 29
     assert all(row["file"].startswith(row["label"]) for row in rows)
     assert "cannot be read" in (tmp_path / "a.unreadable.csv").read_text()
 
-    # Again, with one more example, which was among the others but is now cropped too.
+    # Again, with one more example, which was among the others: nothing is computed.
     (folder / "support" / "red" / "more.png").write_bytes(
         (folder / "images" / "red7.png").read_bytes()
     )
-    counted.clear()
+    monkeypatch.setattr(ImageLearner, "inputs", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(reading, "decode_file", lambda *_: 1 / 0)  # unreadable, then
     again = tmp_path / "b.csv"
-    assert label(folder, network, again) == 0 and sum(counted) == 1
+    assert label(folder, network, again) == 0
     (folder / "support" / "red" / "more.png").unlink()
     assert [r["label"] for r in rows_of(again)] == [r["label"] for r in rows]
 

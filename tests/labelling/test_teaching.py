@@ -108,18 +108,28 @@ def test_a_saved_labeller_comes_back(labeller, tmp_path):
         load(tmp_path / "a", lambda _: LEARNER._replace(most_classes=2))
 
 
-def larger(learner):
+def larger(learner, shots=2):
     """The drawings as a learner reads them."""
-    support = drawings(2)
+    support = drawings(shots)
     times = learner.format.size[0] // support.images.shape[1]
     images = np.kron(support.images, np.ones((1, times, times, 1), np.uint8))
     return support._replace(images=images)
 
 
 def test_how_pictures_are_prepared_is_chosen_and_saved(meta, tmp_path):
-    learner, images, lines = choose_preparation(LEARNER, meta, drawings(2), larger)
+    noise = np.random.default_rng(1).integers(0, 255, (24, 28, 28, 1)).astype(np.uint8)
+    unreadable = drawings(8)._replace(images=noise)
+    learner, images, lines = choose_preparation(
+        LEARNER, meta, unreadable, partial(larger, shots=8)
+    )
     assert "as they are" in lines[0] and "--crop ink" in lines[0]
+    assert learner.format.preparation.crop and "--crop ink is used" in lines[1]
     assert images.images.shape[1:3] == learner.format.size
+    same = drawings(2)._replace(images=np.repeat(noise[:3], 2, 0))  # nothing to mend
+    (said,) = choose_preparation(
+        LEARNER, meta, same, lambda _: pytest.fail("read")
+    ).lines
+    assert "as they are 100.0 %; of the nearest class mean" in said
     one = drawings(1)
     assert choose_preparation(LEARNER, meta, one) == (LEARNER, one, ())
     cropped = learner._replace(format=FORM.prepared(invert=True, crop=True))
