@@ -17,6 +17,7 @@ from benchmarks.emoji.tasks import (
     centre_each,
     predict_tasks,
     uncentred,
+    whiten_by_others,
 )
 from metajax.experiments.build import bare_task
 from metajax.experiments.config import Config
@@ -89,6 +90,9 @@ def on_features(
         others = centre_by_others(np.sqrt(background))
         name = "cosine of roots, about other names"
         yield Method(name, roots, cosine, others, scores=True)
+        whitened = whiten_by_others(np.sqrt(background))
+        name = "cosine of roots, whitened by other names"
+        yield Method(name, roots, cosine, whitened, scores=True)
     yield Method("cosine, transductive", plain, cosine, centre_each, scores=True)
 
 

@@ -8,6 +8,7 @@ import types
 import zlib
 from collections import OrderedDict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,6 +77,36 @@ def test_centring_takes_a_foundrys_style_away():
         assert outputs.shape == (20, 4, 4)
         right[method.name] = trial.accuracies(outputs, Shape(4, 1)).mean()
     assert right["cosine, transductive"] == 1.0 > right["cosine"]
+
+
+def test_whitening_undoes_how_pictures_of_one_name_differ():
+    """A direction in which foundries scatter a name says little of the name."""
+    random = np.random.default_rng(0)
+    scatter = random.normal(size=(NAMES, FOUNDRIES, 32)) * 0.01
+    scatter[..., 0] *= 200.0
+    names = random.normal(size=(NAMES, 1, 32)) * 0.1
+    drawings = Drawings(np.float32(5 + names + scatter), pictures.makers())
+    batch = tasks.draw_tasks(drawings, Shape(4, 1), tasks=40, seed=0, other_maker=False)
+    learner = mj.meta_baseline(methods.IDENTITY, 4)
+    meta = learner.init(jax.random.key(0))
+    right = []
+    for centre in (tasks.centre_by_others, tasks.whiten_by_others):
+        outputs = tasks.predict_tasks(
+            learner, meta, drawings, batch, centre(drawings.values)
+        )
+        right.append(trial.accuracies(outputs, Shape(4, 1)).mean())
+    assert right[1] > right[0] + 0.2
+
+
+def test_nothing_of_the_queries_foundry_is_in_the_whitening():
+    values = np.float32(made() + 1)
+    others = values.copy()
+    others[:, 2] = 7.0  # of this foundry
+    task = tasks.Tasks(*map(jnp.asarray, ([0, 1], [], [0], 2)))
+    batches = jnp.asarray(values[:2, 0]), jnp.asarray(values[:2, 2])
+    once, again = (tasks.whiten_by_others(x)(task, *batches) for x in (values, others))
+    np.testing.assert_allclose(once[0], again[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(once[1], again[1], rtol=1e-4, atol=1e-4)
 
 
 def write_pth(path, arrays, monkeypatch, extra=()):
