@@ -90,6 +90,9 @@ def on_features(
         others = centre_by_others(np.sqrt(background))
         name = "cosine of roots, about other names"
         yield Method(name, roots, cosine, others, scores=True)
+        whitened = whiten_by_others(background)
+        name = "cosine, whitened by other names"
+        yield Method(name, plain, cosine, whitened, scores=True)
         whitened = whiten_by_others(np.sqrt(background))
         name = "cosine of roots, whitened by other names"
         yield Method(name, roots, cosine, whitened, scores=True)

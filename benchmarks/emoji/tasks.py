@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.emoji.pictures import Drawings
-from metajax.ops.unit_rows import unit_rows
+from metajax.labelling import Whitening, learn_whitening
 from metajax.types import Array, Batch, Learner
 
 AT_ONCE = 500  # support examples
-LEAST = 1e-12  # variance of features of length one, where no two pictures differ
 
 
 class Tasks(NamedTuple):
@@ -105,39 +104,25 @@ def centre_by_others(background: np.ndarray) -> Centre:
 
 
 def whiten_by_others(background: np.ndarray) -> Centre:
-    """Both as other names have it that pictures of one name differ.
-
-      x -> (x / |x| - m) U (Λ + mean(Λ) I)^(-1/2),   U Λ U^T = S
-
-    m is the mean of other names as the support set's foundries drew them. S is the
-    covariance of what is left of them, each at length one, without the means of its
-    name and of its foundry; none of it is by the query's foundry.
+    """Both whitened by other names, as every foundry but the queries' drew them.
 
     Args:
       background: of those names, `float[names, foundries, features]`.
-
-    Source: Hatch et al., "Within-Class Covariance Normalization for SVM-based Speaker
-    Recognition", Interspeech 2006.
     """
-    unit = background / np.linalg.norm(background, axis=-1, keepdims=True)
-    means = jnp.asarray(unit.mean(0))
-    foundries = range(unit.shape[1])
-    maps = jnp.stack([_whitening(np.delete(unit, query, 1)) for query in foundries])
+    names, foundries, features = background.shape
+    labels = np.repeat(np.arange(names), foundries - 1)
+
+    def learn(query: int) -> Whitening:
+        drawn = np.delete(background, query, 1).reshape(-1, features)
+        return learn_whitening(drawn, labels)
+
+    each = jax.tree.map(lambda *x: jnp.stack(x), *map(learn, range(foundries)))
 
     def centre(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
-        mean, whitening = _mean(means[task.support]), maps[task.query]
-        changed = [(unit_rows(x) - mean) @ whitening for x in (support, query)]
-        return changed[0], changed[1]
+        whitening = jax.tree.map(lambda x: x[task.query], each)
+        return whitening(support), whitening(query)
 
     return centre
-
-
-def _whitening(unit: np.ndarray) -> np.ndarray:
-    """U (Λ + mean(Λ) I)^(-1/2), `float[features, features]`."""
-    rest = unit - unit.mean(0)
-    rest = (rest - rest.mean(1, keepdims=True)).reshape(-1, unit.shape[-1])
-    values, vectors = np.linalg.eigh(rest.T @ rest / len(rest))
-    return vectors / np.sqrt(values + max(values.mean(), LEAST))
 
 
 def _mean(x: Array) -> Array:

@@ -15,7 +15,17 @@ Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 FORMS = "label_studio", "coco", "links"
 UNWATCHED = "images", "html", "save", "export", *FORMS  # flags that --watch refuses
 UNWATCHED += "suggest", "truth"
-UNMARKED = "backbone", "head", "watch", "out", "columns", "save", "source", "export"
+UNMARKED = (
+    "backbone",
+    "head",
+    "others",
+    "watch",
+    "out",
+    "columns",
+    "save",
+    "source",
+    "export",
+)
 UNMARKED += "corrections", "archives", "run_images", *FORMS  # --masks and --boxes
 UNMARKED += "none", "suggest", "truth", "invert", "crop"
 
@@ -42,6 +52,9 @@ class Label:
     """With --backbone: the class means of its features about their mean (prototypes) or
     as they are (cosine), ridge regression (ridge), the network fine-tuned (pmf: slow);
     or auto, which of the first three leave-one-out finds best."""
+    others: Path | None = None
+    """With --backbone: folder of labelled pictures of other classes, CLASS/*. How those
+    of one class differ is learnt from them, and undone in all pictures."""
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
     pictures each. With --masks, a folder of images/, masks/ (PNG, a value a class) and
@@ -204,8 +217,8 @@ class Label:
             )
         if self.backbone is not None:
             return self._on_backbone(self.backbone, self.support, places)
-        if self.head != "auto":
-            raise InputError("--head is for --backbone; leave it out")
+        if self.head != "auto" or self.others is not None:
+            raise InputError("--head and --others are for --backbone; leave them out")
         return self._of_run(self.run, self.support, places)
 
     def _of_run(self, run: Any, support: Path, places: Places) -> Any:
@@ -243,6 +256,7 @@ class Label:
             corrections=self._corrections(),
             cache=self.programs.features(places.prepared),
             none=self.none,
+            others=self.others,
         )
 
     def _load(self, source: Path, places: Places) -> Any:
@@ -250,12 +264,12 @@ class Label:
         from metajax.labelling.answers import check_none
 
         others = self.run, self.support, self.corrections, self.columns, self.invert
-        others += self.head != "auto", self.crop != "auto"
+        others += self.others, self.head != "auto", self.crop != "auto"
         if any((*others, places.archives, places.images)):
             raise InputError(
                 "--from FILE holds the run, its classes and how pictures are prepared; "
-                "leave out the run, its data, --support, --corrections, --columns, "
-                "--head, --invert and --crop"
+                "leave out the run, its data, --support, --others, --corrections, "
+                "--columns, --head, --invert and --crop"
             )
         cache = self.programs.features(places.prepared)
         labeller = load_labeller(source, backbone=self.backbone, cache=cache)

@@ -19,6 +19,7 @@ from metajax.labelling import (
     backbone_learner,
     load,
     read_backbone,
+    read_labelled,
     rebuild_learner,
     teach_backbone,
 )
@@ -37,6 +38,7 @@ def teach_file(
     invert: bool = False,
     crop: Crop = "auto",
     none: bool = False,
+    others: Path | None = None,
 ) -> Labeller:
     """Teaches a backbone of a file the classes of a folder.
 
@@ -51,6 +53,8 @@ def teach_file(
       crop: whether pictures are cropped to their ink; "auto" chooses it, and whether
         they are inverted, by leave-one-out, see `labelling.choose_preparation`.
       none: whether pictures may get the label that they are of no class.
+      others: a folder of labelled pictures of other classes, see
+        `metajax.labelling.teach_backbone`.
 
     Raises:
       InputError: if there is no such backbone, or the folder will not do.
@@ -63,8 +67,19 @@ def teach_file(
     read = partial(read, corrections=corrections)
     images = read(learner._replace(format=form))
     print(describe_shots(images.shots))
-    again = read if crop == "auto" else None
-    return teach_backbone(file, images, head=head, cache=cache, form=form, read=again)
+    strange = None
+    if others is not None:
+        with blaming("--others"):
+            strange = read_labelled(others, learner._replace(format=form))
+    return teach_backbone(
+        file,
+        images,
+        head=head,
+        cache=cache,
+        form=form,
+        read=read if crop == "auto" else None,
+        others=strange,
+    )
 
 
 def load_labeller(

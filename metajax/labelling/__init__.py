@@ -126,6 +126,7 @@ from metajax.labelling.scoring import read_truth, score
 from metajax.labelling.strangers import learn_novelty
 from metajax.labelling.suggesting import suggest
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
+from metajax.labelling.whitening import Whitening, learn_whitening
 
 __all__ = [
     "COCO_FILE",
@@ -159,6 +160,7 @@ __all__ = [
     "Predictions",
     "Preparation",
     "ValidationTasks",
+    "Whitening",
     "backbone_learner",
     "balanced_cross_entropy",
     "boxes",
@@ -169,6 +171,7 @@ __all__ = [
     "export",
     "is_clearly_better",
     "learn_novelty",
+    "learn_whitening",
     "leave_one_out",
     "load",
     "masks",

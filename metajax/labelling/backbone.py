@@ -32,6 +32,7 @@ from metajax.labelling.learner import (
 )
 from metajax.labelling.predictions import leave_one_out, shuffled
 from metajax.labelling.teaching import LabelledImages, read_labelled, teach
+from metajax.labelling.whitening import Whitening, learn_whitening
 from metajax.ops.precision import matmul_precision
 from metajax.types import Array, Batch, Model, Params, PyTree
 
@@ -100,6 +101,7 @@ def teach_backbone(
     cache: Path | None = None,
     form: ImageFormat | None = None,
     read: Callable[[ImageLearner], LabelledImages] | None = None,
+    others: LabelledImages | str | Path | None = None,
 ) -> Labeller:
     """Teaches a backbone the classes of labelled images, and calibrates it.
 
@@ -112,12 +114,16 @@ def teach_backbone(
       form: how pictures are seen; as in its pre-training by default.
       read: `read(learner)` reads the labelled images in another format, where it may be
         chosen how they are prepared, see `choose_preparation`; None to choose nothing.
+      others: labelled images of other classes, or their folder: how features of one
+        class differ is learnt from them, and undone in all, see `learn_whitening`.
+        Nothing is chosen then of how pictures are prepared.
 
     Returns:
       A `Labeller`, see `teach`.
 
     Raises:
-      InputError: see `backbone_learner` and `read_labelled`.
+      InputError: see `backbone_learner` and `read_labelled`; or if a class is among the
+        others, these have no two pictures of any class, or the head is no closed form.
 
     >>> from metajax.labelling import FolderLabels
     >>> def label(folder, pictures):
@@ -133,6 +139,11 @@ def teach_backbone(
     if not isinstance(support, LabelledImages):
         support = read_labelled(support, first)
     first.check_classes(support.classes)
+    whitened = ""
+    if others is not None:
+        whitening, whitened = _learn_others(first, others, support)
+        learners = {n: x._replace(whitening=whitening) for n, x in learners.items()}
+        first, read = learners[names[0]], None
     support = support.embedded(first)
     name, reason = _choose(learners, support) if len(names) > 1 else (names[0], "")
     learner = learners[name]
@@ -140,8 +151,31 @@ def teach_backbone(
     again = read if learner.embedding is not None else None  # others take long
     learner, support, chosen = choose_preparation(learner, meta, support, again)
     labeller = teach(learner, meta, support)
-    lines = filter(None, (*chosen, reason, UNMEASURED))
+    lines = filter(None, (*chosen, reason, whitened, UNMEASURED))
     return labeller._replace(expected=(*labeller.expected, *lines))
+
+
+def _learn_others(
+    learner: ImageLearner,
+    others: LabelledImages | str | Path,
+    support: LabelledImages,
+) -> tuple[Whitening, str]:
+    """The whitening of images of other classes, and a sentence of it."""
+    if learner.embedding is None:
+        raise InputError(
+            "pictures of other classes are for heads on features; choose the head "
+            "prototypes, cosine or ridge, or leave these pictures out"
+        )
+    if not isinstance(others, LabelledImages):
+        others = read_labelled(others, learner)
+    if both := sorted({*others.classes} & {*support.classes}):
+        raise InputError(
+            f"{', '.join(both)} is labelled and among the other classes, so that what "
+            "leave-one-out promises would be too much; leave it out of one of both"
+        )
+    features = np.asarray(others.inputs(learner))
+    count = f"{len(others.labels)} pictures of {len(others.classes)} other classes"
+    return learn_whitening(features, others.labels), f"whitened by {count}"
 
 
 def rebuild_learner(

@@ -14,6 +14,7 @@ from metajax.data.fitting import STRETCHED, Fit
 from metajax.errors import InputError
 from metajax.labelling.feature_cache import FeatureCache
 from metajax.labelling.preparation import Preparation
+from metajax.labelling.whitening import Whitening
 from metajax.learners.support import rows
 from metajax.losses import memberships
 from metajax.types import Array, Batch, Learner, Model, Params, PyTree
@@ -154,6 +155,7 @@ class ImageLearner(NamedTuple):
       facts: plain values from which `metajax.labelling.load` builds the learner again.
       pretrained: parameters that the learner is built on and does not learn, or None.
       embedding: the network of whose features the learner is; None if it is of pixels.
+      whitening: of these features; None to take them as they are.
     """
 
     build: Callable[[int, Params | None], PerQueryLearner]
@@ -163,6 +165,7 @@ class ImageLearner(NamedTuple):
     facts: Mapping[str, Any] = {}
     pretrained: Params | None = None
     embedding: Embedding | None = None
+    whitening: Whitening | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -178,7 +181,7 @@ class ImageLearner(NamedTuple):
         return self.embedding.cache(self.format)
 
     def inputs(self, images: np.ndarray | Array) -> Array:
-        """The learner's inputs of images; a network has one program for all formats.
+        """The learner's inputs of images.
 
         Args:
           images: `uint8[n, height, width, channels]`, as `format` says.
@@ -186,11 +189,23 @@ class ImageLearner(NamedTuple):
         Returns:
           `float32[n, *input_shape]`.
         """
-        pixels = _pixels_of(self.format, images)
         if self.embedding is None:
-            return pixels
+            return _pixels_of(self.format, images)
+        return self.whitened(self.features(images))
+
+    def features(self, images: np.ndarray | Array) -> Array:
+        """A network's features of images; it has one program for all formats.
+
+        Args:
+          images: see `inputs`.
+        """
+        assert self.embedding is not None
         model, params, *_ = self.embedding
-        return _features_of(model, params, pixels)
+        return _features_of(model, params, _pixels_of(self.format, images))
+
+    def whitened(self, features: Array) -> Array:
+        """The learner's inputs of features."""
+        return features if self.whitening is None else self.whitening(features)
 
     def check_classes(self, names: tuple[str, ...]) -> None:
         """Checks that the learner can tell the classes apart.

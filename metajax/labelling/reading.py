@@ -160,13 +160,14 @@ def _batches(
         ]
         names = tuple(x.name for x in part)
         at_hand = [x.image is not None for x in part]
-        yield InputBatch(names, jnp.asarray(padded), again, at_hand)
+        inputs = learner.whitened(jnp.asarray(padded))
+        yield InputBatch(names, inputs, again, at_hand)
 
 
 def embed_images(
     learner: ImageLearner, images: np.ndarray | Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The inputs of images, computed by one program a few at a time.
+    """The features of images, computed by one program a few at a time.
 
     Args:
       learner: of features.
@@ -179,7 +180,7 @@ def embed_images(
     def embed(start: int) -> np.ndarray:
         part = np.asarray(images[start : start + EMBEDDED])
         padding = [(0, EMBEDDED - len(part)), (0, 0), (0, 0), (0, 0)]
-        return np.asarray(learner.inputs(np.pad(part, padding)))[: len(part)]
+        return np.asarray(learner.features(np.pad(part, padding)))[: len(part)]
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
         inputs = list(threads.map(embed, range(0, len(images), EMBEDDED)))

@@ -21,6 +21,7 @@ from metajax.labelling.learner import ImageLearner
 from metajax.labelling.novelty import Novelty, thumbnails
 from metajax.labelling.preparation import Preparation
 from metajax.labelling.resizing import to_pixels
+from metajax.labelling.whitening import Whitening
 from metajax.types import Array, Batch, Params, PyTree
 
 PLATFORMS = "cpu", "cuda"
@@ -42,6 +43,7 @@ def save(labeller: Labeller, path: Path) -> None:
         "expected": labeller.expected,
         "bits": labeller.bits,
         "novelty": labeller.novelty is not None,
+        "whitened": labeller.source.whitening is not None,
         "contents": dict(labeller.contents),
         "examples": {k: list(uris) for k, uris in labeller.examples.items()},
         "preparation": labeller.source.format.preparation._asdict(),
@@ -49,6 +51,7 @@ def save(labeller: Labeller, path: Path) -> None:
     arrays = {
         "taught": labeller.adapted,
         "backbone": labeller.source.pretrained,
+        "whitening": labeller.source.whitening,
         "novelty": labeller.novelty,
         "summaries": labeller.summaries,
     }
@@ -102,10 +105,12 @@ def load(path: Path, rebuild: Callable[[Mapping[str, Any]], ImageLearner]) -> La
             f"{path} is not a labeller of this version of metajax ({error}); save it "
             "again"
         ) from error
-    shapes = partial(_saved_arrays, source, len(classes), count, about["novelty"])
+    has = about["novelty"], about["whitened"]
+    shapes = partial(_saved_arrays, source, len(classes), count, *has)
     like = jax.eval_shape(shapes, source.pretrained)
     arrays = read_arrays(path, like)
-    source = source._replace(pretrained=arrays["backbone"])
+    whitening = jax.tree.map(jnp.asarray, arrays["whitening"])
+    source = source._replace(pretrained=arrays["backbone"], whitening=whitening)
     learner = source.build(len(classes), source.pretrained)
     adapted = jax.tree.map(jnp.asarray, arrays["taught"])
     facts = classes, count, learner, adapted, degree, expected, bits
@@ -126,7 +131,8 @@ def _check_extras(about: Mapping[str, Any], classes: int) -> None:
     Raises:
       ValueError: if it is not as `save` wrote it.
     """
-    for name, kind in {"novelty": bool, "contents": dict, "examples": dict}.items():
+    kinds = {"novelty": bool, "whitened": bool, "contents": dict, "examples": dict}
+    for name, kind in kinds.items():
         if not isinstance(about[name], kind):
             raise ValueError(f"its {name} is {about[name]!r}")
     if not all(k in range(classes) for k in about["contents"].values()):
@@ -138,6 +144,7 @@ def _saved_arrays(
     ways: int,
     count: int,
     novel: bool,
+    whitened: bool,
     pretrained: Params | None,
 ) -> PyTree:
     """Arrays of the structure and shapes of those that `save` writes."""
@@ -148,9 +155,12 @@ def _saved_arrays(
     number = jnp.zeros((), jnp.float32)
     novelty = Novelty(thumbnails(inputs), *[number] * 4) if novel else None
     summaries = jnp.zeros((count, 4)) if novel else None
+    square = jnp.zeros(2 * inputs.shape[1:]) if whitened else None
+    whitening = None if square is None else Whitening(square[0], square)
     return {
         "taught": adapted,
         "backbone": pretrained,
+        "whitening": whitening,
         "novelty": novelty,
         "summaries": summaries,
     }

@@ -58,7 +58,8 @@ class LabelledImages(NamedTuple):
       labels: `int[n]`, indices of `classes`.
       bits: the depth that images of 16 bits a pixel were read at; None without any.
       files: of the images, if each is in a file of its own.
-      features: of the images, `float32[n, features]`, if they are known.
+      features: of the images as a learner takes them, `float32[n, features]`, if they
+        are known.
     """
 
     classes: tuple[str, ...]
@@ -80,7 +81,7 @@ class LabelledImages(NamedTuple):
         if self.features is not None:
             return self.features
         if not self.files:
-            return embed_images(learner, self.images)
+            return learner.whitened(jnp.asarray(embed_images(learner, self.images)))
         files = list(map(str, self.files))
         batches = read_inputs(
             learner, Path(), files, refuse=_raise_changed, bits=self.bits

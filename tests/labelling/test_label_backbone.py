@@ -26,6 +26,7 @@ from metajax.labelling import (
     LabelledImages,
     backbone_learner,
     read_backbone,
+    read_labelled,
     reading,
     teach_backbone,
 )
@@ -210,6 +211,39 @@ def test_it_is_saved_by_name_and_refused_if_it_changed(
     assert "is another backbone than the labeller" in capsys.readouterr().err
 
 
+def test_other_classes_whiten(network, folder, tmp_path, capsys):
+    others = tmp_path / "others"
+    for name, colour in {"crimson": "red", "navy": "blue"}.items():
+        for i in range(2):
+            save_picture(others / name / f"{i}.png", colour, 50 + i)
+    out, saved = tmp_path / "a.csv", tmp_path / "taught.npz"
+    assert label(folder, network, out, "--others", others, "--save", saved) == 0
+    assert "whitened by 4 pictures of 2 other classes" in capsys.readouterr().out
+    assert all(row["file"].startswith(row["label"]) for row in rows_of(out))
+    again = ["label", "--from", str(saved), "--images", str(folder / "images")]
+    again += ["--out", str(tmp_path / "b.csv"), "--data-dir", str(tmp_path)]
+    assert main(again) == 0
+    assert (tmp_path / "b.csv").read_bytes() == out.read_bytes()
+
+    file, support = read_backbone(network), folder / "support"
+    plain = teach_backbone(file, support, head="cosine")
+    labeller = teach_backbone(file, support, head="cosine", others=others)
+    pictures = np.asarray(read_labelled(support, labeller.source).images[:3])
+    features = plain.source.inputs(pictures)
+    whitening = labeller.source.whitening
+    np.testing.assert_allclose(
+        labeller.source.inputs(pictures), whitening(features), rtol=1e-4, atol=1e-4
+    )
+    assert not np.allclose(
+        plain.probabilities(pictures), labeller.probabilities(pictures)
+    )
+
+    with pytest.raises(InputError, match="blue, green, red is labelled and among"):
+        teach_backbone(file, support, others=support)
+    with pytest.raises(InputError, match="for heads on features; choose the head"):
+        teach_backbone(file, support, head="pmf", others=others)
+
+
 def test_an_exported_program_has_the_network_in_it(network, folder, tmp_path):
     pytest.importorskip("flatbuffers")
     program = tmp_path / "program"
@@ -227,7 +261,8 @@ def test_an_exported_program_has_the_network_in_it(network, folder, tmp_path):
     "flags, said",
     [
         (["--head", "ridge"], "expected a run's directory or --backbone FILE"),
-        (["run", "--head", "ridge"], "--head is for --backbone"),
+        (["run", "--head", "ridge"], "--head and --others are for --backbone"),
+        (["run", "--others", "{}"], "--head and --others are for --backbone"),
         (["run", "--backbone", "{}"], "expected a run's directory or --backbone"),
         (["--backbone", "{}/none"], "--backbone: {}/none cannot be read"),
         (["--backbone", "{}", "--archives", "a"], "--archives, --run-images and"),
