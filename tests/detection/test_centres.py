@@ -21,6 +21,14 @@ from metajax.types import Padded
 from tests.helpers import KEY
 
 STRIDE, ROWS, COLUMNS, WAYS = 4, 6, 5, 3
+LOSS = jax.jit(centre_loss(STRIDE))
+PEAKS = jax.jit(decode, static_argnums=(1, 2))
+
+
+@jax.jit
+def targets_of(boxes):
+    """Of one image, in a list of one."""
+    return centre_targets(first_of(boxes), (ROWS, COLUMNS, WAYS), STRIDE)
 
 
 def boxes_of(*objects, room=4):
@@ -82,8 +90,7 @@ def first_of(boxes):
 
 @pytest.mark.parametrize("objects", [OBJECTS, [*OBJECTS[:2], BEYOND], []])
 def test_targets_equal_a_loop(objects):
-    shape = (ROWS, COLUMNS, WAYS)
-    targets = centre_targets(first_of(boxes_of(*objects)), shape, STRIDE)
+    targets = jax.device_get(targets_of(boxes_of(*objects)))
     heat, owners = targets_by_loop(objects)
     np.testing.assert_allclose(targets.heat, heat, atol=1e-6)
     np.testing.assert_array_equal(targets.centres, heat == 1)
@@ -96,12 +103,11 @@ def test_targets_equal_a_loop(objects):
 
 def test_of_two_in_one_cell_the_smaller_counts_and_then_the_first():
     large, small, equal = (0, 0, 8, 8, 0), (2, 2, 6, 6, 0), (3, 3, 7, 7, 1)
-    shape = (ROWS, COLUMNS, WAYS)
     for objects in ([large, small, equal], [small, large, equal]):
-        targets = centre_targets(first_of(boxes_of(*objects)), shape, STRIDE)
+        targets = jax.device_get(targets_of(boxes_of(*objects)))
         assert targets.size[1, 1].tolist() == [1, 1]
         assert targets.offset[1, 1].tolist() == [0, 0]
-    targets = centre_targets(first_of(boxes_of(equal, small)), shape, STRIDE)
+    targets = jax.device_get(targets_of(boxes_of(equal, small)))
     assert targets.offset[1, 1].tolist() == [0.25, 0.25]
 
 
@@ -110,55 +116,59 @@ def loss_by_loop(maps, objects, size_weight, offset_weight):
     p = 1 / (1 + np.exp(-np.asarray(maps.heat[0], float)))
     hit, miss = (1 - p) ** 2 * np.log(p), (1 - heat) ** 4 * p**2 * np.log(1 - p)
     total = -np.where(heat == 1, hit, miss).sum()
+    maps = jax.device_get(maps)
     for place, (_, size, offset, _) in owners.items():
         total += size_weight * np.abs(maps.size[0][place] - np.array(size)).sum()
         total += offset_weight * np.abs(maps.offset[0][place] - np.array(offset)).sum()
     return total / max(1, len(objects))
 
 
-@pytest.mark.parametrize("objects", [OBJECTS, [BEYOND], []])
-def test_loss_equals_a_loop(objects):
+def test_loss_equals_a_loop():
     maps = random_maps(KEY)
-    loss = centre_loss(STRIDE, size_weight=0.2, offset_weight=0.7)
-    expected = loss_by_loop(maps, objects, 0.2, 0.7)
-    assert loss(maps, boxes_of(*objects)) == pytest.approx(expected, rel=1e-5)
+    loss = jax.jit(centre_loss(STRIDE, size_weight=0.2, offset_weight=0.7))
+    for objects in (OBJECTS, [BEYOND], []):
+        expected = loss_by_loop(maps, objects, 0.2, 0.7)
+        assert loss(maps, boxes_of(*objects)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_list_without_room_is_an_empty_image():
-    maps, loss = random_maps(KEY), centre_loss(STRIDE)
-    assert loss(maps, boxes_of(room=0)) == loss(maps, boxes_of())
+    maps = random_maps(KEY)
+    expected = pytest.approx(float(LOSS(maps, boxes_of())), rel=1e-6)
+    assert LOSS(maps, boxes_of(room=0)) == expected
 
 
 def two_images():
     pair = boxes_of(*OBJECTS), boxes_of(BEYOND)
-    return jax.tree.map(lambda *x: jnp.concatenate(x), *pair)
+    return jax.tree.map(lambda *x: np.concatenate(x), *pair)
 
 
 def test_loss_is_a_mean_over_images_and_over_those_present():
-    maps, boxes, loss = random_maps(KEY, 2), two_images(), centre_loss(STRIDE)
+    maps, boxes = jax.device_get((random_maps(KEY, 2), two_images()))
     one = [
-        loss(*jax.tree.map(lambda x, i=i: x[i : i + 1], (maps, boxes))) for i in (0, 1)
+        float(LOSS(*jax.tree.map(lambda x, i=i: x[i : i + 1], (maps, boxes))))
+        for i in (0, 1)
     ]
-    assert loss(maps, boxes) == pytest.approx(float(one[0] + one[1]) / 2, rel=1e-6)
-    padded = Padded(boxes, jnp.array([False, True]))
-    assert over_present(loss)(maps, padded) == pytest.approx(float(one[1]), rel=1e-6)
+    assert LOSS(maps, boxes) == pytest.approx(np.mean(one), rel=1e-6)
+    padded = Padded(boxes, np.array([False, True]))
+    present = jax.jit(over_present(centre_loss(STRIDE)))
+    assert present(maps, padded) == pytest.approx(one[1], rel=1e-6)
 
 
 def test_second_derivatives(float64):
     maps, boxes = random_maps(KEY, 2, jnp.float64), two_images()
-    loss = centre_loss(STRIDE)
-    check_grads(lambda maps: loss(maps, boxes), (maps,), order=2, eps=1e-5)
+    loss = jax.jit(lambda maps: LOSS(maps, boxes))
+    check_grads(loss, (maps,), order=2, eps=1e-5)
 
 
 @pytest.mark.parametrize("logit", [-200.0, 200.0, float(never(jnp.float32))])
 def test_certain_maps_have_finite_slopes(logit):
     maps = random_maps(KEY)._replace(heat=jnp.full((1, ROWS, COLUMNS, WAYS), logit))
-    slopes = jax.grad(lambda maps: centre_loss(STRIDE)(maps, boxes_of()))(maps)
+    slopes = jax.jit(jax.grad(LOSS))(maps, boxes_of())
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
 
 
 def perfect_maps(boxes):
-    targets = centre_targets(first_of(boxes), (ROWS, COLUMNS, WAYS), STRIDE)
+    targets = targets_of(boxes)
     heat = jnp.log(targets.heat + 1e-6) + 3.0
     return CentreMaps(*(x[None] for x in (heat, targets.size, targets.offset)))
 
@@ -166,7 +176,7 @@ def perfect_maps(boxes):
 def test_decoding_is_the_inverse_of_the_targets():
     objects = [OBJECTS[0], OBJECTS[1], BEYOND]
     boxes = boxes_of(*objects)
-    decoded = jax.jit(decode, static_argnums=(1, 2))(perfect_maps(boxes), STRIDE, 3)
+    decoded = PEAKS(perfect_maps(boxes), STRIDE, 3)
     order = np.argsort(decoded.corners[0, :, 0])
     np.testing.assert_allclose(
         decoded.corners[0][order], [o[:4] for o in objects], rtol=1e-5
@@ -195,22 +205,23 @@ def peaks_by_loop(heat):
 def test_peaks_equal_a_loop_on_plateaus_too(levels):
     heat = jax.random.randint(KEY, (1, ROWS, COLUMNS, WAYS), 0, levels)
     maps = random_maps(KEY)._replace(heat=heat.astype(jnp.float32))
-    decoded = decode(maps, STRIDE, 100)  # more than there are places
-    peaks = peaks_by_loop(np.asarray(maps.heat[0]))
+    decoded = PEAKS(maps, STRIDE, 100)  # more than there are places
+    maps, decoded = jax.device_get((maps, decoded))
+    peaks = peaks_by_loop(maps.heat[0])
     assert int(decoded.present.sum()) == len(peaks)
     for n, (logit, i, j, k) in enumerate(peaks):
         assert int(decoded.labels[0, n]) == -k
-        assert decoded.scores[0, n] == jax.nn.sigmoid(logit)
+        np.testing.assert_allclose(decoded.scores[0, n], 1 / (1 + np.exp(-logit)), 1e-6)
         centre = (decoded.corners[0, n, :2] + decoded.corners[0, n, 2:]) / 2
         offset = maps.offset[0, -i, -j]
         np.testing.assert_allclose(
-            centre, STRIDE * (offset + jnp.array([-j, -i], jnp.float32)), rtol=1e-4
+            centre, STRIDE * (offset + np.array([-j, -i])), rtol=1e-4
         )
 
 
 def test_a_flat_map_has_one_peak_a_class_and_none_where_it_never_is():
     heat = jnp.zeros((1, ROWS, COLUMNS, WAYS)).at[..., 1].set(never(jnp.float32))
-    decoded = decode(random_maps(KEY)._replace(heat=heat), STRIDE)
+    decoded = PEAKS(random_maps(KEY)._replace(heat=heat), STRIDE, 100)
     assert decoded.labels[decoded.present].tolist() == [0, 2]
     assert decoded.corners.shape == (1, 100, 4)
 
@@ -218,7 +229,7 @@ def test_a_flat_map_has_one_peak_a_class_and_none_where_it_never_is():
 def test_a_detector_that_diverged_scores_nan():
     heat = jnp.zeros((2, 2, 2, 1)).at[0, 1, 1, 0].set(jnp.nan)
     sides = jnp.ones((2, 2, 2, 2))
-    detections = decode(CentreMaps(heat, sides, sides), 4, 3)
+    detections = jax.device_get(PEAKS(CentreMaps(heat, sides, sides), 4, 3))
     assert np.isnan(detections.scores[0]).all() and detections.present[0].all()
     assert np.isfinite(detections.scores[1]).all()
     truth = Boxes(
@@ -226,7 +237,7 @@ def test_a_detector_that_diverged_scores_nan():
     )
     ap50 = mj.metrics.average_precision(1, 0.5)
     record = jax.tree.map(
-        lambda x: np.asarray(x)[None, None], ap50.of_task(detections, truth)
+        lambda x: np.asarray(x)[None, None], jax.jit(ap50.of_task)(detections, truth)
     )
     assert np.isnan(ap50.finish(record)[0]).all()
 
@@ -234,7 +245,8 @@ def test_a_detector_that_diverged_scores_nan():
 def test_pooling_equals_a_loop():
     features = jax.random.normal(KEY, (ROWS, COLUMNS, 2))
     corners = jnp.array([[1.0, 2, 9, 7], [18.0, 20, 40, 50], [30.0, 30, 40, 40]])
-    means, inside = pool_boxes(features, corners, STRIDE)
+    pool = jax.jit(lambda features: pool_boxes(features, corners, STRIDE))
+    features, (means, inside) = jax.device_get((features, pool(features)))
     for m, (left, top, right, bottom) in enumerate(corners.tolist()):
         total, mass = np.zeros(2), 0.0
         for i in range(ROWS):
@@ -242,7 +254,7 @@ def test_pooling_equals_a_loop():
                 tall = min(bottom, 4 * i + 4) - max(top, 4 * i)
                 wide = min(right, 4 * j + 4) - max(left, 4 * j)
                 area = max(tall, 0) * max(wide, 0) / 16
-                total, mass = total + area * np.asarray(features[i, j]), mass + area
+                total, mass = total + area * features[i, j], mass + area
         np.testing.assert_allclose(inside[m], mass, rtol=1e-6)
         np.testing.assert_allclose(means[m], total / max(mass, 1e-9), rtol=1e-5)
 

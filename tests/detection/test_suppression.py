@@ -61,8 +61,8 @@ def test_is_that_of_a_loop(limit):
 def test_tasks_side_by_side():
     detections = drawn(3)
     tasks = jax.tree.map(lambda x: x.reshape(4, 15, *x.shape[1:]), detections)
-    kept = jax.vmap(suppress)(tasks).present.reshape(IMAGES, MOST)
-    np.testing.assert_array_equal(kept, suppress(detections).present)
+    kept = jax.jit(jax.vmap(suppress))(tasks).present.reshape(IMAGES, MOST)
+    np.testing.assert_array_equal(kept, jax.jit(suppress)(detections).present)
 
 
 def test_bad_input():

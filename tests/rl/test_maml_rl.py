@@ -1,5 +1,7 @@
 """MAML on policies: its parts against one another, and its gradient, in float64."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,12 +66,19 @@ def value_and_grad(learner):
     return jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
 
 
+@cache
+def collected(steps):
+    """Meta-parameters, what a learner collects by them, and its loss and gradient."""
+    learner = learner_of(steps)
+    meta = drawn(learner)
+    held = jax.jit(learner.collect)(meta, one_trial())
+    return meta, held, value_and_grad(learner)(meta, held)
+
+
 @pytest.mark.parametrize("steps", [0, 2])
 def test_collect_then_loss_is_the_loss_of_the_trial(steps):
-    learner = learner_of(steps)
-    meta, trial = drawn(learner), one_trial()
-    held = jax.jit(learner.collect)(meta, trial)
-    ours, theirs = (value_and_grad(learner)(meta, x) for x in (held, trial))
+    meta, _, ours = collected(steps)
+    theirs = value_and_grad(learner_of(steps))(meta, one_trial())
     assert relative(ours, theirs) < 1e-12
     assert set(ours[0][1]) == ({"return", "before"} if steps else {"return"})
 
@@ -107,10 +116,8 @@ def test_meta_gradient_is_reverse_over_reverse(name):
 
 
 def test_the_second_order_matters():
-    exact, first = (learner_of(2, grad=grad) for grad in (mj.exact, mj.first_order))
-    meta = drawn(exact)
-    held = jax.jit(exact.collect)(meta, one_trial())
-    ours, theirs = (value_and_grad(learner)(meta, held) for learner in (first, exact))
+    meta, held, theirs = collected(2)
+    ours = value_and_grad(learner_of(2, grad=mj.first_order))(meta, held)
     assert relative(ours[0], theirs[0]) < 1e-12
     assert relative(ours[1], theirs[1]) > 1e-3
 
@@ -182,8 +189,7 @@ def test_the_agents_of_a_trajectory_play_what_the_loss_counts():
 
 
 def test_trajectories_are_new_at_each_step():
-    learner = learner_of(2)
-    held = jax.jit(learner.collect)(drawn(learner), one_trial())
+    _, held, _ = collected(2)
     first = held.inner.steps.action[:, :, 0].reshape(-1, 2).tolist()
     rows = [*first, *held.outer.steps.action[:, 0].tolist()]
     assert len({tuple(row) for row in rows}) == 3 * COUNT

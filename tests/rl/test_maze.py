@@ -48,15 +48,17 @@ def test_every_open_place_is_reached_by_one_way(size, different):
 
 
 def test_starts_and_goals_are_everywhere():
-    drawn = jax.vmap(rl.maze(5).sample)(jax.random.split(KEY, 200))
-    pairs = jnp.concatenate([drawn.start, drawn.goal], 1)
+    sample = jax.jit(jax.vmap(rl.maze(5).sample))
+    drawn = jax.device_get(sample(jax.random.split(KEY, 200)))
+    pairs = np.concatenate([drawn.start, drawn.goal], 1)
     assert len({tuple(pair) for pair in pairs.tolist()}) == 4 * 3
 
 
 def play(environment, actions):
-    state, seen = environment.reset(SMALL, KEY)
+    state, _ = jax.jit(environment.reset)(SMALL, KEY)
+    step = jax.jit(environment.step)
     for action in actions:
-        moved = environment.step(SMALL, state, jnp.int32(action), KEY)
+        moved = step(SMALL, state, jnp.int32(action), KEY)
         yield moved
         state = moved.state
 
