@@ -1,6 +1,7 @@
 """Segmenters by a support set, against plain loops."""
 
 import re
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -201,9 +202,18 @@ def plain_correlation(meta, episode):
 PLAIN = {siamese: plain_siamese, correlation: plain_correlation}
 
 
+@cache
+def compiled(build, ways=WAYS):
+    """A learner whose functions are compiled once for all tests."""
+    learner = build(ways)
+    return learner._replace(
+        adapt=jax.jit(learner.adapt), predict=jax.jit(learner.predict)
+    ), gradient(learner)
+
+
 def outputs(learner, meta, episode):
-    adapted = jax.jit(learner.adapt)(meta, episode.support)
-    return jax.jit(learner.predict)(adapted, episode.query.inputs)
+    adapted = learner.adapt(meta, episode.support)
+    return learner.predict(adapted, episode.query.inputs)
 
 
 @pytest.mark.parametrize("alignment", [0.0, 0.5])
@@ -214,19 +224,20 @@ def test_the_gradient_of_the_prototypical_is_that_of_a_loop(float64, alignment):
     plain = jax.jit(plain_prototypical)(
         meta, support.inputs, query.inputs, support.targets
     )
-    assert relative(outputs(learner, meta, episode), plain) < 1e-12
+    assert relative(outputs(compiled(prototypical)[0], meta, episode), plain) < 1e-12
     expected = jax.jit(jax.grad(plain_aligned))(meta, episode, alignment)
-    assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
+    assert relative(gradient(learner)(meta, episode), expected) < 1e-10
 
 
 @pytest.mark.parametrize("build", PLAIN)
 def test_the_gradient_of_others_is_that_of_a_loop(float64, build):
-    learner, episode, plain = build(), mask_episode(), PLAIN[build]
+    (learner, slopes), plain = compiled(build), PLAIN[build]
+    episode = mask_episode()
     meta, truth = meta_of(learner), episode.query.targets
     logits = jax.jit(plain)(meta, episode)
     assert relative(outputs(learner, meta, episode), logits) < 1e-12
     expected = jax.jit(jax.grad(lambda m: LOSS(plain(m, episode), truth)))(meta)
-    assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
+    assert relative(slopes(meta, episode), expected) < 1e-10
 
 
 def test_alignment_is_a_part_of_the_loss(float64):
@@ -243,7 +254,7 @@ def test_alignment_is_a_part_of_the_loss(float64):
 
 @EVERY
 def test_a_permutation_of_the_classes_permutes_the_outputs(float64, build):
-    learner, episode = build(), mask_episode()
+    (learner, _), episode = compiled(build), mask_episode()
     meta, masks = meta_of(learner), episode.support.targets
     swapped = jnp.where((masks == 1) | (masks == 2), 3 - masks, masks)
     turned = episode._replace(support=episode.support._replace(targets=swapped))
@@ -256,38 +267,39 @@ def test_a_permutation_of_the_classes_permutes_the_outputs(float64, build):
 def test_a_class_without_a_shot_is_never_predicted(float64, build):
     """And changes nothing for others."""
     episode = mask_episode()
-    meta = meta_of(build())
-    wide, plain = (outputs(build(n), meta, episode) for n in (WAYS + 2, WAYS))
+    (wider, slopes), (learner, _) = compiled(build, WAYS + 2), compiled(build)
+    meta = meta_of(learner)
+    wide, plain = (outputs(x, meta, episode) for x in (wider, learner))
     np.testing.assert_allclose(wide[..., : WAYS + 1], plain, rtol=1e-10)
     assert not np.any(jax.nn.softmax(wide)[..., WAYS + 1 :])
-    slopes = jax.jit(gradient(build(WAYS + 2)))(meta, episode)
-    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
+    assert finite(slopes(meta, episode))
+
+
+def finite(tree):
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
 
 
 @EVERY
 def test_a_support_set_without_a_label_has_a_finite_gradient(float64, build):
-    learner, (support, query) = build(), mask_episode()
+    (learner, slopes), (support, query) = compiled(build), mask_episode()
     meta, nothing = meta_of(learner), jnp.full_like(support.targets, 255)
     empty = Episode(support._replace(targets=nothing), query)
-    slopes = jax.jit(gradient(learner))(meta, empty)
-    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
+    assert finite(slopes(meta, empty))
 
 
 @EVERY
 def test_queries_do_not_see_each_other(float64, build):
-    learner, episode = build(), mask_episode()
-    meta = meta_of(learner)
-    adapted = jax.jit(learner.adapt)(meta, episode.support)
-    predict = jax.jit(learner.predict)
-    together = predict(adapted, episode.query.inputs)
-    apart = [predict(adapted, x[None]) for x in episode.query.inputs]
+    (learner, _), episode = compiled(build), mask_episode()
+    adapted = learner.adapt(meta_of(learner), episode.support)
+    together = learner.predict(adapted, episode.query.inputs)
+    apart = [learner.predict(adapted, x[None]) for x in episode.query.inputs]
     np.testing.assert_allclose(jnp.concatenate(apart), together, rtol=1e-10)
 
 
 @EVERY
 def test_padding_changes_nothing(float64, build):
     """With the alignment too."""
-    learner, episode = build(), mask_episode()
+    (learner, slopes), episode = compiled(build), mask_episode()
     # Every image has as many labels: of padded tasks, images weigh the same.
     episode = jax.tree.map(lambda x: jnp.where(x == 255, 0, x), episode)
     meta = meta_of(learner)
@@ -298,7 +310,7 @@ def test_padding_changes_nothing(float64, build):
         inputs, targets = jax.tree.map(lambda x: x[rows], batch)
         return Batch(Padded(inputs, present), Padded(targets, present))
 
-    wide, slopes = Episode(*map(padded, episode)), jax.jit(gradient(learner))
+    wide = Episode(*map(padded, episode))
     assert relative(slopes(meta, wide), slopes(meta, episode)) < 1e-10
 
 

@@ -1,6 +1,6 @@
 """RL²: its loss by hand, the episodes of a trial, and symmetries."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,14 @@ def policies(environment):
 
 
 NAMES = list(policies(BANDIT))
+TRAINING = ActorCritic(
+    objective=rl.lvc,
+    discount=0.9,
+    decay=0.8,
+    value_weight=0.3,
+    entropy_weight=0.2,
+    reward_scale=0.5,
+)
 
 
 def drawn(policy):
@@ -50,6 +58,20 @@ def close(ours, theirs, rtol=2e-4):
 
 def one_trial(environment):
     return jax.tree.map(lambda x: x[0], rl.trials(environment)(KEY, 1))
+
+
+@cache
+def played_by(name):
+    """A learner on `MDP`, its parameters, a trial it played, and its loss's slopes."""
+    learner = mj.rl2(MDP, policies(MDP)[name], 2, TRAINING)
+    params = drawn(policies(MDP)[name])
+    played = jax.jit(learner.collect)(params, one_trial(MDP))
+    return (
+        learner,
+        params,
+        played,
+        jax.jit(jax.value_and_grad(learner.loss, has_aux=True)),
+    )
 
 
 def permuted(params, rows, columns):
@@ -92,10 +114,7 @@ def test_permuting_arms_changes_nothing(name):
 
 @pytest.mark.parametrize("name", ["gru", "transformer"])
 def test_permuting_states_and_actions_changes_nothing_of_the_gradient(name):
-    policy = policies(MDP)[name]
-    learner = mj.rl2(MDP, policy, 2)
-    params = drawn(policy)
-    played = jax.jit(learner.collect)(params, one_trial(MDP))
+    _, params, played, slopes = played_by(name)
     seen, states = played.steps.seen, np.array([1, 2, 0])
     last = jnp.where(seen.action < 0, -1, PLACE[seen.action])
     moved = Seen(seen.observation[:, states], last, seen.reward, seen.done)
@@ -103,9 +122,8 @@ def test_permuting_states_and_actions_changes_nothing_of_the_gradient(name):
         seen=moved, action=jnp.array(PLACE)[played.steps.action]
     )
     rows = np.concatenate([states, 3 + ORDER, [6, 7]])
-    gradient = jax.jit(jax.grad(learner.loss, has_aux=True))
-    ours, _ = gradient(params, played)
-    theirs, _ = gradient(permuted(params, rows, ORDER), played._replace(steps=steps))
+    _, ours = slopes(params, played)
+    _, theirs = slopes(permuted(params, rows, ORDER), played._replace(steps=steps))
     close(theirs, permuted(ours, rows, ORDER))
 
 
@@ -132,21 +150,8 @@ def test_predict_plays_the_episode_that_follows(environment, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_by_hand(name):
-    policy = policies(MDP)[name]
-    training = ActorCritic(
-        objective=rl.lvc,
-        discount=0.9,
-        decay=0.8,
-        value_weight=0.3,
-        entropy_weight=0.2,
-        reward_scale=0.5,
-    )
-    learner = mj.rl2(MDP, policy, 2, training)
-    params, trial = drawn(policy), one_trial(MDP)
-    played = jax.jit(learner.collect)(params, trial)
-    total, metrics = jax.jit(learner.loss)(params, played)
-    close(jax.jit(learner.loss)(params, trial), (total, metrics))
-
+    policy, (_, params, played, slopes) = policies(MDP)[name], played_by(name)
+    (total, metrics), _ = slopes(params, played)
     steps = jax.device_get(played.steps)
     after, advantage, gained = 0.0, 0.0, []
     for reward, value in reversed(list(zip(steps.reward, steps.value))):
@@ -154,10 +159,10 @@ def test_the_loss_by_hand(name):
         gained.insert(0, advantage)
         after = value
     np.testing.assert_allclose(played.advantages, gained, rtol=1e-4, atol=1e-5)
-    memory, entropies = policy.start(params), []
+    memory, entropies, apply = policy.start(params), [], jax.jit(policy.apply)
     for i in range(len(gained)):
-        seen = jax.tree.map(lambda x, i=i: x[i], played.steps.seen)
-        outputs, memory = jax.jit(policy.apply)(params, memory, seen)
+        seen = jax.tree.map(lambda x, i=i: x[i], steps.seen)
+        outputs, memory = apply(params, memory, seen)
         p = np.array(jax.nn.softmax(outputs.action))
         entropies.append(-np.sum(p * np.log(p)))
         chosen = np.log(p[steps.action[i]])
@@ -169,13 +174,16 @@ def test_the_loss_by_hand(name):
     np.testing.assert_allclose(metrics["entropy"], np.mean(entropies), rtol=1e-4)
 
 
+def test_the_loss_of_a_trial_is_that_of_playing_it():
+    learner, params, played, slopes = played_by("gru")
+    ours = jax.jit(learner.loss)(params, one_trial(MDP))
+    close(ours, slopes(params, played)[0])
+
+
 @pytest.mark.parametrize("name", ["gru", "transformer"])
 def test_what_follows_an_episodes_end_has_no_gradient(name):
-    policy = policies(MDP)[name]
-    learner = mj.rl2(MDP, policy, 3)
-    params = drawn(policy)
-    played = jax.jit(learner.collect)(params, one_trial(MDP))
-    alive = np.array([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1], bool)
+    _, params, played, slopes = played_by(name)
+    alive = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)
     steps = played.steps._replace(
         alive=jnp.array(alive), reward=jnp.where(alive, played.steps.reward, 0)
     )
@@ -192,13 +200,12 @@ def test_what_follows_an_episodes_end_has_no_gradient(name):
         steps=other.steps._replace(alive=steps.alive, reward=steps.reward),
         advantages=held.advantages,
     )
-    gradient = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
-    close(gradient(params, other), gradient(params, held), rtol=1e-5)
+    close(slopes(params, other), slopes(params, held), rtol=1e-5)
 
 
 def test_trials_of_a_batch_have_gradients_of_their_own():
     learner = mj.rl2(BANDIT, policies(BANDIT)["gru"], EPISODES)
-    params = learner.init(KEY)
+    params = drawn(policies(BANDIT)["gru"])
     gradient = jax.jit(
         jax.vmap(jax.grad(learner.loss, has_aux=True), in_axes=(None, 0))
     )

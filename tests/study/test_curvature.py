@@ -32,17 +32,22 @@ def waves(float64):
 
 
 def dense_hessians(learner, meta, episodes, steps):
-    for task in range(2):
-        support = jax.tree.map(lambda x, i=task: x[i], episodes.support)
+    _, unravel = ravel_pytree(meta)
+
+    def loss(x, support):
+        predicted = learner.predict(unravel(x), support.inputs)
+        return mj.mse(predicted, support.targets)
+
+    @jax.jit
+    def hessians(support):
         path = learner.trajectory(meta, support)
+        flat = jax.vmap(lambda params: ravel_pytree(params)[0])(path)
+        return jax.lax.map(lambda x: jax.hessian(loss)(x, support), flat)
+
+    for task in range(2):
+        each = hessians(jax.tree.map(lambda x, i=task: x[i], episodes.support))
         for k in steps:
-            flat, unravel = ravel_pytree(jax.tree.map(lambda x, k=k: x[k], path))
-
-            def loss(x, support=support, unravel=unravel):
-                predicted = learner.predict(unravel(x), support.inputs)
-                return mj.mse(predicted, support.targets)
-
-            yield task, k, jax.hessian(loss)(flat)
+            yield task, k, np.asarray(each[k])
 
 
 def test_lanczos_gives_the_whole_spectrum():
@@ -110,7 +115,7 @@ def test_few_parameters_have_few_eigenvalues():
         outputs = learner.predict({**adapted, "context": context}, support.inputs)
         return mj.mse(outputs, support.targets)
 
-    truth = np.linalg.eigvalsh(jax.hessian(loss)(adapted["context"]))
+    truth = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(adapted["context"]))
     assert found.dimension == 3
     wanted = [*truth[::-1], np.nan, np.nan]
     scale = np.abs(truth).max()
@@ -203,14 +208,16 @@ def test_the_density_integrates_to_one():
 def test_the_jacobian_of_adaptation(waves):
     learner, meta, episodes = waves
     found = study.adaptation_spectrum(learner, meta, episodes, rank=4, products=40)
+    flat, unravel = ravel_pytree(meta)
+
+    @jax.jit
+    @jax.jacrev
+    def jacobian(x, support):
+        return ravel_pytree(learner.adapt(unravel(x), support))[0]
+
     for task in range(2):
         support = jax.tree.map(lambda x, i=task: x[i], episodes.support)
-        flat, unravel = ravel_pytree(meta)
-
-        def adapt(x, support=support, unravel=unravel):
-            return ravel_pytree(learner.adapt(unravel(x), support))[0]
-
-        truth = np.linalg.svd(jax.jacrev(adapt)(flat), compute_uv=False)
+        truth = np.linalg.svd(jacobian(flat, support), compute_uv=False)
         seen = found.singular_values.values[task]
         np.testing.assert_allclose(seen, truth[:4], rtol=1e-6)
 
@@ -233,10 +240,8 @@ def test_a_context_has_few_singular_values():
     episodes = jax.tree.map(lambda x: x.astype(jnp.float64), episodes)
     meta, support = learner.init(KEY), jax.tree.map(lambda x: x[0], episodes.support)
     flat, unravel = ravel_pytree(meta)
-    truth = np.linalg.svd(
-        jax.jacrev(lambda x: ravel_pytree(learner.adapt(unravel(x), support))[0])(flat),
-        compute_uv=False,
-    )
+    adapt = lambda x: ravel_pytree(learner.adapt(unravel(x), support))[0]  # noqa: E731
+    truth = np.linalg.svd(jax.jit(jax.jacrev(adapt))(flat), compute_uv=False)
     found = study.adaptation_spectrum(learner, meta, episodes, rank=5, products=16)
     seen = found.singular_values.values[0]
     np.testing.assert_allclose(seen[0], truth[0], rtol=1e-6)
