@@ -24,18 +24,19 @@ def test_scores_are_those_of_a_python_loop():
     found = mj.evaluate(
         LEARNER, meta, EPISODES, mj.mse, tasks=12, seed=4, tasks_per_call=5
     )
+    model = mj.mlp(hidden=(8,))
+    each = [mj.maml(model, mj.mse, optax.sgd(0.01), k) for k in range(3)]
+
+    @jax.jit
+    def scored(episode):
+        adapted = [learner.adapt(meta, episode.support) for learner in each]
+        outputs = [LEARNER.predict(x, episode.query.inputs) for x in adapted]
+        return [mj.mse(y, episode.query.targets) for y in outputs]
+
     scores = []
     for i in range(12):
         key = jax.random.fold_in(jax.random.key(4), i)
-        support, query = jax.tree.map(lambda x: x[0], EPISODES(key, 1))
-        steps = [
-            mj.maml(mj.mlp(hidden=(8,)), mj.mse, optax.sgd(0.01), k).adapt(
-                meta, support
-            )
-            for k in range(3)
-        ]
-        outputs = [LEARNER.predict(adapted, query.inputs) for adapted in steps]
-        scores.append([float(mj.mse(y, query.targets)) for y in outputs])
+        scores.append(scored(jax.tree.map(lambda x: x[0], EPISODES(key, 1))))
     scores = np.array(scores)
     np.testing.assert_allclose(found.transductive.mean, scores.mean(0), rtol=1e-4)
     error = 1.959964 * scores.std(0, ddof=1) / np.sqrt(12)

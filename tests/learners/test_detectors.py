@@ -1,5 +1,7 @@
 """Detectors of the objects of a support set, against plain loops."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +100,7 @@ def plain_head(params, features):
 def plain_codes(features, boxes):
     """By loops over boxes and cells."""
     pooled = [[] for _ in range(WAYS)]
-    for image, corners, labels, present in zip(features, *boxes):
+    for image, corners, labels, present in zip(features, *jax.device_get(boxes)):
         for box, label, there in zip(corners, labels, present):
             if not there:
                 continue
@@ -147,29 +149,43 @@ def plain_fine_tuned(meta, episode, steps):
     return plain_maps(objects[1], features[1], kernel, SCALE)
 
 
+@cache
+def compiled(build, ways=WAYS):
+    """A learner whose functions are compiled once for all tests, and its gradient."""
+    learner = build(ways)
+    return learner._replace(
+        adapt=jax.jit(learner.adapt), predict=jax.jit(learner.predict)
+    ), gradient(learner)
+
+
 def outputs(learner, meta, episode):
-    adapted = jax.jit(learner.adapt)(meta, episode.support)
-    return jax.jit(learner.predict)(adapted, episode.query.inputs)
+    adapted = learner.adapt(meta, episode.support)
+    return learner.predict(adapted, episode.query.inputs)
 
 
 def test_the_gradient_of_the_correlation_is_that_of_a_loop(float64):
-    learner, episode = correlation(), scene_episode()
+    (learner, slopes), episode = compiled(correlation), scene_episode()
     meta = meta_of(learner)
-    assert relative(
-        outputs(learner, meta, episode), plain_correlation(meta, episode)
-    ) < (1e-10)
-    plain = jax.grad(
-        lambda meta: LOSS(plain_correlation(meta, episode), episode.query.targets)
-    )(meta)
-    assert relative(jax.jit(gradient(learner))(meta, episode), plain) < 1e-9
+
+    def loss(meta):
+        maps = plain_correlation(meta, episode)
+        return LOSS(maps, episode.query.targets), maps
+
+    plain, maps = jax.jit(jax.grad(loss, has_aux=True))(meta)
+    assert relative(outputs(learner, meta, episode), maps) < 1e-10
+    assert relative(slopes(meta, episode), plain) < 1e-9
 
 
 def test_the_stages_of_the_fine_tuned_are_those_of_a_loop(float64):
-    learner, episode = fine_tuned(), scene_episode()
+    (learner, slopes), episode = compiled(fine_tuned), scene_episode()
     meta = meta_of(learner)
     tuned = outputs(learner, meta, episode)
-    assert relative(tuned, plain_fine_tuned(meta, episode, 3)) < 1e-9
-    assert relative(plain_fine_tuned(meta, episode, 0), tuned) > 1e-3
+    whole, none = (
+        jax.jit(lambda meta, n=n: plain_fine_tuned(meta, episode, n))(meta)
+        for n in (3, 0)
+    )
+    assert relative(tuned, whole) < 1e-9
+    assert relative(none, tuned) > 1e-3
 
     def plain(meta):
         """Of any objects."""
@@ -178,24 +194,23 @@ def test_the_stages_of_the_fine_tuned_are_those_of_a_loop(float64):
         boxes = boxes._replace(labels=jnp.zeros_like(boxes.labels))
         return LOSS(plain_head(meta["head"], features), boxes)
 
-    ours = jax.jit(gradient(learner))(meta, episode)
-    assert relative(ours, jax.grad(plain)(meta)) < 1e-9
+    assert relative(slopes(meta, episode), jax.jit(jax.grad(plain))(meta)) < 1e-9
 
 
 def test_no_steps_keep_the_codes(float64):
-    learner, episode = fine_tuned(steps=0), scene_episode()
+    (learner, _), episode = compiled(partial(fine_tuned, steps=0)), scene_episode()
     meta = meta_of(learner)
-    plain = plain_fine_tuned(meta, episode, 0)
+    plain = jax.jit(lambda meta: plain_fine_tuned(meta, episode, 0))(meta)
     assert relative(outputs(learner, meta, episode), plain) < 1e-10
 
 
 def test_the_trajectory_ends_in_adapt(float64):
-    learner, episode = fine_tuned(), scene_episode()
+    (learner, _), episode = compiled(fine_tuned), scene_episode()
     meta = meta_of(learner)
     path = jax.jit(learner.trajectory)(meta, episode.support)
     codes = path.classes.codes
     assert codes.shape == (4, WAYS, WIDTH)
-    adapted = jax.jit(learner.adapt)(meta, episode.support)
+    adapted = learner.adapt(meta, episode.support)
     assert relative(codes[-1], adapted.classes.codes) < 1e-12
 
 
@@ -233,7 +248,7 @@ def test_maml_on_the_head_of_a_detector(float64, name):
 
 @BOTH
 def test_a_permutation_of_the_classes_permutes_the_heat(float64, build):
-    learner, episode = build(), scene_episode()
+    (learner, _), episode = compiled(build), scene_episode()
     meta = meta_of(learner)
     support, query = episode
     boxes = support.targets
@@ -247,27 +262,27 @@ def test_a_permutation_of_the_classes_permutes_the_heat(float64, build):
 @BOTH
 def test_a_class_without_a_shot_is_never_detected(float64, build):
     episode = scene_episode()
-    meta = meta_of(build())
-    wide, plain = (outputs(build(n), meta, episode) for n in (WAYS + 2, WAYS))
+    (wider, slopes), (learner, others) = compiled(build, WAYS + 2), compiled(build)
+    meta = meta_of(learner)
+    wide, plain = (outputs(x, meta, episode) for x in (wider, learner))
     np.testing.assert_allclose(wide.heat[..., :WAYS], plain.heat, rtol=1e-9)
     assert set(decode(wide, STRIDE, 5).labels[0].tolist()) <= {0, 1}
-    slopes = jax.jit(gradient(build(WAYS + 2)))(meta, episode)
-    assert relative(slopes, jax.jit(gradient(build()))(meta, episode)) < 1e-9
+    assert relative(slopes(meta, episode), others(meta, episode)) < 1e-9
 
 
 @BOTH
 def test_tasks_without_objects_have_a_finite_gradient(float64, build):
-    learner, episode = build(), scene_episode()
+    (learner, gradient), episode = compiled(build), scene_episode()
     meta = meta_of(learner)
     empty = jax.tree.map(lambda x: jnp.zeros_like(x) if x.dtype == bool else x, episode)
-    slopes = jax.jit(gradient(learner))(meta, empty)
+    slopes = gradient(meta, empty)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
     assert not decode(outputs(learner, meta, empty), STRIDE).present.any()
 
 
 @BOTH
 def test_padding_changes_nothing(float64, build):
-    learner, episode = build(), scene_episode()
+    (learner, slopes), episode = compiled(build), scene_episode()
     meta = meta_of(learner)
     present = jnp.array([True, False, True])
 
@@ -279,8 +294,7 @@ def test_padding_changes_nothing(float64, build):
     plain = outputs(learner, meta, episode)
     maps = jax.tree.map(lambda x: x[present], outputs(learner, meta, wide))
     assert relative(maps, plain) < 1e-10
-    slope = jax.jit(gradient(learner))
-    assert relative(slope(meta, wide), slope(meta, episode)) < 1e-10
+    assert relative(slopes(meta, wide), slopes(meta, episode)) < 1e-10
 
 
 @BOTH
@@ -298,7 +312,7 @@ def test_keeps_the_dtype(float64, build, dtype):
 
 @BOTH
 def test_a_label_out_of_range_shows(float64, build):
-    learner, (support, query) = build(), scene_episode()
+    (learner, _), (support, query) = compiled(build), scene_episode()
     meta = meta_of(learner)
     labels = support.targets.labels.at[0, 0].set(WAYS)
     wrong = support._replace(targets=support.targets._replace(labels=labels))

@@ -115,7 +115,7 @@ def test_the_gradient_passes_through_the_statistics(episode, norm):
     assert relative(jax.jit(gradient(learner))(meta, episode), expected) < 1e-10
     loop = naive_maml(model, mj.cross_entropy, descend(0.1), 2)
     assert relative(expected, jax.jit(jax.grad(loop))(meta, episode)) > 1e-3
-    check_grads(lambda m: outer(m, episode), (meta,), order=1, modes=["rev"])
+    check_grads(jax.jit(lambda m: outer(m, episode)), (meta,), order=1, modes=["rev"])
 
 
 RATE = learners.step_rates(0.1, 2)

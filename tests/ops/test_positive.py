@@ -44,6 +44,7 @@ def test_float32_keeps_what_the_condition_leaves():
 def test_derivatives(float64):
     a, b = map(jnp.asarray, system(4, 2))
 
+    @jax.jit
     def solve(half, b):
         return solve_positive(half @ half.T + jnp.eye(4), b)
 
