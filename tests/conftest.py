@@ -1,5 +1,6 @@
 """Strict JAX for every test: two CPU devices, no implicit promotion."""
 
+import gc
 import os
 import subprocess
 
@@ -23,8 +24,14 @@ def pytest_collection_modifyitems(items):
     """Marks what `tests/slow.py` lists."""
     for item in items:
         function = item.nodeid.partition("[")[0]
-        if {function, function.partition("::")[0]} & SLOW:
+        if {item.nodeid, function, function.partition("::")[0]} & SLOW:
             item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    """Spares the collector of garbage the modules that stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

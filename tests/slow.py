@@ -1,4 +1,4 @@
-"""Tests that take long, by file or by function: `-m "not slow"` leaves them out."""
+"""Tests that take long, by file, function or case: `-m "not slow"` leaves them out."""
 
 SLOW = frozenset(
     """
@@ -53,20 +53,29 @@ tests/data/test_iterables.py::test_any_iterable_is_read
 tests/data/test_keyed.py::test_a_run_with_keys_goes_on_after_a_stop
 tests/data/test_keyed.py::test_a_stream_with_keys_is_read_ahead
 tests/data/test_omniglot.py::test_real_splits
+tests/data/test_sampling.py::test_evaluation_fetches_each_task_once[augmented-last]
 tests/data/test_sampling.py::test_fit_fetches_ahead_and_resumes
 tests/data/test_sampling.py::test_threads_and_processes_fetch_the_same
+tests/data/test_sampling.py::test_two_devices_and_arrays_of_its_own
 tests/data/test_sampling.py::test_what_is_fetched_is_the_same_everywhere
+tests/data/test_streaming.py::test_trains_to_the_same_parameters
 tests/data/test_streaming.py::test_what_is_read_ahead_is_what_would_be_sampled
+tests/data/test_streaming.py::test_worker_processes_read_and_end
 tests/data/test_varied.py::test_an_evaluation_scores_what_is_there
 tests/data/test_varied.py::test_any_function_can_be_varied
 tests/data/test_varied.py::test_the_gradient_is_that_of_the_episodes_unpadded
 tests/evaluation/test_judging.py::test_queries_do_not_see_each_other
+tests/evaluation/test_pooled.py::test_an_observer_of_training_validates_by_it
+tests/evaluation/test_pooled.py::test_pools_all_tasks_at_each_step
 tests/evaluation/test_resuming.py::test_another_learner_metric_or_judge_starts_anew
+tests/evaluation/test_resuming.py::test_it_goes_on_in_another_process
 tests/evaluation/test_scores.py::test_inductive_predictions_do_not_see_the_other_queries
 tests/evaluation/test_scores.py::test_outputs_are_those_that_are_scored
 tests/evaluation/test_scores.py::test_outputs_of_padded_tasks_say_which_are_present
+tests/experiments/test_backbone_runs.py::test_a_run_begins_at_the_network_and_holds_to_it
 tests/experiments/test_damage.py::test_a_damaged_result_is_measured_again
 tests/experiments/test_damage.py::test_a_finished_run_of_a_damaged_checkpoint_is_mended
+tests/experiments/test_dense_folders.py::test_a_run_of_a_folder
 tests/experiments/test_field_families.py::test_a_run_of_fields
 tests/experiments/test_field_families.py::test_a_run_of_labelled_fields
 tests/experiments/test_domains.py::test_a_folder_of_images_for_a_run_of_glyphs
@@ -83,9 +92,11 @@ tests/experiments/test_scene_families.py::test_every_learner_of_scenes_builds
 tests/experiments/test_search.py::test_a_search_ends_in_a_network_of_its_genotype
 tests/experiments/test_several.py::test_no_process_waits_for_one_that_fails
 tests/experiments/test_several.py::test_two_processes_train_and_the_first_writes
+tests/experiments/test_trials.py::test_a_plan
 tests/experiments/test_trials.py::test_a_run_is_stopped_resumed_lengthened_and_evaluated
 tests/experiments/test_walks.py::test_a_kind_of_task_with_a_metric_of_its_own
 tests/fuzz/test_edges.py
+tests/labelling/test_label_backbone.py::test_every_head_tells_colours_apart[pmf]
 tests/labelling/test_label_folder.py::test_every_picture_has_its_label
 tests/labelling/test_predictions.py::test_queries_do_not_see_each_other
 tests/labelling/test_teaching.py::test_arrays_teach_as_a_folder_does
@@ -160,11 +171,19 @@ tests/ops/test_ops.py::test_convolution_in_blocks
 tests/ops/test_ops.py::test_convolution_in_every_form
 tests/ops/test_ops.py::test_convolution_under_vmap_in_every_form
 tests/rl/test_maml_rl.py::test_meta_gradient_is_reverse_over_reverse
+tests/rl/test_rl2.py::test_predict_plays_the_episode_that_follows[environment3-snail]
+tests/rl/test_rl2.py::test_the_loss_by_hand[snail]
 tests/study/test_cost.py::test_memory_is_foreseen
+tests/study/test_cost.py::test_time_is_that_of_all_rounds_and_steps
 tests/study/test_cost.py::test_what_does_not_fit_is_said
 tests/study/test_curvature.py::test_only_what_moves_is_looked_at
 tests/study/test_plots.py::test_every_diagnostic_is_here
 tests/study/test_plots.py::test_every_result_is_drawn_and_written
+tests/test_docs.py::test_python_runs[coming-from.md]
+tests/test_docs.py::test_python_runs[how-to/fields.md]
+tests/test_docs.py::test_python_runs[how-to/outlines-and-boxes.md]
+tests/test_docs.py::test_python_runs[how-to/without-inner-loop.md]
+tests/test_docs.py::test_python_runs[recipes.md]
 tests/test_gradients.py::test_first_order_equals_stopped_gradient
 tests/test_gradients.py::test_mixed_equals_reverse
 tests/test_hostile_losses.py

@@ -116,7 +116,7 @@ WRAPS = {
     "wrapped": lambda episodes: keyed(
         varied(augmented(episodes, shuffle_labels(WAYS)), (2, 3), (1, 2))
     ),
-    "augmented last": lambda episodes: keyed(
+    "augmented-last": lambda episodes: keyed(
         augmented(varied(episodes, (3, 3), (1, 2)), lambda key, episode: episode)
     ),
 }

@@ -13,6 +13,8 @@ import metajax as mj
 from metajax.metrics import mean_of
 from tests.helpers import KEY
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 WAVES = mj.data.sinusoid(5, 5)
 ASKED = dict(tasks=6, tasks_per_call=2)
 

@@ -1,5 +1,7 @@
 """ResNet-12 against the same network in Flax, its gradients and its edges."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,10 +31,8 @@ def build(size=16, channels=1, **settings):
 
 def moved(params):
     """Parameters at which no scale is 1 and no offset 0."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    noise = (0.3 * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves))
-    return jax.tree.unflatten(tree, [x + n for x, n in zip(leaves, noise)])
+    draw = np.random.default_rng(7).normal
+    return jax.tree.map(lambda x: x + jnp.asarray(0.3 * draw(size=x.shape)), params)
 
 
 class LinenBlock(nn.Module):
@@ -94,18 +94,18 @@ def test_equals_flax(float64, pool, size):
     model = build(size, 2, pool=pool)
     params = moved(model.init(KEY))
     x = jax.random.normal(KEY, (5, size, size, 2), jnp.float64)
-    theirs = linen_apply(pool)(params, x)
-    np.testing.assert_allclose(model.apply(params, x), theirs, rtol=1e-9, atol=1e-11)
+    ours, theirs = (jax.jit(f)(params, x) for f in (model.apply, linen_apply(pool)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
 def test_each_task_with_its_own_weights(float64):
     model = build()
     params = jax.vmap(model.init)(jax.random.split(KEY, 2))
     x = jax.random.normal(KEY, (2, 4, 16, 16, 1), jnp.float64)
-    found = jax.jit(jax.vmap(model.apply))(params, x)
+    found, linen = jax.jit(jax.vmap(model.apply))(params, x), jax.jit(linen_apply())
     for task in range(2):
         own = jax.tree.map(lambda p, t=task: p[t], params)
-        theirs = linen_apply()(own, x[task])
+        theirs = linen(own, x[task])
         np.testing.assert_allclose(found[task], theirs, rtol=1e-9, atol=1e-11)
 
 
@@ -136,6 +136,7 @@ def test_padding_changes_nothing(float64, norm):
         present = jnp.arange(7) % 6 % 5 > 0  # the first and the last two are not
         return Padded(jnp.concatenate([more[:1], x, more[1:]]), present)
 
+    @partial(jax.jit, static_argnums=0)
     def predict(pad):
         settled = model.settle(params, pad(support))
         return model.apply(settled, pad(query))
@@ -149,11 +150,11 @@ def test_settled_queries_are_predicted_alone(float64, norm):
     model = build(norm=norm)
     support, query = jax.random.normal(KEY, (2, 4, 16, 16, 1), jnp.float64)
     params = moved(model.init(KEY))
-    settled = model.settle(params, support)
-    together = model.apply(settled, query)
-    alone = jnp.concatenate([model.apply(settled, x[None]) for x in query])
+    settled, apply = jax.jit(model.settle)(params, support), jax.jit(model.apply)
+    together = apply(settled, query)
+    alone = jnp.concatenate([apply(settled, x[None]) for x in query])
     assert relative(alone, together) < 1e-12
-    apart = jnp.concatenate([model.apply(params, x[None]) for x in query])
+    apart = jnp.concatenate([apply(params, x[None]) for x in query])
     assert relative(apart, together) > 1e-2
 
 
