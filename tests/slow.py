@@ -52,6 +52,7 @@ tests/data/test_iterables.py::test_a_meta_batch_of_another_form_is_told
 tests/data/test_iterables.py::test_any_iterable_is_read
 tests/data/test_keyed.py::test_a_run_with_keys_goes_on_after_a_stop
 tests/data/test_keyed.py::test_a_stream_with_keys_is_read_ahead
+tests/data/test_omniglot.py::test_real_drawing
 tests/data/test_omniglot.py::test_real_splits
 tests/data/test_sampling.py::test_evaluation_fetches_each_task_once[augmented-last]
 tests/data/test_sampling.py::test_fit_fetches_ahead_and_resumes
