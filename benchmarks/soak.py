@@ -1,10 +1,11 @@
 """Trains again and again in one process, and says whether it grows.
 
-    python -m benchmarks.soak [--minutes 60]
+    python -m benchmarks.soak [--minutes 60] [--parts checkpoints]
 
 Each round fits the same learner with checkpoints and all observers, goes on with it
 from the checkpoint, evaluates it with unfinished scores, and notes resident memory,
-open files, threads, child processes and compilations. In the end a line is fitted to
+open files, threads, child processes and compilations. With --parts, only those parts
+take part, to find which one grows. In the end a line is fitted to
 what came after the warm-up: to means of blocks, as neighbouring rounds are alike.
 """
 
@@ -13,9 +14,10 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import numpy as np
@@ -24,11 +26,12 @@ from rich.console import Console
 
 import metajax as mj
 from benchmarks.command import run_command
-from benchmarks.settings import Amount, Count
+from benchmarks.settings import Amount, Count, some_of
 from metajax.reporting import JsonLines, Progress, TensorBoard
 from metajax.training.checkpoints import Checkpoints
 
 BLOCKS = 20
+PARTS = "checkpoints", "events", "rows", "progress"
 WARM_UP = 0.2  # of the rounds
 SURE = 3.0  # standard errors
 
@@ -41,6 +44,8 @@ class Settings:
     """Minutes of rounds, of which there are at least 40."""
     every: Count = 20
     """Rounds between two lines of the log."""
+    parts: Annotated[tuple[str, ...], some_of("part", PARTS)] = PARTS
+    """What takes part beside fit and evaluate."""
 
 
 class Usage(NamedTuple):
@@ -71,11 +76,14 @@ LEARNER = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)
 OPTIMIZER, EPISODES = optax.adam(1e-3), mj.data.sinusoid()
 
 
-def work(folder: Path, console: Console) -> None:
+def work(folder: Path, console: Console, parts: Sequence[str] = PARTS) -> None:
     """One round."""
     for steps in (100, 200):
         board, bar = TensorBoard(folder / "events"), Progress(200, 4, console=console)
+        saved = Checkpoints(folder / "checkpoints")
         with board as events, bar as progress:
+            rows = JsonLines(folder / "metrics.jsonl")
+            observers = {"rows": rows, "events": events, "progress": progress}
             state = mj.fit(
                 LEARNER,
                 OPTIMIZER,
@@ -83,9 +91,9 @@ def work(folder: Path, console: Console) -> None:
                 steps=steps,
                 tasks=4,
                 steps_per_call=25,
-                checkpoints=Checkpoints(folder / "checkpoints"),
+                checkpoints=saved if "checkpoints" in parts else None,
                 checkpoint_every=25,
-                observers=(JsonLines(folder / "metrics.jsonl"), events, progress),
+                observers=tuple(x for name, x in observers.items() if name in parts),
             )
     mj.evaluate(
         LEARNER,
@@ -138,7 +146,7 @@ def main(settings: Settings) -> None:
         console = Console(file=nowhere)
         while time.monotonic() < until or len(rows) < 2 * BLOCKS:
             folder = Path(tempfile.mkdtemp())
-            work(folder, console)
+            work(folder, console, settings.parts)
             shutil.rmtree(folder)
             compiled_now = list(compiled)
             compiled.clear()

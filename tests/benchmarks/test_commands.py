@@ -1,12 +1,14 @@
 """The suite's rivals that need no torch compute one and the same gradient."""
 
 import importlib
+import io
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks import (
     figure,
@@ -206,6 +208,12 @@ def test_a_soak_tells_growth_from_noise():
     assert growing.count("NOT flat") == 1
     rise, error = soak.slope(np.array([row.resident_kib for row in rows(1.0)]))
     assert abs(rise - 1.0) < 3 * error < 0.3
+
+
+def test_a_soak_leaves_parts_out(tmp_path):
+    soak.work(tmp_path, Console(file=io.StringIO()), ("rows",))
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"metrics.jsonl", "unfinished.npz"}
 
 
 class Said:
