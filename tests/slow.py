@@ -91,6 +91,8 @@ tests/experiments/test_run_study.py::test_what_a_learner_has_not_is_said
 tests/experiments/test_scene_families.py::test_a_run_is_stopped_resumed_and_evaluated
 tests/experiments/test_scene_families.py::test_every_learner_of_scenes_builds
 tests/experiments/test_search.py::test_a_search_ends_in_a_network_of_its_genotype
+tests/experiments/test_searching.py::test_a_search_that_is_stopped_goes_on_as_one_that_is_not
+tests/experiments/test_searching.py::test_trials_come_nearer_to_the_best
 tests/experiments/test_several.py::test_no_process_waits_for_one_that_fails
 tests/experiments/test_several.py::test_two_processes_train_and_the_first_writes
 tests/experiments/test_trials.py::test_a_plan

@@ -35,7 +35,8 @@ CLOSED = 141  # likewise of SIGPIPE
 SUMMARIES = {
     "train": "Meta-train a preset, evaluate it and draw it; again, it goes on.",
     "sweep": "Train a preset with every combination of some values, --over "
-    "inner.rate=0.1,0.4 outer.rate=1e-3,2e-3; again, it goes on.",
+    "inner.rate=0.1,0.4 outer.rate=1e-3,2e-3, or those that Optuna proposes, --trials "
+    "20; again, it goes on.",
     "pretrain": "Train a preset's body to tell all training classes apart, for "
     "--inner.backbone (mtl, baselines); in batches of 64 images.",
     "plan": "What a preset will cost on this device, or on a chip that is not here.",

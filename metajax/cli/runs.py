@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
+from metajax.checks import check_count
 from metajax.cli.machine import Machine
 from metajax.cli.output import Output
 from metajax.cli.parsing import UsageError, asks_help, parse
@@ -80,26 +81,31 @@ class Train(Run):
 
 @dataclass(frozen=True)
 class Swept(Run):
-    """Train a preset with every combination of some values."""
+    """Train a preset with every combination of some values, or some of them."""
 
     over: tuple[str, ...] = ()
     """Options and their values, such as inner.rate=0.1,0.4 outer.rate=1e-3,2e-3; each
     combination is a run in a folder of its own below --run-dir. Runs that are finished
     are read; the best validation is marked."""
+    trials: int | None = None
+    """In place of every combination, so many that Optuna proposes, each by the
+    validations before it. --over then takes ranges too: inner.rate=1e-3..1:log, or
+    inner.steps=1..10, whole numbers where both ends are."""
     output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
         """Sweeps."""
-        from metajax.experiments.sweep import read_options, sweep
+        from metajax.experiments.sweep import sweep
+        from metajax.experiments.sweep_options import read_options
 
         options = read_options(self.over)
+        if self.trials is not None:
+            check_count("--trials", self.trials, least=1)
         self.machine.start_alone()
         arguments = self.config, self.run_dir, self.places, options
-        devices = self.machine.shared
+        how = {"trials": self.trials, "devices": self.machine.shared}
         with self.programs.kept(self.places.prepared):
-            self.output.of_sweep(
-                self.run_dir, lambda: sweep(*arguments, devices=devices)
-            )
+            self.output.of_sweep(self.run_dir, lambda: sweep(*arguments, **how))
 
 
 @dataclass(frozen=True)

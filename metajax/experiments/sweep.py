@@ -1,17 +1,18 @@
-"""`metajax sweep`: a run for each combination of some options' values.
+"""`metajax sweep`: a run for each combination of some options' values, or trial.
 
 | file | what |
 |---|---|
-| NAME=VALUE,NAME=VALUE/ | a run's directory, for each combination |
+| NAME=VALUE,NAME=VALUE/ | a run's directory, for each combination or trial |
 | sweep.json, sweep.txt | the results, a row a run |
-| sweep.png | the validations by the first option, a line for each value of the others |
+| sweep.png | the validations by the first option, a line for each value of the rest |
+| | of trials, by each option |
+| optuna.db | of trials, Optuna's study |
 """
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from metajax.experiments.config import CONFIG, Config, changed
 from metajax.experiments.restoring import recorded_config
 from metajax.experiments.results import OWN, as_written, result_of
 from metajax.experiments.run import train
+from metajax.experiments.searching import Grid, Optuna
+from metajax.experiments.sweep_options import Options, plain
 from metajax.experiments.sweep_rows import Row, Values, best_of, table
 from metajax.experiments.tasks import Places
 from metajax.metrics import Metric
@@ -33,53 +36,16 @@ FILE = "sweep.json"
 LONGEST = 100  # characters of a folder's name
 
 
-def read_options(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """The values of each option of `NAME=VALUE,VALUE`.
-
-    Raises:
-      InputError: if there is none, or one has no values, or is given twice.
-
-    >>> read_options(["inner.rate=0.1,4e-1", "inner.optimizer=sgd,adam"])
-    {'inner.rate': [0.1, 0.4], 'inner.optimizer': ['sgd', 'adam']}
-    """
-    options: dict[str, list[Any]] = {}
-    for text in texts:
-        name, _, values = text.partition("=")
-        options.setdefault(name, [])
-        if not name or not values or options[name]:
-            raise InputError(
-                "--over must be NAME=VALUE,VALUE, each name once, as in inner.rate="
-                f"0.1,0.4; got {text!r}"
-            )
-        options[name] = _read_values(values)
-    if not options:
-        raise InputError("expected --over NAME=VALUE,VALUE, as in inner.rate=0.1,0.4")
-    return options
-
-
-def _read_values(text: str) -> list[Any]:
-    try:
-        return json.loads(f"[{text}]")
-    except ValueError:  # names without quotes
-        return [_read_value(part) for part in text.split(",")]
-
-
-def _read_value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def sweep(
     config: Config,
     directory: Path,
     places: Places,
-    options: Mapping[str, Sequence[Any]],
+    options: Options,
     *,
+    trials: int | None = None,
     devices: int | None = None,
 ) -> list[Row]:
-    """Trains a run for each combination, each in a folder of its own, or reads it.
+    """Trains a run for each combination or trial, in a folder of its own, or reads it.
 
     A run that is finished is read; one that was stopped goes on. One whose loss or
     gradient stops being finite is a row that says so.
@@ -89,28 +55,33 @@ def sweep(
       directory: the folder of the sweep.
       places: of the data.
       options: the values of each option, by its name in a configuration.
+      trials: how many runs Optuna proposes; by default there is one a combination.
       devices: how many devices share the tasks; all by default.
 
     Returns:
-      The rows, in the order of the combinations.
+      The rows, in the order of the combinations or trials.
 
     Raises:
       InputError: if an option or a value is none of the configuration's, before
         anything is trained; or the folder holds something else.
     """
-    combinations = [dict(zip(options, values)) for values in product(*options.values())]
-    configs = [_with_values(config, values) for values in combinations]
+    search = Grid(options) if trials is None else Optuna(options, trials)
+    configs = [_with_values(config, values) for values in search.points]
+    metric = bare_task(configs[0]).metric
     _claim(directory)
-    rows, metric = [], bare_task(configs[0]).metric
-    for number, (values, each) in enumerate(zip(combinations, configs), 1):
-        row = Row(values, directory / folder_of(values))
-        print(f"run {number} of {len(configs)}: {row.directory}", file=sys.stderr)
-        rows.append(_run(row, each, places, devices))
-        _write(directory, options, rows, metric)
+    rows: list[Row] = []
+    with search.proposals(directory, config, metric) as propose:
+        while (values := propose(rows)) is not None:
+            row = Row(values, directory / folder_of(values))
+            number = f"run {len(rows) + 1} of {search.count}"
+            print(f"{number}: {row.directory}", file=sys.stderr)
+            rows.append(_run(row, _with_values(config, values), places, devices))
+            _write(directory, options, rows, metric)
     write_whole(directory / "sweep.txt", table(rows, metric) + "\n")
-    from metajax.experiments.sweep_figure import draw_sweep  # loads matplotlib
+    from metajax.experiments import sweep_figure  # loads matplotlib
 
-    draw_sweep(rows, metric, directory / "sweep.png")
+    draw = sweep_figure.draw_sweep if trials is None else sweep_figure.draw_trials
+    draw(rows, metric, directory / "sweep.png")
     return rows
 
 
@@ -185,16 +156,16 @@ def _text(values: Values) -> str:
 
 
 def _write(
-    directory: Path, options: Mapping[str, Any], rows: Sequence[Row], metric: Metric
+    directory: Path, options: Options, rows: Sequence[Row], metric: Metric
 ) -> None:
     best = best_of(rows, metric)
-    plain = {
-        "over": dict(options),
+    content = {
+        "over": plain(options),
         "metric": metric.name,
         "best": best and str(best.directory),
         "runs": [_as_plain(row) for row in rows],
     }
-    write_whole(directory / FILE, json.dumps(plain, indent=2) + "\n")
+    write_whole(directory / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def _as_plain(row: Row) -> dict[str, Any]:

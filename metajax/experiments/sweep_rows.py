@@ -51,7 +51,7 @@ def table(rows: Sequence[Row], metric: Metric) -> str:
             _shown(metric, row.test, row.test_interval),
         )
         note = "best validation" if row is best else row.failed.split(" (")[0]
-        lines.append([*map(str, row.values.values()), *scores, note])
+        lines.append([*map(_short, row.values.values()), *scores, note])
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = [
         "  ".join(cell.rjust(width) for cell, width in zip(line[:-1], widths))
@@ -59,6 +59,10 @@ def table(rows: Sequence[Row], metric: Metric) -> str:
         for line in lines
     ]
     return "\n".join([*text, f"metric {metric.name}{unit}"])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _shown(metric: Metric, value: float | None, interval: float | None) -> str:

@@ -11,7 +11,8 @@ from metajax.evaluation.result import Evaluation, Score
 from metajax.experiments import results, sweep
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.run import claim
-from metajax.experiments.sweep import folder_of, read_options
+from metajax.experiments.sweep import folder_of
+from metajax.experiments.sweep_options import read_options
 from metajax.metrics import accuracy
 from metajax.reporting import JsonLines
 
@@ -87,6 +88,7 @@ def test_a_run_that_is_not_finite_is_a_row(tmp_path, trained, capsys):
         (["inner.rate=0.1", "inner.rate=0.2"], "each name once"),
         (["inner.ratee=0.1"], "inner has an unknown 'ratee'; did you mean 'rate'"),
         (["inner.rate=fast"], "rate of inner must be float, got 'fast'"),
+        (["inner.rate=0.1..1"], "is a range, in which Optuna proposes values; add"),
         (["inner.rate=0.1,-1"], "over inner.rate=-1: --inner.rate must be"),
         (["seed.x=1"], "seed"),
     ],
