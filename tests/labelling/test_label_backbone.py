@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
@@ -323,12 +324,12 @@ def test_a_cache_is_shared_bounded_and_checked(tmp_path):
     np.testing.assert_array_equal(second.find("x"), feature)
     np.testing.assert_array_equal(first.find("y"), feature + 1)
     assert FeatureCache(path, "other").find("x") is None
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE features SET value = zeroblob(12)")
     assert first.find("x") is None
     first.add([(f"{i}", np.zeros(1000)) for i in range(100)])
     assert FeatureCache(path, "b", most=50_000).find("0") is None
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         left = database.execute("SELECT count(*) FROM features").fetchone()[0]
     assert 0 < left < 100
 
