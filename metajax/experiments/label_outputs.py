@@ -168,7 +168,8 @@ class LabelFiles:
             lines.append(f"mean confidence {100 * sure:.0f} %: {SURE}")
         if labels.kept:
             lines.append(f"{labels.kept} of them are labelled, and keep their labels")
-        if labels.strange:
+        novelty = labels.labeller.novelty
+        if labels.strange and not (novelty and novelty.is_guess()):
             lines.append(f"{labels.strange} of them {STRANGERS}")
         answers = [answer for answer in labels.remembered if not answer.kept]
         if self.truth is not None:

@@ -249,6 +249,10 @@ def _divergence(run: Studied, trajectories: study.Trajectories) -> str:
     return remarks.divergence(trajectories)
 
 
+def _useful_batch(run: Studied, noise: study.Noise) -> str:
+    return remarks.useful_batch(noise, run.config.outer.tasks)
+
+
 def _instability(run: Studied, spectrum: study.Spectrum) -> str:
     inner = run.config.inner
     plain = run.has_one_rate and inner.optimizer == "sgd" and not inner.rates_differ
@@ -318,8 +322,10 @@ DIAGNOSTICS = {
         "How many tasks a meta-batch needs",
         "On training tasks: the error of a meta-gradient averaged over so many. Where "
         "it crosses the signal, both are as large: far fewer tasks waste steps, far "
-        "more waste tasks. The first-order line flattens at its bias.",
+        "more waste tasks. The first-order line flattens at its bias; estimated from "
+        "few tasks, that may come out below zero, and the line then falls and ends.",
         _noise,
+        _useful_batch,
     ),
     "spectrum": Diagnostic(
         "Curvature of the support loss",
@@ -429,6 +435,9 @@ def study_run(
     written = json.dumps(numbers(sections)) + "\n"
     write_whole(folder / "study.json", written)
     write_whole(folder / "report.html", page(f"{directory.name}", facts, sections))
+    if missing := [section for section in sections if section.missing]:
+        few = f"{len(missing)} of {len(sections)} diagnostics are not for this run"
+        print(f"{few}: {missing[0].missing}")
     print(f"written to {folder / 'report.html'}")
 
 

@@ -72,8 +72,15 @@ def find_twins(
     return lines
 
 
-def describe_suspects(suspects: Sequence[str], kind: str) -> tuple[str, ...]:
+def describe_suspects(
+    suspects: Sequence[str], kind: str, doubt: str = ""
+) -> tuple[str, ...]:
     """A sentence of the first suspects of a kind; none without any.
+
+    Args:
+      suspects: a clause each.
+      kind: what they are.
+      doubt: of the list itself, a clause.
 
     >>> describe_suspects(["a.png looks like b (90 %)"], "label")
     ('check a label: a.png looks like b (90 %)',)
@@ -83,7 +90,8 @@ def describe_suspects(suspects: Sequence[str], kind: str) -> tuple[str, ...]:
     more = len(suspects) - SHOWN
     rest = f"; and {more} more" if more > 0 else ""
     head = f"check a {kind}" if len(suspects) == 1 else f"check {len(suspects)} {kind}s"
-    return (f"{head}: {'; '.join(suspects[:SHOWN])}{rest}",)
+    doubt = f" ({doubt})" if doubt else ""
+    return (f"{head}{doubt}: {'; '.join(suspects[:SHOWN])}{rest}",)
 
 
 def names_of(files: Sequence[Path], count: int) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from metajax.study.curvature import Sensitivity, Spectrum
 from metajax.study.landscape import HeatMap
+from metajax.study.noise import Noise
 from metajax.study.task_map import TaskMap
 from metajax.study.trajectories import Trajectories
 
@@ -39,6 +40,26 @@ def divergence(result: Trajectories) -> str:
             f"after {_count(steps)}: the figures leave those tasks out."
         )
     return " ".join(said)
+
+
+def useful_batch(result: Noise, tasks: int) -> str:
+    """The meta-batch at which noise equals signal, beside the one that is used.
+
+    >>> from metajax.study.named import Named
+    >>> blank, useful = Named(np.zeros(0), ()), Named(np.array([7.0, 26.4]), ("layer",))
+    >>> noise = Noise(("body", "all"), (1,), *[blank] * 4, useful, *[blank] * 2)
+    >>> useful_batch(noise, 8)
+    'Noise equals signal at a meta-batch of about 26.4 tasks; training has 8.'
+    """
+    useful = float(result.useful.values[-1])
+    if np.isnan(useful):
+        return ""
+    if np.isinf(useful):
+        return "So few tasks show no signal: study more of them by --tasks."
+    return (
+        f"Noise equals signal at a meta-batch of about {useful:.3g} tasks; training "
+        f"has {tasks}."
+    )
 
 
 def instability(result: Spectrum, rate: float) -> str:

@@ -146,7 +146,8 @@ def test_a_map_of_a_run_without_an_inner_loop(tmp_path, capsys, monkeypatch):
     numbers = json.loads((directory / "study" / "study.json").read_text())
     assert numbers["tasks"]["groups"] == ["Greek"] * 2 + ["Latin"] * 2
     assert "Two tasks of one group are nearer than two of different ones with" in text
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "1 of 2 diagnostics are not for this run: r2d2 has no inner loop" in said
     own = Places(images=images, data_dir=tmp_path / "data")
     settings = task_map.Settings(directory, tasks=4, examples=2, places=own)
     task_map.main(replace(settings, to=tmp_path / "map.png"))

@@ -8,6 +8,7 @@ from metajax.study import remarks
 from metajax.study.curvature import Sensitivity, Spectrum
 from metajax.study.landscape import HeatMap
 from metajax.study.named import Named
+from metajax.study.noise import Noise
 from metajax.study.trajectories import Trajectories
 
 
@@ -64,3 +65,16 @@ def test_the_best_settings_pass_over_those_that_diverged():
     assert "1, is at rate 0.1 and 1 step." in said
     said = remarks.best_settings(found, operator.gt)
     assert "3, is at rate 0.1 and 0 steps." in said
+
+
+def test_a_useful_batch_is_told_where_a_signal_was_seen():
+    blank = Named(np.zeros(0), ())
+
+    def told(useful):
+        layers = Named(np.array([1.0, useful]), ("layer",))
+        parts = [blank] * 4 + [layers] + [blank] * 2
+        return remarks.useful_batch(Noise(("body", "all"), (1,), *parts), 8)
+
+    assert "about 26.4 tasks; training has 8" in told(26.4)
+    assert told(np.inf).startswith("So few tasks show no signal")
+    assert told(np.nan) == ""
