@@ -93,9 +93,6 @@ def on_features(
         whitened = whiten_by_others(background)
         name = "cosine, whitened by other names"
         yield Method(name, plain, cosine, whitened, scores=True)
-        whitened = whiten_by_others(np.sqrt(background))
-        name = "cosine of roots, whitened by other names"
-        yield Method(name, roots, cosine, whitened, scores=True)
     yield Method("cosine, transductive", plain, cosine, centre_each, scores=True)
 
 
