@@ -138,9 +138,19 @@ class _Trials(NamedTuple):
             return self._values(trials[done].params)
         # Of the number too: the estimator that goes on must not draw the same again.
         (seed,) = np.random.SeedSequence((self.seed, done)).generate_state(1)
-        self.study.sampler = self.optuna.samplers.TPESampler(seed=int(seed))
+        sampler = self.optuna.samplers.TPESampler(seed=int(seed))
+        # In memory, and then written at once: a kill must not leave half a trial.
+        copy = self.optuna.create_study(sampler=sampler, direction=self.study.direction)
+        copy.add_trials(trials)
         kinds = {name: self._kind(values) for name, values in self.options.items()}
-        return self._values(self.study.ask(kinds).params)
+        params = copy.ask(kinds).params
+        running = self.optuna.trial.TrialState.RUNNING
+        self.study.add_trial(
+            self.optuna.trial.create_trial(
+                state=running, params=params, distributions=kinds
+            )
+        )
+        return self._values(params)
 
     def _tell(self, number: int, score: float | None) -> None:
         if score is not None and math.isfinite(score):
