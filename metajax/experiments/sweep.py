@@ -20,7 +20,11 @@ from metajax._files.writing import TEMPORARY, write_whole
 from metajax.data.contents import hash_bytes
 from metajax.errors import InputError, NonFiniteError
 from metajax.experiments.best import SPLIT
-from metajax.experiments.build import bare_task
+from metajax.experiments.build import (
+    bare_task,
+    build_learner,
+    build_training_learner,
+)
 from metajax.experiments.config import CONFIG, Config, changed
 from metajax.experiments.restoring import recorded_config
 from metajax.experiments.results import OWN, as_written, result_of
@@ -48,7 +52,8 @@ def sweep(
     """Trains a run for each combination or trial, in a folder of its own, or reads it.
 
     A run that is finished is read; one that was stopped goes on. One whose loss or
-    gradient stops being finite is a row that says so.
+    gradient stops being finite is a row that says so, and so is a trial of values that
+    no learner can be built for.
 
     Args:
       config: of which each run changes some options.
@@ -67,6 +72,9 @@ def sweep(
     """
     search = Grid(options) if trials is None else Optuna(options, trials)
     configs = [_with_values(config, values) for values in search.points]
+    if trials is not None:  # later ones that cannot be built are rows
+        for values, other in zip(search.points, configs):
+            _check_builds(other, values)
     metric = bare_task(configs[0]).metric
     _claim(directory)
     rows: list[Row] = []
@@ -75,7 +83,16 @@ def sweep(
             row = Row(values, directory / folder_of(values))
             number = f"run {len(rows) + 1} of {search.count}"
             print(f"{number}: {row.directory}", file=sys.stderr)
-            rows.append(_run(row, _with_values(config, values), places, devices))
+            try:
+                other = _with_values(config, values)
+                if not (row.directory / CONFIG).exists():  # of what was built before
+                    _check_builds(other, values)
+            except InputError as error:
+                if trials is None:
+                    raise
+                rows.append(_failed(row, error))
+            else:
+                rows.append(_run(row, other, places, devices))
             _write(directory, options, rows, metric)
     write_whole(directory / "sweep.txt", table(rows, metric) + "\n")
     from metajax.experiments import sweep_figure  # loads matplotlib
@@ -98,6 +115,20 @@ def _with_values(config: Config, values: Values) -> Config:
     except InputError as error:
         raise InputError(f"--over {_text(values)}: {error}") from error
     return other
+
+
+def _check_builds(config: Config, values: Values) -> None:
+    """Checks a combination as `train` does before it reads data.
+
+    Raises:
+      InputError: if no learner can be built for it.
+    """
+    try:
+        task = bare_task(config)
+        build_training_learner(config, task)
+        build_learner(config, task, steps=config.evaluation.steps)
+    except InputError as error:
+        raise InputError(f"--over {_text(values)}: {error}") from error
 
 
 def _nested(value: Any, name: str) -> dict[str, Any]:
@@ -126,8 +157,7 @@ def _run(row: Row, config: Config, places: Places, devices: int | None) -> Row:
         try:
             train(config, directory, places, devices=devices)
         except NonFiniteError as error:
-            print(f"warning: {error}", file=sys.stderr)
-            return row._replace(failed=str(error))
+            return _failed(row, error)
     result = json.loads(result_of(directory).read_bytes())
     mean, interval = (result["transductive"][x][-1] for x in ("mean", "interval"))
     row = row._replace(test=mean, test_interval=interval)
@@ -137,6 +167,11 @@ def _run(row: Row, config: Config, places: Places, devices: int | None) -> Row:
         return row
     score = rows[-1].get(name), rows[-1].get(f"{name}_interval")
     return row._replace(validation=score[0], validation_interval=score[1])
+
+
+def _failed(row: Row, error: Exception) -> Row:
+    print(f"warning: {error}", file=sys.stderr)
+    return row._replace(failed=str(error))
 
 
 def folder_of(values: Values) -> str:

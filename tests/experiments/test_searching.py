@@ -1,5 +1,6 @@
 """Trials that Optuna proposes; what they train is a function of their values."""
 
+import importlib
 import json
 import sys
 
@@ -102,6 +103,61 @@ def test_a_trial_that_is_not_finite_is_a_row(tmp_path, trained, capsys):
     rows = json.loads((tmp_path / "sweep.json").read_text())["runs"]
     assert all(row["failed"] for row in rows) and len(rows) == 2
     assert "meta-step 1 is not finite" in capsys.readouterr().out
+
+
+def test_a_search_that_is_killed_as_it_asks_goes_on(tmp_path, monkeypatch):
+    """Between two parameters of its second trial; the seed is that trial's."""
+    search = Optuna({"inner.rate": Range(1e-3, 1.0), "inner.steps": Range(1, 9)}, 2)
+    first, asked = [], []
+    sampler = importlib.import_module("optuna").samplers.TPESampler
+    sample = sampler.sample_independent
+
+    def killed(*args):
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(args)
+        return sample(*args)
+
+    def propose_all(folder):
+        folder.mkdir(exist_ok=True)
+        with search.proposals(folder, PRESETS["glyphs"], accuracy) as propose:
+            rows = first[:]
+            while (values := propose(rows)) is not None:
+                rows.append(Row(values, tmp_path, validation=0.5))
+                first[:] = rows[:1]
+        return [row.values for row in rows]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler, "sample_independent", killed)
+        with pytest.raises(KeyboardInterrupt):
+            propose_all(tmp_path / "killed")
+    resumed = propose_all(tmp_path / "killed")
+    first.clear()
+    assert resumed == propose_all(tmp_path / "whole") and len(resumed) == 2
+
+
+def test_a_trial_that_cannot_be_built_is_a_row(tmp_path, monkeypatch, capsys):
+    """Sides of a U-Net are multiples of 16; both ends of the range are."""
+    sizes = []
+
+    def train(config, directory, places, *, devices):
+        sizes.append(config.data.size)
+        raise NonFiniteError("meta-step 1 is not finite", None)
+
+    monkeypatch.setattr(sweep, "train", train)
+    flags = "--run-dir", str(tmp_path), "--over", "data.size=16..32"
+    for trials in ("2", "3"):
+        assert main(["sweep", "glyph-masks", "--trials", trials, *flags]) == 0
+    rows = json.loads((tmp_path / "sweep.json").read_text())["runs"]
+    assert len(rows) == 3, "the search goes on"
+    match = "sides are multiples of 16"
+    assert any(match in row["failed"] for row in rows)
+    assert match in capsys.readouterr().err and not {*sizes} - {16, 32}
+
+    flags = "--run-dir", str(tmp_path / "other"), "--over", "data.size=17..32"
+    assert main(["sweep", "glyph-masks", "--trials", "1", *flags]) == 1
+    assert "--over data.size=17: --model unet" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_study_is_of_one_configuration_and_the_same_options(
