@@ -110,13 +110,12 @@ class Machine:
     def _meet(self, coordinator: str) -> None:
         ids = None if self.devices is None else list(range(self.devices))
         who = "the other processes" if self.processes is None else self.processes
+        auto = from_environment() if coordinator == AUTO else {}
         print(f"waiting for {who} at {coordinator}", file=sys.stderr)
         try:
             with interrupted_at_once():
                 if coordinator == AUTO:
-                    jax.distributed.initialize(
-                        local_device_ids=ids, **from_environment()
-                    )
+                    jax.distributed.initialize(local_device_ids=ids, **auto)
                 else:
                     jax.distributed.initialize(
                         coordinator, self.processes, self.process, local_device_ids=ids

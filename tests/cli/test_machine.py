@@ -11,6 +11,8 @@ from metajax.cli import machine
 from metajax.cli.machine import Machine
 from metajax.cli.main import main
 from metajax.errors import InputError
+from metajax.training.launchers import ADDRESS as ENV_ADDRESS
+from metajax.training.launchers import COUNT, INDEX
 
 ADDRESS = "localhost:1234"
 
@@ -44,6 +46,13 @@ def test_refuses(flags, message):
     jax.devices()  # JAX runs already
     with pytest.raises(InputError, match=message):
         Machine(**flags).start()
+
+
+def test_a_number_of_the_environment_is_refused_as_itself(monkeypatch):
+    for name, text in (ENV_ADDRESS, "host:1"), (COUNT, "three"), (INDEX, "0"):
+        monkeypatch.setenv(name, text)
+    with pytest.raises(InputError, match="^JAX_NUM_PROCESSES must be a whole number"):
+        Machine(coordinator="auto").start()
 
 
 def test_a_cpu_has_no_more_devices_than_cores(tmp_path):
