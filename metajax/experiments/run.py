@@ -135,7 +135,7 @@ def train(
       Stopped: if a signal asked for it; the run is saved.
     """
     config.check()
-    check_world()
+    check_world()  # `fit` does too, after the directory is claimed
     if not alike(json.dumps(config.as_dict())):
         raise InputError(
             "the processes were started with different flags; start all of them with "

@@ -24,8 +24,9 @@ checkpoints: a resumed run takes the forms that it began with, whatever is asked
 **Several processes** (`jax.distributed.initialize`) call `fit` alike and train as one.
 Only the first reads and writes checkpoints, and sends the others what it restored; all
 stop if one is asked to. Each informs its own observers: give those that write files to
-the first process alone (`jax.process_index() == 0`). Workers of Ray Train that JAX does
-not connect are refused, as each would train the same by itself.
+the first process alone (`jax.process_index() == 0`). Where Ray Train, or
+`JAX_NUM_PROCESSES`, says that there are more processes than JAX connects, they are
+refused, as each would train the same by itself.
 """
 
 import time

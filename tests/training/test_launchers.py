@@ -9,7 +9,13 @@ import pytest
 
 import metajax as mj
 from metajax.cli.main import main
-from metajax.training.launchers import ADDRESS, COUNT, INDEX, from_environment
+from metajax.training.launchers import (
+    ADDRESS,
+    COUNT,
+    INDEX,
+    check_world,
+    from_environment,
+)
 
 NAMES = ADDRESS, COUNT, INDEX
 
@@ -59,6 +65,14 @@ OTHERS = 1, RuntimeError("the driver"), DeprecationWarning("a trial")
 def test_one_worker_a_driver_and_a_trial_train(ray, size):
     ray(size)
     assert int(fit().step) == 0
+
+
+def test_fewer_workers_than_jax_has_are_no_fault(ray, monkeypatch):
+    """As outside a worker, where older versions of Ray say that there is one."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    ray(1)
+    monkeypatch.setenv(COUNT, "1")
+    check_world()
 
 
 def test_a_number_of_processes_that_jax_has_not_is_refused(monkeypatch):
