@@ -4,9 +4,9 @@
 
 Each round fits the same learner with checkpoints and all observers, goes on with it
 from the checkpoint, evaluates it with unfinished scores, and notes resident memory,
-open files, threads, child processes and compilations. With --parts, only those parts
-take part, to find which one grows. In the end a line is fitted to
-what came after the warm-up: to means of blocks, as neighbouring rounds are alike.
+open files, threads, child processes and compilations. --parts leaves the other parts
+out, to find which one grows. In the end a line is fitted to what came after the
+warm-up: to means of blocks, as neighbouring rounds are alike.
 """
 
 import os

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Spares the collector of garbage the modules that stay to the end."""
+    """Keeps imported modules, which stay to the end, out of garbage collections."""
     gc.collect()
     gc.freeze()
 

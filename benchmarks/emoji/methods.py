@@ -90,7 +90,7 @@ def on_features(
         others = centre_by_others(np.sqrt(background))
         name = "cosine of roots, about other names"
         yield Method(name, roots, cosine, others, scores=True)
-        whitened = whiten_by_others(background)
+        whitened = whiten_by_others(Drawings(background, makers()))
         name = "cosine, whitened by other names"
         yield Method(name, plain, cosine, whitened, scores=True)
     yield Method("cosine, transductive", plain, cosine, centre_each, scores=True)

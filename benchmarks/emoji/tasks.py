@@ -103,20 +103,22 @@ def centre_by_others(background: np.ndarray) -> Centre:
     return centre
 
 
-def whiten_by_others(background: np.ndarray) -> Centre:
-    """Both whitened by other names, as every foundry but the queries' drew them.
+def whiten_by_others(background: Drawings) -> Centre:
+    """Both whitened by other names, as foundries of other makers drew them.
+
+    None of it is by the maker of the queries.
 
     Args:
-      background: of those names, `float[names, foundries, features]`.
+      background: of those names.
     """
-    names, foundries, features = background.shape
-    labels = np.repeat(np.arange(names), foundries - 1)
+    values, makers = background
 
-    def learn(query: int) -> Whitening:
-        drawn = np.delete(background, query, 1).reshape(-1, features)
-        return learn_whitening(drawn, labels)
+    def learn(maker: int) -> Whitening:
+        drawn = values[:, makers != maker]
+        labels = np.repeat(np.arange(len(drawn)), drawn.shape[1])
+        return learn_whitening(drawn.reshape(len(labels), -1), labels)
 
-    each = jax.tree.map(lambda *x: jnp.stack(x), *map(learn, range(foundries)))
+    each = jax.tree.map(lambda *x: jnp.stack(x), *map(learn, makers))
 
     def centre(task: Tasks, support: Array, query: Array) -> tuple[Array, Array]:
         whitening = jax.tree.map(lambda x: x[task.query], each)

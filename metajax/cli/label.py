@@ -54,7 +54,8 @@ class Label:
     or auto, which of the first three leave-one-out finds best."""
     others: Path | None = None
     """With --backbone: folder of labelled pictures of other classes, CLASS/*. How those
-    of one class differ is learnt from them, and undone in all pictures."""
+    of one class differ is learnt from them, and undone in all pictures; --crop auto
+    then leaves pictures as they are."""
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
     pictures each. With --masks, a folder of images/, masks/ (PNG, a value a class) and

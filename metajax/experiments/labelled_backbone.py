@@ -67,10 +67,10 @@ def teach_file(
     read = partial(read, corrections=corrections)
     images = read(learner._replace(format=form))
     print(describe_shots(images.shots))
-    strange = None
+    other_images = None
     if others is not None:
         with blaming("--others"):
-            strange = read_labelled(others, learner._replace(format=form))
+            other_images = read_labelled(others, learner._replace(format=form))
     return teach_backbone(
         file,
         images,
@@ -78,7 +78,7 @@ def teach_file(
         cache=cache,
         form=form,
         read=read if crop == "auto" else None,
-        others=strange,
+        others=other_images,
     )
 
 

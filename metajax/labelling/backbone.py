@@ -71,8 +71,9 @@ def backbone_learner(
     check_one_of("head", head, tuple(HEADS))
     chosen = HEADS[head]
     model, params, pictures, features = file.backbone
-    place = None if cache is None else remembered(partial(_kept, cache, file))
-    embedding = Embedding(model, params, features, place)
+    opened = remembered(FeatureCache)  # by context, which may change between calls
+    kept = None if cache is None else partial(_kept, opened, cache, file)
+    embedding = Embedding(model, params, features, kept)
     body = _IDENTITY if chosen.frozen else model
 
     @remembered  # so that programs of it are compiled once
@@ -138,6 +139,7 @@ def teach_backbone(
     first = learners[names[0]]
     if not isinstance(support, LabelledImages):
         support = read_labelled(support, first)
+    support = support._replace(features=None)  # which may be of another learner
     first.check_classes(support.classes)
     whitened = ""
     if others is not None:
@@ -148,8 +150,9 @@ def teach_backbone(
     name, reason = _choose(learners, support) if len(names) > 1 else (names[0], "")
     learner = learners[name]
     meta = learner.build(len(support.classes), None).learner.init(jax.random.key(0))
-    again = read if learner.embedding is not None else None  # others take long
-    learner, support, chosen = choose_preparation(learner, meta, support, again)
+    chosen: tuple[str, ...] = ()
+    if learner.embedding is not None:  # else each trial would fine-tune a network
+        learner, support, chosen = choose_preparation(learner, meta, support, read)
     labeller = teach(learner, meta, support)
     lines = filter(None, (*chosen, reason, whitened, UNMEASURED))
     return labeller._replace(expected=(*labeller.expected, *lines))
@@ -173,7 +176,7 @@ def _learn_others(
             f"{', '.join(both)} is labelled and among the other classes, so that what "
             "leave-one-out promises would be too much; leave it out of one of both"
         )
-    features = np.asarray(others.inputs(learner))
+    features = np.asarray(others._replace(features=None).inputs(learner))
     count = f"{len(others.labels)} pictures of {len(others.classes)} other classes"
     return learn_whitening(features, others.labels), f"whitened by {count}"
 
@@ -236,8 +239,13 @@ def _choose(
     )
 
 
-def _kept(path: Path, file: BackboneFile, form: ImageFormat) -> FeatureCache:
-    return FeatureCache(path, _context(file, form))
+def _kept(
+    opened: Callable[[Path, str], FeatureCache],
+    path: Path,
+    file: BackboneFile,
+    form: ImageFormat,
+) -> FeatureCache:
+    return opened(path, _context(file, form))
 
 
 def _context(file: BackboneFile, form: ImageFormat) -> str:

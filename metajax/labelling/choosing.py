@@ -19,7 +19,7 @@ from metajax.labelling.teaching import LabelledImages
 from metajax.types import Array, Batch, Params, PyTree
 
 DOUBT = 0.05  # of a choice by chance, at most
-FAINT = 0.1  # of the contrast, by which the mean exceeds the paper: 1 % of ink
+FAINT = 0.1  # of the contrast: the mean less the paper, of a picture of 1 % bright ink
 TRIED = 256  # labelled pictures by which ways to prepare are compared
 PIXELS = 28  # height and width of the baseline's pictures, at most
 

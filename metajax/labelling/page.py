@@ -86,9 +86,11 @@ class Gallery:
         groups: dict[str, list[Thumbnail]] = {}
         ranked = sorted(self._heap, reverse=True, key=lambda item: item[:2])
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for item in threads.map(lambda ranked: ranked[2](), ranked):
-                if item is not None:
-                    groups.setdefault(item.label.label, []).append(item)
+            made = list(threads.map(lambda item: item[2](), ranked))
+        self._heap = [item for item, each in zip(ranked, made) if each is not None]
+        heapq.heapify(self._heap)
+        for each in filter(None, made):
+            groups.setdefault(each.label.label, []).append(each)
         return dict(sorted(groups.items()))
 
     def excerpt(self) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -176,11 +177,15 @@ def embed_images(
     Returns:
       `float32[images, ...]`.
     """
+    # JAX keeps what a caller set by `with` for the caller's thread alone.
+    device = jax.config.jax_default_device  # pyright: ignore
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore
 
     def embed(start: int) -> np.ndarray:
         part = np.asarray(images[start : start + EMBEDDED])
         padding = [(0, EMBEDDED - len(part)), (0, 0), (0, 0), (0, 0)]
-        return np.asarray(learner.features(np.pad(part, padding)))[: len(part)]
+        with jax.default_device(device), jax.default_matmul_precision(precision):
+            return np.asarray(learner.features(np.pad(part, padding)))[: len(part)]
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
         inputs = list(threads.map(embed, range(0, len(images), EMBEDDED)))

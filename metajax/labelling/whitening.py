@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.errors import InputError
+from metajax.ops.precision import product
 from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array
 
@@ -27,7 +28,7 @@ class Whitening(NamedTuple):
 
     def __call__(self, features: Array) -> Array:
         """The map of features x, `float32[n, d]`."""
-        return (unit_rows(features) - self.mean[None]) @ self.matrix
+        return product(unit_rows(features) - self.mean[None], self.matrix)
 
 
 def learn_whitening(features: np.ndarray, labels: np.ndarray) -> Whitening:

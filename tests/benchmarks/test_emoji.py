@@ -90,21 +90,25 @@ def test_whitening_undoes_how_pictures_of_one_name_differ():
     learner = mj.meta_baseline(methods.IDENTITY, 4)
     meta = learner.init(jax.random.key(0))
     right = []
-    for centre in (tasks.centre_by_others, tasks.whiten_by_others):
-        outputs = tasks.predict_tasks(
-            learner, meta, drawings, batch, centre(drawings.values)
-        )
+    centres = (
+        tasks.centre_by_others(drawings.values),
+        tasks.whiten_by_others(drawings),
+    )
+    for centre in centres:
+        outputs = tasks.predict_tasks(learner, meta, drawings, batch, centre)
         right.append(trial.accuracies(outputs, Shape(4, 1)).mean())
     assert right[1] > right[0] + 0.2
 
 
-def test_nothing_of_the_queries_foundry_is_in_the_whitening():
-    values = np.float32(made() + 1)
+def test_nothing_of_the_queries_maker_is_in_the_whitening():
+    values, makers = np.float32(made() + 1), pictures.makers()
+    query = next(i for i in range(FOUNDRIES) if np.sum(makers == makers[i]) > 1)
     others = values.copy()
-    others[:, 2] = 7.0  # of this foundry
-    task = tasks.Tasks(*map(jnp.asarray, ([0, 1], [], [0], 2)))
-    batches = jnp.asarray(values[:2, 0]), jnp.asarray(values[:2, 2])
-    once, again = (tasks.whiten_by_others(x)(task, *batches) for x in (values, others))
+    others[:, makers == makers[query]] = 7.0
+    task = tasks.Tasks(*map(jnp.asarray, ([0, 1], [], [0], query)))
+    batches = jnp.asarray(values[:2, 0]), jnp.asarray(values[:2, query])
+    whitenings = (tasks.whiten_by_others(Drawings(x, makers)) for x in (values, others))
+    once, again = (centre(task, *batches) for centre in whitenings)
     np.testing.assert_allclose(once[0], again[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(once[1], again[1], rtol=1e-4, atol=1e-4)
 

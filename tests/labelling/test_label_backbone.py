@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import get_args
@@ -36,6 +37,7 @@ from metajax.labelling.backbone_file import picture_format
 from metajax.labelling.heads import balanced_ridge
 from metajax.learners.support import SupportFeatures
 from metajax.models import load_backbone
+from metajax.ops.precision import matmul_precision
 from tests.models.backbones.seeded import seeded_tensors, write_backbone
 
 pytestmark = pytest.mark.usefixtures("relaxed")
@@ -332,6 +334,32 @@ def test_a_cache_is_shared_bounded_and_checked(tmp_path):
     with closing(sqlite3.connect(path)) as database, database:
         left = database.execute("SELECT count(*) FROM features").fetchone()[0]
     assert 0 < left < 100
+
+
+def test_features_are_computed_with_the_settings_of_the_caller(network, monkeypatch):
+    learner, seen = backbone_learner(read_backbone(network)), []
+
+    def features(self, images):
+        device, precision = jax.config.jax_default_device, matmul_precision()
+        seen.append((device, precision, threading.current_thread().name))
+        return jnp.zeros((len(images), *self.input_shape))
+
+    monkeypatch.setattr(ImageLearner, "features", features)
+    device = jax.devices()[0]
+    with jax.default_device(device), jax.default_matmul_precision("tensorfloat32"):
+        reading.embed_images(learner, np.zeros((20, 32, 32, 3), np.uint8))
+    assert [each[:2] for each in seen] == [(device, "tensorfloat32")] * 2
+    assert threading.current_thread().name not in {each[2] for each in seen}
+
+
+def test_features_of_another_learner_are_not_trusted(network, folder):
+    file = read_backbone(network)
+    support = read_labelled(folder / "support", backbone_learner(file))
+    own = teach_backbone(file, support, head="cosine")
+    wrong = support._replace(features=np.zeros((9, file.backbone.features), np.float32))
+    again = teach_backbone(file, wrong, head="cosine")
+    ours, theirs = (each.probabilities(support.images[:2]) for each in (own, again))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_features_are_kept_by_what_computes_them(network, monkeypatch):

@@ -174,8 +174,9 @@ def test_the_loss_by_hand(name):
     np.testing.assert_allclose(metrics["entropy"], np.mean(entropies), rtol=1e-4)
 
 
-def test_the_loss_of_a_trial_is_that_of_playing_it():
-    learner, params, played, slopes = played_by("gru")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_of_a_trial_is_that_of_playing_it(name):
+    learner, params, played, slopes = played_by(name)
     ours = jax.jit(learner.loss)(params, one_trial(MDP))
     close(ours, slopes(params, played)[0])
 

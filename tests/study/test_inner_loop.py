@@ -169,7 +169,7 @@ def one_number(key, tasks, mean=1.0, spread=2.0):
 def test_noise_is_estimated_without_bias():
     """One gradient step on (w̄ - s)²/2, w̄ the mean entry of w: c = w̄_1 - y is normal."""
     meta = {"w": jnp.full(q.SIZE, 0.5, jnp.float64)}
-    tasks, repeats, a = 3, 12, 1 / q.SIZE
+    tasks, repeats, a = 3, 30, 1 / q.SIZE
     sample = one_number(KEY, tasks * repeats)
     parts = (
         jax.tree.map(lambda x, i=i: x[i * tasks : (i + 1) * tasks], sample)
