@@ -14,7 +14,7 @@ from metajax.errors import StoppedError
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 # What a shell told a background job to ignore, and what Python could not restore.
 LEFT = (signal.SIG_IGN, None)
-SAID = b"\nstopping as soon as it is saved; Ctrl-C to stop at once\n"
+SAID, ONCE = b"\nstopping as soon as it is saved", b"; Ctrl-C to stop at once"
 
 
 class Stopped(Exception):
@@ -57,8 +57,8 @@ def _set(handlers: Mapping[int, Any]) -> None:
 class Signals:
     """For `fit(stop=...)`: whether a signal asked to stop.
 
-    The first one is kept until `fit` has saved. Ctrl-C then acts as it would have;
-    SIGTERM does nothing more, as schedulers may send it twice before they kill. In a
+    The first one is kept until `fit` has saved; a second one acts as it would have, but
+    for SIGTERM after SIGTERM, as schedulers may send it twice before they kill. In a
     thread other than the main one, where Python has no signals, nothing is caught. A
     signal that the process was started to ignore, as a script's background jobs are to
     ignore Ctrl-C, stays ignored.
@@ -90,12 +90,13 @@ class Signals:
             raise Stopped(str(error), 128 + number) from error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._seen:
+        if number == self._seen == signal.SIGTERM:
             return
         self._seen = number
         # Not by `print`, which may be what the signal has interrupted.
-        os.write(2, SAID)
-        _set({n: h for n, h in self._before.items() if n == signal.SIGINT})
+        os.write(2, SAID + ONCE * (signal.SIGINT in self._before) + b"\n")
+        again = {signal.SIGTERM} & {number}
+        _set({n: h for n, h in self._before.items() if n not in again})
 
     def _restore(self) -> None:
         _set(self._before)

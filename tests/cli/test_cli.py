@@ -998,6 +998,27 @@ def test_a_scheduler_may_say_it_twice():
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_scheduler_ends_what_ctrl_c_stops(capfd):
+    said = []
+    before = signal.signal(signal.SIGTERM, lambda *_: said.append("ended"))
+    try:
+        with Signals() as signals:
+            signal.raise_signal(signal.SIGINT)
+            assert signals() and not said
+            signal.raise_signal(signal.SIGTERM)
+            assert said == ["ended"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "Ctrl-C to stop at once\n" in capfd.readouterr().err
+
+
+def test_ctrl_c_is_offered_where_it_acts(capfd):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert capfd.readouterr().err == "\nstopping as soon as it is saved\n"
+
+
 def test_a_signal_that_was_ignored_still_is():
     """As a shell has it for a script's background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
