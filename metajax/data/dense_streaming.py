@@ -24,12 +24,12 @@ from metajax.data.dense_episodes import (
 from metajax.data.dense_store import DenseStore, Targets
 from metajax.data.reading import host_device
 from metajax.data.records import RowReader
-from metajax.data.sampling import Fetching, StagedSampler
+from metajax.data.sampling import FREED, Fetching, StagedSampler
 from metajax.data.streaming import THREADS
 from metajax.types import Array, Episode, PyTree
 
 
-@register_weakly("readers")
+@register_weakly("readers", freed=FREED)
 @dataclass(frozen=True, eq=False)
 class DenseStream(StagedSampler):
     """The sampler that `stream_dense_episodes` makes, called as (key, tasks).

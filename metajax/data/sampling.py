@@ -22,6 +22,11 @@ from metajax.data.arrays import check_same_form, host_arrays, length
 from metajax.errors import InputError
 from metajax.types import Array, PyTree
 
+FREED = (
+    "what this sampler reads was freed; keep the sampler as long as one that was made "
+    "of its leaves"
+)
+
 
 class Fetching(NamedTuple):
     """How a sampler's `fetch` may be called ahead of the device.

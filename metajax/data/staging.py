@@ -9,7 +9,7 @@ import jax
 
 from metajax._pytrees.weakly import register_weakly
 from metajax.data.iterables import iterated
-from metajax.data.sampling import Fetching, StagedSampler, fetch_on_host
+from metajax.data.sampling import FREED, Fetching, StagedSampler, fetch_on_host
 from metajax.errors import InputError
 from metajax.types import Array, PyTree, Sampler
 
@@ -30,7 +30,7 @@ class FunctionSampler(StagedSampler):
         return fetched
 
 
-@register_weakly("episodes")
+@register_weakly("episodes", freed=FREED)
 @dataclass(frozen=True, eq=False)
 class StaticSampler(StagedSampler):
     """A staged sampler that is no pytree, as one."""

@@ -13,13 +13,13 @@ from metajax.data.drawing import Shape, Shown, draw_batch
 from metajax.data.images import ImageStore, as_episode, shape_of
 from metajax.data.reading import host_device
 from metajax.data.records import ImageReader
-from metajax.data.sampling import Fetching, StagedSampler
+from metajax.data.sampling import FREED, Fetching, StagedSampler
 from metajax.types import Array, Episode
 
 THREADS = 4  # that read at once
 
 
-@register_weakly("reader")
+@register_weakly("reader", freed=FREED)
 @dataclass(frozen=True, eq=False)
 class Stream(StagedSampler):
     """The sampler that `stream_episodes` makes: `episodes(key, tasks) -> Episode`.

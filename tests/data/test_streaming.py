@@ -1,5 +1,6 @@
 """Streamed episodes are the resident ones, and reading ahead leaves nothing behind."""
 
+import copy
 import dataclasses
 import gc
 import multiprocessing
@@ -28,6 +29,7 @@ from metajax.data import (
     varied,
 )
 from metajax.data.records import ImageReader
+from metajax.data.sampling import StagedSampler
 from metajax.data.staging import staged
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.feeding import feed
@@ -209,6 +211,47 @@ def test_a_copy_of_the_leaves_does_not_read_what_was_freed(store):
     gc.collect()
     with pytest.raises(mj.InputError, match="was freed; keep the sampler as long as"):
         jax.tree.unflatten(kind, leaves)(KEY, 2)
+
+
+class Normal(StagedSampler):
+    """A sampler that is no pytree."""
+
+    def draw(self, key, tasks):
+        return jax.random.normal(key, (tasks,))
+
+    def make(self, fetched):
+        return fetched
+
+
+def test_a_sampler_that_was_freed_says_so():
+    leaves, kind = jax.tree.flatten(staged(Normal()))
+    gc.collect()
+    rebuilt = jax.tree.unflatten(kind, leaves)
+    for sampler in (rebuilt, copy.deepcopy(rebuilt)):
+        with pytest.raises(mj.InputError, match="was freed; keep the sampler as long"):
+            sampler(KEY, 2)
+
+
+class Slotted:
+    """A reader to which there are no weak references."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, read):
+        self.read = read
+
+    def __call__(self, *where):
+        return self.read(*where)
+
+
+def test_a_reader_without_weak_references_is_kept(store):
+    stream = stream_episodes(store, ways=3, shots=2, queries=1)
+    stream = dataclasses.replace(stream, reader=Slotted(stream.reader))
+    leaves, kind = jax.tree.flatten(stream)
+    expected = stream(KEY, 2)
+    del stream
+    gc.collect()
+    assert same(jax.tree.unflatten(kind, leaves)(KEY, 2), expected)
 
 
 def test_large_meta_batches_take_fewer_steps_a_dispatch(store, monkeypatch):
