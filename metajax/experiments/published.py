@@ -24,7 +24,9 @@ backbone`), each named `network/` and its name there. Its texts are
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -103,11 +105,24 @@ def write_published(
 
 
 def read_published(path: Path) -> Published:
-    """Reads a run of one file.
+    """Reads a run of one file, whose arrays cannot be written to.
 
     Raises:
       InputError: if it is no such file, is damaged, or is of a later version.
     """
+    return _read(path, *_stamps(path))
+
+
+def _stamps(path: Path) -> tuple[int, ...]:
+    """Which file it is, when it was changed, and its size; of no file, none."""
+    if not path.is_file():
+        return ()
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=1)  # a command asks for several parts, and each time all is hashed
+def _read(path: Path, *stamps: int) -> Published:
     try:
         texts, arrays = read_texts(path), dict(read_safetensors(path))
     except InputError as error:
@@ -131,7 +146,7 @@ def read_published(path: Path) -> Published:
             f"{path} is damaged: its contents are not those that were written; copy it "
             "again"
         )
-    return Published(path, texts, arrays)
+    return Published(path, MappingProxyType(texts), MappingProxyType(arrays))
 
 
 def is_published(run: Path) -> bool:

@@ -12,7 +12,7 @@ from metajax.cli.main import main
 from metajax.cli.starting import read_config
 from metajax.errors import InputError
 from metajax.evaluation.result import Evaluation, Score
-from metajax.experiments import results, run
+from metajax.experiments import published, results, run
 from metajax.experiments.backbone import FILE, digest, keep_body, write_body
 from metajax.experiments.build import bare_task, build_learner
 from metajax.experiments.config import CONFIG, changed
@@ -85,6 +85,22 @@ def test_holds_what_the_run_does(folder, capsys):
     publish(directory, path)  # again, over its own
     assert "None was given" in (folder / "out.md").read_text()
     assert read_config(path) == CONFIGURED
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    path, hashed = tmp_path / "out.safetensors", []
+    take = published.digest
+    monkeypatch.setattr(published, "digest", lambda x: hashed.append(x) or take(x))
+
+    def read(step):
+        arrays = {"meta": np.ones(3, np.float32)}
+        published.write_published(path, {"step": step}, arrays)
+        hashed.clear()
+        texts = {published.file_of(path, "step") for _ in range(3)}
+        return texts, len(hashed)
+
+    assert read("1") == ({b"1"}, 1) and read("2") == ({b"2"}, 1)
+    assert not read_published(path).arrays["meta"].flags.writeable
 
 
 def test_is_evaluated_as_the_run_is(folder, capsys):
