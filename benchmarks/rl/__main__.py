@@ -40,8 +40,8 @@ def main(settings: Settings) -> None:
         tables = bandit_tables(settings)
     else:
         tables = mdp_tables(settings)
-    print("\n\n".join(markdown(title, rows) for title, rows in tables.items()))
     keep(settings.to, tables)
+    print("\n\n".join(markdown(title, rows) for title, rows in tables.items()))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def beside(rows: Mapping[str, Row], published: Mapping[str, str]) -> list[Row]:
 def markdown(title: str, rows: Sequence[Row]) -> str:
     """A table in Markdown, a line for each row.
 
-    Its widest interval has two significant digits.
+    Its widest finite interval has two significant digits.
 
     >>> print(markdown("5 arms", [Row("random", 5.0, 0.021), Row("optimum", 6.66)]))
     **5 arms**
@@ -73,7 +73,8 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
     | random | 5.000 ± 0.021 |  |  |
     | optimum | 6.660 |  |  |
     """
-    widest = max((row.interval or 0.0 for row in rows), default=0.0)
+    intervals = (row.interval or 0.0 for row in rows)
+    widest = max(filter(math.isfinite, intervals), default=0.0)
     digits = max(0, 1 - math.floor(math.log10(widest))) if widest else 3
     lines = [
         f"**{title}**",

@@ -76,6 +76,26 @@ def test_a_row_of_ones_own_has_the_published_figure_beside_it():
     assert table[-1] == "| SNAIL |  | 6.6 |  |"
 
 
+def test_figures_that_are_not_finite_are_shown():
+    intervals = {"wide": np.inf, "none": np.nan, "narrow": 0.021}
+    rows = [Row(name, np.nan, x) for name, x in intervals.items()]
+    shown = [line.split(" | ")[1] for line in markdown("5 arms", rows).splitlines()[4:]]
+    assert shown == ["nan ± inf", "nan ± nan", "nan ± 0.021"]
+    assert "nan ± nan" in markdown("5 arms", rows[1:2])
+
+
+def test_a_record_is_kept_before_it_is_printed(tmp_path, monkeypatch):
+    def unprinted(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(command, "bandit_tables", lambda _: {"5 arms": [Row("x", 1.0)]})
+    monkeypatch.setattr(command, "markdown", unprinted)
+    record = tmp_path / "record.json"
+    with pytest.raises(RuntimeError):
+        command.main(command.Bandit(to=record))
+    assert json.loads(record.read_text())["results"]["5 arms"]
+
+
 @pytest.mark.parametrize(
     "line, message",
     {
