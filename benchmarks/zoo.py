@@ -136,9 +136,9 @@ def table(entries: Mapping[str, Mapping[str, Any]]) -> str:
 def readme(entries: Mapping[str, Mapping[str, Any]]) -> str:
     """What the folder holds and how a file is used, as Markdown."""
     any_file = next(iter(entries.values()))["file"]
-    taught = [x["file"] for x in entries.values() if x["kind"] in LABELS]
+    taught = [x for x in entries.values() if x["kind"] in LABELS]
     commands = [f"metajax evaluate {any_file}"]
-    commands += [f"metajax label {x} {LABELS['classes']}" for x in taught[:1]]
+    commands += [f"metajax label {x['file']} {LABELS[x['kind']]}" for x in taught[:1]]
     commands.append(
         f"metajax train --config {any_file} --from {any_file} --run-dir runs/more"
     )

@@ -42,10 +42,12 @@ def test_a_zoo_is_built_of_runs(tmp_path, monkeypatch):
     assert metajax(["evaluate", str(to / "waves.safetensors"), "--tasks", "3"]) == 0
 
 
-def test_the_readme_labels_with_a_run_of_classes(tmp_path):
+def test_the_readme_labels_with_a_run_of_its_kind():
     entry = {
         **dict(file="a.safetensors", kind="classes", learner="maml", parameters=1),
         **dict(meta_steps=1, test_tasks=2, metric="accuracy", shown="9", bytes=1),
     }
     assert "metajax label a.safetensors --support DIR" in readme({"a": entry})
+    masks = readme({"a": entry | {"kind": "masks"}})
+    assert "metajax label a.safetensors --support DIR --images DIR --masks" in masks
     assert "metajax label" not in readme({"a": entry | {"kind": "numbers"}})
