@@ -102,10 +102,18 @@ class Swept(Run):
         if self.trials is not None:
             check_count("--trials", self.trials, least=1)
         self.machine.start_alone()
-        arguments = self.config, self.run_dir, self.places, options
-        how = {"trials": self.trials, "devices": self.machine.shared}
         with self.programs.kept(self.places.prepared):
-            self.output.of_sweep(self.run_dir, lambda: sweep(*arguments, **how))
+            self.output.of_sweep(
+                self.run_dir,
+                lambda: sweep(
+                    self.config,
+                    self.run_dir,
+                    self.places,
+                    options,
+                    trials=self.trials,
+                    devices=self.machine.shared,
+                ),
+            )
 
 
 @dataclass(frozen=True)
