@@ -3,6 +3,7 @@
 import dataclasses
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -38,13 +39,7 @@ def register_weakly(*names: str, freed: str) -> Callable[[type[T]], type[T]]:
         fields = {x.name: bool(x.metadata.get("static")) for x in _fields(cls)}
         fixed = [x for x, static in fields.items() if static and x not in names]
         leaves = [x for x in fields if x not in (*names, *fixed)]
-        placeholder = _Freed(freed)
-
-        def strong(reference: Any) -> Any:
-            if not isinstance(reference, weakref.ref):
-                return reference
-            value = reference()
-            return placeholder if value is None else value
+        strong = partial(_strong, placeholder=_Freed(freed))
 
         def static_of(node: T) -> Any:
             weak = [jax.tree.map(_weak, getattr(node, name)) for name in names]
@@ -86,6 +81,13 @@ def _weak(value: Any) -> Any:
         return value
     hash(reference)  # kept by it, for the time after
     return reference
+
+
+def _strong(reference: Any, placeholder: Any) -> Any:
+    if not isinstance(reference, weakref.ref):
+        return reference
+    value = reference()
+    return placeholder if value is None else value
 
 
 class _Freed:
