@@ -131,12 +131,8 @@ def teach_backbone(
     ...     backbone = read_backbone("model.safetensors")
     ...     return list(FolderLabels(teach_backbone(backbone, folder), pictures))
     """
-    check_one_of("head", head, (AUTO, *HEADS))
-    names = [n for n, x in HEADS.items() if x.chosen] if head == AUTO else [head]
-    learners = {name: backbone_learner(file, name, cache=cache) for name in names}
-    if form is not None:
-        learners = {n: x._replace(format=form) for n, x in learners.items()}
-    first = learners[names[0]]
+    learners = _learners(file, head, cache, form)
+    first = next(iter(learners.values()))
     if not isinstance(support, LabelledImages):
         support = read_labelled(support, first)
     support = support._replace(features=None)  # which may be of another learner
@@ -145,10 +141,9 @@ def teach_backbone(
     if others is not None:
         whitening, whitened = _learn_others(first, others, support)
         learners = {n: x._replace(whitening=whitening) for n, x in learners.items()}
-        first, read = learners[names[0]], None
+        first, read = next(iter(learners.values())), None
     support = support.embedded(first)
-    name, reason = _choose(learners, support) if len(names) > 1 else (names[0], "")
-    learner = learners[name]
+    learner, reason = _choose(learners, support) if len(learners) > 1 else (first, "")
     meta = learner.build(len(support.classes), None).learner.init(jax.random.key(0))
     chosen: tuple[str, ...] = ()
     if learner.embedding is not None:  # else each trial would fine-tune a network
@@ -156,6 +151,18 @@ def teach_backbone(
     labeller = teach(learner, meta, support)
     lines = filter(None, (*chosen, reason, whitened, UNMEASURED))
     return labeller._replace(expected=(*labeller.expected, *lines))
+
+
+def _learners(
+    file: BackboneFile, head: str, cache: Path | None, form: ImageFormat | None
+) -> dict[str, ImageLearner]:
+    """By name, those of a head, or of all heads that may be chosen."""
+    check_one_of("head", head, (AUTO, *HEADS))
+    names = [n for n, x in HEADS.items() if x.chosen] if head == AUTO else [head]
+    learners = {name: backbone_learner(file, name, cache=cache) for name in names}
+    if form is None:
+        return learners
+    return {n: x._replace(format=form) for n, x in learners.items()}
 
 
 def _learn_others(
@@ -211,11 +218,11 @@ def rebuild_learner(
 
 def _choose(
     learners: Mapping[str, ImageLearner], support: LabelledImages
-) -> tuple[str, str]:
+) -> tuple[ImageLearner, str]:
     """The learner that predicts the most images correctly, the first of several.
 
     Returns:
-      Its name, and why it was chosen, in a sentence.
+      It, and why it was chosen, in a sentence.
     """
     order = shuffled(len(support.labels))
     inputs = np.asarray(support.inputs(next(iter(learners.values()))))[order]
@@ -230,10 +237,11 @@ def _choose(
         correct[name] = int(np.sum(predictions.correct()))
     first = next(iter(learners))
     if not count:
-        return first, f"head {first}: with one picture a class none can be left out"
+        said = f"head {first}: with one picture a class none can be left out"
+        return learners[first], said
     best = max(correct, key=correct.__getitem__)
     shares = ", ".join(f"{n} {100 * k / count:.1f} %" for n, k in correct.items())
-    return best, (
+    return learners[best], (
         f"head {best} was chosen by leave-one-out accuracy: {shares}; as the best of "
         f"{len(correct)} on the same pictures, it may be less accurate on others"
     )
