@@ -44,6 +44,7 @@ from metajax.labelling import (
     score,
     suggest,
 )
+from metajax.labelling.comparison import describe_guess
 from metajax.labelling.forms import TABLES, Form, LabelSource, csv_line
 from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
@@ -168,8 +169,7 @@ class LabelFiles:
             lines.append(f"mean confidence {100 * sure:.0f} %: {SURE}")
         if labels.kept:
             lines.append(f"{labels.kept} of them are labelled, and keep their labels")
-        novelty = labels.labeller.novelty
-        if labels.strange and not (novelty and novelty.is_guess()):
+        if labels.strange and not describe_guess(labels.labeller):
             lines.append(f"{labels.strange} of them {STRANGERS}")
         answers = [answer for answer in labels.remembered if not answer.kept]
         if self.truth is not None:
