@@ -773,7 +773,8 @@ def test_any_learner_is_rebuilt_from_a_file(learner):
     meta = jax.eval_shape(per_query.learner.init, KEY)
     adapted = jax.eval_shape(per_query.adapt, meta, support)
     source = maker.rebuild_run(json.loads(json.dumps(config.as_dict())))
-    arrays = partial(saved._saved_arrays, source, 3, len(support.targets), False)
+    count = len(support.targets)
+    arrays = partial(saved._saved_arrays, source, 3, count, False, False)
     like = jax.eval_shape(arrays, source.pretrained)
     own = {"taught": adapted, "backbone": body, "novelty": None}
     assert described(like) == described(own)
