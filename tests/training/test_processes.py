@@ -80,7 +80,8 @@ def test_text_travels_to_the_second(monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(processes, "any_says", lambda flag: flag)
     text, status = "größer".encode(), np.array(processes.Status.RESULT)
-    length = processes._as_bytes(np.array(len(text)))
+    count = np.array(len(text))
+    length = processes._as_bytes(count, count)
     sent = iter([status, length, status, np.frombuffer(text, np.uint8)])
 
     def next_sent(x):
