@@ -5,6 +5,7 @@ import os
 import socket
 import tarfile
 import zipfile
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -115,6 +116,15 @@ def naive_maml(model, loss, rule, steps, *, stop=False):
 def gradient(learner):
     """Of a learner's outer loss, by (meta, episode); one program."""
     return jax.jit(jax.grad(lambda meta, episode: learner.loss(meta, episode)[0]))
+
+
+@cache
+def compiled(build, *ways):
+    """`build(*ways)`, compiled once for the tests of a module, and its gradient."""
+    learner = build(*ways)
+    return learner._replace(
+        adapt=jax.jit(learner.adapt), predict=jax.jit(learner.predict)
+    ), gradient(learner)
 
 
 def descend(rate):

@@ -1,6 +1,6 @@
 """Detectors of the objects of a support set, against plain loops."""
 
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import metajax as mj
 from metajax.detection import Boxes, CentreMaps, centre_loss, decode
 from metajax.models import centre_head, convolution
 from metajax.types import Batch, Episode, Padded
-from tests.helpers import KEY, gradient, naive_maml, relative
+from tests.helpers import KEY, compiled, gradient, naive_maml, relative
 
 STRIDE, WAYS, WIDTH, FILTERS, SCALE, RATE = 2, 2, 3, 3, 5.0, 0.5
 LOSS = centre_loss(STRIDE)
@@ -147,15 +147,6 @@ def plain_fine_tuned(meta, episode, steps):
     for _ in range(steps):
         kernel = kernel - RATE * jax.grad(loss)(kernel)
     return plain_maps(objects[1], features[1], kernel, SCALE)
-
-
-@cache
-def compiled(build, ways=WAYS):
-    """A learner whose functions are compiled once for all tests, and its gradient."""
-    learner = build(ways)
-    return learner._replace(
-        adapt=jax.jit(learner.adapt), predict=jax.jit(learner.predict)
-    ), gradient(learner)
 
 
 def outputs(learner, meta, episode):

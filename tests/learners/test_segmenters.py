@@ -1,7 +1,6 @@
 """Segmenters by a support set, against plain loops."""
 
 import re
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from metajax.models import convolution, pixel_head, unet_body
 from metajax.training import cutting
 from metajax.training.programs import many_steps
 from metajax.types import Batch, Episode, Padded, unpadded
-from tests.helpers import KEY, gradient, relative
+from tests.helpers import KEY, compiled, gradient, relative
 
 WAYS, WIDTH, SCALE = 2, 4, 5.0
 LOSS = mj.pixel_cross_entropy
@@ -200,15 +199,6 @@ def plain_correlation(meta, episode):
 
 
 PLAIN = {siamese: plain_siamese, correlation: plain_correlation}
-
-
-@cache
-def compiled(build, ways=WAYS):
-    """A learner whose functions are compiled once for all tests."""
-    learner = build(ways)
-    return learner._replace(
-        adapt=jax.jit(learner.adapt), predict=jax.jit(learner.predict)
-    ), gradient(learner)
 
 
 def outputs(learner, meta, episode):
