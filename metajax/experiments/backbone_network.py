@@ -20,6 +20,7 @@ from metajax.experiments.published import (
     holds_run,
     is_published,
     read_published,
+    stamps,
 )
 from metajax.models import Backbone, backbone_digest, dense, headed
 from metajax.models.backbones.config import config_of, read_config
@@ -45,7 +46,7 @@ class BackboneModel(Network):
         if self.file is None:
             return
         path = Path(self.file).resolve()
-        digest = _digest(path, *_stamps(path))
+        digest = _digest(path, *map(stamps, files_of(path)))
         if self.digest is None and _published(path) is not None:
             raise InputError(
                 f"{path} is a published run, whose network was trained further; begin "
@@ -116,14 +117,8 @@ def _published(path: Path) -> Published | None:
     return published
 
 
-def _stamps(path: Path) -> tuple[tuple[int, int], ...]:
-    """When each file of a network was changed, and its size; of no file, zeros."""
-    stats = (x.stat() if x.is_file() else None for x in files_of(path))
-    return tuple((0, 0) if x is None else (x.st_mtime_ns, x.st_size) for x in stats)
-
-
 @lru_cache(maxsize=4)
-def _digest(path: Path, *stamps: tuple[int, int]) -> str:
+def _digest(path: Path, *when: tuple[int, ...]) -> str:
     published = _published(path)
     if published is None:
         return backbone_digest(path)

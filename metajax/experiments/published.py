@@ -110,10 +110,10 @@ def read_published(path: Path) -> Published:
     Raises:
       InputError: if it is no such file, is damaged, or is of a later version.
     """
-    return _read(path, *_stamps(path))
+    return _read(path, *stamps(path))
 
 
-def _stamps(path: Path) -> tuple[int, ...]:
+def stamps(path: Path) -> tuple[int, ...]:
     """Which file it is, when it was changed, and its size; of no file, none."""
     if not path.is_file():
         return ()
@@ -122,7 +122,7 @@ def _stamps(path: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1)  # a command asks for several parts, and each time all is hashed
-def _read(path: Path, *stamps: int) -> Published:
+def _read(path: Path, *when: int) -> Published:
     try:
         texts, arrays = read_texts(path), dict(read_safetensors(path))
     except InputError as error:
