@@ -45,7 +45,7 @@ class Gallery:
 
     def __init__(self, most: int = MOST, side: int = SIDE):
         self._most, self._side, self._count = most, side, 0
-        self._heap: list[tuple[float, int, Callable[[], Thumbnail | None]]] = []
+        self._heap: list[tuple[float, int, Thumbnail | Callable]] = []
 
     def add(
         self, label: Any, image: Callable[[], np.ndarray], *, later: bool = False
@@ -64,11 +64,10 @@ class Gallery:
         if is_full and (not self._heap or rank <= self._heap[0][:2]):
             return  # the surest is first
         make = partial(self._thumbnail, label, image)
-        if not later:
-            if (made := make()) is None:
-                return
-            make = partial(_same, made)
-        item = (*rank, make)
+        made = make if later else make()
+        if made is None:
+            return
+        item = (*rank, made)
         (heapq.heappushpop if is_full else heapq.heappush)(self._heap, item)
 
     def _thumbnail(
@@ -86,10 +85,11 @@ class Gallery:
         groups: dict[str, list[Thumbnail]] = {}
         ranked = sorted(self._heap, reverse=True, key=lambda item: item[:2])
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            made = list(threads.map(lambda item: item[2](), ranked))
-        self._heap = [item for item, each in zip(ranked, made) if each is not None]
+            made = list(threads.map(_made, ranked))
+        shown = [(item[:2], each) for item, each in zip(ranked, made) if each]
+        self._heap = [(*rank, each) for rank, each in shown]
         heapq.heapify(self._heap)
-        for each in filter(None, made):
+        for _, each in shown:
             groups.setdefault(each.label.label, []).append(each)
         return dict(sorted(groups.items()))
 
@@ -99,8 +99,9 @@ class Gallery:
         return f" (the {kept} least sure of {count})" if kept < count else ""
 
 
-def _same(made: Thumbnail) -> Thumbnail:
-    return made
+def _made(item: tuple[float, int, Thumbnail | Callable]) -> Thumbnail | None:
+    thumbnail = item[2]
+    return thumbnail() if callable(thumbnail) else thumbnail
 
 
 def thumbnail(image: np.ndarray, side: int = SIDE) -> str:
