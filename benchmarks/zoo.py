@@ -21,9 +21,9 @@ from benchmarks.domains import places_of
 from benchmarks.papers.table import changed
 from benchmarks.settings import some_of
 from metajax._files.writing import write_whole
+from metajax.experiments.build import bare_task
 from metajax.experiments.card import LABELS
 from metajax.experiments.config import Config
-from metajax.experiments.labelled import bare_task
 from metajax.experiments.presets import PRESETS
 from metajax.experiments.published import META, SUFFIX, Published, read_published
 from metajax.experiments.publishing import publish
@@ -97,14 +97,15 @@ def _entry(published: Published) -> dict[str, Any]:
     path, config = published.path, configured(published.path)
     result = json.loads(published.texts["evaluation.json"])
     own = {x: a for x, a in published.arrays.items() if x.startswith(META)}
-    score, metric = result["transductive"], bare_task(config).metric
+    score, task = result["transductive"], bare_task(config)
+    metric = task.metric
     mean, interval = score["mean"][-1], score["interval"][-1]
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "tasks": config.data.origin[0],
-        "kind": bare_task(config).kind,
+        "kind": task.kind,
         "learner": config.learner,
         "network": config.model.name,
         "parameters": sum(x.size for x in own.values()),

@@ -1,7 +1,7 @@
 """Few-shot tasks of emoji whose queries are by a foundry that the support set lacks."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -113,6 +113,7 @@ def whiten_by_others(background: Drawings) -> Centre:
     """
     values, makers = background
 
+    @cache  # some makers drew two sets
     def learn(maker: int) -> Whitening:
         drawn = values[:, makers != maker]
         labels = np.repeat(np.arange(len(drawn)), drawn.shape[1])
