@@ -15,19 +15,9 @@ Heads = Literal["auto", "prototypes", "cosine", "ridge", "pmf"]
 FORMS = "label_studio", "coco", "links"
 UNWATCHED = "images", "html", "save", "export", *FORMS  # flags that --watch refuses
 UNWATCHED += "suggest", "truth"
-UNMARKED = (
-    "backbone",
-    "head",
-    "others",
-    "watch",
-    "out",
-    "columns",
-    "save",
-    "source",
-    "export",
-)
+UNMARKED = "backbone", "head", "watch", "out", "columns", "save", "source", "export"
 UNMARKED += "corrections", "archives", "run_images", *FORMS  # --masks and --boxes
-UNMARKED += "none", "suggest", "truth", "invert", "crop"
+UNMARKED += "others", "none", "suggest", "truth", "invert", "crop"
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,9 @@ def teach_run(
     learner = image_learner(config)
     form = learner.format.prepared(invert=invert, crop=crop == "ink")
     learner = learner._replace(format=form)
-    read = partial(read_support, support, columns=columns, none=none)
-    read = partial(read, corrections=corrections)
+    read = partial(
+        read_support, support, columns=columns, corrections=corrections, none=none
+    )
     images = read(learner)
     meta, _ = restored(directory, config, bare_task(config), kept)
     print(describe_shots(images.shots))

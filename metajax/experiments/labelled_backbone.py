@@ -63,8 +63,9 @@ def teach_file(
         file = read_backbone(path)
     learner = backbone_learner(file)
     form = learner.format.prepared(invert=invert, crop=crop == "ink")
-    read = partial(read_support, support, columns=columns, none=none)
-    read = partial(read, corrections=corrections)
+    read = partial(
+        read_support, support, columns=columns, corrections=corrections, none=none
+    )
     images = read(learner._replace(format=form))
     print(describe_shots(images.shots))
     other_images = None

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache as remembered
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,12 @@ def backbone_learner(
     chosen = HEADS[head]
     model, params, pictures, features = file.backbone
     opened = remembered(FeatureCache)  # by context, which may change between calls
-    kept = None if cache is None else partial(_kept, opened, cache, file)
-    embedding = Embedding(model, params, features, kept)
+
+    def kept(form: ImageFormat) -> FeatureCache:
+        return opened(cache, _context(file, form))
+
+    place = None if cache is None else kept
+    embedding = Embedding(model, params, features, place)
     body = _IDENTITY if chosen.frozen else model
 
     @remembered  # so that programs of it are compiled once
@@ -245,15 +248,6 @@ def _choose(
         f"head {best} was chosen by leave-one-out accuracy: {shares}; as the best of "
         f"{len(correct)} on the same pictures, it may be less accurate on others"
     )
-
-
-def _kept(
-    opened: Callable[[Path, str], FeatureCache],
-    path: Path,
-    file: BackboneFile,
-    form: ImageFormat,
-) -> FeatureCache:
-    return opened(path, _context(file, form))
 
 
 def _context(file: BackboneFile, form: ImageFormat) -> str:

@@ -84,9 +84,9 @@ def choose_preparation(
         return Choice(learner, images, ())
     learner = _built_once(learner, len(images.classes))
     own = learner.format
-    trials = {own: (first := _try(learner, meta, images))}
-    perfect = np.ones_like(first.correct)
-    if read is not None and is_clearly_better(perfect, first.correct):
+    trials = {own: _try(learner, meta, images)}
+    correct = trials[own].correct
+    if read is not None and is_clearly_better(np.ones_like(correct), correct):
         others = [learner._replace(format=form) for form in _formats(learner, images)]
         for other in others:
             with warnings.catch_warnings():  # it warned when they were first read
@@ -94,7 +94,7 @@ def choose_preparation(
                 again = read(other)
             trials[other.format] = _try(other, meta, again)
     best = max(trials, key=lambda form: trials[form].correct.sum())
-    clear = is_clearly_better(trials[best].correct, trials[own].correct)
+    clear = is_clearly_better(trials[best].correct, correct)
     chosen = best if clear else own
     lines = describe_trials(trials, chosen, best)
     return Choice(learner._replace(format=chosen), trials[chosen].images, lines)
