@@ -15,6 +15,11 @@ class Builder(Protocol):
         """Where its prepared data are, or will be."""
         ...
 
+    @property
+    def info(self) -> Any:
+        """What they hold."""
+        ...
+
     def is_prepared(self) -> bool:
         """Whether there is nothing to do."""
         ...
@@ -62,10 +67,18 @@ def make_builder(
 def prepare(builder: B) -> B:
     """Prepares a data set unless it is prepared already, and returns its builder.
 
+    Several processes may do so at once: the first that is done is the one whose data all
+    of them read.
+
     Raises:
       InputError: as the builder's `check_source` says.
     """
     if not builder.is_prepared():
         builder.check_source()
-    builder.download_and_prepare(file_format="array_record")
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except FileExistsError:
+        if not builder.is_prepared():
+            raise
+    builder.info.read_from_directory(builder.data_dir)  # another's, if it was first
     return builder

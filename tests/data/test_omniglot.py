@@ -65,6 +65,24 @@ def test_prepared_data_need_no_archives(small, tmp_path):
     np.testing.assert_array_equal(first.images, again.images)
 
 
+@pytest.mark.parametrize("reading", [1, 2])
+def test_another_process_is_done_first(small, tmp_path, monkeypatch, reading):
+    places = dict(archives=small, data_dir=tmp_path / "data")
+    read, readings = omniglot_builder._read, []
+
+    def read_late(files):
+        readings.append(files)
+        if len(readings) == reading:  # of one to check the source, one to prepare
+            omniglot("test", **places)
+        return read(files)
+
+    monkeypatch.setattr(omniglot_builder, "_read", read_late)
+    late = omniglot("test", **places)
+    np.testing.assert_array_equal(late.images, omniglot("test", **places).images)
+    kept = tmp_path / "data" / "omniglot_characters"
+    assert [path.name for path in kept.iterdir()] == ["1.0.0"]
+
+
 def test_mapped_drawings_are_read_when_asked_for(small, tmp_path):
     places = dict(archives=small, data_dir=tmp_path / "data")
     whole, mapped = omniglot(**places), omniglot(**places, mapped=True)
