@@ -1,6 +1,7 @@
 """Which devices and processes compute a run: no part of what the run is."""
 
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from typing import NoReturn
@@ -46,7 +47,7 @@ class Machine:
             _make_cpu_devices(min(self.devices, _most_cpu_devices()))
         if self.coordinator is not None:
             self._meet(self.coordinator)
-        count = jax.local_device_count()
+        count = _count_devices()
         if self.devices is not None and self.devices > count:
             raise InputError(
                 f"--devices must be at most the number of devices here, {count}, got "
@@ -126,6 +127,36 @@ class Machine:
                 f"({str(error).splitlines()[0]}); start all of them, with the same "
                 "--coordinator and --processes"
             ) from error
+
+
+def _count_devices() -> int:
+    """How many devices JAX has here, which it starts with this.
+
+    Raises:
+      InputError: if it cannot.
+    """
+    try:
+        return jax.local_device_count()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS") or "whatever is here"
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise InputError(
+            f"JAX does not start on {platforms}{reason}; {_mend(platforms)}"
+        ) from error
+
+
+def _mend(platforms: str) -> str:
+    """What to do where JAX does not start."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        if jax.distributed.is_initialized():
+            return (
+                f"processes on CPUs meet by the name of the machine, {name}, which "
+                "has no address: put it into /etc/hosts"
+            )
+    return "install JAX for it, such as jax[cuda13], or set JAX_PLATFORMS=cpu"
 
 
 def several() -> bool:

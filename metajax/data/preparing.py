@@ -67,8 +67,7 @@ def make_builder(
 def prepare(builder: B) -> B:
     """Prepares a data set unless it is prepared already, and returns its builder.
 
-    Several processes may do so at once: the first that is done is the one whose data all
-    of them read.
+    Several processes may do so at once: all of them read what the first one prepared.
 
     Raises:
       InputError: as the builder's `check_source` says.

@@ -72,6 +72,36 @@ def test_a_cpu_has_no_more_devices_than_cores(tmp_path):
     )
 
 
+def test_jax_that_does_not_start():
+    alone = {**os.environ, "JAX_PLATFORMS": "elsewhere"}
+    command = [sys.executable, "-m", "metajax", "train", "sinusoid"]
+    done = subprocess.run(command, env=alone, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: JAX does not start on elsewhere")
+    assert done.stderr.endswith("or set JAX_PLATFORMS=cpu\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_machine_whose_name_has_no_address(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("rv == 0. -2 vs 0\nmore")
+
+    def no_address(*_):
+        raise OSError
+
+    monkeypatch.setattr(jax, "local_device_count", fail)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(machine.socket, "gethostname", lambda: "nowhere")
+    monkeypatch.setattr(machine.socket, "getaddrinfo", no_address)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with pytest.raises(InputError) as caught:
+        Machine().start()
+    assert str(caught.value) == (
+        "JAX does not start on cpu (rv == 0. -2 vs 0); processes on CPUs meet by the "
+        "name of the machine, nowhere, which has no address: put it into /etc/hosts"
+    )
+
+
 def test_of_one_process_some_devices_may_share():
     machine = Machine(devices=1)
     machine.start()
