@@ -33,7 +33,7 @@ from metajax.labelling import (
     predict_tasks,
     temperature,
 )
-from metajax.labelling.predictions import shuffled
+from metajax.labelling.trust.predictions import shuffled
 from metajax.types import Array, Batch
 
 QUERIES = 10  # a character

@@ -43,9 +43,9 @@ from metajax.labelling import (
     temperature,
 )
 from metajax.labelling.novelty import known, thumbnails
-from metajax.labelling.predictions import shuffled
-from metajax.labelling.strangers import fit_novelty, left_out
 from metajax.labelling.teaching import ELSEWHERE
+from metajax.labelling.trust.predictions import shuffled
+from metajax.labelling.trust.strangers import fit_novelty, left_out
 from metajax.metrics.ranking import roc_area
 from metajax.types import Batch, PyTree
 

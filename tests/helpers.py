@@ -16,8 +16,8 @@ import optax
 from PIL import Image
 
 import metajax as mj
-from metajax.data import omniglot_builder
-from metajax.data._cifar_classes import CLASSES, PAIRS
+from metajax.data.sets import omniglot_builder
+from metajax.data.sets._cifar_classes import CLASSES, PAIRS
 from metajax.types import Batch, Episode
 
 KEY = jax.random.key(0)

@@ -67,8 +67,26 @@ def test_imports_go_down(module):
             assert RANKS[room_of(other)] >= own, f"{module} imports {other}"
 
 
+def folder_of(module):
+    """A sub-package, of a module in it or of itself; what is not in one has none."""
+    package = module_of(MODULES[module].parent) if module in MODULES else ""
+    return package if package.count(".") > 1 else ""
+
+
 def test_no_circle_of_imports():
-    graph = {m: {o for o in imports(p) if o != m} for m, p in MODULES.items()}
+    has_no_circle({m: {o for o in imports(p) if o != m} for m, p in MODULES.items()})
+
+
+def test_no_circle_of_folders():
+    """A package's own files may import from its folders, and these from them."""
+    graph = {folder_of(module): set() for module in MODULES}
+    for module, path in MODULES.items():
+        graph[folder_of(module)] |= {folder_of(other) for other in imports(path)}
+    del graph[""]
+    has_no_circle({folder: others - {folder} for folder, others in graph.items()})
+
+
+def has_no_circle(graph):
     while graph:
         free = [m for m, others in graph.items() if not others & graph.keys()]
         assert free, f"a circle among {sorted(graph)}"

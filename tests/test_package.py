@@ -25,7 +25,7 @@ def python(code):
 
 def test_importing_is_light():
     loaded = python("import sys, metajax; print(*sys.modules)").split()
-    assert "metajax.data.omniglot" in loaded
+    assert "metajax.data.sets.omniglot" in loaded
     assert not set(HEAVY) & set(loaded)
 
 

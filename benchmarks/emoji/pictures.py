@@ -13,8 +13,8 @@ from benchmarks.emoji.foundries import FOUNDRIES
 from benchmarks.emoji.prepare import HELD, PICTURES
 from metajax import data
 from metajax._files.writing import write_whole
-from metajax.data.contents import hash_bytes
-from metajax.data.listing import Split
+from metajax.data.folders.contents import hash_bytes
+from metajax.data.folders.listing import Split
 from metajax.errors import InputError
 from metajax.models import Backbone, load_backbone
 

@@ -213,7 +213,7 @@ class Label:
         return self._of_run(self.run, self.support, places)
 
     def _of_run(self, run: Any, support: Path, places: Places) -> Any:
-        from metajax.data.listing import parse_columns
+        from metajax.data.folders.listing import parse_columns
         from metajax.experiments.labelled import teach_run
 
         return teach_run(
@@ -229,7 +229,7 @@ class Label:
         )
 
     def _on_backbone(self, backbone: Path, support: Path, places: Places) -> Any:
-        from metajax.data.listing import parse_columns
+        from metajax.data.folders.listing import parse_columns
         from metajax.experiments.labelled_backbone import teach_file
 
         if places.archives or places.images or self.checkpoint != "last":
@@ -269,7 +269,7 @@ class Label:
         return labeller
 
     def _corrections(self) -> Any:
-        from metajax.data.corrections import Corrections
+        from metajax.data.folders.corrections import Corrections
 
         pictures = [folder for folder in (self.images, self.watch) if folder]
         return [Corrections(x, [*pictures, x.parent]) for x in self.corrections]

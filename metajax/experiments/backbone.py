@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax._files.arrays import read_named, write_named
 from metajax._files.writing import write_whole
-from metajax.data.contents import hash_bytes
+from metajax.data.folders.contents import hash_bytes
 from metajax.errors import InputError
 from metajax.experiments.published import file_of, is_published
 from metajax.types import Array, Model, Params, PyTree

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax._files.writing import check_writable, is_stdout, write_whole
-from metajax.data.listing import Loose, list_loose, warn_each
+from metajax.data.folders.listing import Loose, list_loose, warn_each
 from metajax.experiments.label_checks import (
     check_different,
     check_outside_runs,
@@ -19,7 +19,7 @@ from metajax.experiments.label_outputs import (
 )
 from metajax.experiments.labelled import blaming
 from metajax.labelling import DenseLabeller, DenseTargets, FolderMarks
-from metajax.labelling.dense_folder import MOST
+from metajax.labelling.dense.folder import MOST
 
 
 @dataclass(frozen=True)

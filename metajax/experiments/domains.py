@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metajax.checks import check_known
-from metajax.data.contents import hash_bytes
+from metajax.data.folders.contents import hash_bytes
 from metajax.errors import InputError
 from metajax.experiments.build import at_test_tasks, bare_task, build_task
 from metajax.experiments.config import Config

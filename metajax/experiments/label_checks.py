@@ -8,12 +8,12 @@ from PIL import Image
 
 from metajax._files.safetensors import is_safetensors
 from metajax._files.writing import writable_place
-from metajax.data._table import is_table
-from metajax.data.decoding import FORMATS
-from metajax.data.unlabelled import Unreadable
+from metajax.data.folders._table import is_table
+from metajax.data.pictures.decoding import FORMATS
+from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments.owned import run_of
-from metajax.labelling.forms import TABLES, is_table_of
+from metajax.labelling.writing.forms import TABLES, is_table_of
 
 START = 2**14  # bytes of a file that tell its form
 is_list = is_table_of(Unreadable._fields)

@@ -9,8 +9,8 @@ from metajax._files.writing import check_writable, write_blocks
 from metajax.errors import InputError
 from metajax.experiments.label_checks import is_own
 from metajax.labelling import Label
-from metajax.labelling.forms import COCO_FILE, LABEL_STUDIO, Form, LabelSource
-from metajax.labelling.links import check_links, write_links
+from metajax.labelling.writing.forms import COCO_FILE, LABEL_STUDIO, Form, LabelSource
+from metajax.labelling.writing.links import check_links, write_links
 
 
 class Writer(NamedTuple):

@@ -20,8 +20,8 @@ from metajax._files.writing import (
     write_whole,
 )
 from metajax.checks import check_count
-from metajax.data.listing import Loose, list_loose, warn_each
-from metajax.data.unlabelled import Unreadable
+from metajax.data.folders.listing import Loose, list_loose, warn_each
+from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments.label_checks import (
     check_apart,
@@ -44,10 +44,10 @@ from metajax.labelling import (
     score,
     suggest,
 )
-from metajax.labelling.comparison import describe_guess
-from metajax.labelling.forms import TABLES, Form, LabelSource, csv_line
-from metajax.labelling.page import MOST
 from metajax.labelling.saved import classes_of
+from metajax.labelling.trust.comparison import describe_guess
+from metajax.labelling.writing.forms import TABLES, Form, LabelSource, csv_line
+from metajax.labelling.writing.page import MOST
 
 LIST = "the list of what --out could not read"
 SURE = "so many are right if confidences are true, which --truth of some would show"

@@ -11,8 +11,8 @@ from typing import Any, Literal, NoReturn
 import jax
 
 from metajax import labelling
-from metajax.data.corrections import Corrections
-from metajax.data.listing import Columns
+from metajax.data.folders.corrections import Corrections
+from metajax.data.folders.listing import Columns
 from metajax.errors import InputError
 from metajax.evaluation import per_query
 from metajax.experiments.backbone import read_body

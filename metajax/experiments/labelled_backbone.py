@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from metajax.data.corrections import Corrections
-from metajax.data.listing import Columns
+from metajax.data.folders.corrections import Corrections
+from metajax.data.folders.listing import Columns
 from metajax.errors import InputError
 from metajax.experiments.labelled import (
     Crop,
@@ -23,7 +23,7 @@ from metajax.labelling import (
     rebuild_learner,
     teach_backbone,
 )
-from metajax.labelling.backbone import BACKBONE
+from metajax.labelling.backbones.backbone import BACKBONE
 from metajax.labelling.saved import facts_of
 
 

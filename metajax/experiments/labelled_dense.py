@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from metajax import labelling
-from metajax.data.dense_store import Targets
+from metajax.data.dense.store import Targets
 from metajax.evaluation import per_query
 from metajax.experiments.build import build_learner
 from metajax.experiments.config import Config

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metajax._files.writing import write_whole
-from metajax.data.contents import Contents, differences, digest_of, shared
+from metajax.data.folders.contents import Contents, differences, digest_of, shared
 from metajax.errors import InputError
 from metajax.experiments.backbone import BEST
 from metajax.experiments.published import file_of, is_published

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from metajax._files.writing import TEMPORARY, write_whole
-from metajax.data.contents import hash_bytes
+from metajax.data.folders.contents import hash_bytes
 from metajax.errors import InputError, NonFiniteError
 from metajax.experiments.best import SPLIT
 from metajax.experiments.build import (

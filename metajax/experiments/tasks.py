@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from metajax import rl
 from metajax.data import ImageStore, JointBatches
-from metajax.data.contents import Contents
+from metajax.data.folders.contents import Contents
 from metajax.errors import InputError
 from metajax.evaluation.judging import JudgeTask
 from metajax.experiments.networks import Network

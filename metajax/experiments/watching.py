@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax._files.writing import check_writable
-from metajax.data._survey import survey
-from metajax.data.listing import check_folder, warn_each
-from metajax.data.unlabelled import Unreadable
+from metajax.data.folders._survey import survey
+from metajax.data.folders.listing import check_folder, warn_each
+from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import StoppedError
 from metajax.experiments.interrupt import Signals
 from metajax.experiments.label_checks import (
@@ -23,9 +23,13 @@ from metajax.experiments.label_checks import (
 from metajax.experiments.label_outputs import LIST, unreadable_list, write_unreadable
 from metajax.experiments.labelled import blaming
 from metajax.labelling import FolderLabels, Labeller
-from metajax.labelling.appending import appending, check_appendable, labelled_files
-from metajax.labelling.arrivals import Arrivals
-from metajax.labelling.comparison import describe_guess
+from metajax.labelling.pictures.arrivals import Arrivals
+from metajax.labelling.trust.comparison import describe_guess
+from metajax.labelling.writing.appending import (
+    appending,
+    check_appendable,
+    labelled_files,
+)
 
 SECONDS = 1.0  # between two looks at the folder
 DEEPEST = 16  # bits of a sample

@@ -68,38 +68,25 @@ What is special to `masks` or to `boxes` is in a `DenseTargets`.
 """
 
 from metajax.labelling.answers import Answer, Label
-from metajax.labelling.backbone import (
+from metajax.labelling.backbones.backbone import (
     backbone_learner,
     rebuild_learner,
     teach_backbone,
 )
-from metajax.labelling.backbone_file import BackboneFile, read_backbone
-from metajax.labelling.boxes import boxes
-from metajax.labelling.calibration import (
-    calibration_error,
-    confidence_error,
-    share_interval,
-    temperature,
-)
+from metajax.labelling.backbones.file import BackboneFile, read_backbone
+from metajax.labelling.backbones.heads import HEADS, Head
 from metajax.labelling.choosing import (
     Choice,
     choose_preparation,
     is_clearly_better,
     pixel_baseline,
 )
-from metajax.labelling.comparison import compare_folder
-from metajax.labelling.dense import DenseLabeller, DenseLearner, teach_dense
-from metajax.labelling.dense_folder import FolderMarks
-from metajax.labelling.feature_cache import FeatureCache
+from metajax.labelling.dense.boxes import boxes
+from metajax.labelling.dense.folder import FolderMarks
+from metajax.labelling.dense.marks import DenseTargets, Mark, Marked
+from metajax.labelling.dense.masks import masks
+from metajax.labelling.dense.teaching import DenseLabeller, DenseLearner, teach_dense
 from metajax.labelling.folder import FolderLabels
-from metajax.labelling.forms import (
-    COCO_FILE,
-    LABEL_STUDIO,
-    TABLES,
-    Form,
-    LabelSource,
-)
-from metajax.labelling.heads import HEADS, Head
 from metajax.labelling.labeller import Judgement, Labeller
 from metajax.labelling.learner import (
     Embedding,
@@ -108,25 +95,38 @@ from metajax.labelling.learner import (
     PerQueryLearner,
     balanced_cross_entropy,
 )
-from metajax.labelling.links import write_links
-from metajax.labelling.marks import DenseTargets, Mark, Marked
-from metajax.labelling.masks import masks
 from metajax.labelling.novelty import Novelty
-from metajax.labelling.predictions import (
+from metajax.labelling.pictures.feature_cache import FeatureCache
+from metajax.labelling.pictures.preparation import Preparation
+from metajax.labelling.pictures.resizing import to_pixels
+from metajax.labelling.saved import PLATFORMS, export, load, save
+from metajax.labelling.teaching import LabelledImages, read_labelled, teach
+from metajax.labelling.trust.calibration import (
+    calibration_error,
+    confidence_error,
+    share_interval,
+    temperature,
+)
+from metajax.labelling.trust.comparison import compare_folder
+from metajax.labelling.trust.predictions import (
     Predictions,
     ValidationTasks,
     leave_one_out,
     predict_tasks,
     validation_tasks,
 )
-from metajax.labelling.preparation import Preparation
-from metajax.labelling.resizing import to_pixels
-from metajax.labelling.saved import PLATFORMS, export, load, save
-from metajax.labelling.scoring import read_truth, score
-from metajax.labelling.strangers import learn_novelty
-from metajax.labelling.suggesting import suggest
-from metajax.labelling.teaching import LabelledImages, read_labelled, teach
+from metajax.labelling.trust.scoring import read_truth, score
+from metajax.labelling.trust.strangers import learn_novelty
+from metajax.labelling.trust.suggesting import suggest
 from metajax.labelling.whitening import Whitening, learn_whitening
+from metajax.labelling.writing.forms import (
+    COCO_FILE,
+    LABEL_STUDIO,
+    TABLES,
+    Form,
+    LabelSource,
+)
+from metajax.labelling.writing.links import write_links
 
 __all__ = [
     "COCO_FILE",

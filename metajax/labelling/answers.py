@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.errors import InputError
-from metajax.labelling.contents import Contents
 from metajax.labelling.labeller import Judgement, Labeller, check_finite
 from metajax.labelling.novelty import SHARE
+from metajax.labelling.pictures.contents import Contents
 
 NONE = "none"  # the label of an image of no labelled class
 STRANGE = 0.5  # novelty above which an image gets that label

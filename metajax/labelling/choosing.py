@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.labelling.calibration import share_interval
-from metajax.labelling.comparison import in_batches, summarise
 from metajax.labelling.learner import ImageFormat, ImageLearner, PerQueryLearner
-from metajax.labelling.predictions import leave_one_out, shuffled
 from metajax.labelling.teaching import LabelledImages
+from metajax.labelling.trust.calibration import share_interval
+from metajax.labelling.trust.comparison import in_batches, summarise
+from metajax.labelling.trust.predictions import leave_one_out, shuffled
 from metajax.types import Array, Batch, Params, PyTree
 
 DOUBT = 0.05  # of a choice by chance, at most

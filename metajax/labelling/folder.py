@@ -5,19 +5,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from metajax.data._survey import survey
-from metajax.data.listing import list_loose, warn_each
-from metajax.data.unlabelled import Decoded, Unreadable, decode_ahead
+from metajax.data.folders._survey import survey
+from metajax.data.folders.listing import list_loose, warn_each
+from metajax.data.pictures.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.labelling.answers import STRANGE, Answer, Answers, Label
-from metajax.labelling.comparison import (
+from metajax.labelling.dense.teaching import DenseLabeller
+from metajax.labelling.labeller import Labeller
+from metajax.labelling.reading import read_inputs
+from metajax.labelling.trust.comparison import (
     compare_folder,
     describe_guess,
     describe_strange,
 )
-from metajax.labelling.dense import DenseLabeller
-from metajax.labelling.labeller import Labeller
-from metajax.labelling.page import Gallery, label_page
-from metajax.labelling.reading import read_inputs
+from metajax.labelling.writing.page import Gallery, label_page
 
 __all__ = ["FolderLabels", "FolderPass", "Label"]
 AnyLabeller = TypeVar("AnyLabeller", Labeller, DenseLabeller)

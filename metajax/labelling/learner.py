@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.decoding import Mode, Pixels
-from metajax.data.fitting import STRETCHED, Fit
+from metajax.data.pictures.decoding import Mode, Pixels
+from metajax.data.pictures.fitting import STRETCHED, Fit
 from metajax.errors import InputError
-from metajax.labelling.feature_cache import FeatureCache
-from metajax.labelling.preparation import Preparation
+from metajax.labelling.pictures.feature_cache import FeatureCache
+from metajax.labelling.pictures.preparation import Preparation
 from metajax.labelling.whitening import Whitening
 from metajax.learners.support import rows
 from metajax.losses import memberships
@@ -54,7 +54,7 @@ class ImageFormat(NamedTuple):
         """What image files are decoded to.
 
         Args:
-          bits: see `metajax.data.decoding.decode`.
+          bits: see `metajax.data.pictures.decoding.decode`.
         """
         return Pixels(self.size, self.mode, bits, self.fit)
 

@@ -12,12 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.contents import hash_bytes
-from metajax.data.decoding import Pixels, decode, decode_file, opened
-from metajax.data.unlabelled import Unreadable, decode_ahead, in_order, unreadable
+from metajax.data.folders.contents import hash_bytes
+from metajax.data.pictures.decoding import Pixels, decode, decode_file, opened
+from metajax.data.pictures.unlabelled import (
+    Unreadable,
+    decode_ahead,
+    in_order,
+    unreadable,
+)
 from metajax.errors import FilesError
-from metajax.labelling.feature_cache import FeatureCache
 from metajax.labelling.learner import ImageLearner
+from metajax.labelling.pictures.feature_cache import FeatureCache
 from metajax.types import Array
 
 BATCH = 64  # images at a time
@@ -62,7 +67,7 @@ def read_inputs(
       folder: where the files are.
       files: their paths below it.
       refuse: takes what could not be read, in order.
-      bits: see `metajax.data.decoding.decode`.
+      bits: see `metajax.data.pictures.decoding.decode`.
 
     Yields:
       `InputBatch`es of at least one image.

@@ -19,8 +19,8 @@ from metajax.errors import InputError
 from metajax.labelling.labeller import Labeller
 from metajax.labelling.learner import ImageLearner
 from metajax.labelling.novelty import Novelty, thumbnails
-from metajax.labelling.preparation import Preparation
-from metajax.labelling.resizing import to_pixels
+from metajax.labelling.pictures.preparation import Preparation
+from metajax.labelling.pictures.resizing import to_pixels
 from metajax.labelling.whitening import Whitening
 from metajax.types import Array, Batch, Params, PyTree
 

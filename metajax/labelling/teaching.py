@@ -8,21 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data._columns import Columns, check_columns
-from metajax.data._faults import gather_faults
-from metajax.data._survey import survey
-from metajax.data.corrections import Corrections, add_corrections
-from metajax.data.listing import find_images, warn_each
-from metajax.data.unlabelled import Unreadable
+from metajax.data.folders._columns import Columns, check_columns
+from metajax.data.folders._survey import survey
+from metajax.data.folders.corrections import Corrections, add_corrections
+from metajax.data.folders.listing import find_images, warn_each
+from metajax.data.pictures._faults import gather_faults
+from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.labelling.answers import check_none
-from metajax.labelling.calibration import share_interval, temperature
-from metajax.labelling.comparison import summarise
-from metajax.labelling.contents import classes_by_content
 from metajax.labelling.labeller import Labeller, check_finite
 from metajax.labelling.learner import ImageLearner, PerQueryLearner
-from metajax.labelling.page import thumbnail
-from metajax.labelling.predictions import (
+from metajax.labelling.pictures.contents import classes_by_content
+from metajax.labelling.reading import embed_images, read_inputs
+from metajax.labelling.trust.calibration import share_interval, temperature
+from metajax.labelling.trust.comparison import summarise
+from metajax.labelling.trust.predictions import (
     SHOTS,
     Predictions,
     ValidationTasks,
@@ -31,14 +31,14 @@ from metajax.labelling.predictions import (
     predict_tasks,
     shuffled,
 )
-from metajax.labelling.reading import embed_images, read_inputs
-from metajax.labelling.strangers import learn_novelty
-from metajax.labelling.suspects import (
+from metajax.labelling.trust.strangers import learn_novelty
+from metajax.labelling.trust.suspects import (
     describe_suspects,
     find_mislabelled,
     find_twins,
     names_of,
 )
+from metajax.labelling.writing.page import thumbnail
 from metajax.metrics import mean
 from metajax.types import Array, Batch, PyTree
 

@@ -8,7 +8,7 @@ import optax
 
 from metajax._autodiff.jaxprs import returns_its_inputs
 from metajax._pytrees.keyed import keyed_as, values_of
-from metajax.data.augmentation import Transform
+from metajax.data.wrappers.augmentation import Transform
 from metajax.errors import InputError
 from metajax.inner import View, whole
 from metajax.learners.meta_baseline import meta_baseline

@@ -19,7 +19,7 @@ from PIL import Image
 from metajax._files.lock import only_writer
 from metajax.cli.main import main
 from metajax.cli.runs import parse_run
-from metajax.data import cifar_builder, omniglot_builder
+from metajax.data.sets import cifar_builder, omniglot_builder
 from metajax.errors import InputError
 from metajax.evaluation.scores import evaluate
 from metajax.experiments import domains, forms, restoring, results, run

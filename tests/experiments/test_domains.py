@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from metajax.cli.main import main
-from metajax.data import ImageStore, omniglot_builder
+from metajax.data import ImageStore
+from metajax.data.sets import omniglot_builder
 from metajax.errors import InputError
 from metajax.experiments import run
 from metajax.experiments.config import with_learner

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from metajax.cli.main import _warn
-from metajax.data.unlabelled import Unreadable
+from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments import label_outputs
 from metajax.experiments.label_outputs import (

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from metajax.cli.main import main
-from metajax.data import _tree
+from metajax.data.folders import _tree
 from metajax.errors import InputError
 from metajax.experiments import watching
 from metajax.experiments.interrupt import Stopped
 from metajax.experiments.watching import WatchFiles
 from metajax.labelling import ImageFormat, ImageLearner, Judgement, Label
-from metajax.labelling.appending import labelled_files
+from metajax.labelling.writing.appending import labelled_files
 from tests.helpers import write_image
 
 BRIGHT, DIM = 250, 5

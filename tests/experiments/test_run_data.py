@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from metajax.cli.main import main
-from metajax.data import omniglot_builder
+from metajax.data.sets import omniglot_builder
 from metajax.errors import InputError
 from metajax.experiments import run
 from metajax.experiments.backbone import BEST
@@ -19,7 +19,7 @@ from metajax.experiments.presets import PRESETS
 from metajax.experiments.publishing import publish
 from metajax.experiments.record import FILE, examples, keep_data
 from metajax.experiments.tasks import Places
-from metajax.labelling import predictions
+from metajax.labelling.trust import predictions
 from tests.helpers import SMALL, small_parts, write_archives, write_image
 
 pytestmark = pytest.mark.usefixtures("relaxed", "kept_programs")

@@ -22,15 +22,11 @@ from PIL import Image
 
 import metajax as mj
 from metajax.checks import check_episodes
-from metajax.data import (
-    cifar_builder,
-    decoding,
-    image_episodes,
-    image_folder,
-    joint_batches,
-)
+from metajax.data import image_episodes, image_folder, joint_batches
+from metajax.data.folders.listing import list_images
 from metajax.data.images import ImageStore
-from metajax.data.listing import list_images
+from metajax.data.pictures import decoding
+from metajax.data.sets import cifar_builder
 from metajax.losses import check_labels
 from metajax.training.parallel import check_chunk
 from metajax.types import Batch, Episode, Padded
@@ -95,7 +91,7 @@ ARCHIVES = st.one_of(
 
 def omniglot(folder: Path, content: bytes) -> str:
     """An archive holds what Omniglot does, or is refused."""
-    from metajax.data import omniglot_builder as builder
+    from metajax.data.sets import omniglot_builder as builder
 
     path = folder / "images_background.zip"
     path.write_bytes(content)

@@ -19,8 +19,10 @@ pytest.importorskip("tensorflow_datasets")
 
 import metajax as mj
 from metajax.checks import check_count, check_episodes
-from metajax.data import decoding, image_folder, omniglot_builder
+from metajax.data import image_folder
 from metajax.data.images import ImageStore, image_episodes
+from metajax.data.pictures import decoding
+from metajax.data.sets import omniglot_builder
 from metajax.experiments import restoring, run
 from metajax.experiments.backbone import read_body
 from metajax.experiments.figures import learning_curve

@@ -21,8 +21,8 @@ from PIL import Image
 
 from metajax._files.fingerprint import described
 from metajax.cli.main import console, main
-from metajax.data import omniglot_builder
-from metajax.data.decoding import decode
+from metajax.data.pictures.decoding import decode
+from metajax.data.sets import omniglot_builder
 from metajax.errors import InputError
 from metajax.experiments import labelled as maker
 from metajax.experiments import run
@@ -52,12 +52,12 @@ from metajax.labelling import (
     Labeller,
     Predictions,
     labeller,
-    predictions,
     save,
     saved,
     teaching,
 )
-from metajax.labelling.page import LISTED, Gallery, label_page
+from metajax.labelling.trust import predictions
+from metajax.labelling.writing.page import LISTED, Gallery, label_page
 from metajax.training.checkpoints import Checkpoints
 from metajax.training.state import init_state
 from metajax.types import Batch
@@ -617,7 +617,7 @@ def test_data_that_are_not_at_hand(
     if missing:
         why = "omniglot needs tensorflow_datasets, which is not installed: pip"
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-        builder = "metajax.data.omniglot_builder"
+        builder = "metajax.data.sets.omniglot_builder"
         monkeypatch.delitem(sys.modules, builder, raising=False)
     own = ["--data-dir", str(tmp_path / "nowhere")]
     assert label(directory, folders, tmp_path / "labels.csv", *own) == 0

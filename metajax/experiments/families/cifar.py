@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metajax import data
-from metajax.data.cifar import builder_class, prepare_cifar100
+from metajax.data.sets.cifar import builder_class, prepare_cifar100
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import ImageData, Prepared
 from metajax.experiments.tasks import Places, Task

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from metajax import data
-from metajax.data.contents import Contents, hash_bytes, hash_files
-from metajax.data.listing import list_images
+from metajax.data.folders.contents import Contents, hash_bytes, hash_files
+from metajax.data.folders.listing import list_images
 from metajax.errors import InputError
 from metajax.experiments.families.folder import OwnImages
 from metajax.experiments.tasks import Places, Source, Split, Task

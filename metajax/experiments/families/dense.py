@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from metajax.data.dense_store import Targets
+from metajax.data.dense.store import Targets
 from metajax.detection import CentreMaps, Detections, centre_loss, decode
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import Family

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from metajax import data
-from metajax.data.contents import Contents, hash_store
-from metajax.data.preparing import make_builder
+from metajax.data.folders.contents import Contents, hash_store
+from metajax.data.sets.preparing import make_builder
 from metajax.errors import InputError, naming
 from metajax.experiments.bounds import Count, Ways
 from metajax.experiments.tasks import LossName, Places, Source, Split, Task

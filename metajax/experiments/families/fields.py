@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from metajax import data
-from metajax.data.contents import Contents, hash_store
+from metajax.data.folders.contents import Contents, hash_store
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import Family
 from metajax.experiments.families.folder import check_given, read_images, source_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax import data
-from metajax.data.contents import Contents, hash_bytes, hash_files
-from metajax.data.listing import has_split, list_images, parse_columns
+from metajax.data.folders.contents import Contents, hash_bytes, hash_files
+from metajax.data.folders.listing import has_split, list_images, parse_columns
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.family import ImageData

@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax import data, losses
 from metajax.checks import check_count
-from metajax.data.contents import Contents, hash_store
+from metajax.data.folders.contents import Contents, hash_store
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count, Ways
 from metajax.experiments.families.fields import (

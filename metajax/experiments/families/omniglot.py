@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from metajax import data
-from metajax.data.omniglot import builder_class, prepare_omniglot
+from metajax.data.sets.omniglot import builder_class, prepare_omniglot
 from metajax.errors import InputError, argument
 from metajax.experiments.families.family import ImageData, Prepared
 from metajax.experiments.tasks import Places, Split, Task

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Literal
 
 from metajax import data
-from metajax.data.contents import Contents, hash_store
-from metajax.data.dense_store import Targets
+from metajax.data.dense.store import Targets
+from metajax.data.folders.contents import Contents, hash_store
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.dense import (
     DenseData,

@@ -1,0 +1,1 @@
+"""Image files as arrays: decoded, fitted to a size, read ahead."""

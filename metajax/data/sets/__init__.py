@@ -1,0 +1,1 @@
+"""Data sets and families of tasks, one file each."""

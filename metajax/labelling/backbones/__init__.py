@@ -1,0 +1,1 @@
+"""Labelling by a pre-trained network, and the heads on its features."""

@@ -1,0 +1,1 @@
+"""Outlines and boxes: taught, made for a folder, and written."""

@@ -1,0 +1,1 @@
+"""The pictures to label: prepared, resized, known by content, as they arrive."""

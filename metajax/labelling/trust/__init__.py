@@ -1,0 +1,1 @@
+"""How far labels can be trusted: calibrated, scored, compared, doubted."""
