@@ -89,7 +89,10 @@ class StagedSampler:
 
     def make(self, fetched: PyTree, /) -> PyTree:
         """Makes tasks of what was fetched, some of them or all."""
-        return jax.vmap(self.make_task)(fetched)
+        # Operation by operation, a first call would compile about a hundred programs.
+        is_argument = jax.tree.structure(self) != jax.tree.structure(0)
+        make = _make_in_a_program if is_argument else _make_each
+        return make(self, fetched)
 
     def make_task(self, fetched: PyTree, /) -> PyTree:
         """Makes ONE task of what was fetched for it."""
@@ -152,6 +155,13 @@ class StagedSampler:
                     "fetched_like(tasks)"
                 )
             return fetch_on_host(self, drawn)
+
+
+def _make_each(sampler: StagedSampler, fetched: PyTree) -> PyTree:
+    return jax.vmap(sampler.make_task)(fetched)
+
+
+_make_in_a_program = jax.jit(_make_each)
 
 
 class SamplerWrapper(StagedSampler):
