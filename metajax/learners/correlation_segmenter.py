@@ -1,4 +1,4 @@
-"""Outlines what is alike to the support set, by maps of several sizes."""
+"""Outlines what is alike to the support set, and to what was found in the image."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax._pytrees.keyed import values_of
 from metajax.checks import check_count, check_positive
 from metajax.errors import InputError
 from metajax.learners.feed_forward import feed_forward_learner
@@ -24,8 +25,21 @@ from metajax.losses import pixel_cross_entropy
 from metajax.models.convolution import convolution
 from metajax.models.headed import parts
 from metajax.models.initialise import init_each, init_named
-from metajax.ops.precision import dtype_of
-from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
+from metajax.ops.precision import dtype_of, product
+from metajax.types import (
+    Array,
+    Batch,
+    Learner,
+    Loss,
+    Model,
+    Params,
+    PyTree,
+    unpadded,
+)
+
+ROUNDS = 2
+SHARPNESS = 3  # so that what is doubtful hardly counts
+PIXEL_SCALE = 10.0
 
 
 class LevelCodes(NamedTuple):
@@ -51,6 +65,8 @@ def correlation_segmenter(
     channels: Sequence[int],
     features: int = 64,
     scale: float = 4.0,
+    image_channels: int = 3,
+    pixel_features: int = 16,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
     """Labels a pixel by the similarity of its maps, at all levels, to those of a class.
@@ -59,10 +75,14 @@ def correlation_segmenter(
       c_lk = masked average of T_l f_l over class k's support,   f = d, m_1, ..., m_n
       z_k = o(d) + Σ_l s_l (cos(T_l f_l, c_lk) - 1),   z_background = 0
 
+    and then, twice, by that of its colour to the pixels found in the image so far:
+
+      q_k = Σ_pixels softmax(z')_k³ Px,   z'_k ← z_k + r (cos(Px, q_k) - 1)
+
     o tells ink from paper, whatever its class; coarse maps tell whole characters apart,
-    fine ones strokes. T_l are 1x1, and similarities are enlarged to the images' size. A
-    class without a support pixel is never predicted, so a query pixel of it has an
-    infinite loss.
+    fine ones strokes. T_l and P are 1x1, and similarities are enlarged to the images'
+    size. A class without a support pixel is never predicted, so a query pixel of it has
+    an infinite loss.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
@@ -71,11 +91,14 @@ def correlation_segmenter(
       loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       channels: of d, m_1, ..., m_n.
       features: that each T_l makes of them.
-      scale: where each s_l starts; they are learnt by their logarithms.
+      scale: where each s_l starts; they are learnt by their logarithms, as is r.
+      image_channels: of x.
+      pixel_features: that P makes of them.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner` whose meta-parameters are `{"network", "embeddings", "log_scales"}`.
+      A `Learner` whose meta-parameters are `{"network", "embeddings", "log_scales",
+      "pixels", "log_pixel_scale"}`.
 
     Raises:
       InputError: if the body does not know its encoder and its decoder, or a number is
@@ -87,25 +110,31 @@ def correlation_segmenter(
 
     Source: the similarity at every level is that of Zhang et al., "Pyramid Graph
     Networks", ICCV 2019, and Min et al., "Hypercorrelation Squeeze", ICCV 2021, which
-    learn what to make of it; here it is summed.
+    learn what to make of it; here it is summed. That to the image itself is of Fan et
+    al., "Self-Support Few-Shot Semantic Segmentation", ECCV 2022, here of colours.
     """
     parts(body, "correlation_segmenter")
     check_count("ways", ways, least=1)
     check_count("features", features, least=1)
     check_positive("scale", scale)
-    layers = partial(_layers, channels, features)
-    levels = _Levels(body, head, layers())
+    check_count("image_channels", image_channels, least=1)
+    check_count("pixel_features", pixel_features, least=1)
+    sizes = [*((n, features) for n in channels), (image_channels, pixel_features)]
+    layers = partial(_layers, sizes)
+    *embeddings, pixels = layers()
+    levels = _Levels(body, head, embeddings, pixels)
     init = partial(_init, body, head, layers, math.log(scale))
     adapt = partial(levels.adapt, ways)
     return feed_forward_learner(init, adapt, levels.predict, loss, metrics)
 
 
 class _Levels(NamedTuple):
-    """The encoder and decoder, o, and T_l."""
+    """The encoder and decoder, o, T_l, and P."""
 
     body: Model
     head: Model
     embeddings: list[Model]
+    pixels: Model
 
     def embed(self, meta: Params, inputs: PyTree) -> tuple[Array, list[Array]]:
         """Logits o of each pixel, and T_l f_l."""
@@ -134,13 +163,30 @@ class _Levels(NamedTuple):
         for x, code, scale in zip(embedded, codes, jnp.exp(meta["log_scales"])):
             similarity = scale * (cosines(x, code) - 1)
             logits = logits + resized(similarity, logits.shape[1:3])
-        return with_background(logits, absent)
+        return self._agreeing(meta, with_background(logits, absent), inputs)
+
+    def _agreeing(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
+        """z', in which a class has the colours that it has elsewhere in the image."""
+        images, _ = unpadded(values_of(inputs))
+        embedded = self.pixels.apply(meta["pixels"], images)
+        scale, agreeing = jnp.exp(meta["log_pixel_scale"]), logits
+        for _ in range(ROUNDS):
+            found = jax.nn.softmax(agreeing)[..., 1:] ** SHARPNESS
+            similarity = jax.vmap(cosines)(embedded, jax.vmap(_sums)(found, embedded))
+            agreeing = logits.at[..., 1:].add(scale * (similarity - 1))
+        return agreeing
+
+
+def _sums(weights: Array, features: Array) -> Array:
+    """Features `[..., d]` summed by each of the weights `[..., n]`: `[n, d]`."""
+    flat = weights.reshape(-1, weights.shape[-1])
+    return product(flat.T, features.reshape(-1, features.shape[-1]))
 
 
 def _layers(
-    channels: Sequence[int], features: int, dtype: jnp.dtype | type = jnp.float32
+    sizes: Sequence[tuple[int, int]], dtype: jnp.dtype | type = jnp.float32
 ) -> list[Model]:
-    return [convolution(1, n, features, dtype=dtype) for n in channels]
+    return [convolution(1, *size, dtype=dtype) for size in sizes]
 
 
 def _init(
@@ -149,6 +195,11 @@ def _init(
     first, second = jax.random.split(key)
     network = init_named({"body": body, "head": head}, first)
     dtype = dtype_of(network)
-    embeddings = init_each(layers(dtype), second)
-    log_scales = jnp.full(len(embeddings), log_scale, dtype)
-    return {"network": network, "embeddings": embeddings, "log_scales": log_scales}
+    *embeddings, pixels = init_each(layers(dtype), second)
+    return {
+        "network": network,
+        "embeddings": embeddings,
+        "log_scales": jnp.full(len(embeddings), log_scale, dtype),
+        "pixels": pixels,
+        "log_pixel_scale": jnp.asarray(math.log(PIXEL_SCALE), dtype),
+    }

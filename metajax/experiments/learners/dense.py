@@ -126,6 +126,7 @@ class CorrelationSegmenter(SiameseSegmenter):
             "channels": (channels, *coarser),
             "features": self.features,
             "scale": self.scale,
+            "image_channels": setting.input_shape[-1],
         }
 
 
