@@ -46,7 +46,8 @@ def siamese(ways=WAYS, dtype=jnp.float64, **settings):
 
 
 def correlation(ways=WAYS, dtype=jnp.float64, channels=(WIDTH, WIDTH), **settings):
-    settings = dict(features=3, scale=2.0) | settings
+    numbers = dict(features=3, scale=2.0, image_channels=1, pixel_features=3)
+    settings = numbers | settings
     parts = unet_parts(dtype)
     return mj.correlation_segmenter(*parts, ways, LOSS, channels=channels, **settings)
 
@@ -195,7 +196,25 @@ def plain_correlation(meta, episode):
             scale = jnp.exp(meta["log_scales"][level])
             total = total + scale * jnp.stack(wide)[..., 0]
         logits.append(total)
-    return jnp.stack(logits, -1)
+    logits = jnp.stack(logits, -1)
+    return jnp.stack([plain_agreeing(meta, *image) for image in zip(logits, query)])
+
+
+def plain_agreeing(meta, logits, image):
+    """The logits of an image whose classes have the colours that were found, twice."""
+    bias = meta["pixels"]["bias"].reshape(1, 1, -1)
+    pixels = image @ meta["pixels"]["kernel"][0, 0] + bias
+    agreeing = logits
+    for _ in range(2):
+        found = jax.nn.softmax(agreeing) ** 3
+        each = [logits[..., 0]]
+        for c in range(1, WAYS + 1):
+            code = jnp.sum(found[..., c : c + 1] * pixels, (0, 1))
+            cosines = (pixels @ code) / (length(pixels) * length(code))
+            scale = jnp.exp(meta["log_pixel_scale"])
+            each.append(logits[..., c] + scale * (cosines - 1))
+        agreeing = jnp.stack(each, -1)
+    return agreeing
 
 
 PLAIN = {siamese: plain_siamese, correlation: plain_correlation}
@@ -357,6 +376,8 @@ BAD = [
     ),
     (lambda: correlation(0), "ways must be a whole number of at least 1, got 0"),
     (lambda: correlation(features=0), "features must be a whole number"),
+    (lambda: correlation(image_channels=0), "image_channels must be a whole number"),
+    (lambda: correlation(pixel_features=0), "pixel_features must be a whole number"),
     (lambda: correlation(scale=0.0), "scale must be a positive number, got 0.0"),
     (
         lambda: mj.correlation_segmenter(
