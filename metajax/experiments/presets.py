@@ -174,10 +174,10 @@ def _cluttered(characters: int) -> Config:
     )
 
 
-def _small_scenes(config: Config, ways: int, tasks: int, steps: int) -> Config:
-    """The same test tasks; several characters of a training scene are to be named."""
-    data = replace(config.data, train_ways=ways, train_objects=ways)
-    outer = Outer(steps=steps, tasks=tasks, rate=4e-3, schedule="cosine", clip=1.0)
+def _small_scenes(config: Config, ways: int, objects: int, steps: int) -> Config:
+    """The same test tasks; training names several characters, among more classes."""
+    data = replace(config.data, train_ways=ways, train_objects=objects)
+    outer = Outer(steps=steps, tasks=2, rate=4e-3, schedule="cosine", clip=1.0)
     return replace(config, data=data, model=UNetModel(), outer=outer)
 
 
@@ -343,13 +343,13 @@ _SCENES = {
 _OTHERS: dict[str, dict[str, Config]] = {
     "correlation-segmenter": {
         **_CLUTTERED,
-        **{f"{n}-small": _small_scenes(c, 3, 6, 5_000) for n, c in _CLUTTERED.items()},
+        **{f"{n}-small": _small_scenes(c, 9, 3, 6_000) for n, c in _CLUTTERED.items()},
         "glyph-masks": _glyph_scenes(GlyphMasksData()),
         "masks-folder-3w1s": _own(MaskFolderData(3)),
     },
     "correlation-detector": {
         **_SCENES,
-        **{f"{n}-small": _small_scenes(c, 4, 4, 2_000) for n, c in _SCENES.items()},
+        **{f"{n}-small": _small_scenes(c, 8, 4, 3_500) for n, c in _SCENES.items()},
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
         "boxes-folder-3w1s": _own(CocoFolderData(3)),
     },
