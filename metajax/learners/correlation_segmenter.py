@@ -79,6 +79,9 @@ def correlation_segmenter(
 
       q_k = Σ_pixels softmax(z')_k³ Px,   z'_k ← z_k + r (cos(Px, q_k) - 1)
 
+    z' is predicted, and the loss is that of z plus that of z', which teaches P and r
+    alone: its gradient takes z to be constant.
+
     o tells ink from paper, whatever its class; coarse maps tell whole characters apart,
     fine ones strokes. T_l and P are 1x1, and similarities are enlarged to the images'
     size. A class without a support pixel is never predicted, so a query pixel of it has
@@ -125,7 +128,36 @@ def correlation_segmenter(
     levels = _Levels(body, head, embeddings, pixels)
     init = partial(_init, body, head, layers, math.log(scale))
     adapt = partial(levels.adapt, ways)
-    return feed_forward_learner(init, adapt, levels.predict, loss, metrics)
+    both = _of_each(loss)
+    measures = {name: _of_agreeing(m) for name, m in (metrics or {}).items()}
+    learner = feed_forward_learner(init, adapt, levels.outline, both, measures)
+
+    def predict(adapted: LevelCodes, inputs: PyTree) -> Array:
+        return learner.predict(adapted, inputs).agreeing
+
+    return learner._replace(predict=predict)
+
+
+class Outlines(NamedTuple):
+    """Logits of each pixel, `float[n, height, width, ways + 1]`, background first.
+
+    Attributes:
+      compared: z, by the support set.
+      agreeing: z', by what was found in the image too.
+    """
+
+    compared: Array
+    agreeing: Array
+
+
+def _of_each(loss: Loss) -> Loss:
+    """The sum of a loss of both logits."""
+    return lambda outlines, targets: sum(loss(z, targets) for z in outlines)
+
+
+def _of_agreeing(metric: Loss) -> Loss:
+    """A metric of what is predicted."""
+    return lambda outlines, targets: metric(outlines.agreeing, targets)
 
 
 class _Levels(NamedTuple):
@@ -157,13 +189,15 @@ class _Levels(NamedTuple):
         codes = [masked_means(x, resized(members, x.shape[1:3]))[1:] for x in embedded]
         return LevelCodes(meta, codes, absent_classes(members))
 
-    def predict(self, adapted: LevelCodes, inputs: PyTree) -> Array:
+    def outline(self, adapted: LevelCodes, inputs: PyTree) -> Outlines:
         meta, codes, absent = adapted
         logits, embedded = self.embed(meta, inputs)
         for x, code, scale in zip(embedded, codes, jnp.exp(meta["log_scales"])):
             similarity = scale * (cosines(x, code) - 1)
             logits = logits + resized(similarity, logits.shape[1:3])
-        return self._agreeing(meta, with_background(logits, absent), inputs)
+        compared = with_background(logits, absent)
+        constant = jax.lax.stop_gradient(compared)
+        return Outlines(compared, self._agreeing(meta, constant, inputs))
 
     def _agreeing(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
         """z', in which a class has the colours that it has elsewhere in the image."""
