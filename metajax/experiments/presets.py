@@ -307,7 +307,7 @@ _NAVIGATION = Config(
     NavigationData(),
     MLPModel((100, 100)),
     MamlRl(rate=0.5, steps=2),  # of 1, what later steps reach is a matter of the seed
-    Outer(steps=500, tasks=40, rate=3e-3, schedule="cosine", clip=1.0),
+    Outer(steps=500, tasks=40, rate=1.5e-3, schedule="cosine", clip=0.2),
     EvaluatingTrialSteps(),
 )
 _OF_TRIALS = {
