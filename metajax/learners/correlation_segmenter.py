@@ -105,7 +105,8 @@ def correlation_segmenter(
 
     Raises:
       InputError: if the body does not know its encoder and its decoder, or a number is
-        out of range; when it is applied, if `channels` are not of each level.
+        out of range; when it is applied, if `channels` are not of each level or
+        images have other channels.
 
     >>> import metajax as mj
     >>> body, head = mj.unet(1, (8, 16)).parts
@@ -125,7 +126,7 @@ def correlation_segmenter(
     sizes = [*((n, features) for n in channels), (image_channels, pixel_features)]
     layers = partial(_layers, sizes)
     *embeddings, pixels = layers()
-    levels = _Levels(body, head, embeddings, pixels)
+    levels = _Levels(body, head, embeddings, pixels, image_channels)
     init = partial(_init, body, head, layers, math.log(scale))
     adapt = partial(levels.adapt, ways)
     both = _of_each(loss)
@@ -167,6 +168,7 @@ class _Levels(NamedTuple):
     head: Model
     embeddings: list[Model]
     pixels: Model
+    image_channels: int
 
     def embed(self, meta: Params, inputs: PyTree) -> tuple[Array, list[Array]]:
         """Logits o of each pixel, and T_l f_l."""
@@ -202,6 +204,12 @@ class _Levels(NamedTuple):
     def _agreeing(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
         """z', in which a class has the colours that it has elsewhere in the image."""
         images, _ = unpadded(values_of(inputs))
+        if images.shape[-1] != self.image_channels:
+            raise InputError(
+                f"correlation_segmenter was built for images of {self.image_channels} "
+                f"channels, got {images.shape[-1]}; give it image_channels="
+                f"{images.shape[-1]}"
+            )
         embedded = self.pixels.apply(meta["pixels"], images)
         scale, agreeing = jnp.exp(meta["log_pixel_scale"]), logits
         for _ in range(ROUNDS):

@@ -398,6 +398,12 @@ BAD = [
         ),
         "needs channels of every level of its encoder, 2 of them, got 1",
     ),
+    (
+        lambda: correlation(image_channels=3).loss(
+            meta_of(correlation(image_channels=3)), mask_episode()
+        ),
+        "built for images of 3 channels, got 1; give it image_channels=1",
+    ),
 ]
 
 

@@ -361,13 +361,19 @@ LEARNERS = {
     "correlation-segmenter": Row(
         partial(
             of_parts,
-            partial(mj.correlation_segmenter, channels=(WIDTH, WIDTH), features=3),
+            partial(
+                mj.correlation_segmenter,
+                channels=(WIDTH, WIDTH),
+                features=3,
+                image_channels=1,
+            ),
         ),
         family=OUTLINES,
         network=of_levels,
     ),
 }
-TRAINED_OTHERWISE = ("pmf",)  # its loss is that before its steps
+# The loss is that before steps, or of more than what is predicted.
+TRAINED_OTHERWISE = "pmf", "correlation-segmenter"
 # Proto-MAML and P>M>F of no steps compare with prototypes; others take none.
 WITHOUT_STEPS = (
     "pmf",
