@@ -38,7 +38,7 @@ class Machine:
 
         Raises:
           InputError: if a flag is missing or out of range, there are too few devices,
-            or the other processes cannot be reached.
+            the other processes cannot be reached, or JAX does not start.
         """
         if self.devices is not None:
             check_count("--devices", self.devices, least=1)
@@ -138,25 +138,26 @@ def _count_devices() -> int:
     try:
         return jax.local_device_count()
     except (RuntimeError, AssertionError) as error:
-        platforms = os.environ.get("JAX_PLATFORMS") or "whatever is here"
+        platforms: str = jax.config.jax_platforms or "any platform"  # pyright: ignore
         reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         raise InputError(
-            f"JAX does not start on {platforms}{reason}; {_mend(platforms)}"
+            f"JAX does not start on {platforms}{reason}; {_advice()}"
         ) from error
 
 
-def _mend(platforms: str) -> str:
+def _advice() -> str:
     """What to do where JAX does not start."""
+    if not jax.distributed.is_initialized():
+        return "set JAX_PLATFORMS=cpu, or install JAX for it, such as jax[cuda13]"
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None)
-    except OSError:
-        if jax.distributed.is_initialized():
-            return (
-                f"processes on CPUs meet by the name of the machine, {name}, which "
-                "has no address: put it into /etc/hosts"
-            )
-    return "install JAX for it, such as jax[cuda13], or set JAX_PLATFORMS=cpu"
+    except (OSError, UnicodeError):
+        return (
+            f"processes on CPUs meet by the name of the machine, {name}, which has no "
+            "address: put it into /etc/hosts"
+        )
+    return "start all processes again, and see what the first that failed says"
 
 
 def several() -> bool:

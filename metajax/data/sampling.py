@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from metajax._pytrees.key_data import data_to_keys, keys_to_data
@@ -90,8 +91,7 @@ class StagedSampler:
     def make(self, fetched: PyTree, /) -> PyTree:
         """Makes tasks of what was fetched, some of them or all."""
         # Operation by operation, a first call would compile about a hundred programs.
-        is_argument = jax.tree.structure(self) != jax.tree.structure(0)
-        make = _make_in_a_program if is_argument else _make_each
+        make = _make_in_a_program if _is_argument(self) else _make_each
         return make(self, fetched)
 
     def make_task(self, fetched: PyTree, /) -> PyTree:
@@ -161,7 +161,18 @@ def _make_each(sampler: StagedSampler, fetched: PyTree) -> PyTree:
     return jax.vmap(sampler.make_task)(fetched)
 
 
-_make_in_a_program = jax.jit(_make_each)
+_make_in_a_program = jax.jit(_make_each, inline=True)
+
+
+def _is_argument(sampler: StagedSampler) -> bool:
+    """Whether a sampler may be an argument of a compiled function.
+
+    A static one would be kept by JAX for as long as the process, as its own type.
+    """
+    leaves, structure = jax.tree.flatten(sampler)
+    node = structure.node_data()
+    static = node is not None and node[1] is sampler
+    return not static and all(isinstance(x, jax.Array | np.ndarray) for x in leaves)
 
 
 class SamplerWrapper(StagedSampler):

@@ -81,8 +81,8 @@ def build_training_learner(config: Config, task: Task) -> Learner | LearnerSched
     if task.train_outputs != task.outputs and not inner.any_ways:
         raise InputError(
             f"--data.train-ways is not for {inner.name}, whose head has as many "
-            "outputs as it is trained with; set it to None, or take a learner that "
-            "compares, such as prototypical"
+            "outputs as it is trained with; give --data.train-ways None, or a "
+            "--learner that takes any number of classes, such as prototypical"
         )
     trained = task._replace(outputs=task.train_outputs)
     return inner.build_training(build_setting(config, trained))

@@ -174,7 +174,7 @@ def _cluttered(characters: int) -> Config:
     )
 
 
-def _small_scenes(config: Config, ways: int, objects: int, steps: int) -> Config:
+def _small_scenes(config: Config, *, ways: int, objects: int, steps: int) -> Config:
     """The same test tasks; training names several characters, among more classes."""
     data = replace(config.data, train_ways=ways, train_objects=objects)
     outer = Outer(steps=steps, tasks=2, rate=4e-3, schedule="cosine", clip=1.0)
@@ -306,7 +306,7 @@ _MDP = Config(
 _NAVIGATION = Config(
     NavigationData(),
     MLPModel((100, 100)),
-    MamlRl(rate=0.5, steps=2),  # of 1, what later steps reach is a matter of the seed
+    MamlRl(rate=0.5, steps=2),  # of 1, later returns vary by seed
     Outer(steps=500, tasks=40, rate=1.5e-3, schedule="cosine", clip=0.2),
     EvaluatingTrialSteps(),
 )
@@ -343,13 +343,19 @@ _SCENES = {
 _OTHERS: dict[str, dict[str, Config]] = {
     "correlation-segmenter": {
         **_CLUTTERED,
-        **{f"{n}-small": _small_scenes(c, 9, 3, 6_000) for n, c in _CLUTTERED.items()},
+        **{
+            f"{name}-small": _small_scenes(config, ways=9, objects=3, steps=5_000)
+            for name, config in _CLUTTERED.items()
+        },
         "glyph-masks": _glyph_scenes(GlyphMasksData()),
         "masks-folder-3w1s": _own(MaskFolderData(3)),
     },
     "correlation-detector": {
         **_SCENES,
-        **{f"{n}-small": _small_scenes(c, 8, 4, 3_500) for n, c in _SCENES.items()},
+        **{
+            f"{name}-small": _small_scenes(config, ways=8, objects=4, steps=2_000)
+            for name, config in _SCENES.items()
+        },
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
         "boxes-folder-3w1s": _own(CocoFolderData(3)),
     },

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax._pytrees.keyed import values_of
 from metajax.checks import check_count, check_positive
 from metajax.errors import InputError
 from metajax.learners.feed_forward import feed_forward_learner
@@ -63,9 +62,9 @@ def correlation_segmenter(
     loss: Loss = pixel_cross_entropy,
     *,
     channels: Sequence[int],
+    image_channels: int,
     features: int = 64,
     scale: float = 4.0,
-    image_channels: int = 3,
     pixel_features: int = 16,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
@@ -75,12 +74,14 @@ def correlation_segmenter(
       c_lk = masked average of T_l f_l over class k's support,   f = d, m_1, ..., m_n
       z_k = o(d) + Σ_l s_l (cos(T_l f_l, c_lk) - 1),   z_background = 0
 
-    and then, twice, by that of its colour to the pixels found in the image so far:
+    and then, from z' = z, twice, by the cosine of a pixel's colour to the colours that
+    were found for the class:
 
       q_k = Σ_pixels softmax(z')_k³ Px,   z'_k ← z_k + r (cos(Px, q_k) - 1)
 
-    z' is predicted, and the loss is that of z plus that of z', which teaches P and r
-    alone: its gradient takes z to be constant.
+    z' is predicted. The loss is loss(z) + loss(z'), and so is the reported "loss";
+    metrics are of z'. In z' the gradient takes z as constant, so that loss(z') trains P
+    and r alone.
 
     o tells ink from paper, whatever its class; coarse maps tell whole characters apart,
     fine ones strokes. T_l and P are 1x1, and similarities are enlarged to the images'
@@ -93,9 +94,10 @@ def correlation_segmenter(
       ways: the number of classes, background not counted; it shapes no meta-parameter.
       loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       channels: of d, m_1, ..., m_n.
-      features: that each T_l makes of them.
-      scale: where each s_l starts; they are learnt by their logarithms, as is r.
       image_channels: of x.
+      features: that each T_l makes of them.
+      scale: where each s_l starts; they are learnt by their logarithms, as is r, which
+        starts at 10.
       pixel_features: that P makes of them.
       metrics: more functions of (outputs, targets) to report, by name.
 
@@ -110,7 +112,9 @@ def correlation_segmenter(
 
     >>> import metajax as mj
     >>> body, head = mj.unet(1, (8, 16)).parts
-    >>> learner = correlation_segmenter(body, head, ways=1, channels=(8, 16))
+    >>> learner = correlation_segmenter(
+    ...     body, head, ways=1, channels=(8, 16), image_channels=3
+    ... )
 
     Source: the similarity at every level is that of Zhang et al., "Pyramid Graph
     Networks", ICCV 2019, and Min et al., "Hypercorrelation Squeeze", ICCV 2021, which
@@ -130,11 +134,11 @@ def correlation_segmenter(
     init = partial(_init, body, head, layers, math.log(scale))
     adapt = partial(levels.adapt, ways)
     both = _of_each(loss)
-    measures = {name: _of_agreeing(m) for name, m in (metrics or {}).items()}
+    measures = {name: _of_refined(m) for name, m in (metrics or {}).items()}
     learner = feed_forward_learner(init, adapt, levels.outline, both, measures)
 
     def predict(adapted: LevelCodes, inputs: PyTree) -> Array:
-        return learner.predict(adapted, inputs).agreeing
+        return learner.predict(adapted, inputs).refined
 
     return learner._replace(predict=predict)
 
@@ -144,11 +148,11 @@ class Outlines(NamedTuple):
 
     Attributes:
       compared: z, by the support set.
-      agreeing: z', by what was found in the image too.
+      refined: z', by what was found in the image too.
     """
 
     compared: Array
-    agreeing: Array
+    refined: Array
 
 
 def _of_each(loss: Loss) -> Loss:
@@ -156,9 +160,9 @@ def _of_each(loss: Loss) -> Loss:
     return lambda outlines, targets: sum(loss(z, targets) for z in outlines)
 
 
-def _of_agreeing(metric: Loss) -> Loss:
+def _of_refined(metric: Loss) -> Loss:
     """A metric of what is predicted."""
-    return lambda outlines, targets: metric(outlines.agreeing, targets)
+    return lambda outlines, targets: metric(outlines.refined, targets)
 
 
 class _Levels(NamedTuple):
@@ -172,6 +176,13 @@ class _Levels(NamedTuple):
 
     def embed(self, meta: Params, inputs: PyTree) -> tuple[Array, list[Array]]:
         """Logits o of each pixel, and T_l f_l."""
+        images, _ = unpadded(inputs)
+        if images.shape[-1] != self.image_channels:
+            raise InputError(
+                f"correlation_segmenter was built for images of {self.image_channels} "
+                f"channels, got {images.shape[-1]}; give it image_channels="
+                f"{images.shape[-1]}"
+            )
         encoder, decoder = parts(self.body, "correlation_segmenter")
         params = meta["network"]["body"]
         maps = encoder.forward(params["body"], inputs)
@@ -199,24 +210,20 @@ class _Levels(NamedTuple):
             logits = logits + resized(similarity, logits.shape[1:3])
         compared = with_background(logits, absent)
         constant = jax.lax.stop_gradient(compared)
-        return Outlines(compared, self._agreeing(meta, constant, inputs))
+        return Outlines(compared, self._refine(meta, constant, inputs))
 
-    def _agreeing(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
+    def _refine(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
         """z', in which a class has the colours that it has elsewhere in the image."""
-        images, _ = unpadded(values_of(inputs))
-        if images.shape[-1] != self.image_channels:
-            raise InputError(
-                f"correlation_segmenter was built for images of {self.image_channels} "
-                f"channels, got {images.shape[-1]}; give it image_channels="
-                f"{images.shape[-1]}"
-            )
+        images, _ = unpadded(inputs)
         embedded = self.pixels.apply(meta["pixels"], images)
-        scale, agreeing = jnp.exp(meta["log_pixel_scale"]), logits
+        scale, refined = jnp.exp(meta["log_pixel_scale"]), logits
         for _ in range(ROUNDS):
-            found = jax.nn.softmax(agreeing)[..., 1:] ** SHARPNESS
+            logs = jax.nn.log_softmax(refined)[..., 1:]
+            peak = jnp.max(jax.lax.stop_gradient(logs), (1, 2), keepdims=True)
+            found = jnp.exp(SHARPNESS * (logs - peak))  # a cosine has no scale
             similarity = jax.vmap(cosines)(embedded, jax.vmap(_sums)(found, embedded))
-            agreeing = logits.at[..., 1:].add(scale * (similarity - 1))
-        return agreeing
+            refined = logits.at[..., 1:].add(scale * (similarity - 1))
+        return refined
 
 
 def _sums(weights: Array, features: Array) -> Array:

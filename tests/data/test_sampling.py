@@ -12,13 +12,20 @@ import optax
 import pytest
 
 import metajax as mj
-from metajax.data import StagedSampler, augmented, keyed, shuffle_labels, varied
+from metajax.data import (
+    StagedSampler,
+    augmented,
+    keyed,
+    sampling,
+    shuffle_labels,
+    varied,
+)
 from metajax.data.checking import check_tasks
 from metajax.data.sampling import Fetching, fetch_on_host
 from metajax.data.staging import staged
 from metajax.training.checkpoints import Checkpoints
 from metajax.types import Batch, Episode
-from tests.helpers import KEY
+from tests.helpers import KEY, relative
 
 SETTINGS = dict(steps=12, tasks=4, steps_per_call=5, checkpoint_every=4)
 WAYS, SHOTS, QUERIES = 3, 2, 1
@@ -351,6 +358,50 @@ class Counted(StagedSampler):
     def make_task(self, key):
         noise = jax.random.normal(key, (5, 3))
         return {"values": noise, "id": jnp.zeros((), jnp.int32)}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Scaled(StagedSampler):
+    """A pytree whose number is an argument, and no array, of a program."""
+
+    number: Any
+
+    def make_task(self, key):
+        return jax.random.normal(key) * float(self.number)
+
+
+@jax.tree_util.register_static
+class Unmoved(StagedSampler):
+    """A static pytree."""
+
+    def make_task(self, key):
+        return jax.random.normal(key)
+
+
+def test_tasks_are_made_in_a_program():
+    size = sampling._make_in_a_program._cache_size()
+    episodes = [mj.data.sinusoid(shots=3, queries=4) for _ in range(2)]
+    made = [sampler(KEY, 2) for sampler in episodes]
+    assert sampling._make_in_a_program._cache_size() == size + 1
+    one_by_one = jax.vmap(episodes[0].make_task)(episodes[0].draw(KEY, 2))
+    for tasks in made:
+        assert relative(tasks, one_by_one) < 1e-6
+
+
+@pytest.mark.parametrize("number", [2, 2.0, "2"])
+def test_what_is_no_array_is_no_argument(number):
+    whole = Scaled(number)(KEY, 3)
+    assert whole.shape == (3,) and np.all(whole == 2 * Unmoved()(KEY, 3))
+
+
+def test_a_static_sampler_is_not_kept():
+    sampler = Unmoved()
+    sampler(KEY, 2)
+    gone = weakref.ref(sampler)
+    del sampler
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_check_keeps_no_sampler_alive():

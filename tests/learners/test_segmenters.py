@@ -256,6 +256,21 @@ def test_the_gradient_of_others_is_that_of_a_loop(float64, build):
     assert relative(slopes(meta, episode), jax.jit(jax.grad(plain_loss))(meta)) < 1e-10
 
 
+def test_what_was_hardly_found_has_colours_in_float32_too(float64):
+    meta, episode = meta_of(correlation()), mask_episode()
+    bias = meta["network"]["head"]["bias"]
+    meta["network"]["head"]["bias"] = jnp.full_like(bias, -12.0)
+    expected, _ = plain_correlation(meta, episode)
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), (meta, episode.query.inputs))
+    learner = correlation(dtype=jnp.float32)
+    support = episode.support._replace(
+        inputs=episode.support.inputs.astype(jnp.float32)
+    )
+    found = learner.predict(learner.adapt(single[0], support), single[1])
+    assert found.dtype == jnp.float32
+    assert relative(found.astype(jnp.float64), expected) < 1e-5
+
+
 def test_alignment_is_a_part_of_the_loss(float64):
     episode = mask_episode()
     meta = meta_of(prototypical())
@@ -388,7 +403,7 @@ BAD = [
     (lambda: correlation(scale=0.0), "scale must be a positive number, got 0.0"),
     (
         lambda: mj.correlation_segmenter(
-            small_body(), pixel_head(4, 1), 1, channels=(4,)
+            small_body(), pixel_head(4, 1), 1, channels=(4,), image_channels=1
         ),
         "correlation_segmenter needs a model that knows its body and its head",
     ),

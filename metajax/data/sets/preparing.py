@@ -76,7 +76,7 @@ def prepare(builder: B) -> B:
         builder.check_source()
     try:
         builder.download_and_prepare(file_format="array_record")
-    except FileExistsError:
+    except OSError:  # of a rename onto what another process prepared
         if not builder.is_prepared():
             raise
     builder.info.read_from_directory(builder.data_dir)  # another's, if it was first

@@ -108,7 +108,7 @@ class SiameseSegmenter(DenseOnePass):
 
 @dataclass(frozen=True)
 class CorrelationSegmenter(SiameseSegmenter):
-    """Outlines by the cosine to each class's mean features, at several levels."""
+    """Outlines by the cosine to each class's features and to the colours found."""
 
     name = "correlation-segmenter"
     factory = staticmethod(learners.correlation_segmenter)

@@ -1,3 +1,4 @@
+import errno
 import http.client
 import io
 import pickle
@@ -82,6 +83,20 @@ def test_another_process_is_done_first(small, tmp_path, monkeypatch, reading):
     np.testing.assert_array_equal(late.images, omniglot("test", **places).images)
     kept = tmp_path / "data" / "omniglot_characters"
     assert [path.name for path in kept.iterdir()] == ["1.0.0"]
+
+
+def test_another_process_is_done_while_this_one_renames(small, tmp_path, monkeypatch):
+    places = dict(archives=small, data_dir=tmp_path / "data")
+    builder = omniglot_builder.OmniglotCharacters
+    prepare_here = builder.download_and_prepare
+
+    def prepare_elsewhere(self, **settings):
+        monkeypatch.setattr(builder, "download_and_prepare", prepare_here)
+        omniglot("test", **places)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(builder, "download_and_prepare", prepare_elsewhere)
+    assert omniglot("test", **places).names == omniglot("test", **places).names
 
 
 def test_mapped_drawings_are_read_when_asked_for(small, tmp_path):
