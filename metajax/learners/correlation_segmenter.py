@@ -157,7 +157,11 @@ class Outlines(NamedTuple):
 
 def _of_each(loss: Loss) -> Loss:
     """The sum of a loss of both logits."""
-    return lambda outlines, targets: sum(loss(z, targets) for z in outlines)
+
+    def value(outlines: Outlines, targets: PyTree) -> Array:
+        return loss(outlines.compared, targets) + loss(outlines.refined, targets)
+
+    return value
 
 
 def _of_refined(metric: Loss) -> Loss:
