@@ -1,7 +1,7 @@
 """Outlines what is alike to the support set, and to what was found in the image."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ from metajax.types import (
 
 ROUNDS = 2
 SHARPNESS = 3  # so that what is doubtful hardly counts
-PIXEL_SCALE = 10.0
+PIXEL_FEATURES, PIXEL_SCALE = 16, 10.0
 
 
 class LevelCodes(NamedTuple):
@@ -65,28 +65,20 @@ def correlation_segmenter(
     image_channels: int,
     features: int = 64,
     scale: float = 4.0,
-    pixel_features: int = 16,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Labels a pixel by the similarity of its maps, at all levels, to those of a class.
+    """Labels a pixel by its similarity to a class at all levels, then by its colour.
 
       m_0, ..., m_n = encoder(x),   d = decoder(m_0, ..., m_n)
       c_lk = masked average of T_l f_l over class k's support,   f = d, m_1, ..., m_n
       z_k = o(d) + Σ_l s_l (cos(T_l f_l, c_lk) - 1),   z_background = 0
 
-    and then, from z' = z, twice, by the cosine of a pixel's colour to the colours that
-    were found for the class:
+      z' = z,   twice: z'_k ← z_k + r (cos(Px, q_k) - 1),   q_k = Σ softmax(z')_k³ Px
 
-      q_k = Σ_pixels softmax(z')_k³ Px,   z'_k ← z_k + r (cos(Px, q_k) - 1)
-
-    z' is predicted. The loss is loss(z) + loss(z'), and so is the reported "loss";
-    metrics are of z'. In z' the gradient takes z as constant, so that loss(z') trains P
-    and r alone.
-
-    o tells ink from paper, whatever its class; coarse maps tell whole characters apart,
-    fine ones strokes. T_l and P are 1x1, and similarities are enlarged to the images'
-    size. A class without a support pixel is never predicted, so a query pixel of it has
-    an infinite loss.
+    z' is predicted and measured. The loss is loss(z) + loss(z'), in which z' takes z as
+    constant, so that loss(z') trains P and r alone. o tells ink from paper, T_l and P
+    are 1x1, similarities are enlarged to the images' size. A class without a support
+    pixel is never predicted, so a query pixel of it has an infinite loss.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
@@ -96,51 +88,32 @@ def correlation_segmenter(
       channels: of d, m_1, ..., m_n.
       image_channels: of x.
       features: that each T_l makes of them.
-      scale: where each s_l starts; they are learnt by their logarithms, as is r, which
-        starts at 10.
-      pixel_features: that P makes of them.
+      scale: where each s_l starts; they are learnt, as is r, by their logarithms.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner` whose meta-parameters are `{"network", "embeddings", "log_scales",
-      "pixels", "log_pixel_scale"}`.
+      A `Learner` whose meta-parameters are a dictionary of the network and the rest.
 
     Raises:
-      InputError: if the body does not know its encoder and its decoder, or a number is
-        out of range; when it is applied, if `channels` are not of each level or
-        images have other channels.
+      InputError: if the body does not know its encoder and decoder, or a number is out
+        of range; when applied, if there are other levels or other channels.
 
     >>> import metajax as mj
-    >>> body, head = mj.unet(1, (8, 16)).parts
-    >>> learner = correlation_segmenter(
-    ...     body, head, ways=1, channels=(8, 16), image_channels=3
-    ... )
+    >>> parts = mj.unet(1, (8, 16)).parts
+    >>> learner = correlation_segmenter(*parts, 1, channels=(8, 16), image_channels=3)
 
-    Source: the similarity at every level is that of Zhang et al., "Pyramid Graph
-    Networks", ICCV 2019, and Min et al., "Hypercorrelation Squeeze", ICCV 2021, which
-    learn what to make of it; here it is summed. That to the image itself is of Fan et
-    al., "Self-Support Few-Shot Semantic Segmentation", ECCV 2022, here of colours.
+    Source: z sums what Min et al., "Hypercorrelation Squeeze", ICCV 2021, learn to
+    join; z' is of Fan et al., "Self-Support Few-Shot Segmentation", ECCV 2022.
     """
     parts(body, "correlation_segmenter")
-    check_count("ways", ways, least=1)
-    check_count("features", features, least=1)
     check_positive("scale", scale)
+    check_count("features", features, least=1)
     check_count("image_channels", image_channels, least=1)
-    check_count("pixel_features", pixel_features, least=1)
-    sizes = [*((n, features) for n in channels), (image_channels, pixel_features)]
-    layers = partial(_layers, sizes)
-    *embeddings, pixels = layers()
-    levels = _Levels(body, head, embeddings, pixels, image_channels)
-    init = partial(_init, body, head, layers, math.log(scale))
-    adapt = partial(levels.adapt, ways)
-    both = _of_each(loss)
-    measures = {name: _of_refined(m) for name, m in (metrics or {}).items()}
-    learner = feed_forward_learner(init, adapt, levels.outline, both, measures)
-
-    def predict(adapted: LevelCodes, inputs: PyTree) -> Array:
-        return learner.predict(adapted, inputs).refined
-
-    return learner._replace(predict=predict)
+    sizes = *((n, features) for n in channels), (image_channels, PIXEL_FEATURES)
+    levels = _Levels(body, head, sizes)
+    adapt = partial(levels.adapt, check_count("ways", ways, least=1))
+    init = partial(levels.init, math.log(scale))
+    return _learner(init, adapt, levels.outline, loss, metrics)
 
 
 class Outlines(NamedTuple):
@@ -155,13 +128,25 @@ class Outlines(NamedTuple):
     refined: Array
 
 
-def _of_each(loss: Loss) -> Loss:
-    """The sum of a loss of both logits."""
+def _learner(
+    init: Callable[[Array], Params],
+    adapt: Callable[[Params, Batch], LevelCodes],
+    outline: Callable[[LevelCodes, PyTree], Outlines],
+    loss: Loss,
+    metrics: Mapping[str, Loss] | None,
+) -> Learner:
+    """The learner that predicts z', of the sum of two losses."""
 
-    def value(outlines: Outlines, targets: PyTree) -> Array:
+    def of_both(outlines: Outlines, targets: PyTree) -> Array:
         return loss(outlines.compared, targets) + loss(outlines.refined, targets)
 
-    return value
+    measures = {name: _of_refined(metric) for name, metric in (metrics or {}).items()}
+    learner = feed_forward_learner(init, adapt, outline, of_both, measures)
+
+    def predict(adapted: LevelCodes, inputs: PyTree) -> Array:
+        return learner.predict(adapted, inputs).refined
+
+    return learner._replace(predict=predict)
 
 
 def _of_refined(metric: Loss) -> Loss:
@@ -174,29 +159,39 @@ class _Levels(NamedTuple):
 
     body: Model
     head: Model
-    embeddings: list[Model]
-    pixels: Model
-    image_channels: int
+    sizes: tuple[tuple[int, int], ...]
+
+    def layers(self, dtype: jnp.dtype | type = jnp.float32) -> list[Model]:
+        """T_l, and P last."""
+        return [convolution(1, *size, dtype=dtype) for size in self.sizes]
+
+    def init(self, log_scale: float, key: Array) -> Params:
+        first, second = jax.random.split(key)
+        network = init_named({"body": self.body, "head": self.head}, first)
+        dtype = dtype_of(network)
+        *embeddings, pixels = init_each(self.layers(dtype), second)
+        return {
+            "network": network,
+            "embeddings": embeddings,
+            "log_scales": jnp.full(len(embeddings), log_scale, dtype),
+            "pixels": pixels,
+            "log_pixel_scale": jnp.asarray(math.log(PIXEL_SCALE), dtype),
+        }
 
     def embed(self, meta: Params, inputs: PyTree) -> tuple[Array, list[Array]]:
         """Logits o of each pixel, and T_l f_l."""
-        images, _ = unpadded(inputs)
-        if images.shape[-1] != self.image_channels:
-            raise InputError(
-                f"correlation_segmenter was built for images of {self.image_channels} "
-                f"channels, got {images.shape[-1]}; give it image_channels="
-                f"{images.shape[-1]}"
-            )
+        self._check_channels(inputs)
         encoder, decoder = parts(self.body, "correlation_segmenter")
         params = meta["network"]["body"]
         maps = encoder.forward(params["body"], inputs)
-        if len(maps) != len(self.embeddings):
+        *layers, _ = self.layers()
+        if len(maps) != len(layers):
             raise InputError(
                 "correlation_segmenter needs channels of every level of its encoder, "
-                f"{len(maps)} of them, got {len(self.embeddings)}"
+                f"{len(maps)} of them, got {len(layers)}"
             )
         decoded = decoder.forward(params["head"], maps)
-        levels = zip(self.embeddings, meta["embeddings"], (decoded, *maps[1:]))
+        levels = zip(layers, meta["embeddings"], (decoded, *maps[1:]))
         embedded = [model.apply(weights, x) for model, weights, x in levels]
         return self.head.forward(meta["network"]["head"], decoded), embedded
 
@@ -219,7 +214,7 @@ class _Levels(NamedTuple):
     def _refine(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
         """z', in which a class has the colours that it has elsewhere in the image."""
         images, _ = unpadded(inputs)
-        embedded = self.pixels.apply(meta["pixels"], images)
+        embedded = self.layers()[-1].apply(meta["pixels"], images)
         scale, refined = jnp.exp(meta["log_pixel_scale"]), logits
         for _ in range(ROUNDS):
             logs = jax.nn.log_softmax(refined)[..., 1:]
@@ -229,30 +224,16 @@ class _Levels(NamedTuple):
             refined = logits.at[..., 1:].add(scale * (similarity - 1))
         return refined
 
+    def _check_channels(self, inputs: PyTree) -> None:
+        (images, _), (channels, _) = unpadded(inputs), self.sizes[-1]
+        if (count := images.shape[-1]) != channels:
+            raise InputError(
+                f"correlation_segmenter was built for images of {channels} channels, "
+                f"got {count}; give it image_channels={count}"
+            )
+
 
 def _sums(weights: Array, features: Array) -> Array:
     """Features `[..., d]` summed by each of the weights `[..., n]`: `[n, d]`."""
     flat = weights.reshape(-1, weights.shape[-1])
     return product(flat.T, features.reshape(-1, features.shape[-1]))
-
-
-def _layers(
-    sizes: Sequence[tuple[int, int]], dtype: jnp.dtype | type = jnp.float32
-) -> list[Model]:
-    return [convolution(1, *size, dtype=dtype) for size in sizes]
-
-
-def _init(
-    body: Model, head: Model, layers: partial, log_scale: float, key: Array
-) -> Params:
-    first, second = jax.random.split(key)
-    network = init_named({"body": body, "head": head}, first)
-    dtype = dtype_of(network)
-    *embeddings, pixels = init_each(layers(dtype), second)
-    return {
-        "network": network,
-        "embeddings": embeddings,
-        "log_scales": jnp.full(len(embeddings), log_scale, dtype),
-        "pixels": pixels,
-        "log_pixel_scale": jnp.asarray(math.log(PIXEL_SCALE), dtype),
-    }

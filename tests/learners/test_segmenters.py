@@ -46,8 +46,7 @@ def siamese(ways=WAYS, dtype=jnp.float64, **settings):
 
 
 def correlation(ways=WAYS, dtype=jnp.float64, channels=(WIDTH, WIDTH), **settings):
-    numbers = dict(features=3, scale=2.0, image_channels=1, pixel_features=3)
-    settings = numbers | settings
+    settings = dict(features=3, scale=2.0, image_channels=1) | settings
     parts = unet_parts(dtype)
     return mj.correlation_segmenter(*parts, ways, LOSS, channels=channels, **settings)
 
@@ -399,7 +398,6 @@ BAD = [
     (lambda: correlation(0), "ways must be a whole number of at least 1, got 0"),
     (lambda: correlation(features=0), "features must be a whole number"),
     (lambda: correlation(image_channels=0), "image_channels must be a whole number"),
-    (lambda: correlation(pixel_features=0), "pixel_features must be a whole number"),
     (lambda: correlation(scale=0.0), "scale must be a positive number, got 0.0"),
     (
         lambda: mj.correlation_segmenter(
