@@ -292,8 +292,8 @@ _BANDITS = {
     "rl2-bandit-5a100": replace(
         _bandit(5, 100, 200, 0.05),
         model=GRUModel(),
-        inner=Rl2(reward_scale=0.05),
-        outer=Outer(steps=600, tasks=200, rate=6e-3, schedule="cosine", clip=0.5),
+        inner=Rl2(4, 3, reward_scale=0.05),
+        outer=Outer(steps=400, tasks=600, rate=6e-3, schedule="cosine", clip=0.5),
     ),
 }
 _MDP = Config(
@@ -344,7 +344,7 @@ _OTHERS: dict[str, dict[str, Config]] = {
     "correlation-segmenter": {
         **_CLUTTERED,
         **{
-            f"{name}-small": _small_scenes(config, ways=9, objects=3, steps=5_000)
+            f"{name}-small": _small_scenes(config, ways=9, objects=3, steps=6_000)
             for name, config in _CLUTTERED.items()
         },
         "glyph-masks": _glyph_scenes(GlyphMasksData()),

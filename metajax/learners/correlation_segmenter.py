@@ -1,7 +1,7 @@
-"""Outlines what is alike to the support set, and to what was found in the image."""
+"""Outlines what is alike to the support set, by maps of several sizes, and colours."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,20 +25,10 @@ from metajax.models.convolution import convolution
 from metajax.models.headed import parts
 from metajax.models.initialise import init_each, init_named
 from metajax.ops.precision import dtype_of, product
-from metajax.types import (
-    Array,
-    Batch,
-    Learner,
-    Loss,
-    Model,
-    Params,
-    PyTree,
-    unpadded,
-)
+from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree, unpadded
 
 ROUNDS = 2
 SHARPNESS = 3  # so that what is doubtful hardly counts
-PIXEL_FEATURES, PIXEL_SCALE = 16, 10.0
 
 
 class LevelCodes(NamedTuple):
@@ -62,21 +52,19 @@ def correlation_segmenter(
     loss: Loss = pixel_cross_entropy,
     *,
     channels: Sequence[int],
-    image_channels: int,
     features: int = 64,
     scale: float = 4.0,
+    colour: float = 0.0,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Labels a pixel by its similarity to a class at all levels, then by its colour.
+    """Labels a pixel by the similarity of its maps, at all levels, to those of a class.
 
       m_0, ..., m_n = encoder(x),   d = decoder(m_0, ..., m_n)
       c_lk = masked average of T_l f_l over class k's support,   f = d, m_1, ..., m_n
       z_k = o(d) + Σ_l s_l (cos(T_l f_l, c_lk) - 1),   z_background = 0
 
-      z' = z,   twice: z'_k ← z_k + r (cos(Px, q_k) - 1),   q_k = Σ softmax(z')_k³ Px
-
-    z' is predicted and measured. The loss is loss(z) + loss(z'), in which z' takes z as
-    constant, so that loss(z') trains P and r alone. o tells ink from paper, T_l and P
+    What is predicted is z', from z' = z twice z'_k ← z_k + colour (cos(x, q_k) - 1),
+    where q_k = Σ softmax(z')_k³ x over the image's pixels. o tells ink from paper, T_l
     are 1x1, similarities are enlarged to the images' size. A class without a support
     pixel is never predicted, so a query pixel of it has an infinite loss.
 
@@ -86,112 +74,57 @@ def correlation_segmenter(
       ways: the number of classes, background not counted; it shapes no meta-parameter.
       loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       channels: of d, m_1, ..., m_n.
-      image_channels: of x.
       features: that each T_l makes of them.
-      scale: where each s_l starts; they are learnt, as is r, by their logarithms.
+      scale: where each s_l starts; they are learnt by their logarithms.
+      colour: how much a pixel must have the colour of what is found in its image, for
+        objects of one colour each; the loss and its metrics are without.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
-      A `Learner` whose meta-parameters are a dictionary of the network and the rest.
+      A `Learner` whose meta-parameters are `{"network", "embeddings", "log_scales"}`.
 
     Raises:
-      InputError: if the body does not know its encoder and decoder, or a number is out
-        of range; when applied, if there are other levels or other channels.
+      InputError: if the body does not know its encoder and its decoder, or a number is
+        out of range; when it is applied, if `channels` are not of each level.
 
     >>> import metajax as mj
-    >>> parts = mj.unet(1, (8, 16)).parts
-    >>> learner = correlation_segmenter(*parts, 1, channels=(8, 16), image_channels=3)
+    >>> body, head = mj.unet(1, (8, 16)).parts
+    >>> learner = correlation_segmenter(body, head, ways=1, channels=(8, 16))
 
     Source: z sums what Min et al., "Hypercorrelation Squeeze", ICCV 2021, learn to
     join; z' is of Fan et al., "Self-Support Few-Shot Segmentation", ECCV 2022.
     """
     parts(body, "correlation_segmenter")
-    check_positive("scale", scale)
+    check_count("ways", ways, least=1)
     check_count("features", features, least=1)
-    check_count("image_channels", image_channels, least=1)
-    sizes = *((n, features) for n in channels), (image_channels, PIXEL_FEATURES)
-    levels = _Levels(body, head, sizes)
-    adapt = partial(levels.adapt, check_count("ways", ways, least=1))
-    init = partial(levels.init, math.log(scale))
-    return _learner(init, adapt, levels.outline, loss, metrics)
-
-
-class Outlines(NamedTuple):
-    """Logits of each pixel, `float[n, height, width, ways + 1]`, background first.
-
-    Attributes:
-      compared: z, by the support set.
-      refined: z', by what was found in the image too.
-    """
-
-    compared: Array
-    refined: Array
-
-
-def _learner(
-    init: Callable[[Array], Params],
-    adapt: Callable[[Params, Batch], LevelCodes],
-    outline: Callable[[LevelCodes, PyTree], Outlines],
-    loss: Loss,
-    metrics: Mapping[str, Loss] | None,
-) -> Learner:
-    """The learner that predicts z', of the sum of two losses."""
-
-    def of_both(outlines: Outlines, targets: PyTree) -> Array:
-        return loss(outlines.compared, targets) + loss(outlines.refined, targets)
-
-    measures = {name: _of_refined(metric) for name, metric in (metrics or {}).items()}
-    learner = feed_forward_learner(init, adapt, outline, of_both, measures)
-
-    def predict(adapted: LevelCodes, inputs: PyTree) -> Array:
-        return learner.predict(adapted, inputs).refined
-
-    return learner._replace(predict=predict)
-
-
-def _of_refined(metric: Loss) -> Loss:
-    """A metric of what is predicted."""
-    return lambda outlines, targets: metric(outlines.refined, targets)
+    check_positive("scale", scale)
+    layers = partial(_layers, channels, features)
+    levels = _Levels(body, head, layers())
+    init = partial(_init, body, head, layers, math.log(scale))
+    adapt = partial(levels.adapt, ways)
+    learner = feed_forward_learner(init, adapt, levels.predict, loss, metrics)
+    return _coloured(learner, colour) if colour else learner
 
 
 class _Levels(NamedTuple):
-    """The encoder and decoder, o, T_l, and P."""
+    """The encoder and decoder, o, and T_l."""
 
     body: Model
     head: Model
-    sizes: tuple[tuple[int, int], ...]
-
-    def layers(self, dtype: jnp.dtype | type = jnp.float32) -> list[Model]:
-        """T_l, and P last."""
-        return [convolution(1, *size, dtype=dtype) for size in self.sizes]
-
-    def init(self, log_scale: float, key: Array) -> Params:
-        first, second = jax.random.split(key)
-        network = init_named({"body": self.body, "head": self.head}, first)
-        dtype = dtype_of(network)
-        *embeddings, pixels = init_each(self.layers(dtype), second)
-        return {
-            "network": network,
-            "embeddings": embeddings,
-            "log_scales": jnp.full(len(embeddings), log_scale, dtype),
-            "pixels": pixels,
-            "log_pixel_scale": jnp.asarray(math.log(PIXEL_SCALE), dtype),
-        }
+    embeddings: list[Model]
 
     def embed(self, meta: Params, inputs: PyTree) -> tuple[Array, list[Array]]:
         """Logits o of each pixel, and T_l f_l."""
-        self._check_channels(inputs)
         encoder, decoder = parts(self.body, "correlation_segmenter")
         params = meta["network"]["body"]
         maps = encoder.forward(params["body"], inputs)
-        *layers, _ = self.layers()
-        if len(maps) != len(layers):
+        if len(maps) != len(self.embeddings):
             raise InputError(
                 "correlation_segmenter needs channels of every level of its encoder, "
-                f"{len(maps)} of them, got {len(layers)}"
+                f"{len(maps)} of them, got {len(self.embeddings)}"
             )
         decoded = decoder.forward(params["head"], maps)
-        levels = zip(layers, meta["embeddings"], (decoded, *maps[1:]))
+        levels = zip(self.embeddings, meta["embeddings"], (decoded, *maps[1:]))
         embedded = [model.apply(weights, x) for model, weights, x in levels]
         return self.head.forward(meta["network"]["head"], decoded), embedded
 
@@ -201,39 +134,56 @@ class _Levels(NamedTuple):
         codes = [masked_means(x, resized(members, x.shape[1:3]))[1:] for x in embedded]
         return LevelCodes(meta, codes, absent_classes(members))
 
-    def outline(self, adapted: LevelCodes, inputs: PyTree) -> Outlines:
+    def predict(self, adapted: LevelCodes, inputs: PyTree) -> Array:
         meta, codes, absent = adapted
         logits, embedded = self.embed(meta, inputs)
         for x, code, scale in zip(embedded, codes, jnp.exp(meta["log_scales"])):
             similarity = scale * (cosines(x, code) - 1)
             logits = logits + resized(similarity, logits.shape[1:3])
-        compared = with_background(logits, absent)
-        constant = jax.lax.stop_gradient(compared)
-        return Outlines(compared, self._refine(meta, constant, inputs))
+        return with_background(logits, absent)
 
-    def _refine(self, meta: Params, logits: Array, inputs: PyTree) -> Array:
-        """z', in which a class has the colours that it has elsewhere in the image."""
+
+def _coloured(learner: Learner, colour: float) -> Learner:
+    """The same learner, by whose predictions classes have the colours found."""
+    check_positive("colour", colour)
+
+    def predict(adapted: LevelCodes, inputs: PyTree) -> Array:
         images, _ = unpadded(inputs)
-        embedded = self.layers()[-1].apply(meta["pixels"], images)
-        scale, refined = jnp.exp(meta["log_pixel_scale"]), logits
-        for _ in range(ROUNDS):
-            logs = jax.nn.log_softmax(refined)[..., 1:]
-            peak = jnp.max(jax.lax.stop_gradient(logs), (1, 2), keepdims=True)
-            found = jnp.exp(SHARPNESS * (logs - peak))  # a cosine has no scale
-            similarity = jax.vmap(cosines)(embedded, jax.vmap(_sums)(found, embedded))
-            refined = logits.at[..., 1:].add(scale * (similarity - 1))
-        return refined
+        return in_colours(learner.predict(adapted, inputs), images, colour)
 
-    def _check_channels(self, inputs: PyTree) -> None:
-        (images, _), (channels, _) = unpadded(inputs), self.sizes[-1]
-        if (count := images.shape[-1]) != channels:
-            raise InputError(
-                f"correlation_segmenter was built for images of {channels} channels, "
-                f"got {count}; give it image_channels={count}"
-            )
+    return learner._replace(predict=predict)
 
 
-def _sums(weights: Array, features: Array) -> Array:
-    """Features `[..., d]` summed by each of the weights `[..., n]`: `[n, d]`."""
+def in_colours(logits: Array, images: Array, colour: float) -> Array:
+    """z', of z and x; see `correlation_segmenter`."""
+    pixels, coloured = images.astype(logits.dtype), logits
+    for _ in range(ROUNDS):
+        logs = jax.nn.log_softmax(coloured)[..., 1:]
+        peak = jnp.max(logs, (1, 2), keepdims=True)
+        found = jnp.exp(SHARPNESS * (logs - peak))  # a cosine has no scale
+        similarity = jax.vmap(cosines)(pixels, jax.vmap(_sums)(found, pixels))
+        coloured = logits.at[..., 1:].add(colour * (similarity - 1))
+    return coloured
+
+
+def _sums(weights: Array, pixels: Array) -> Array:
+    """Pixels `[..., d]` summed by each of the weights `[..., n]`: `[n, d]`."""
     flat = weights.reshape(-1, weights.shape[-1])
-    return product(flat.T, features.reshape(-1, features.shape[-1]))
+    return product(flat.T, pixels.reshape(-1, pixels.shape[-1]))
+
+
+def _layers(
+    channels: Sequence[int], features: int, dtype: jnp.dtype | type = jnp.float32
+) -> list[Model]:
+    return [convolution(1, n, features, dtype=dtype) for n in channels]
+
+
+def _init(
+    body: Model, head: Model, layers: partial, log_scale: float, key: Array
+) -> Params:
+    first, second = jax.random.split(key)
+    network = init_named({"body": body, "head": head}, first)
+    dtype = dtype_of(network)
+    embeddings = init_each(layers(dtype), second)
+    log_scales = jnp.full(len(embeddings), log_scale, dtype)
+    return {"network": network, "embeddings": embeddings, "log_scales": log_scales}

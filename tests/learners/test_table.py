@@ -361,19 +361,13 @@ LEARNERS = {
     "correlation-segmenter": Row(
         partial(
             of_parts,
-            partial(
-                mj.correlation_segmenter,
-                channels=(WIDTH, WIDTH),
-                features=3,
-                image_channels=1,
-            ),
+            partial(mj.correlation_segmenter, channels=(WIDTH, WIDTH), features=3),
         ),
         family=OUTLINES,
         network=of_levels,
     ),
 }
-MEASURED_OTHERWISE = ("pmf",)  # before its steps
-TRAINED_OTHERWISE = *MEASURED_OTHERWISE, "correlation-segmenter"
+TRAINED_OTHERWISE = ("pmf",)  # its loss is that before its steps
 # Proto-MAML and P>M>F of no steps compare with prototypes; others take none.
 WITHOUT_STEPS = (
     "pmf",
@@ -402,9 +396,6 @@ WITHOUT_STEPS = (
 by_learner = partial(pytest.mark.parametrize, "name", scope="module")  # row by row
 every_learner = by_learner(LEARNERS)
 of_steps = by_learner([name for name in LEARNERS if name not in WITHOUT_STEPS])
-measured_as_used = by_learner(
-    [name for name in LEARNERS if name not in MEASURED_OTHERWISE]
-)
 trained_as_used = by_learner(
     [name for name in LEARNERS if name not in TRAINED_OTHERWISE]
 )
@@ -512,19 +503,13 @@ def test_a_module_is_no_model(name):
         build(name, nn.Dense(1))
 
 
-@measured_as_used
-def test_metrics_are_of_what_is_predicted(name):
+@trained_as_used
+def test_predict_is_consistent_with_loss(name):
     (learner, run), episode = once(name), one_episode(name)
-    _, outputs, _, (_, metrics) = run(learner.init(KEY), episode)
+    _, outputs, _, (value, metrics) = run(learner.init(KEY), episode)
     np.testing.assert_allclose(
         metrics["error"], LEARNERS[name].family.loss(outputs, episode.query.targets)
     )
-
-
-@trained_as_used
-def test_the_loss_is_of_what_is_predicted(name):
-    learner, run = once(name)
-    *_, (value, metrics) = run(learner.init(KEY), one_episode(name))
     np.testing.assert_allclose(metrics["error"], value)
 
 

@@ -108,7 +108,7 @@ class SiameseSegmenter(DenseOnePass):
 
 @dataclass(frozen=True)
 class CorrelationSegmenter(SiameseSegmenter):
-    """Outlines by the cosine to each class's features and to the colours found."""
+    """Outlines by the cosine to each class's mean features, at several levels."""
 
     name = "correlation-segmenter"
     factory = staticmethod(learners.correlation_segmenter)
@@ -116,6 +116,9 @@ class CorrelationSegmenter(SiameseSegmenter):
     """Features that are compared at each level."""
     scale: Positive = 4.0
     """Initial scale of the cosines of each level; it is learnt."""
+    colour: NotNegative = 0.0
+    """How much a pixel must have the colour of what is found in its image, for objects
+    of one colour each, such as characters; training is without."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the features of each level."""
@@ -126,7 +129,7 @@ class CorrelationSegmenter(SiameseSegmenter):
             "channels": (channels, *coarser),
             "features": self.features,
             "scale": self.scale,
-            "image_channels": setting.input_shape[-1],
+            "colour": self.colour,
         }
 
 
