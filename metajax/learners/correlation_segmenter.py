@@ -24,7 +24,7 @@ from metajax.losses import pixel_cross_entropy
 from metajax.models.convolution import convolution
 from metajax.models.headed import parts
 from metajax.models.initialise import init_each, init_named
-from metajax.ops.precision import dtype_of, product
+from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree, unpadded
 
 ROUNDS = 2
@@ -160,16 +160,11 @@ def in_colours(logits: Array, images: Array, colour: float) -> Array:
     for _ in range(ROUNDS):
         logs = jax.nn.log_softmax(coloured)[..., 1:]
         peak = jnp.max(logs, (1, 2), keepdims=True)
-        found = jnp.exp(SHARPNESS * (logs - peak))  # a cosine has no scale
-        similarity = jax.vmap(cosines)(pixels, jax.vmap(_sums)(found, pixels))
+        found = jnp.exp(SHARPNESS * (logs - peak))  # a mean has no scale
+        codes = jax.vmap(masked_means)(pixels[:, None], found[:, None])
+        similarity = jax.vmap(cosines)(pixels, codes)
         coloured = logits.at[..., 1:].add(colour * (similarity - 1))
     return coloured
-
-
-def _sums(weights: Array, pixels: Array) -> Array:
-    """Pixels `[..., d]` summed by each of the weights `[..., n]`: `[n, d]`."""
-    flat = weights.reshape(-1, weights.shape[-1])
-    return product(flat.T, pixels.reshape(-1, pixels.shape[-1]))
 
 
 def _layers(
