@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax.data.arrays import take_rows
 from metajax.data.purity import check_sampler
-from metajax.data.sampling import StagedSampler, innermost
+from metajax.data.sampling import StagedSampler, is_argument
 from metajax.data.staging import draw_and_fetch
 from metajax.types import Array, PyTree
 
@@ -83,19 +83,11 @@ def _is_whole(x: Any) -> bool:
 def _sampled(episodes: StagedSampler, part: Callable[[PyTree], PyTree]) -> PyTree:
     key = jax.random.key(0)
     if episodes.fetching is None:
-        if _is_static(episodes):
-            # As an argument it would be part of its type, which JAX keeps alive.
-            return once(lambda key: _one(part, episodes, key))(key)
-        return _program(part)(episodes, key)
+        if is_argument(episodes):
+            return _program(part)(episodes, key)
+        return once(lambda key: _one(part, episodes, key))(key)
     drawn, sampler = draw_and_fetch(episodes, key, 1)
     return part(take_rows(sampler.make(drawn), 0))
-
-
-def _is_static(episodes: StagedSampler) -> bool:
-    """Whether it is, inside all wrappers, a function or a sampler that is no pytree."""
-    inner = innermost(episodes)
-    leaf = jax.tree.structure(inner) == jax.tree.structure(0)
-    return leaf or isinstance(inner, jax.tree_util.Partial)
 
 
 @lru_cache

@@ -91,7 +91,7 @@ class StagedSampler:
     def make(self, fetched: PyTree, /) -> PyTree:
         """Makes tasks of what was fetched, some of them or all."""
         # Operation by operation, a first call would compile about a hundred programs.
-        make = _make_in_a_program if _is_argument(self) else _make_each
+        make = _make_in_a_program if is_argument(self) else _make_each
         return make(self, fetched)
 
     def make_task(self, fetched: PyTree, /) -> PyTree:
@@ -164,17 +164,6 @@ def _make_each(sampler: StagedSampler, fetched: PyTree) -> PyTree:
 _make_in_a_program = jax.jit(_make_each, inline=True)
 
 
-def _is_argument(sampler: StagedSampler) -> bool:
-    """Whether a sampler may be an argument of a compiled function.
-
-    A static one would be kept by JAX for as long as the process, as its own type.
-    """
-    leaves, structure = jax.tree.flatten(sampler)
-    node = structure.node_data()
-    static = node is not None and node[1] is sampler
-    return not static and all(isinstance(x, jax.Array | np.ndarray) for x in leaves)
-
-
 class SamplerWrapper(StagedSampler):
     """A sampler that changes the tasks of another one, for a wrapper to inherit.
 
@@ -211,6 +200,21 @@ def innermost(sampler: Any) -> Any:
     while isinstance(sampler, StagedSampler) and "episodes" in vars(sampler):
         sampler = vars(sampler)["episodes"]
     return sampler
+
+
+def is_argument(sampler: StagedSampler) -> bool:
+    """Whether a sampler may be an argument of a compiled function.
+
+    A function, or a static one, would be a part of the argument's type, which JAX keeps
+    for as long as the process; and what is no array cannot be an argument at all.
+    """
+    inner = innermost(sampler)
+    node = jax.tree.structure(inner).node_data()
+    is_type = isinstance(inner, jax.tree_util.Partial) or (
+        node is not None and node[1] is inner
+    )
+    leaves = jax.tree.leaves((sampler, inner))
+    return not is_type and all(isinstance(x, jax.Array | np.ndarray) for x in leaves)
 
 
 def fetch_on_host(sampler: StagedSampler, drawn: PyTree) -> PyTree:

@@ -379,6 +379,11 @@ class Unmoved(StagedSampler):
         return jax.random.normal(key)
 
 
+@jax.tree_util.register_static
+class Static(Counted):
+    """The same, as a static pytree."""
+
+
 def test_tasks_are_made_in_a_program():
     size = sampling._make_in_a_program._cache_size()
     episodes = [mj.data.sinusoid(shots=3, queries=4) for _ in range(2)]
@@ -409,10 +414,10 @@ def test_a_check_keeps_no_sampler_alive():
         return values(key, tasks)
 
     gone = []
-    for episodes in (Counted(), function):
+    for episodes in (Counted(), function, Static()):
         judge = mean_learner().loss
         check_tasks(judge, jnp.zeros(3), staged(episodes), 1)
         gone.append(weakref.ref(episodes))
     del episodes, function  # a function's name is a reference too
     gc.collect()
-    assert [x() for x in gone] == [None, None]
+    assert [x() for x in gone] == [None, None, None]
