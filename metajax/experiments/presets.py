@@ -1,7 +1,7 @@
 """The presets that the command offers, and what it says of each."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from metajax.experiments.augmenting import Augment
 from metajax.experiments.config import Config, with_learner
@@ -203,6 +203,12 @@ def _own(data: CocoFolderData | MaskFolderData) -> Config:
     )
 
 
+def _of_learner(config: Config, learner: str, **options: Any) -> Config:
+    """A configuration of a learner, with options of its own."""
+    config = with_learner(config, learner)
+    return replace(config, inner=replace(config.inner, **options))
+
+
 def _fields(
     data: GlyphFieldsData | OmniglotFieldsData | FolderFieldsData, tasks: int, rest: int
 ) -> Config:
@@ -293,7 +299,7 @@ _BANDITS = {
         _bandit(5, 100, 200, 0.05),
         model=GRUModel(),
         inner=Rl2(4, 3, reward_scale=0.05),
-        outer=Outer(steps=400, tasks=600, rate=6e-3, schedule="cosine", clip=0.5),
+        outer=Outer(steps=600, tasks=600, rate=6e-3, schedule="cosine", clip=0.5),
     ),
 }
 _MDP = Config(
@@ -375,16 +381,22 @@ _OTHERS: dict[str, dict[str, Config]] = {
         for name, config in (_MINI_IMAGENET | _CIFAR).items()
     },
 }
+# Options of a preset's own learner, beyond those that it shares with others.
+_OWN_OPTIONS: dict[str, dict[str, Any]] = {
+    f"{name}-small": {"colour": 60.0}  # a character has one
+    for name in _CLUTTERED
+}
 _BASES = (
     _OF_AN_INNER_LOOP
     | _OF_TRIALS
     | {name: config for configs in _OTHERS.values() for name, config in configs.items()}
 )
+
 PRESETS: dict[str, Config] = (
     _OF_AN_INNER_LOOP
     | _OF_TRIALS
     | {
-        name: with_learner(config, learner)
+        name: _of_learner(config, learner, **_OWN_OPTIONS.get(name, {}))
         for learner, configs in _OTHERS.items()
         for name, config in configs.items()
     }
@@ -496,4 +508,5 @@ DESCRIPTIONS = {
 
 def preset_with(name: str, learner: str) -> Config:
     """A preset of another learner, with the options that the preset has for it."""
-    return with_learner(_BASES[name], learner)
+    own = PRESETS[name]
+    return own if own.inner.name == learner else with_learner(_BASES[name], learner)

@@ -22,7 +22,7 @@ from metajax.experiments.interrupt import Stopped
 from metajax.experiments.learners import LEARNERS
 from metajax.experiments.networks import UNetModel
 from metajax.experiments.outer import Outer
-from metajax.experiments.presets import PRESETS
+from metajax.experiments.presets import PRESETS, preset_with
 from metajax.experiments.tasks import Places
 from metajax.training import dispatching
 from metajax.types import Learner
@@ -151,6 +151,14 @@ def test_every_learner_of_scenes_builds(name, kind):
         data = replace(config.data, train_ways=more, train_objects=2, characters=4)
         config = replace(config, data=data)
     builds(config)
+
+
+def test_a_preset_has_options_of_its_own_learner():
+    for name, config in PRESETS.items():
+        assert preset_with(name, config.inner.name) == config
+    small = PRESETS["cluttered-omniglot-4-small"].inner
+    other = preset_with("cluttered-omniglot-4-small", "siamese-segmenter").inner
+    assert small.colour == 60 and not hasattr(other, "colour")
 
 
 def test_imaml_does_not_differentiate_the_loss_of_boxes():
