@@ -86,6 +86,14 @@ def test_no_circle_of_folders():
     has_no_circle({folder: others - {folder} for folder, others in graph.items()})
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_private_modules_are_of_their_folder(module):
+    for other in imports(MODULES[module]):
+        folder, private, _ = other.partition("._")
+        inside = not private or f"{module}.".startswith(f"{folder}.")
+        assert inside, f"{module} imports {other}"
+
+
 def has_no_circle(graph):
     while graph:
         free = [m for m, others in graph.items() if not others & graph.keys()]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from metajax._files.safetensors import is_safetensors
 from metajax._files.writing import writable_place
-from metajax.data.folders._table import is_table
+from metajax.data.folders.table import is_table
 from metajax.data.pictures.decoding import FORMATS
 from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax._files.writing import check_writable
-from metajax.data.folders._survey import survey
 from metajax.data.folders.listing import check_folder, warn_each
+from metajax.data.folders.survey import survey
 from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import StoppedError
 from metajax.experiments.interrupt import Signals

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from metajax.data.folders._survey import survey
 from metajax.data.folders.listing import list_loose, warn_each
+from metajax.data.folders.survey import survey
 from metajax.data.pictures.unlabelled import Decoded, Unreadable, decode_ahead
 from metajax.labelling.answers import STRANGE, Answer, Answers, Label
 from metajax.labelling.dense.teaching import DenseLabeller

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.folders._columns import Columns, check_columns
-from metajax.data.folders._survey import survey
+from metajax.data.folders.columns import Columns, check_columns
 from metajax.data.folders.corrections import Corrections, add_corrections
 from metajax.data.folders.listing import find_images, warn_each
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.survey import survey
+from metajax.data.pictures.faults import gather_faults
 from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.labelling.answers import check_none

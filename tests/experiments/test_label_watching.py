@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from metajax.cli.main import main
-from metajax.data.folders import _tree
+from metajax.data.folders import tree
 from metajax.errors import InputError
 from metajax.experiments import watching
 from metajax.experiments.interrupt import Stopped
@@ -146,7 +146,7 @@ def test_folders_that_come_and_go_are_survived(watch, folder, tmp_path, monkeypa
     """One that cannot be read is warned of once; one that is gone is not."""
     for name in ("a", "gone", "locked"):
         write_image(folder / name / "b.png", DIM)
-    listed = _tree._entries
+    listed = tree._entries
 
     def entries(path):
         if path.name == "gone":
@@ -155,10 +155,10 @@ def test_folders_that_come_and_go_are_survived(watch, folder, tmp_path, monkeypa
             raise PermissionError(13, "Permission denied")
         return listed(path)
 
-    monkeypatch.setattr(_tree, "_entries", entries)
+    monkeypatch.setattr(tree, "_entries", entries)
 
     def unlock():
-        monkeypatch.setattr(_tree, "_entries", listed)
+        monkeypatch.setattr(tree, "_entries", listed)
 
     out = tmp_path / "a.csv"
     with pytest.warns(UserWarning, match="locked cannot be read .* allow") as warned:

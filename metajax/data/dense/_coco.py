@@ -12,8 +12,8 @@ from metajax.data.dense._coco_checks import (
     is_id,
     place_of,
 )
-from metajax.data.folders._names import clean
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.names import clean
+from metajax.data.pictures.faults import gather_faults
 from metajax.errors import InputError
 
 SHOWN = 10  # faults in a message

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metajax.data.folders._names import clean
+from metajax.data.folders.names import clean
 from metajax.errors import Fault
 
 Entry = dict[str, Any]

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from metajax.data.dense.store import MOST_CLASSES
-from metajax.data.folders._names import clean, some
-from metajax.data.pictures._depth import raw_mode
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.names import clean, some
 from metajax.data.pictures.decoding import check_pixels, opened
+from metajax.data.pictures.depth import raw_mode
+from metajax.data.pictures.faults import gather_faults
 from metajax.errors import Fault, FilesError, InputError
 from metajax.losses import UNLABELLED
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax.data.folders._kept import (
+from metajax.data.folders.listing import warn_each
+from metajax.data.folders.prepared import (
     Files,
     key_of,
     read_array,
@@ -18,10 +19,9 @@ from metajax.data.folders._kept import (
     write_array,
     write_survey,
 )
-from metajax.data.folders._survey import survey
-from metajax.data.folders.listing import warn_each
-from metajax.data.pictures._faults import gather_faults, write_faults
+from metajax.data.folders.survey import survey
 from metajax.data.pictures.decoding import Mode, decode
+from metajax.data.pictures.faults import gather_faults, write_faults
 from metajax.errors import Fault, FilesError, InputError
 
 BLOCK = 64  # rows in memory at once, of an array that is mapped

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_one_of
-from metajax.data.dense._enough import check_dense_enough, choose_classes
 from metajax.data.dense._labels import label_boxes, label_masks
 from metajax.data.dense.drawing import (
     DenseShape,
@@ -16,6 +15,7 @@ from metajax.data.dense.drawing import (
     draw_dense,
     list_members,
 )
+from metajax.data.dense.enough import check_dense_enough, choose_classes
 from metajax.data.dense.store import DenseStore, Targets, find_classes
 from metajax.data.sampling import StagedSampler
 from metajax.types import Array, Batch, Episode, PyTree

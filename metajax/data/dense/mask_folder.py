@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.data.dense._mask_files import MASKS, list_pairs
 from metajax.data.dense._masks import (
     read_mask,
     read_names,
@@ -26,10 +25,11 @@ from metajax.data.dense._masks import (
     unusable,
 )
 from metajax.data.dense._rows import Keeping, Rows
+from metajax.data.dense.mask_files import MASKS, list_pairs
 from metajax.data.dense.store import MOST_CLASSES, DenseStore
-from metajax.data.folders._kept import Files
-from metajax.data.folders._names import some
 from metajax.data.folders.folder import check_cache, check_size
+from metajax.data.folders.names import some
+from metajax.data.folders.prepared import Files
 from metajax.data.pictures.decoding import size_of
 from metajax.errors import InputError
 from metajax.losses import UNLABELLED

@@ -15,9 +15,7 @@ import numpy as np
 from PIL import Image
 
 from metajax.data.folders._listing import Listing
-from metajax.data.folders._unreadable import HDF5
-from metajax.data.pictures._depth import read_wide
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.unreadable import HDF5
 from metajax.data.pictures.decoding import (
     FORMATS,
     Pixels,
@@ -25,6 +23,8 @@ from metajax.data.pictures.decoding import (
     decode_file,
     make_room,
 )
+from metajax.data.pictures.depth import read_wide
+from metajax.data.pictures.faults import gather_faults
 from metajax.data.pictures.fitting import resize
 from metajax.errors import Fault, InputError
 

@@ -7,9 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from metajax.data.folders._names import Classes, some
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.names import Classes, some
 from metajax.data.pictures.decoding import Pixels, decode_classes
+from metajax.data.pictures.faults import gather_faults
 from metajax.errors import Fault, FilesError, InputError, argument
 
 

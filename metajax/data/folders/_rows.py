@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metajax.data.folders._columns import Columns, Role, choose, match
-from metajax.data.folders._names import clean, counted
+from metajax.data.folders.columns import Columns, Role, choose, match
+from metajax.data.folders.names import clean, counted
 from metajax.errors import InputError
 
 TABLES = (".csv", ".tsv", ".jsonl")
@@ -70,7 +70,7 @@ def read_rows(table: Path, columns: Columns | None) -> Rows:
 
     Args:
       table: the file.
-      columns: see `metajax.data.folders._columns.choose`.
+      columns: see `metajax.data.folders.columns.choose`.
 
     Returns:
       Its `Rows`.

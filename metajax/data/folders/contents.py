@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metajax._files.writing import write_whole
-from metajax.data.folders._names import Classes
+from metajax.data.folders.names import Classes
 from metajax.data.images import ImageStore
 from metajax.errors import InputError
 

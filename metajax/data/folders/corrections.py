@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from metajax.data.folders._copies import repeats
 from metajax.data.folders._listing import Listing
-from metajax.data.folders._names import (
+from metajax.data.folders.names import (
     Classes,
     clean,
     counted,
@@ -16,8 +16,8 @@ from metajax.data.folders._names import (
     join_names,
     some,
 )
-from metajax.data.folders._report import copied
-from metajax.data.folders._table import Named, place_of, read_table
+from metajax.data.folders.report import copied
+from metajax.data.folders.table import Named, place_of, read_table
 from metajax.errors import InputError
 
 

@@ -45,8 +45,15 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from metajax.checks import check_count
-from metajax.data.folders._columns import Columns, check_columns
-from metajax.data.folders._kept import (
+from metajax.data.folders.columns import Columns, check_columns
+from metajax.data.folders.listing import (
+    Listing,
+    Split,
+    find_images,
+    list_others,
+    warn_each,
+)
+from metajax.data.folders.prepared import (
     Files,
     key_of,
     key_of_listing,
@@ -55,17 +62,10 @@ from metajax.data.folders._kept import (
     read_survey,
     write_survey,
 )
-from metajax.data.folders._survey import survey
-from metajax.data.folders.listing import (
-    Listing,
-    Split,
-    find_images,
-    list_others,
-    warn_each,
-)
+from metajax.data.folders.survey import survey
 from metajax.data.images import ImageStore
-from metajax.data.pictures._faults import gather_faults, write_faults
 from metajax.data.pictures.decoding import Mode, Pixels
+from metajax.data.pictures.faults import gather_faults, write_faults
 from metajax.errors import FilesError, InputError, argument
 
 LARGEST_SIDE = 9459  # pixels; its square is within what Pillow reads of an image

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from metajax.data.folders._columns import Columns as Columns
-from metajax.data.folders._columns import parse_columns as parse_columns
-from metajax.data.folders._layout import (
+from metajax.data.folders._listing import Listing as Listing
+from metajax.data.folders._rows import TABLES
+from metajax.data.folders.columns import Columns as Columns
+from metajax.data.folders.columns import parse_columns as parse_columns
+from metajax.data.folders.layout import (
     IMAGES,
     SPLIT_TABLES,
     Source,
@@ -18,14 +20,12 @@ from metajax.data.folders._layout import (
     find_whole,
     holds_split,
 )
-from metajax.data.folders._listing import Listing as Listing
-from metajax.data.folders._names import SPLIT_NAMES
-from metajax.data.folders._report import unread
-from metajax.data.folders._rows import TABLES
-from metajax.data.folders._table import has_rows, has_splits
-from metajax.data.folders._tree import SUFFIXES, walk
-from metajax.data.folders._unreadable import describe, hints_for
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.names import SPLIT_NAMES
+from metajax.data.folders.report import unread
+from metajax.data.folders.table import has_rows, has_splits
+from metajax.data.folders.tree import SUFFIXES, walk
+from metajax.data.folders.unreadable import describe, hints_for
+from metajax.data.pictures.faults import gather_faults
 from metajax.errors import InputError
 
 

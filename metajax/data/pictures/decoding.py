@@ -10,8 +10,8 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from metajax.data.pictures._depth import read_wide
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.pictures.depth import read_wide
+from metajax.data.pictures.faults import gather_faults
 from metajax.data.pictures.fitting import STRETCHED, Fit, resize
 from metajax.errors import Fault, FilesError, InputError
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax import data
-from metajax.data.dense._coco_files import read_pictures
-from metajax.data.dense._enough import enough_classes
-from metajax.data.dense._mask_files import list_pairs
+from metajax.data.dense.coco_files import read_pictures
 from metajax.data.dense.coco_folder import ANNOTATIONS
+from metajax.data.dense.enough import enough_classes
+from metajax.data.dense.mask_files import list_pairs
 from metajax.data.dense.store import Targets
-from metajax.data.folders._layout import split_folder
-from metajax.data.folders._names import SPLIT_NAMES, some
-from metajax.data.folders._unreadable import describe
 from metajax.data.folders.contents import Contents, digest_of, hash_files
+from metajax.data.folders.layout import split_folder
 from metajax.data.folders.listing import check_folder
+from metajax.data.folders.names import SPLIT_NAMES, some
+from metajax.data.folders.unreadable import describe
 from metajax.errors import InputError
 from metajax.experiments.bounds import Count
 from metajax.experiments.families.dense import (

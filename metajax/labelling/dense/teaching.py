@@ -10,8 +10,8 @@ import numpy as np
 
 from metajax.data.dense.episodes import LABELLERS
 from metajax.data.dense.store import DenseStore, find_classes
-from metajax.data.folders._names import some
 from metajax.data.folders.listing import warn_each
+from metajax.data.folders.names import some
 from metajax.errors import InputError
 from metajax.labelling.dense.marks import DenseTargets
 from metajax.labelling.labeller import check_finite

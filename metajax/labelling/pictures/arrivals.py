@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from metajax.data.folders._names import as_text
-from metajax.data.folders._tree import walk
 from metajax.data.folders.listing import warn_each
+from metajax.data.folders.names import as_text
+from metajax.data.folders.tree import walk
 from metajax.errors import InputError
 
 State = tuple[int, int]  # of a file: its size, and when it was changed

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import metajax
-from metajax.data.folders._names import as_text
 from metajax.data.folders.listing import warn_each
+from metajax.data.folders.names import as_text
 from metajax.data.pictures.decoding import size_of
 from metajax.data.pictures.unlabelled import unreadable
 from metajax.errors import FilesError

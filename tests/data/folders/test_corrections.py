@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from metajax.data.folders import corrections as module
-from metajax.data.folders._table import read_table
 from metajax.data.folders.corrections import Corrections, add_corrections
 from metajax.data.folders.listing import find_images
+from metajax.data.folders.table import read_table
 from metajax.errors import InputError
 from tests.helpers import write_image
 

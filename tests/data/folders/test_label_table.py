@@ -7,8 +7,8 @@ import pytest
 
 import metajax as mj
 from metajax.data.folders._rows import header_of
-from metajax.data.folders._table import is_table
 from metajax.data.folders.listing import list_images, parse_columns
+from metajax.data.folders.table import is_table
 from metajax.errors import naming
 from tests.helpers import write_image
 

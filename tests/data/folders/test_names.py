@@ -5,8 +5,8 @@ import unicodedata
 import pytest
 
 from metajax.data import image_folder
-from metajax.data.folders._names import clean, clean_path, counted, some
 from metajax.data.folders.listing import list_images
+from metajax.data.folders.names import clean, clean_path, counted, some
 from tests.helpers import write_image
 
 COMPOSED, APART = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))

@@ -12,9 +12,9 @@ from PIL import Image
 import metajax as mj
 from metajax.data import image_folder
 from metajax.data.folders import folder
-from metajax.data.folders._survey import survey
-from metajax.data.pictures._depth import Range, fewest_bits
+from metajax.data.folders.survey import survey
 from metajax.data.pictures.decoding import decode
+from metajax.data.pictures.depth import Range, fewest_bits
 from tests.helpers import write_image
 
 SHAPE = 4, 6

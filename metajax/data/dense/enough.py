@@ -7,7 +7,7 @@ import numpy as np
 from metajax.checks import check_count, check_known
 from metajax.data.dense.drawing import DenseShape
 from metajax.data.dense.store import DenseStore, Targets, find_classes
-from metajax.data.folders._names import some
+from metajax.data.folders.names import some
 from metajax.errors import InputError, argument
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from metajax.data.folders._columns import Columns
 from metajax.data.folders._hdf5 import DATA, find_hdf5, list_hdf5
 from metajax.data.folders._listing import Listing
-from metajax.data.folders._names import (
+from metajax.data.folders._rows import TABLES
+from metajax.data.folders.columns import Columns
+from metajax.data.folders.names import (
     ALL_SPLITS,
     SPLIT_NAMES,
     Classes,
@@ -20,17 +21,16 @@ from metajax.data.folders._names import (
     join_names,
     some,
 )
-from metajax.data.folders._report import copied, odd_folders, unread
-from metajax.data.folders._rows import TABLES
-from metajax.data.folders._table import (
+from metajax.data.folders.report import copied, odd_folders, unread
+from metajax.data.folders.table import (
     Named,
     has_rows,
     has_splits,
     place_of,
     read_table,
 )
-from metajax.data.folders._tree import SUFFIXES, Tree, entries, walk
-from metajax.data.folders._unreadable import describe
+from metajax.data.folders.tree import SUFFIXES, Tree, entries, walk
+from metajax.data.folders.unreadable import describe
 from metajax.errors import InputError, argument
 
 Split = Literal["train", "validation", "test"]

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from metajax.data.folders._report import unread
-from metajax.data.folders._tree import walk
-from metajax.data.folders._unreadable import describe
 from metajax.data.folders.listing import check_folder, warn_each
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.report import unread
+from metajax.data.folders.tree import walk
+from metajax.data.folders.unreadable import describe
+from metajax.data.pictures.faults import gather_faults
 from metajax.errors import Fault, InputError
 
 IMAGES, MASKS = "images", "masks"

@@ -14,10 +14,10 @@ import numpy as np
 
 from metajax._files.writing import write_blocks, write_whole
 from metajax.data.folders._listing import Listing
-from metajax.data.folders._survey import Survey
 from metajax.data.folders.contents import stamp_of
-from metajax.data.pictures._depth import BITS
+from metajax.data.folders.survey import Survey
 from metajax.data.pictures.decoding import Pixels
+from metajax.data.pictures.depth import BITS
 from metajax.errors import InputError
 
 CACHE_FORM = 4  # to be raised when a file would decode otherwise

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from metajax.data.folders._names import counted, some
-from metajax.data.pictures._depth import Range, fewest_bits, read_wide
+from metajax.data.folders.names import counted, some
 from metajax.data.pictures.decoding import FORMATS, check_pixels
+from metajax.data.pictures.depth import Range, fewest_bits, read_wide
 
 PLAIN = b"\xff\xd8", b"BM"  # JPEG and BMP files hold one image of 8 bits
 

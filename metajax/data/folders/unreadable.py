@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from metajax.data.folders._names import some
-from metajax.data.folders._tree import Tree, walk
+from metajax.data.folders.names import some
+from metajax.data.folders.tree import Tree, walk
 
 AS_FILES = "save each image as train/CLASS/NUMBER.png, validation/ and test/ likewise"
 PICKLE = (

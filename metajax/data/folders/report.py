@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from metajax.data.folders._copies import copies
-from metajax.data.folders._names import Classes, counted, some
-from metajax.data.folders._tree import Tree
+from metajax.data.folders.names import Classes, counted, some
+from metajax.data.folders.tree import Tree
 
 
 def odd_folders(root: Path, names: list[str]) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from metajax.data.folders._columns import Columns, Role, match
-from metajax.data.folders._names import (
+from metajax.data.folders._rows import TABLES, Row, Rows, header_of, read_rows
+from metajax.data.folders.columns import Columns, Role, match
+from metajax.data.folders.names import (
     ALL_SPLITS,
     Classes,
     clean,
@@ -17,8 +18,7 @@ from metajax.data.folders._names import (
     from_text,
     some,
 )
-from metajax.data.folders._rows import TABLES, Row, Rows, header_of, read_rows
-from metajax.data.folders._tree import SUFFIXES
+from metajax.data.folders.tree import SUFFIXES
 from metajax.errors import Fault, InputError
 
 # Where Label Studio keeps files, and the digits that it puts before their names.
@@ -75,7 +75,7 @@ def read_table(
     Args:
       table: a CSV file, or one of JSON lines.
       place: where its files are.
-      columns: see `metajax.data.folders._columns.choose`.
+      columns: see `metajax.data.folders.columns.choose`.
       splits: the names of a split, in small letters; the others' rows are passed over.
 
     Returns:

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from metajax.data.folders._names import clean
+from metajax.data.folders.names import clean
 from metajax.errors import InputError, argument
 
 Role = Literal["file", "label", "split"]

@@ -9,10 +9,10 @@ import numpy as np
 
 from metajax.data.dense._coco import SHOWN, Coco, Thing, parse_coco
 from metajax.data.dense._coco_checks import MEND
-from metajax.data.folders._names import some
 from metajax.data.folders.listing import check_folder
-from metajax.data.pictures._faults import gather_faults
+from metajax.data.folders.names import some
 from metajax.data.pictures.decoding import size_of
+from metajax.data.pictures.faults import gather_faults
 from metajax.errors import Fault, FilesError, InputError
 
 IMAGES = "images"
