@@ -24,38 +24,41 @@ class Evaluate:
     """Evaluate a checkpoint of a run, by its own protocol or another."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory, or a file of metajax publish, whose results go to a folder
-    beside it. The evaluation.json of a run is of its own protocol, data and last
-    meta-step; any other evaluation has a file whose name says what is different."""
+    """Directory of the run, or a file of metajax publish, whose results go to a folder
+    beside it. evaluation.json is of the run's own protocol and data after the last
+    meta-step; any other evaluation goes to a file named after what differs."""
     checkpoint: Literal["last", "best"] = "last"
-    """The newest, or that of the best validation."""
+    """Checkpoint to evaluate: the newest, or the one of the best validation."""
     split: Split = "test"
-    """Which classes."""
+    """Split whose classes the tasks are sampled from."""
     ways: int | None = None
-    """Classes a task, for a learner that takes any number of them; this and what
-    follows are by default as the run was configured."""
+    """Classes per task, for learners that take any number of classes; the run's by
+    default."""
     shots: int | None = None
-    """Support examples a class (or a task, for regression)."""
+    """Support examples per class (or per task, for regression); the run's by
+    default."""
     tasks: int | None = None
-    """Number of tasks."""
+    """Number of tasks; the run's by default."""
     steps: int | None = None
-    """Inner steps, for a learner with an inner loop."""
+    """Inner steps, for learners with an inner loop; the run's by default."""
     queries: int | None = None
-    """Query examples a class (or a task, for regression)."""
+    """Query examples per class (or per task, for regression); the run's by default."""
     inductive_queries: int | None = None
-    """Query examples a task that are also predicted independently of the others."""
+    """Query examples per task that are also predicted independently of the others; the
+    run's by default."""
     seed: int | None = None
-    """Random seed for sampling tasks."""
+    """Random seed for sampling tasks; the run's by default."""
     alphabets: tuple[str, ...] | None = None
-    """Alphabets of the test characters, of Omniglot."""
+    """Alphabets of Omniglot's test characters; the run's by default."""
     on: Annotated[str | None, tyro.conf.arg(metavar="PRESET")] = None
-    """Test tasks of another preset's data, with the ways and shots of the run, and its
-    images resized, grey or coloured as the run's were. --images DIR alone is a folder
-    of images by class, also for a run of other data that labels classes. The result is
-    evaluation-on-*.json."""
+    """Preset whose data the test tasks are sampled from, with the ways and shots of the
+    run; images are resized and made grey or coloured as the run's are. --images DIR
+    without --on takes a folder of images by class, also for a run of other data if it
+    classifies. The result is evaluation-on-*.json."""
     inverted: bool | None = None
-    """Whether inputs are inverted, x ← 1 - x. For runs trained on bright ink,
-    photographs are inverted by default; this flag says otherwise."""
+    """Whether to invert inputs, x ← 1 - x. By default, other data than the run's are
+    inverted where they are dark ink on white and the run's are bright ink on black, or
+    the reverse."""
     tent: Tent = Tent()
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
@@ -94,7 +97,7 @@ class Prepare:
     """Prepare a data set once, from the network or from local archives."""
 
     name: tyro.conf.Positional[NAMES]  # pyright: ignore
-    """Which data set."""
+    """Data set to prepare."""
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
 
     def __call__(self) -> None:
@@ -139,17 +142,17 @@ class Data:
 
 @dataclass(frozen=True)
 class Study:
-    """Look inside a run's adaptation: one page of figures, each with how to read it."""
+    """Study how a run adapts: one page of figures, each with how to read it."""
 
     run: tyro.conf.Positional[Path]
-    """The run's directory, or a file of metajax publish; the page is study/report.html,
-    or study-*/ of other data."""
+    """Directory of the run, or a file of metajax publish. The page is study/report.html
+    in it, or study-*/report.html for other data."""
     tasks: int = 100
-    """Validation tasks to look at."""
+    """Number of validation tasks to study."""
     seed: int = 0
     """Random seed for sampling validation tasks."""
     only: tuple[str, ...] = ()
-    """Some of the diagnostics, by name; all by default."""
+    """Names of the diagnostics to run; all by default."""
     places: Annotated[Places, tyro.conf.arg(name="")] = Places()
 
     def __call__(self) -> None:
@@ -165,10 +168,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what is installed, on which devices, and test the gradient, in a minute."""
+    """Print versions and devices, and test the gradient; takes about a minute."""
 
     data_dir: Path | None = None
-    """Folder of prepared data; TFDS's own by default."""
+    """Folder of prepared data; by default TFDS's data directory."""
 
     def __call__(self) -> None:
         """Examines."""

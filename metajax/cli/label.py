@@ -24,100 +24,106 @@ UNMARKED += "others", "none", "suggest", "truth", "invert", "crop"
 class Label:
     """Label a folder of pictures from a few labelled ones, with a run or a backbone.
 
-    A run was trained by metajax train; a backbone (--backbone) is a pre-trained network
-    of a file. Pictures may have any size; they are resized as in training. Classifiers
-    of Omniglot and of glyphs read them as dark ink on white paper, and runs of their
-    scenes as bright ink on black. A run of segmentation outlines what is in them
-    (--masks), and one of detection boxes it (--boxes).
+    A run is a directory of metajax train; a backbone (--backbone) is a pre-trained
+    network in a file. Pictures may have any size, and are resized as in training.
+    Classifiers of Omniglot and of glyphs expect dark ink on white paper; runs of their
+    scenes expect bright ink on black. A segmentation run outlines objects (--masks),
+    and a detection run boxes them (--boxes).
     """
 
     run: tyro.conf.Positional[Path | None] = None
-    """The run's directory, or a file of metajax publish; leave it out with --backbone
-    and --from."""
+    """Directory of the run, or a file of metajax publish; omit it with --backbone and
+    --from."""
     backbone: Path | None = None
-    """File of a pre-trained network to label with in place of a run: safetensors by
-    timm's names, with its config.json beside it; or their folder. With --from, where
-    the network is now, if it was moved."""
+    """Pre-trained network to label with in place of a run: a safetensors file with
+    timm's parameter names and its config.json beside it, or their folder. With --from:
+    where the network is now, if it was moved."""
     head: Heads = "auto"
-    """With --backbone: the class means of its features about their mean (prototypes) or
-    as they are (cosine), ridge regression (ridge), the network fine-tuned (pmf: slow);
-    or auto, which of the first three leave-one-out finds best."""
+    """With --backbone: nearest class mean of the features, centred (prototypes) or not
+    (cosine), ridge regression (ridge), fine-tuning of the network (pmf, slow), or
+    whichever of the first three has the best leave-one-out accuracy (auto)."""
     others: Path | None = None
-    """With --backbone: folder of labelled pictures of other classes, CLASS/*. How those
-    of one class differ is learnt from them, and undone in all pictures; --crop auto
-    then leaves pictures as they are."""
+    """With --backbone: folder of labelled pictures of other classes, CLASS/*. From them
+    it learns how pictures of one class vary, and removes that variation from all
+    features; --crop auto then leaves pictures as they are."""
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
-    pictures each. With --masks, a folder of images/, masks/ (PNG, a value a class) and
-    classes.txt; with --boxes, of images/ and annotations.json, in COCO's form."""
+    pictures each. With --masks: a folder with images/, masks/ (PNG, one value per
+    class) and classes.txt. With --boxes: a folder with images/ and annotations.json in
+    COCO format."""
     columns: str | None = None
-    """Of a table of labelled pictures in place of the folder: which columns are which,
-    as file=photo,label=breed, if they are not called filename and label."""
+    """Columns of a table of labelled pictures, if --support is one and they are not
+    filename and label, as file=photo,label=breed."""
     corrections: tuple[Path, ...] = ()
-    """Tables of corrections that pages of --html saved, to add to --support: of files
-    in --images or beside the table. A correction wins over the label in --support and
-    in tables before it. A page saves those made on it alone, so give all its tables."""
+    """Tables of corrections saved from --html pages, to add to --support; their files
+    are in --images or beside the table. A correction overrides --support and earlier
+    tables. A page saves only the corrections made on it, so give all tables."""
     images: Path | None = None
-    """Folder of the pictures to label, at any depth."""
+    """Folder of the pictures to label, including its subfolders."""
     watch: Path | None = None
     """Folder whose pictures are labelled as they arrive, in place of --images: rows are
-    added to --out until Ctrl-C ends it. Pictures that --out has are passed over."""
+    added to --out until Ctrl-C. Pictures that are already in --out are skipped."""
     out: Path | None = None
     """Table to write: file, label, confidence, runner-up and its confidence, and
-    novelty, which is above 0.5 for pictures that look to be of no labelled class; CSV,
-    or JSON lines if its suffix is .jsonl. Pictures that cannot be read are listed in a
-    file beside it."""
+    novelty, which is above 0.5 for pictures that seem to be of no labelled class. CSV,
+    or JSON lines if the suffix is .jsonl. Unreadable pictures are listed in a file
+    beside it."""
     none: bool = False
-    """Label pictures of a novelty above 0.5 as none: their confidence is the novelty,
-    and that of the runner-up what it leaves to the most probable class."""
+    """Label pictures whose novelty is above 0.5 as none, with the novelty as
+    confidence; the runner-up is then the most probable class, with its probability
+    times 1 - novelty."""
     suggest: int = 0
-    """How many pictures to name whose labels would teach most: uncertain ones, unlike
-    each other."""
+    """Number of pictures to suggest for labelling next: uncertain ones, unlike each
+    other."""
     truth: Path | None = None
     """True labels to score the labels against: a folder CLASS/* of the pictures or of
-    copies of them, or a CSV table of file, below --images, and label. Other classes
-    than the labelled ones, or none, are those of pictures to be labelled none."""
+    copies of them, or a CSV table with columns file (relative to --images) and label.
+    Pictures of none, or of a class that is not in --support, should be labelled
+    none."""
     invert: bool = False
-    """Make every picture, labelled or not, that is bright on dark dark on bright."""
+    """Invert every picture, labelled or not, that is bright on dark."""
     crop: Literal["auto", "none", "ink"] = "auto"
-    """Crop every picture, labelled or not, to its ink: what differs from its border;
-    by default, where leave-one-out is clearly better with it, and likewise --invert."""
+    """Crop every picture, labelled or not, to its ink, which is what differs from its
+    border (ink). By default (auto), pictures are cropped, and inverted as by --invert,
+    where that clearly improves leave-one-out accuracy."""
     label_studio: Path | None = None
-    """File of Label Studio's tasks with predictions to write, for a project of its
-    template Image Classification; its pictures are below the folder above --images."""
+    """Label Studio file to write: tasks with predictions, for a project with the
+    template Image Classification, whose pictures are below the parent folder of
+    --images."""
     coco: Path | None = None
-    """File of COCO's form to write: images, categories, and for each picture an
-    annotation with its category and score."""
+    """COCO file to write: images, categories, and one annotation per picture with its
+    category and score."""
     links: Path | None = None
-    """Folder to write, of a folder for each class with links to its pictures; one of an
+    """Folder to write: links to the pictures, in one folder per class. A folder of an
     earlier command is replaced."""
     masks: Path | None = None
-    """Folder to write in place of --out, of a run of segmentation: masks/*.png, of the
-    size of each picture, the value k for line k of classes.txt."""
+    """Folder to write in place of --out, with a segmentation run: masks/*.png in the
+    size of each picture, where the value k is line k of classes.txt."""
     boxes: Path | None = None
-    """File to write in place of --out, of a run of detection: boxes in COCO's form, in
-    pixels of each picture, with scores of at least 0.05; --html shows those of 0.3."""
+    """File to write in place of --out, with a detection run: boxes in COCO format, in
+    pixels of each picture, with scores of at least 0.05; --html shows those of at least
+    0.3."""
     html: Path | None = None
-    """HTML page to write: the pictures by label, the least confident first, with their
-    outlines or boxes. Labels can be changed on it, and saved for --corrections."""
+    """HTML page to write: the pictures by label, least confident first, with any
+    outlines or boxes. Labels can be corrected on it and saved for --corrections."""
     save: Path | None = None
-    """File to save the taught learner in, for --from. It has a run's network in it; a
-    backbone it names by path and digest, and one that was changed is refused."""
+    """File to save the taught learner to, for --from. It contains the network of a run;
+    a backbone is kept by path and digest, and refused if it has changed."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """File of --save to label with, instead of a run and --support."""
+    """File of --save to label with, in place of a run and --support."""
     export: Path | None = None
     """File to export the taught learner to: a StableHLO program that runs without
     metajax."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which checkpoint of the run: the newest, or that of the best validation."""
+    """Checkpoint of the run to use: the newest, or the one of the best validation."""
     archives: Path | None = None
-    """For a run of Omniglot: folder of images_background.zip and images_evaluation.zip,
-    to estimate accuracy on the run's validation classes too."""
+    """Folder with images_background.zip and images_evaluation.zip for an Omniglot run,
+    to estimate accuracy on its validation classes too."""
     data_dir: Path | None = None
     """Folder of the run's prepared data, to estimate accuracy on its validation classes
-    too; TFDS's own by default."""
+    too; by default TFDS's data directory."""
     run_images: Path | None = None
-    """The folder of images that the run was trained on, to estimate accuracy on its
+    """Folder of images that the run was trained on, to estimate accuracy on its
     validation classes too."""
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
 

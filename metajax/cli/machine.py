@@ -22,16 +22,15 @@ class Machine:
     """The devices, and the processes, that share each meta-batch."""
 
     devices: int | None = None
-    """Devices of each process; all of them by default, which are a CPU's cores."""
+    """Number of devices per process; all by default. Each core of a CPU is a device."""
     coordinator: str | None = None
-    """Of several processes, where the first can be reached, HOST:PORT; or auto, where
-    SLURM, MPI, Kubernetes or a TPU pod says it, or JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID. All are started with the same flags, but for
-    --process."""
+    """Address of the first of several processes, HOST:PORT; or auto, to take it from
+    SLURM, MPI, Kubernetes, a TPU pod, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID. Start all processes with the same flags, except --process."""
     processes: int | None = None
-    """How many they are."""
+    """Total number of processes, with --coordinator HOST:PORT."""
     process: int | None = None
-    """Which one this is, from 0."""
+    """Index of this process, from 0, with --coordinator HOST:PORT."""
 
     def start(self) -> None:
         """Sets JAX up, before it computes anything.

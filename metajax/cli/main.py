@@ -33,13 +33,15 @@ FLAGS = {
 INTERRUPTED = 130  # the status of a process that SIGINT ended, as shells have it
 CLOSED = 141  # likewise of SIGPIPE
 SUMMARIES = {
-    "train": "Meta-train a preset, evaluate it and draw it; again, it goes on.",
-    "sweep": "Train a preset with every combination of some values, --over "
-    "inner.rate=0.1,0.4 outer.rate=1e-3,2e-3, or those that Optuna proposes, --trials "
-    "20; again, it goes on.",
-    "pretrain": "Train a preset's body to tell all training classes apart, for "
-    "--inner.backbone (mtl, baselines); in batches of 64 images.",
-    "plan": "What a preset will cost on this device, or on a chip that is not here.",
+    "train": "Meta-train a preset, evaluate it and plot the results. Repeat the "
+    "command to continue a run.",
+    "sweep": "Train a preset with every combination of some values (--over "
+    "inner.rate=0.1,0.4 outer.rate=1e-3,2e-3), or with those that Optuna proposes "
+    "(--trials 20). Repeat the command to continue a sweep.",
+    "pretrain": "Pre-train a preset's body to classify all training classes, in "
+    "batches of 64 images, for --inner.backbone (mtl, baselines).",
+    "plan": "Estimate the time and memory that a preset takes on this device, or on a "
+    "chip that is not here.",
 }
 COMMANDS: dict[str, Any] = {
     "evaluate": commands.Evaluate,

@@ -46,9 +46,9 @@ class Programs:
     """Where compiled programs are kept: no part of what a run is."""
 
     cache: bool = True
-    """Keep compiled programs for the next command: beside the prepared data, at most
-    512 MiB; in JAX_COMPILATION_CACHE_DIR, by JAX's rules, if that is set. Features of
-    pictures by a backbone are kept there too, at most 1 GiB."""
+    """Keep compiled programs for later commands: beside the prepared data, at most 512
+    MiB, or in JAX_COMPILATION_CACHE_DIR, by JAX's rules, if that is set. A backbone's
+    features of pictures are kept there too, at most 1 GiB."""
 
     def features(self, prepared: Path) -> Path | None:
         """The file of features that are kept by the content of pictures.

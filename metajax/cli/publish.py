@@ -9,20 +9,22 @@ import tyro
 
 @dataclass(frozen=True)
 class Publish:
-    """Write a run as one file that evaluate, label, study and train --from take.
+    """Write a run to one file, which evaluate, label, study and train --from accept.
 
-    The file holds the meta-parameters, the configuration, the result with its protocol
-    and a digest of the data. A card of what it is, in Markdown, is written beside it.
+    The file holds the meta-parameters, the configuration, the result with its protocol,
+    and a digest of the data. A model card in Markdown is written beside it.
     """
 
     run: tyro.conf.Positional[Path]
-    """The run's directory."""
+    """Directory of the run."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
-    """The file, named *.safetensors."""
+    """File to write, named *.safetensors."""
     checkpoint: Literal["last", "best"] = "last"
-    """The newest, or that of the best validation; each is evaluated first."""
+    """Checkpoint to publish: the newest, or the one of the best validation. It is
+    evaluated first."""
     licence: str | None = None
-    """Licence of the parameters, such as CC-BY-4.0; the card says if none is given."""
+    """Licence of the parameters, such as CC-BY-4.0; without it, the card says that none
+    is given."""
 
     def __call__(self) -> None:
         """Publishes."""

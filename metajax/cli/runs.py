@@ -32,21 +32,22 @@ class Run:
     """What a command that takes a preset is given."""
 
     learner: Annotated[LEARNER_NAMES, tyro.conf.arg(name="learner")]  # pyright: ignore
-    """Learning algorithm; --help after it shows its own options."""
+    """Learning algorithm; add --help after it to list its options."""
     network: Annotated[MODEL_NAMES, tyro.conf.arg(name="model")]  # pyright: ignore
-    """Network; --help after it shows its own options. --backbone FILE is short for
+    """Network; add --help after it to list its options. --backbone FILE is short for
     --model backbone --model.file FILE."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     places: Annotated[Places, tyro.conf.arg(name="")]
     machine: Annotated[Machine, tyro.conf.arg(name="")]
     run_dir: Path
-    """Directory of the run; a run that is there goes on, with the same data."""
+    """Directory of the run. If it already holds the run, that continues, on the same
+    data."""
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
-    """Configuration file in TOML or JSON (preset = "NAME" and what is different from
-    it), or a run's directory or config.json; flags change what it says."""
+    """Configuration file in TOML or JSON (preset = "NAME" and what differs from it), a
+    run's directory, or its config.json; flags override it."""
     programs: Annotated[Programs, tyro.conf.arg(name="")] = Programs()
     arguments: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
-    """Those of the command line, after the command."""
+    """Arguments of the command line, after the command."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class Train(Run):
     """Meta-train a preset."""
 
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
-    """Run, or file of metajax publish, whose meta-parameters training begins with, in
-    place of random ones; its learner and network must be alike."""
+    """Run, or file of metajax publish, whose meta-parameters training starts from, in
+    place of random ones; its learner and network must match."""
     log: tuple[TRACKER_NAMES, ...] = ()  # pyright: ignore
-    """Trackers of experiments that are sent the numbers of training too."""
+    """Experiment trackers that training metrics are sent to."""
     submit: tuple[str, ...] | None = None
-    """Train as a job of SLURM, or on this machine without it, by submitit, with its
-    settings, such as timeout_min=120 slurm_partition=gpu gpus_per_node=1. Before the
-    time is up the run is saved and queued again."""
+    """Train as a SLURM job, or on this machine if it has no SLURM, by submitit with
+    these settings, such as timeout_min=120 slurm_partition=gpu gpus_per_node=1. Before
+    its time limit, the run is saved and queued again."""
     output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
@@ -84,13 +85,13 @@ class Swept(Run):
     """Train a preset with every combination of some values, or some of them."""
 
     over: tuple[str, ...] = ()
-    """Options and their values, such as inner.rate=0.1,0.4 outer.rate=1e-3,2e-3; each
-    combination is a run in a folder of its own below --run-dir. Runs that are finished
-    are read; the best validation is marked."""
+    """Options and their values, such as inner.rate=0.1,0.4 outer.rate=1e-3,2e-3. Each
+    combination is a run in its own folder below --run-dir; finished runs are not
+    repeated. The best validation is marked."""
     trials: int | None = None
-    """In place of every combination, so many that Optuna proposes, each by the
-    validations before it. --over then takes ranges too: inner.rate=1e-3..1:log, or
-    inner.steps=1..10, whole numbers where both ends are."""
+    """Number of combinations that Optuna proposes, each from the earlier validations,
+    in place of all. --over then takes ranges too: inner.rate=1e-3..1:log, or
+    inner.steps=1..10 (whole numbers if both ends are)."""
     output: Annotated[Output, tyro.conf.arg(name="")] = Output()
 
     def __call__(self) -> None:
@@ -135,8 +136,9 @@ class Planned(Run):
     """Plan a preset."""
 
     chip: Annotated[str | None, tyro.conf.arg(name="for", metavar="CHIP")] = None
-    """A chip that is not here to plan for, such as v5e, v5e:4x4 (a slice), h200:8 (a
-    host's), a100; --devices takes some of them. Compiled for it, not run."""
+    """Chip to plan for that is not here, such as v5e, v5e:4x4 (a slice), h200:8 (a host
+    of 8) or a100; --devices uses fewer of its devices. The step is compiled for the
+    chip, not run."""
 
     def __call__(self) -> None:
         """Plans."""

@@ -29,26 +29,27 @@ def jitter_of(size: float) -> data.Transform:
 
 @dataclass(frozen=True)
 class Augment:
-    """Changes of the training episodes, of images."""
+    """Augmentation of training episodes of images."""
 
     classes: Literal["none", "turn", "turn-flip"] = "none"
-    """New classes: each class of an episode turned by a multiple of 90 degrees, or
-    mirrored too. With Omniglot, add --data.rotations 1, as its classes are turned
-    already."""
+    """New classes: each class of an episode rotated by a random multiple of 90 degrees,
+    and for turn-flip also mirrored at random. With Omniglot, also give --data.rotations
+    1, as its classes are rotated already."""
     jitter: Share = 0.0
-    """Random shift, scale and turn of each image: the largest shift and change of scale
-    as shares, and the largest turn as a share of 90 degrees."""
+    """Random shift, scale and rotation of each training image; 0.1 shifts by up to 10 %
+    of a side, scales by up to 10 % and rotates by up to 9 degrees."""
     mix: Literal["none", "mixup", "metamix"] = "none"
-    """Mixtures of examples: within a support or query set (mixup), or of query and
-    support examples (metamix), which have no effect on Reptile."""
+    """Mixing of examples: within the support set and within the query set (mixup), or
+    of query with support examples (metamix, which has no effect on Reptile)."""
     alpha: Positive = 1.0
-    """The α of a mixture's Beta(α, α); 1 is uniform, and MetaMix's authors take 2."""
+    """α of the Beta(α, α) distribution of the weights of --augment.mix; 1 is uniform,
+    and MetaMix's authors use 2."""
     fewest_ways: Ways | None = None
-    """Vary the number of classes a training task between this and --data.ways, in one
-    padded shape; not with --augment.mix."""
+    """Sample the number of classes of each training task between this and --data.ways
+    (or --data.train-ways), and pad tasks to one shape; not with --augment.mix."""
     fewest_shots: Count | None = None
-    """Vary the number of support images a class between this and --data.shots,
-    likewise."""
+    """Sample the number of support images of each class between this and --data.shots
+    (or --data.train-shots), and pad tasks to one shape; not with --augment.mix."""
 
     def transforms(self, ways: int) -> tuple[data.Transform, ...]:
         """The changes of episodes of so many ways."""

@@ -37,10 +37,11 @@ class BackboneModel(Network):
     name = "backbone"
     images = True
     file: str | None = field(default=None, compare=False)
-    """Pre-trained network: safetensors by timm's names, with its config.json beside it;
-    or their folder. It stays where it is, and one that was changed is refused."""
+    """Pre-trained network: a safetensors file with timm's parameter names and its
+    config.json beside it, or their folder. The file stays where it is, and is refused
+    if it has changed."""
     digest: Annotated[str | None, tyro.conf.Suppress] = None
-    """What tells its file from another; the configuration keeps it."""
+    """Digest of the file, which the configuration keeps."""
 
     def __post_init__(self) -> None:
         if self.file is None:

@@ -47,19 +47,18 @@ class Config:
     evaluation: Measurement = field(default_factory=EvaluatingSteps)  # pyright: ignore
     augment: Augment = field(default_factory=Augment)
     loss: LossName = "mean"
-    """Loss over a set's examples: their mean; or summed over an episode's ways, as
-    Finn's MAML code has it, to which its inner rates belong."""
+    """Loss over a set of examples: their mean, or the sum over an episode's ways, as in
+    Finn's MAML code, whose inner learning rates assume it."""
     precision: Precision = "float32"
-    """Precision of the network's computation; parameters and their sums are float32,
-    and so are comparators, memories and sequence models on its features."""
+    """Precision of the network's computation. Parameters and sums stay in float32, as
+    do comparators, memories and sequence models on the network's features."""
     forms: Literal["table", "tuned"] = "table"
-    """How operations are computed: as the table has it for the kind of device, or each
-    in the form that is fastest on this device, timed before the first meta-step."""
+    """How operations are computed: in the form listed for this kind of device (table),
+    or in the fastest on this device, timed before the first meta-step (tuned)."""
     seed: Seed = 0
-    """Random seed of the initial parameters and the training tasks."""
+    """Random seed for the initial parameters and the training tasks."""
     start: Annotated[str | None, tyro.conf.Suppress] = None
-    """The hash of the meta-parameters that training begins with, if they are those of
-    another run."""
+    """Hash of the meta-parameters that training starts from, if another run's."""
 
     @property
     def learner(self) -> str:

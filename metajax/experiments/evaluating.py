@@ -8,15 +8,15 @@ from metajax.experiments.bounds import Count, CountOrZero, Seed, Tasks
 
 @dataclass(frozen=True)
 class Evaluating:
-    """Measurement of the result, on test tasks."""
+    """Evaluation on test tasks."""
 
     tasks: Tasks = 1000
     """Number of test tasks."""
     queries: Count = 15
-    """Query examples a class (or a task, for regression)."""
+    """Query examples per class (or per task, for regression)."""
     inductive_queries: CountOrZero = 15
-    """Query examples a task that are also predicted independently of the others; 0 for
-    none, as of networks that mix no examples."""
+    """Query examples per task that are also predicted independently of the others; 0 to
+    skip this, as for networks that do not mix examples."""
     seed: Seed = 0
     """Random seed for sampling test tasks."""
     steps: ClassVar[int] = 0
@@ -24,7 +24,7 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class EvaluatingSteps(Evaluating):
-    """Measurement of the result of a learner with an inner loop, on test tasks."""
+    """Evaluation on test tasks, for learners with an inner loop."""
 
     steps: CountOrZero = 3  # pyright: ignore (a class's constant elsewhere)
     """Inner steps on test tasks."""
@@ -32,7 +32,7 @@ class EvaluatingSteps(Evaluating):
 
 @dataclass(frozen=True)
 class EvaluatingTrials:
-    """Measurement of the result, on trials of an environment."""
+    """Evaluation on trials of an environment."""
 
     tasks: Tasks = 1000
     """Number of test tasks."""
@@ -45,7 +45,7 @@ class EvaluatingTrials:
 
 @dataclass(frozen=True)
 class EvaluatingTrialSteps(EvaluatingTrials):
-    """The same, of a learner with an inner loop."""
+    """Evaluation on trials of an environment, for learners with an inner loop."""
 
     steps: CountOrZero = 3  # pyright: ignore (a class's constant elsewhere)
     """Inner steps on test tasks."""

@@ -72,14 +72,14 @@ class MLPModel(Network):
 
 @dataclass(frozen=True)
 class SirenModel(Network):
-    """SIREN: a network of sines, of coordinates."""
+    """SIREN: a multilayer perceptron of coordinates with sine activations."""
 
     name = "siren"
     refuses_bfloat16 = True
     hidden: tuple[Count, ...] = (64, 64, 64)
     """Widths of the hidden layers."""
     omega: Positive = 30.0
-    """Factor of each sine's argument."""
+    """Frequency factor of the sines' arguments."""
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of the last axis of its inputs."""
@@ -95,9 +95,9 @@ class FourierMLPModel(Network):
     hidden: tuple[Count, ...] = (64, 64)
     """Widths of the hidden layers."""
     features: Count = 64
-    """Random frequencies, of each of which there are a cosine and a sine."""
+    """Number of random frequencies; each gives a cosine and a sine."""
     scale: Positive = 2.0
-    """Standard deviation of the frequencies, in turns per half a side."""
+    """Standard deviation of the frequencies, in cycles per half a side of the image."""
 
     def build(self, shape: Shape, outputs: int) -> Model:
         """The network, of the last axis of its inputs."""
@@ -108,11 +108,11 @@ class FourierMLPModel(Network):
 
 @dataclass(frozen=True)
 class GRUModel(Network):
-    """A gated recurrent unit: a policy that remembers."""
+    """A gated recurrent unit: a policy with a memory."""
 
     name = "gru"
     units: Count = 64
-    """Width of the memory."""
+    """Size of the hidden state."""
 
     def policy(self, environment: rl.Environment) -> rl.Policy:
         """A policy with a memory, and a value."""
@@ -122,15 +122,15 @@ class GRUModel(Network):
 
 @dataclass(frozen=True)
 class FastWeightsModel(Network):
-    """Linear attention over a trial: a policy that looks up what it wrote."""
+    """Fast weights: a policy with linear attention over its trial."""
 
     name = "fast-weights"
     units: Count = 64
     """Width of the hidden layers."""
     heads: Count = 4
-    """Matrices to write to."""
+    """Number of fast-weight matrices."""
     size: Count = 16
-    """Numbers of a key, and of a value."""
+    """Size of each key and of each value."""
 
     def policy(self, environment: rl.Environment) -> rl.Policy:
         """A policy with a memory, and a value."""
@@ -145,14 +145,14 @@ class Conv4Body(Network):
     name = "conv4"
     images = True
     filters: Count = 64
-    """Features of each block."""
+    """Filters per block."""
     pooling: Halving = "stride"
-    """How a block halves its images."""
+    """How a block halves its images: by max pooling, or by a stride of 2."""
     norm: NormName = "transductive"
-    """Which statistics batch norm takes: the current batch's, the support set's, or a
-    learnt mixture of those with each image's own (TaskNorm-I)."""
+    """Statistics of batch norm: the current batch's (transductive), the support set's
+    (support), or a learnt mixture of those with each image's own (task, TaskNorm-I)."""
     halvings: CountOrZero = 4
-    """How many of the blocks halve their images; relation networks use 2."""
+    """Number of blocks that halve their images; relation networks use 2."""
     head: ClassVar[Head] = "zero"
 
     def build(self, shape: Shape, outputs: int) -> Model:
@@ -178,7 +178,8 @@ class Conv4Model(Conv4Body):
     """Four convolutional blocks."""
 
     head: Head = "zero"
-    """Initial value of the linear head; or cosines in its place (Baseline++)."""
+    """Linear head, initialized to zeros or by Glorot's rule, or a cosine head
+    (Baseline++)."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,13 @@ class ResNet12Body(Network):
     name = "resnet12"
     images = True
     widths: tuple[Count, Count, Count, Count] = (64, 160, 320, 640)
-    """Features of each block."""
+    """Filters of each block."""
     pool: Readout = "mean"
-    """What the head takes of the last block's maps: their averages, or all of them."""
+    """Input of the head: the averages of the last block's maps (mean), or all of their
+    values (flat)."""
     norm: NormName = "transductive"
-    """Which statistics batch norm takes; see conv4's."""
+    """Statistics of batch norm: the current batch's (transductive), the support set's
+    (support), or a learnt mixture of those with each image's own (task, TaskNorm-I)."""
     head: ClassVar[Head] = "zero"
 
     def build(self, shape: Shape, outputs: int) -> Model:
@@ -217,21 +220,22 @@ class ResNet12Model(ResNet12Body):
     """Four residual blocks of three convolutions."""
 
     head: Head = "zero"
-    """Initial value of the linear head; or cosines in its place (Baseline++)."""
+    """Linear head, initialized to zeros or by Glorot's rule, or a cosine head
+    (Baseline++)."""
 
 
 @dataclass(frozen=True)
 class UNetModel(Network):
-    """U-Net: outputs of every pixel, or of every place at a stride."""
+    """U-Net: outputs for every pixel, or for every cell of a coarser grid."""
 
     name = "unet"
     images = True
     widths: tuple[Count, ...] = (24, 48, 64, 96)
-    """Features of each level, finest first; multiples of the groups."""
+    """Features of each level, finest first; multiples of --model.groups."""
     patch: Count = 2
-    """Rows and columns of the patches that the finest level sees as one pixel each."""
+    """Side of the patches that the finest level treats as one pixel, in pixels."""
     convolutions: Count = 1
-    """Convolutions of a level of the encoder."""
+    """Convolutions per level of the encoder."""
     groups: Count = 8
     """Groups of group norm; 1 is layer norm."""
 
@@ -286,23 +290,24 @@ class CellsBody(Network):
     images = True
     norm = "transductive"
     channels: Count = 16
-    """Features of a node of the first cell; reductions double them."""
+    """Features of a node of the first cell; each reduction cell doubles them."""
     layers: tuple[CellKind, ...] = LAYERS
-    """Kind of each cell, the first first; reductions halve the maps."""
+    """Kinds of the cells, in order; reduction cells halve the maps."""
     stride: Count = 1
     """Stride of the convolution before the first cell."""
     pool: Readout = "mean"
-    """What the head takes of the last maps: their averages, or all of them."""
+    """Input of the head: the averages of the last cell's maps (mean), or all of their
+    values (flat)."""
     nodes: Count = 3
-    """Nodes of a cell."""
+    """Nodes per cell."""
     operations: tuple[OperationName, ...] = OPERATIONS
-    """Operations that each edge of a cell may be."""
+    """Candidate operations of each edge of a cell."""
     genotype: str | None = None
-    """A fixed architecture in place of a search: the run of a search, or its
-    genotype.json. The configuration keeps what is read."""
+    """Fixed architecture in place of a search: the directory of a search's run, or its
+    genotype.json. The configuration keeps the genotype."""
     random: Seed | None = None
-    """Seed of a random fixed architecture in place of a search. The configuration keeps
-    its genotype."""
+    """Random seed of a fixed architecture in place of a search. The configuration keeps
+    the genotype."""
     head: ClassVar[Head] = "zero"
 
     def __post_init__(self) -> None:

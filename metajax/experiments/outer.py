@@ -25,29 +25,31 @@ class Outer:
     """Meta-training."""
 
     steps: CountOrZero = 60_000
-    """Meta-steps; 0 measures the learner as it starts. A run that is finished goes on
-    when this is raised."""
+    """Number of meta-steps; 0 evaluates the learner untrained. To train a finished run
+    further, raise it."""
     tasks: Count = 32
-    """Tasks a meta-batch."""
+    """Tasks per meta-batch."""
     rate: Positive = 1e-3
-    """Outer learning rate, at its peak."""
+    """Outer learning rate (the peak of the schedule)."""
     optimizer: Literal["adam", "sgd", "nesterov"] = "adam"
     """Outer optimizer; Nesterov's momentum is 0.9."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """How the outer rate changes over the run; cosine warms up over its first 4 %."""
+    """Schedule of the outer learning rate; cosine includes a warm-up over the first 4 %
+    of the meta-steps."""
     clip: Positive | None = None
-    """Largest norm of the meta-gradient; no limit by default."""
+    """Largest global norm of the meta-gradient, above which it is scaled down; no limit
+    by default."""
     clip_each: Positive | None = None
-    """Largest absolute entry of the meta-gradient, as in Finn's code for miniImageNet;
-    no limit by default."""
+    """Largest absolute value of each entry of the meta-gradient, as in Finn's code for
+    miniImageNet; no limit by default."""
     weight_decay: Share = 0.0
-    """Decay of all meta-parameters towards zero (AdamW's, or SGD's); learnt rates and
-    MTL's factors are among them."""
+    """Weight decay of all meta-parameters, including learnt rates and MTL's factors;
+    for adam it is decoupled (AdamW)."""
     average: Share | None = None
-    """Decay of a running average of the meta-parameters, which is then evaluated in
-    their place; 0.999 is usual. No average by default."""
+    """Decay of a running average of the meta-parameters, which is evaluated in their
+    place; 0.999 is usual. No average by default."""
     tasks_per_chunk: Chunk = "auto"
-    """Tasks computed at a time; by default as many as stay in cache, or fit in
+    """Tasks computed at once; by default (auto) as many as stay in cache, or fit in
     memory."""
 
     def build(self, updates: int = 1) -> optax.GradientTransformation:

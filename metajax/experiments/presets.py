@@ -446,7 +446,7 @@ DESCRIPTIONS = {
         f"cub-5w{shots}s": f"5-way {shots}-shot birds, miniImageNet's budget (--images)"
         for shots in (1, 5)
     },
-    "rl2-maze": "RL² in mazes of which the surroundings are seen, a laptop's budget",
+    "rl2-maze": "RL² in mazes with a local view, a laptop's budget",
     **{
         f"{name}{suffix}": f"{what}, {budget}"
         for name, what in (
@@ -484,16 +484,22 @@ DESCRIPTIONS = {
     "glyph-boxes": "boxes of procedural characters on a page: needs no data",
     "masks-folder-3w1s": "outlines in your own pictures (--images), a laptop's budget",
     "boxes-folder-3w1s": "boxes in your own pictures (--images), a laptop's budget",
-    "fields-glyphs": "glyphs from a quarter of their pixels: needs no data",
-    "fields-distances": "signed distances of glyphs, likewise: needs no data",
-    "fields-omniglot": "Omniglot's characters from a quarter of their pixels",
-    "fields-folder": "your own images (--images) from a quarter of their pixels",
+    "fields-glyphs": "regress glyphs from a quarter of their pixels: needs no data",
+    "fields-distances": (
+        "regress signed distances of glyphs from a quarter of their pixels: needs no "
+        "data"
+    ),
+    "fields-omniglot": "regress Omniglot's characters from a quarter of their pixels",
+    "fields-folder": (
+        "regress your own images (--images) from a quarter of their pixels"
+    ),
     "fields-glyphs-classes": (
         "classify 20 glyphs by the weights of a network fitted to each drawing: needs "
         "no data"
     ),
     "fields-omniglot-classes": (
-        "classify 20 characters by the weights of a network fitted to each drawing"
+        "classify 20 characters of Omniglot by the weights of a network fitted to each "
+        "drawing"
     ),
     **{
         f"{name}-prototypical": "prototypical networks' protocol: 60-way training"

@@ -30,21 +30,22 @@ class Places:
     """Where data are on this machine: no part of what a run is."""
 
     archives: Path | None = None
-    """Folder of images_background.zip and images_evaluation.zip (Omniglot), or of
+    """Folder with images_background.zip and images_evaluation.zip (Omniglot), or with
     cifar-100-binary.tar.gz (CIFAR-FS, FC100)."""
     data_dir: Path | None = None
-    """Folder of prepared data; TFDS's own by default."""
+    """Folder of prepared data; by default TFDS's data directory."""
     images: Path | None = None
-    """Folder of images: train/CLASS/*, validation/ and test/ likewise; or train.csv,
-    val.csv and test.csv (columns filename, label) with the files in images/; or
-    train_data.hdf5 likewise, as torchmeta writes it. They are decoded once, and kept so
-    beside the prepared data."""
+    """Folder of images, in one of three layouts: train/CLASS/*, and likewise
+    validation/ and test/; train.csv, val.csv and test.csv (columns filename, label)
+    with the files in images/; or train_data.hdf5 and so on, as torchmeta writes them.
+    Images are decoded once and kept beside the prepared data."""
     columns: str | None = None
-    """Columns of the tables of --images, file=NAME,label=NAME, where they have other
-    names."""
+    """Columns of the tables of --images, if not filename and label, as
+    file=NAME,label=NAME."""
     stream: bool = False
-    """Leave images on the disk and read those that are drawn, for data that the device
-    cannot hold; the episodes are the same. `pretrain` takes all of them."""
+    """Leave images on disk and read only the sampled ones, for data larger than the
+    device's memory; the episodes are the same. `pretrain` reads all images in any
+    case."""
 
     @property
     def prepared(self) -> Path:

@@ -19,10 +19,10 @@ class Tent:
     """Tent: entropy minimisation on the unlabelled queries."""
 
     steps: CountOrZero = 0
-    """Tent: Adam steps on the scales and offsets of the network's normalisation, which
-    minimise the entropy of predictions, of all queries that are predicted at once."""
+    """Tent: Adam steps on the scales and offsets of the normalization layers, which
+    minimise the entropy of the predictions of all queries predicted together."""
     rate: Positive = 1e-3
-    """Tent: the rate of its steps."""
+    """Tent: learning rate of the Adam steps."""
 
     def wrap(self, learner: Learner, config: Config, task: Task) -> Learner:
         """The learner that adapts so; the same for no steps.

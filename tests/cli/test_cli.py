@@ -1032,13 +1032,13 @@ def test_a_signal_that_was_ignored_still_is():
 STAND_ALONE = {
     ("train", "sinusoid"): [
         "Random seed for sampling test tasks.",
-        "Support points a task in training;",
+        "Support points per task in training;",
     ],
     ("train", "glyphs", "--learner", "imaml"): [
         "iMAML: damping added to the Hessian in the conjugate-gradient solve.",
         "iMAML: strength",
     ],
-    ("evaluate",): ["Random seed for sampling tasks."],
+    ("evaluate",): ["Random seed for sampling tasks; the run's by default."],
     ("study",): ["Random seed for sampling validation tasks."],
     ("label",): ["Folder of the run's prepared data, to estimate accuracy"],
 }
@@ -1060,14 +1060,14 @@ WRAPPED = {
         "run or a backbone.",
     ],
     "label": [
-        "Folder to write, of a folder for each class with links",
-        "to its pictures; one of an earlier command is",
-        "replaced. (default: None)",
+        "Folder to write: links to the pictures, in one folder",
+        "per class. A folder of an earlier command is replaced.",
+        "(default: None)",
     ],
     "train sinusoid": [
-        'Configuration file in TOML or JSON (preset = "NAME" and what is',
-        "different from it), or a run's directory or config.json; flags change",
-        "what it says. (default: None)",
+        'Configuration file in TOML or JSON (preset = "NAME" and what differs',
+        "from it), a run's directory, or its config.json; flags override it.",
+        "(default: None)",
     ],
 }
 

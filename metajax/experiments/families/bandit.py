@@ -16,9 +16,9 @@ class BanditData(TrialData):
 
     origin = "bandit", "generated on demand"
     arms: Count = 5
-    """Arms of a bandit."""
+    """Number of arms."""
     episodes: Count = 10
-    """Pulls of a trial."""
+    """Pulls per trial."""
 
     def environment(self) -> rl.Environment:
         """The bandit."""

@@ -14,7 +14,7 @@ LOADERS = {"cifar-fs": data.cifar_fs, "fc100": data.fc100}
 
 @dataclass(frozen=True)
 class CifarData(ImageData):
-    """CIFAR-100, 32x32, in a split of few-shot learning."""
+    """CIFAR-100 (32x32), split by class for few-shot learning."""
 
     origin = (
         "CIFAR-100",
@@ -25,7 +25,7 @@ class CifarData(ImageData):
     image_shape = (32, 32, 3)  # pyright: ignore (a property elsewhere)
     queries: Count = 15
     splits: Literal["cifar-fs", "fc100"] = "cifar-fs"
-    """Classes are split at random (CIFAR-FS), or by superclass (FC100)."""
+    """How classes are split: at random (CIFAR-FS), or by superclass (FC100)."""
 
     def build(self, places: Places) -> Task:
         """Classification of photographs."""

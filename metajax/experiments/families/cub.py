@@ -25,11 +25,11 @@ SPLITS: dict[Split, slice] = {
 
 @dataclass(frozen=True)
 class CubData(OwnImages):
-    """CUB-200-2011: `--images DIR`, its folder images/, of a folder for each species.
+    """CUB-200-2011: `--images DIR` is its folder images/, with a folder per species.
 
     Classes are split as in Chen et al., "A Closer Look at Few-shot Classification",
-    ICLR 2019: of those in the order of their numbers, counted from 0, the even ones for
-    training, and of the odd ones every other for validation, the rest for the test.
+    ICLR 2019. In the order of their numbers, counted from 0, the even ones are for
+    training; the odd ones are alternately for validation and for testing.
     """
 
     origin = (

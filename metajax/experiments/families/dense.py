@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseData(Family):
-    """Images in which something is to be outlined or boxed."""
+    """Images in which objects are outlined or boxed."""
 
     train_shots: ClassVar[None] = None
     ways: Count = 1
-    """Classes a task."""
+    """Classes per task."""
     shots: Count = 1
-    """Support images a class."""
+    """Support images per class."""
     queries: Count = 1
-    """Query images a class, in training."""
+    """Query images per class in training."""
     train_ways: Count | None = None
-    """Classes a task in training; by default `ways`."""
+    """Classes per task in training; by default as in --data.ways."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,7 +58,7 @@ class DenseData(Family):
 
 @dataclass(frozen=True)
 class SegmentationData(DenseData):
-    """Images whose objects are to be outlined."""
+    """Images in which objects are outlined."""
 
     metric: ClassVar[Metric] = image_iou(ignore=UNLABELLED)
 
@@ -107,13 +107,13 @@ class Peaks:
 
 @dataclass(frozen=True)
 class DetectionData(DenseData):
-    """Images whose objects are to be boxed."""
+    """Images in which objects are boxed."""
 
     most: ClassVar[int] = 20
     """Objects that are detected in an image, at most."""
     stride: Count = 4
-    """Height and width of a cell of the detector's maps, in pixels; it detects at most
-    one object of each class there."""
+    """Side of a cell of the detector's output maps, in pixels; at most one object of
+    each class is detected per cell."""
 
     @property
     def peaks(self) -> "Peaks":

@@ -39,8 +39,7 @@ class DenseFolderData(DenseData):
     size: Count = 96
     """Height and width that images are resized to, in pixels."""
     drop_small_classes: bool = False
-    """Leave out classes that are in too few images for an episode; how many were left
-    out is printed."""
+    """Leave out classes with too few images for an episode, and print how many."""
 
     def load(self, folder: Path, cache: Path, *, mapped: bool) -> data.DenseStore:
         """The images of the folder of a split.
@@ -177,7 +176,7 @@ class MaskFolderData(SegmentationData, DenseFolderData):
 
 @dataclass(frozen=True)
 class CocoFolderData(DetectionData, DenseFolderData):
-    """Your own images and their boxes in COCO's form: `--images DIR`."""
+    """Your own images and boxes in COCO format: `--images DIR`."""
 
     origin = (
         "a folder of images and boxes",

@@ -181,16 +181,17 @@ class ImageData(Family):
     """Classification of images."""
 
     ways: Ways = 5
-    """Classes a task."""
+    """Classes per task."""
     shots: Count = 1
-    """Support images a class."""
+    """Support images per class."""
     train_shots: Count | None = None
-    """Support images a class in training; by default `shots`. Reptile takes more."""
+    """Support images per class in training; by default as in --data.shots. Reptile uses
+    more."""
     queries: Count = 5
-    """Query images a class, in training."""
+    """Query images per class in training."""
     train_ways: Ways | None = None
-    """Classes a task in training; by default `ways`. For learners that take any number
-    of classes; prototypical networks take more."""
+    """Classes per task in training; by default as in --data.ways. Only for learners
+    that take any number of classes; prototypical networks use more."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

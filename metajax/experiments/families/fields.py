@@ -31,9 +31,10 @@ class FieldData(Family):
 
     metric: ClassVar[Metric] = psnr()
     shots: Count | None = 196
-    """Support pixels a task; None for all: then the query pixels are among them."""
+    """Support pixels per task; None for all pixels, which the query pixels then
+    repeat."""
     queries: Count = 196
-    """Query pixels a task, in training."""
+    """Query pixels per task in training."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -113,7 +114,7 @@ class GlyphFieldsData(FieldData):
 
 @dataclass(frozen=True)
 class GlyphDistancesData(GlyphFieldsData):
-    """Distances from procedural characters, below 0 inside, in sides of the image."""
+    """Signed distances to procedural characters, in sides of the image."""
 
     origin = "signed distances of glyphs", "drawn on demand"
     value = staticmethod(data.signed_distance)

@@ -109,7 +109,7 @@ class OwnImages(ImageData):
 
 @dataclass(frozen=True)
 class FolderData(OwnImages):
-    """Your own images, in a folder that is split by class: `--images DIR`."""
+    """Your own images, in a folder split by class: `--images DIR`."""
 
     origin = (
         "a folder of images",
@@ -117,8 +117,8 @@ class FolderData(OwnImages):
     )
     places = "images", "columns", "data_dir", "stream"
     drop_small_classes: bool = False
-    """Leave out classes with fewer images than an episode takes of each (shots and
-    queries); how many were left out is printed."""
+    """Leave out classes with fewer images than an episode needs (shots and queries),
+    and print how many."""
 
     def build(self, places: Places) -> Task:
         """Classification of the folder's images."""

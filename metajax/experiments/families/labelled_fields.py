@@ -45,7 +45,7 @@ class LabelledFieldData(FieldData):
     same_classes: ClassVar[bool] = True
     shots: Count | None = None
     classes: Ways = 20
-    """Classes, the first ones of the training classes of the data."""
+    """Number of classes: the first training classes of the data."""
 
     def whole(self, places: Places) -> Callable[[], data.ImageStore]:
         """All images of the classes, of any split."""
@@ -92,7 +92,7 @@ class LabelledFieldData(FieldData):
 
 @dataclass(frozen=True)
 class OmniglotClassesData(LabelledFieldData, OmniglotFieldsData):
-    """Omniglot's characters, classified by networks fitted to each drawing."""
+    """Omniglot's characters, classified by a network fitted to each drawing."""
 
     origin = "labelled fields of Omniglot", OmniglotFieldsData.origin[1]
     places = "archives", "data_dir"
@@ -114,11 +114,11 @@ class OmniglotClassesData(LabelledFieldData, OmniglotFieldsData):
 
 @dataclass(frozen=True)
 class GlyphClassesData(LabelledFieldData, GlyphFieldsData):
-    """Procedural characters, classified by networks fitted to each drawing."""
+    """Procedural characters, classified by a network fitted to each drawing."""
 
     origin = "labelled fields of glyphs", "drawn once"
     drawings: Annotated[int, partial(check_count, least=4)] = 100
-    """Drawings of each class, of all splits; at least 4."""
+    """Drawings per class, over all splits; at least 4."""
 
     def whole(self, places: Places) -> Callable[[], data.ImageStore]:
         """Drawn once for each split."""

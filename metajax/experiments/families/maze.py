@@ -12,15 +12,15 @@ from metajax.types import Learner, PyTree
 
 @dataclass(frozen=True)
 class MazeData(TrialData):
-    """Grid mazes of which only the surroundings are seen (after Duan et al., 2016)."""
+    """Grid mazes in which only nearby cells are seen (after Duan et al., 2016)."""
 
     origin = "maze", "generated on demand"
     size: Count = 7
-    """Rows and columns of a maze with its border: an odd number of at least 5."""
+    """Rows and columns of a maze, border included; odd, at least 5."""
     horizon: Count = 50
-    """Most steps of an episode."""
+    """Maximum number of steps per episode."""
     episodes: Count = 3
-    """Episodes of a trial."""
+    """Episodes per trial."""
 
     def environment(self) -> rl.Environment:
         """The maze."""

@@ -13,13 +13,13 @@ class MdpData(TrialData):
 
     origin = "mdp", "generated on demand"
     states: Count = 10
-    """States of a process."""
+    """Number of states."""
     actions: Count = 5
-    """Actions of a process."""
+    """Number of actions."""
     horizon: Count = 10
-    """Steps of an episode."""
+    """Steps per episode."""
     episodes: Count = 10
-    """Episodes of a trial."""
+    """Episodes per trial."""
 
     def environment(self) -> rl.Environment:
         """The process."""

@@ -12,17 +12,17 @@ from metajax.types import Learner, PyTree
 
 @dataclass(frozen=True)
 class NavigationData(TrialData):
-    """Navigation of a point to a hidden goal (Finn et al., 2017)."""
+    """2D navigation of a point to a hidden goal (Finn et al., 2017)."""
 
     origin = "navigation", "generated on demand"
     horizon: Count = 100
-    """Most steps of an episode."""
+    """Maximum number of steps per episode."""
     scale: Positive = 0.1
-    """How far an action of 1 moves: 0.1 in MAML's code, 1 in its PyTorch port."""
+    """Distance moved by an action of 1: 0.1 in MAML's code, 1 in its PyTorch port."""
     reach: Positive = 0.1
-    """The farthest move in each axis."""
+    """Largest move along each axis."""
     episodes: Count = 2
-    """Episodes of a trial, for learners that remember."""
+    """Episodes per trial, for learners with a memory."""
 
     def environment(self) -> rl.Environment:
         """The plane."""

@@ -23,7 +23,8 @@ class OmniglotData(ImageData):
     of_test = "ways", "shots", "alphabets"
     image_shape = (28, 28, 1)  # pyright: ignore (a property elsewhere)
     rotations: Literal[1, 4] = 4
-    """4 counts each character turned by 0, 90, 180 and 270 degrees as four classes."""
+    """With 4, each character rotated by 0, 90, 180 and 270 degrees counts as four
+    classes."""
     alphabets: tuple[str, ...] | None = None
     """Alphabets of the test characters; all by default."""
     training_alphabets: tuple[str, ...] | None = None

@@ -30,27 +30,29 @@ SPLITS: dict[Split, Literal["background", "evaluation"]] = {
 
 @dataclass(frozen=True)
 class SceneData(DenseData):
-    """Scenes of characters, of which some are to be outlined or boxed.
+    """Scenes of characters, some of which are outlined or boxed.
 
     A support image shows one character.
     """
 
     characters: Count = 4
-    """Characters of a scene."""
+    """Characters per scene."""
     objects: Count = 1
-    """Characters of a scene that are of the task's classes."""
+    """Characters per scene that belong to the task's classes."""
     train_objects: Count | None = None
-    """Characters of a training scene that are of its classes; by default `objects`."""
+    """Characters per training scene that belong to the task's classes; by default as in
+    --data.objects."""
     same_drawing: bool = False
-    """Objects are the very drawings of the support set, turned and coloured anew, as in
-    Cluttered Omniglot; other drawings of their classes by default."""
+    """Objects are the support set's own drawings, rotated and recoloured, as in
+    Cluttered Omniglot; by default they are other drawings of the same classes."""
     size: Count = 96
     """Height and width of a scene, in pixels."""
     side: Count = 32
-    """Height and width of a support image, and of a character before it is scaled."""
+    """Height and width of a support image, and of a character before scaling, in
+    pixels."""
     spread: Count = 1
-    """Random places tried for each character, which takes the one that least covers
-    earlier characters; 1 for random overlap."""
+    """Random places tried for each character, of which it takes the one that covers
+    earlier characters least; 1 lets characters overlap at random."""
 
     def drawings(self, places: Places) -> Store:
         """The drawings of a split."""

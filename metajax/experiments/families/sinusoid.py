@@ -18,11 +18,12 @@ class SinusoidData(Family):
 
     origin = "sinusoid", "generated on demand"
     shots: Count = 10
-    """Support points a task."""
+    """Support points per task."""
     train_shots: Count | None = None
-    """Support points a task in training; by default `shots`. Reptile takes more."""
+    """Support points per task in training; by default as in --data.shots. Reptile uses
+    more."""
     queries: Count = 10
-    """Query points a task, in training."""
+    """Query points per task in training."""
 
     def draw(
         self, task: Task, learner: Learner, meta: PyTree, *, queries: int, to: Path

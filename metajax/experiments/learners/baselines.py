@@ -30,22 +30,23 @@ class Baseline(PretrainedStart, InnerLoop):
     not_inherited = STEPPING
     factory = staticmethod(learners.baseline)
     rate: Positive = 0.05
-    """Learning rate of a task's head."""
+    """Learning rate for fitting the head of a task."""
     steps: CountOrZero = 10
-    """Gradient steps of a task's head; an evaluation predicts after each."""
+    """Gradient steps for fitting the head of a task; an evaluation predicts after
+    each."""
 
 
 @dataclass(frozen=True)
 class BaselinePlusPlus(Baseline):
-    """Baseline++: a head of cosines is fine-tuned on a frozen, pre-trained body."""
+    """Baseline++: a cosine head is fine-tuned on a frozen, pre-trained body."""
 
     name = "baseline++"
     not_inherited = *STEPPING, "scale"
     factory = staticmethod(learners.baseline_plus_plus)
     rate: Positive = 0.5
-    """Learning rate of a task's head."""
+    """Learning rate for fitting the head of a task."""
     scale: Positive = 2.0
-    """Baseline++: what cosines are multiplied by; it is fixed."""
+    """Baseline++: fixed scale of the cosines."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the scale."""
@@ -54,13 +55,13 @@ class BaselinePlusPlus(Baseline):
 
 @dataclass(frozen=True)
 class MetaBaseline(PretrainedStart, OnePass):
-    """Meta-Baseline: cosines to class means, on a body that was pre-trained."""
+    """Meta-Baseline: cosines to class means, on a pre-trained body."""
 
     name = "meta-baseline"
     needs_backbone = False
     factory = staticmethod(learners.meta_baseline)
     scale: Positive = 10.0
-    """Meta-Baseline: initial scale of the cosines; it is learnt."""
+    """Meta-Baseline: initial scale of the cosines, which is learnt."""
 
     def networks(self, shapes: Shapes, setting: Setting) -> dict[str, Any]:
         """The scale."""
@@ -75,8 +76,8 @@ class SimpleShot(PretrainedStart, OnePass):
     trained = False
     factory = staticmethod(learners.simple_shot)
     centring: Literal["training", "support"] = "training"
-    """SimpleShot: the mean that features are taken about: that of the training classes,
-    which metajax pretrain measures, or that of each support set."""
+    """SimpleShot: mean that is subtracted from features: that of the training classes,
+    measured by metajax pretrain, or that of each support set."""
 
     def networks(self, shapes: Shapes, setting: Setting) -> dict[str, Any]:
         """The mean of the training classes; zeros where there is no file."""
@@ -100,15 +101,16 @@ class Pmf(PretrainedStart, InnerLoop):
     not_inherited = STEPPING
     factory = staticmethod(learners.pmf)
     rate: Positive = 1e-3
-    """P>M>F: learning rate of the fine-tuning of a task."""
+    """P>M>F: learning rate for fine-tuning on a task."""
     steps: CountOrZero = 10
-    """P>M>F: gradient steps of the fine-tuning of a task; training takes none."""
+    """P>M>F: gradient steps of fine-tuning on a task; training takes none."""
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "adam"
-    """P>M>F: optimizer of the fine-tuning; see maml's."""
+    """P>M>F: optimizer of fine-tuning; momentum is 0.9, and adam-b1-0 has β1 = 0."""
     jitter: Share = 0.1
-    """P>M>F: random shift, scale and turn of the copies; see --augment.jitter."""
+    """P>M>F: random shift, scale and rotation of the augmented copies, in the units of
+    --augment.jitter."""
     scale: Positive = 10.0
-    """P>M>F: initial scale of the cosines; it is learnt."""
+    """P>M>F: initial scale of the cosines, which is learnt."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the augmentation and the scale."""

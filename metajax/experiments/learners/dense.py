@@ -73,10 +73,10 @@ class PrototypicalSegmenter(DenseOnePass):
     takes = ("masks",)
     factory = staticmethod(learners.prototypical_segmenter)
     scale: Positive = 20.0
-    """Prototypical segmentation: what cosines are multiplied by."""
+    """Prototypical segmentation: fixed scale of the cosines."""
     alignment: NotNegative = 1.0
-    """Prototypical segmentation: weight of the loss of the support set, labelled by the
-    queries."""
+    """Prototypical segmentation: weight of PANet's alignment loss, of the support set
+    labelled by the queries."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the body and the two weights."""
@@ -90,7 +90,7 @@ class PrototypicalSegmenter(DenseOnePass):
 
 @dataclass(frozen=True)
 class SiameseSegmenter(DenseOnePass):
-    """Siamese U-Net: a decoder of how an image matches the support set."""
+    """Siamese U-Net: masks decoded from how well an image matches the support set."""
 
     name = "siamese-segmenter"
     takes = ("masks",)
@@ -108,17 +108,19 @@ class SiameseSegmenter(DenseOnePass):
 
 @dataclass(frozen=True)
 class CorrelationSegmenter(SiameseSegmenter):
-    """Outlines by the cosine to each class's mean features, at several levels."""
+    """Correlation segmentation: cosines to class means at several levels."""
 
     name = "correlation-segmenter"
     factory = staticmethod(learners.correlation_segmenter)
     features: Count = 64
-    """Features that are compared at each level."""
+    """Correlation segmentation: number of features that are compared at each level."""
     scale: Positive = 4.0
-    """Initial scale of the cosines of each level; it is learnt."""
+    """Correlation segmentation: initial scale of each level's cosines, which is
+    learnt."""
     colour: NotNegative = 0.0
-    """How much a pixel must have the colour of what is found in its image, for objects
-    of one colour each, such as characters; training is without."""
+    """Correlation segmentation: how strictly a pixel must match the colour of the
+    object found in its image, for objects of one colour each, such as characters; it
+    has no effect in training."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the features of each level."""
@@ -135,7 +137,7 @@ class CorrelationSegmenter(SiameseSegmenter):
 
 @dataclass(frozen=True)
 class CorrelationDetector(DenseOnePass):
-    """Detection by the cosine to the mean features of each class's objects."""
+    """Correlation detector: cosines to the mean features of each class's objects."""
 
     name = "correlation-detector"
     takes = ("boxes",)
@@ -143,7 +145,7 @@ class CorrelationDetector(DenseOnePass):
     filters: Count = 64
     """Detectors: features of the head that locates objects."""
     scale: Positive = 10.0
-    """Initial scale of the cosines; it is learnt."""
+    """Detectors: initial scale of the cosines, which is learnt."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With those of the head and the maps."""
@@ -160,16 +162,16 @@ class CorrelationDetector(DenseOnePass):
 
 @dataclass(frozen=True)
 class FineTunedDetector(CorrelationDetector):
-    """Two-stage fine-tuning: a cosine head on a detector that is frozen (TFA)."""
+    """Two-stage fine-tuning (TFA): a cosine head on a frozen detector."""
 
     name = "fine-tuned-detector"
     factory = staticmethod(learners.fine_tuned_detector)
     scale: Positive = 20.0
-    """Scale of the cosines; it is fixed."""
+    """Fine-tuned detector: fixed scale of the cosines."""
     head_rate: Positive = 0.1
-    """Fine-tuning: learning rate of the head of a task."""
+    """Fine-tuned detector: learning rate for fitting the head of a task."""
     head_steps: CountOrZero = 20
-    """Fine-tuning: gradient steps of the head of a task."""
+    """Fine-tuned detector: gradient steps for fitting the head of a task."""
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """With the optimizer of a task's head."""

@@ -24,18 +24,18 @@ FEATURES: dict[FeatureName, learners.Features] = {
 
 @dataclass(frozen=True)
 class Mwt(Exact, LearntSteps):
-    """MWT: a classifier of the weights that fit a signal."""
+    """MWT: a signal is classified by the weights of a network fitted to it."""
 
     name = "mwt"
     takes = ("labelled-fields",)
     hidden: tuple[Count, ...] = (128,)
-    """MWT: widths of the classifier's hidden layers."""
+    """MWT: widths of the hidden layers of the classifier."""
     reconstruction: NotNegative = 1.0
-    """MWT: weight of the loss of values beside the classifier's."""
+    """MWT: weight of the reconstruction loss, which is added to the classifier's."""
     features: FeatureName = "weights"
-    """MWT: what the classifier sees: how the weights change; the same as constants,
-    so that the start is learnt from the values alone; or, as a baseline, all values of
-    the signal in place of weights."""
+    """MWT: input of the classifier: the weights' changes (weights); the changes without
+    their gradient, so that only reconstruction trains the start (detached-weights); or,
+    as a baseline, the values of the signal (values)."""
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner, with a perceptron for its classifier.

@@ -40,7 +40,7 @@ class GradientSteps(Adaptation):
     steps: CountOrZero = 1  # pyright: ignore (a class's constant elsewhere)
     """Inner steps in training."""
     batch: Count | None = None
-    """Support examples that each inner step takes; all by default."""
+    """Support examples per inner step; all by default."""
 
     def taking(self, steps: int) -> Self:
         """The same with another number of inner steps."""
@@ -67,8 +67,8 @@ class InnerLoop(GradientSteps):
     """Gradient steps by an optimizer of optax."""
 
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
-    """Inner optimizer: momentum is 0.9; adam has an eps_root, which keeps its
-    derivative finite; adam-b1-0 is Reptile's, of β1 = 0."""
+    """Inner optimizer; momentum is 0.9, adam has an eps_root that keeps its derivative
+    finite, and adam-b1-0 has β1 = 0, as in Reptile."""
 
     def rule(self) -> optax.GradientTransformation:
         """The inner optimizer."""
@@ -89,7 +89,7 @@ class Exact(GradientSteps):
 
     differentiated = True
     first_order: CountOrZero = 0
-    """Meta-steps at the start that take the first-order gradient (MAML++)."""
+    """Number of initial meta-steps with the first-order gradient (MAML++)."""
 
     def build_training(self, setting: Setting) -> Learner | LearnerSchedule:
         """First the first-order gradient, if asked for, then the exact one."""
@@ -116,7 +116,7 @@ class Maml(Exact, InnerLoop):
 
 @dataclass(frozen=True)
 class Tnas(Exact, InnerLoop):
-    """T-NAS: MAML of a network of cells, whose α have an inner rate of their own."""
+    """T-NAS: MAML on a network of cells; the architecture has its own inner rate."""
 
     name = "tnas"
     takes = "classes", "values"  # of which there are networks with α
@@ -128,9 +128,10 @@ class Tnas(Exact, InnerLoop):
     """T-NAS: temperature of the softmax over operations; also used in validation and
     evaluation."""
     annealing: CountOrZero = 0
-    """T-NAS: meta-steps in which the temperature falls from 1 to that (MetaNAS)."""
+    """T-NAS: number of meta-steps in which the temperature falls from 1 to
+    --inner.temperature (MetaNAS)."""
     warm_up: CountOrZero = 0
-    """T-NAS: meta-steps at a temperature of 1 before it falls."""
+    """T-NAS: number of meta-steps at temperature 1 before the annealing."""
     factory = staticmethod(learners.tnas)
 
     def after_search(self) -> Maml:
@@ -187,7 +188,7 @@ class Fomaml(InnerLoop):
 
 @dataclass(frozen=True)
 class Anil(Exact, InnerLoop):
-    """ANIL: the inner loop adapts the head alone."""
+    """ANIL: the inner loop adapts only the head."""
 
     name = "anil"
     factory = staticmethod(learners.anil)
@@ -195,7 +196,7 @@ class Anil(Exact, InnerLoop):
 
 @dataclass(frozen=True)
 class Boil(Exact, InnerLoop):
-    """BOIL: the inner loop adapts the body alone."""
+    """BOIL: the inner loop adapts only the body."""
 
     name = "boil"
     factory = staticmethod(learners.boil)
@@ -211,7 +212,7 @@ class Reptile(InnerLoop):
 
 @dataclass(frozen=True)
 class ProtoMaml(Exact, InnerLoop):
-    """Proto-MAML: MAML whose head starts at the classes' prototypes."""
+    """Proto-MAML: MAML whose head starts from the class prototypes."""
 
     name = "proto-maml"
     takes = ("classes",)
@@ -222,7 +223,7 @@ class ProtoMaml(Exact, InnerLoop):
 
 @dataclass(frozen=True)
 class FoProtoMaml(InnerLoop):
-    """First-order Proto-MAML, as Meta-Dataset has it."""
+    """First-order Proto-MAML, as in Meta-Dataset."""
 
     name = "fo-proto-maml"
     takes = ("classes",)
@@ -250,11 +251,11 @@ class Imaml(InnerLoop):
 
 @dataclass(frozen=True)
 class Cavia(Exact, InnerLoop):
-    """CAVIA: the inner loop adapts context parameters, which join the inputs."""
+    """CAVIA: the inner loop adapts context parameters appended to the inputs."""
 
     name = "cavia"
     context: Count = 5  # pyright: ignore (a class's constant elsewhere)
-    """CAVIA: number of context parameters; its paper's sine waves have 5."""
+    """CAVIA: number of context parameters; the paper uses 5 for sine waves."""
     factory = staticmethod(learners.cavia)
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
@@ -302,7 +303,7 @@ class MetaCurvature(Exact, LearntSteps):
 
 @dataclass(frozen=True)
 class MetaLstm(LearntSteps):
-    """Meta-LSTM: an LSTM makes the update, differentiated to first order."""
+    """Meta-LSTM: an LSTM computes the updates, differentiated to first order."""
 
     name = "meta-lstm"
     factory = staticmethod(partial(learners.learned_maml, grad=first_order))
@@ -314,7 +315,7 @@ class MetaLstm(LearntSteps):
 
 @dataclass(frozen=True)
 class LearnedOptimizer(LearntSteps):
-    """A recurrent optimizer, differentiated to first order."""
+    """A learned recurrent optimizer, differentiated to first order."""
 
     name = "learned-optimizer"
     factory = staticmethod(partial(learners.learned_maml, grad=first_order))
@@ -330,8 +331,8 @@ class MamlPlusPlus(Exact, LearntSteps):
 
     name = "maml++"
     multi_step: CountOrZero = 0
-    """MAML++: meta-steps at the start in which the loss after every inner step counts,
-    each time less."""
+    """MAML++: number of initial meta-steps whose loss also counts the query loss after
+    every inner step, with a weight that falls to 0."""
     factory = staticmethod(learners.maml_plus_plus)
 
     def rule(self) -> InnerOptimizer:

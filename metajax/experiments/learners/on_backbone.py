@@ -19,7 +19,8 @@ class OnBackbone(Adaptation):
 
     needs_backbone = True
     backbone: str | None = None  # pyright: ignore (a class's constant elsewhere)
-    """Pre-trained body: directory of metajax pretrain, or the file of a body."""
+    """Pre-trained body: the directory of a metajax pretrain run, or the file of a
+    body."""
 
     def with_backbone(self, path: str | None) -> Self:
         """The same on the body of another file."""

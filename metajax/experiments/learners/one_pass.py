@@ -151,8 +151,8 @@ class NeuralProcess(OnePass):
     any_ways = False
     factory = staticmethod(learners.neural_process)
     codes: Count = 128
-    """Neural process: codes a class, at most as many as there are features, and the
-    width of its layers."""
+    """Neural process: width of the hidden layers, and size of each class's code (at
+    most the number of features)."""
 
     def networks(self, shapes: Shapes, setting: Setting) -> dict[str, Any]:
         """An encoder of examples and a decoder of queries."""

@@ -42,13 +42,14 @@ class PolicyLearner(Adaptation):
 
     takes = ("trials",)
     epochs: Count = 1
-    """Times that a meta-step goes through its trials, which are played once."""
+    """Passes over the collected trials in each meta-step."""
     minibatches: Count = 1
-    """Parts of the trials of a meta-step, each of which makes an update."""
+    """Minibatches per pass, each of which makes one update."""
     clip: Positive = 0.2
-    """ε of PPO's clipped objective: how far an update may take a policy."""
+    """ε of PPO's clipped objective, which limits how far an update changes the
+    policy."""
     discount: WholeShare = 0.99
-    """Discount γ of rewards."""
+    """Discount factor γ of rewards."""
 
     def planned_step(self) -> MakeStep:
         """Its meta-step, whose minibatches need not divide the meta-batch."""
@@ -69,13 +70,13 @@ class Rl2(PolicyLearner):
     measurement = EvaluatingTrials
     epochs: Count = 8
     decay: WholeShare = 0.95
-    """Decay λ of generalised advantage estimation."""
+    """Decay λ of generalized advantage estimation."""
     value_weight: NotNegative = 0.5
-    """Weight of the value's squared error."""
+    """Weight of the value function's squared error in the loss."""
     entropy_weight: NotNegative = 0.005
-    """Weight of the policy's entropy."""
+    """Weight of the entropy bonus in the loss."""
     reward_scale: Positive = 1.0
-    """What rewards are multiplied by in training, so that returns are near 1."""
+    """Factor of rewards in training, chosen so that returns are near 1."""
 
     def build(self, setting: Setting, **changes: Any) -> Learner:
         """The learner."""
@@ -113,18 +114,20 @@ class MamlRl(PolicyLearner):
     rate: Positive = 0.1
     """Inner learning rate of the first step."""
     later: Positive = 0.5
-    """Inner learning rate of later steps, as a share of the first step's."""
+    """Inner learning rate of later steps, relative to the first step's."""
     steps: CountOrZero = 1  # pyright: ignore (a class's constant elsewhere)
     """Inner steps in training."""
     optimizer: Literal["sgd", "momentum", "adam", "adam-b1-0"] = "sgd"
-    """Inner optimizer; see maml's."""
+    """Inner optimizer; momentum is 0.9, adam has an eps_root that keeps its derivative
+    finite, and adam-b1-0 has β1 = 0."""
     trajectories: Count = 20
-    """Trajectories of each inner step, and after the last."""
+    """Trajectories sampled for each inner step, and after the last one for the outer
+    loss."""
     estimator: Literal["lvc", "dice", "loaded-dice", "e-maml"] = "lvc"
-    """Surrogate whose gradient the inner loop takes, and the outer one goes through;
-    e-maml adds the score of what was sampled, of a high variance."""
+    """Surrogate objective of the inner loop, which the outer gradient differentiates;
+    e-maml adds the score of the sampled trajectories, which has a high variance."""
     baseline: Literal["linear", "leave-one-out", "none"] = "linear"
-    """Baseline that is subtracted from returns to make advantages."""
+    """Baseline that is subtracted from returns to compute advantages."""
 
     def taking(self, steps: int) -> Self:
         """The same with another number of inner steps."""
