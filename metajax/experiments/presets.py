@@ -359,7 +359,7 @@ _OTHERS: dict[str, dict[str, Config]] = {
     "correlation-detector": {
         **_SCENES,
         **{
-            f"{name}-small": _small_scenes(config, ways=8, objects=4, steps=2_000)
+            f"{name}-small": _small_scenes(config, ways=8, objects=4, steps=3_000)
             for name, config in _SCENES.items()
         },
         "glyph-boxes": _glyph_scenes(GlyphBoxesData(3, characters=4, objects=3)),
