@@ -1,21 +1,20 @@
 """Scores labels against the truth."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 
-from metajax.data.folders.listing import list_images
-from metajax.errors import InputError
+from metajax.data.folders._names import clean, counted, join_names
+from metajax.data.folders._table import place_of, read_table
+from metajax.data.folders.listing import list_images, warn_each
 from metajax.labelling.answers import NONE, Label
 from metajax.labelling.pictures.contents import Contents, classes_by_content
 from metajax.labelling.trust.calibration import confidence_error, share_interval
 from metajax.metrics.ranking import roc_area
 
 SHOWN = 10  # classes, and confusions
-FILES, LABELS = ("file", "filename"), ("label",)  # columns of a table of the truth
 
 
 def read_truth(path: Path, images: Path) -> Callable[[str], str | None]:
@@ -23,35 +22,36 @@ def read_truth(path: Path, images: Path) -> Callable[[str], str | None]:
 
     Args:
       path: a folder of `CLASS/*`, whose pictures are those to label or copies of them;
-        or a CSV table of columns file (or filename) and label.
+        or a table of files and labels, see `metajax.data.folders.folder`.
       images: the folder of the pictures to label, to which a table's files belong.
 
     Returns:
       From a picture's path below that folder to its class; None if nothing says it.
 
     Raises:
-      InputError: if there is no such folder, or a table has other columns.
+      InputError: if there is no such folder, or the table is none of files and labels.
     """
     if path.is_file():
-        return _read_table(path).get
+        return _read_table(path, images).get
     listing = list_images(path, None)
     names = [name for name, files in listing.classes.items() for _ in files]
     contents = Contents(classes_by_content(listing.files, names))
     return lambda file: contents.class_of(images / file)
 
 
-def _read_table(path: Path) -> dict[str, str]:
-    with path.open(newline="", encoding="utf-8-sig") as text:
-        rows = csv.DictReader(text)
-        columns = rows.fieldnames or ()
-        file = next((name for name in FILES if name in columns), None)
-        label = next((name for name in LABELS if name in columns), None)
-        if file is None or label is None:
-            raise InputError(
-                f"expected columns file and label in {path}, got "
-                f"{', '.join(columns) or 'none'}; rename them in its first line"
-            )
-        return {row[file]: row[label] for row in rows}
+def _read_table(path: Path, images: Path) -> dict[str, str]:
+    """The class of each picture that a table names, by its path below `images`."""
+    named = read_table(path, place_of(images, [images, images.parent]))
+    classes, lines = join_names(named.classes, clean)
+    if named.faults:
+        count, first = counted(len(named.faults), "line"), named.faults[0]
+        lines.append(f"{count} not read in {path}: {first.place} {first.reason}")
+    warn_each((*lines, *named.lines))
+    return {
+        file.relative_to(images).as_posix(): name
+        for name, files in classes.items()
+        for file in files
+    }
 
 
 def score(

@@ -175,8 +175,28 @@ def test_labels_are_scored_against_the_truth(tmp_path):
         assert lines[3].startswith("0 of 1 pictures") and lines[4].endswith("100.0 %")
     assert "none of these" in score(labels, lambda _: None, ("cat",))[0]
     table.write_text("photo,breed\n")
-    with pytest.raises(InputError, match="expected columns file and label"):
+    with pytest.raises(InputError, match="it has none for labels, got photo, breed"):
         read_truth(table, tmp_path)
+
+
+def test_the_truth_is_read_as_labelled_tables_are(tmp_path):
+    """Of any encoding and separator, whatever form its names have; or it is refused."""
+    images, table = tmp_path / "images", tmp_path / "truth.csv"
+    for name in ("caf\u00e9.png", "sub/b.png"):
+        write_image(images / name, 0)
+    rows = "file,label\ncafe\u0301.png, cat\nimages\\sub\\b.png,do\u0301g \n"
+    for text in (rows, rows.replace(",", ";")):
+        for encoding in ("utf-8-sig", "utf-16"):
+            table.write_bytes(text.encode(encoding))
+            truth = read_truth(table, images)
+            assert truth("caf\u00e9.png") == "cat" and truth("sub/b.png") == "d\u00f3g"
+    table.write_bytes("file,label\ncaf\u00e9.png,cat\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not a table of UTF-8"):
+        read_truth(table, images)
+    table.write_text("file,label\nsub/b.png,cat\nsub/b.png,dog\nno.png,dog\n")
+    with pytest.warns(UserWarning, match="2 lines are not read in .* again") as said:
+        truth = read_truth(table, images)
+    assert truth("sub/b.png") == "cat" and len(said) == 1
 
 
 def test_labelled_pictures_are_known_by_their_content(tmp_path):
