@@ -82,10 +82,10 @@ def submit(arguments: Sequence[str], settings: Sequence[str], run: Path) -> None
       InputError: if submitit is not installed, or a setting is none of its.
     """
     submitit, named = _imported(), _read_settings(settings)
-    cluster, folder = named.pop(CLUSTER, None), run.with_name(f"{run.name}-jobs")
+    cluster, folder = named.pop(CLUSTER, None), f"{os.path.abspath(run)}-jobs"
     try:
         executor = submitit.AutoExecutor(
-            folder.absolute(), cluster=cluster, slurm_max_num_timeout=TIMEOUTS
+            folder, cluster=cluster, slurm_max_num_timeout=TIMEOUTS
         )
         executor.update_parameters(**{"name": "metajax", **named})
     except (ValueError, NameError, TypeError, RuntimeError) as error:

@@ -57,8 +57,7 @@ def publish(
     """
     if is_published(directory):
         raise InputError(f"{directory} is published already; copy it")
-    beside = out.with_suffix(".md")
-    _check(out, beside)
+    beside = _check(out)
     config = configured(directory)
     network_texts, network_arrays = config.model.contents()
     meta, step = restored(directory, config, bare_task(config), kept)
@@ -87,10 +86,11 @@ def publish(
     print(f"what they are is in {beside}")
 
 
-def _check(out: Path, beside: Path) -> None:
-    """Refuses, before anything is read, what cannot be written."""
+def _check(out: Path) -> Path:
+    """Refuses, before anything is read, what cannot be written; returns the card."""
     if out.suffix != SUFFIX:
         raise InputError(f"OUT must be named *{SUFFIX}, got {out}")
+    beside = out.with_suffix(".md")
     files = {OUT: out, CARD: beside}
     for name, path in files.items():
         check_writable(name, path)
@@ -103,6 +103,7 @@ def _check(out: Path, beside: Path) -> None:
             f"{CARD} would be written over {beside}, which is another file; choose "
             "another OUT, or move it away"
         )
+    return beside
 
 
 def _configuration(directory: Path, config: Config) -> str:

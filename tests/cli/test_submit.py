@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from metajax.cli.main import main
-from metajax.cli.submit import without_flag
+from metajax.cli.submit import submit, without_flag
 from metajax.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("relaxed")
@@ -59,6 +59,15 @@ def test_settings_that_submitit_does_not_have(tmp_path, capsys, settings, match)
     assert main([*command, *settings]) == 1
     err = capsys.readouterr().err
     assert match in err and len(err.splitlines()) == 1
+
+
+@needs_submitit
+@pytest.mark.parametrize("run", [".", "../here", "elsewhere/../../here"])
+def test_the_jobs_are_beside_the_run(tmp_path, monkeypatch, capsys, run):
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    submit(["glyphs"], ["cluster=debug"], Path(run))
+    assert f"\n{here}-jobs/" in capsys.readouterr().out and not [*here.iterdir()]
 
 
 def children(process):

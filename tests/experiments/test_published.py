@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -242,6 +243,8 @@ def test_what_is_no_such_file_is_refused(folder, content, capsys):
 
 def test_what_cannot_be_published(folder, capsys):
     directory = folder / "run"
+    with pytest.raises(InputError, match="OUT must be named"):
+        publish(directory, Path())
     for arguments, said in (
         (["out.npz"], "OUT must be named *.safetensors"),
         (["run/events/x.safetensors"], "which is not a folder; make it first"),
