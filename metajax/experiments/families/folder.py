@@ -68,8 +68,10 @@ def source_of(places: Places) -> Source:
     folder, columns = folder_of(places), parse_columns(places.columns)
 
     def contents(split: Split) -> Contents:
-        classes = list_images(folder, split, columns).classes
-        return hash_files(folder, classes, kept=hashes_of(places, folder, split))
+        listing = list_images(folder, split, columns)
+        root = folder if folder.is_dir() else listing.folder  # of a table
+        kept = hashes_of(places, folder, split)
+        return hash_files(root, listing.classes, kept=kept)
 
     def has(split: Split) -> bool:
         return has_split(folder, split, columns)
