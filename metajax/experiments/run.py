@@ -18,6 +18,7 @@
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -102,6 +103,7 @@ FLAT = "constant"  # the schedule that is the same in a longer run
 VALIDATIONS, VALIDATION_TASKS = 10, 100  # how many in a run, and of how many tasks
 CHECKPOINTS = 20  # in a run
 ADAPTED_AT_A_TIME = 8  # tasks, for a figure
+OF_STEP = re.compile(r"-step\d+(-|$)")  # in the name of a result of a meta-step
 VALIDATION_SEED = 2**31 - 1  # not that of the test: sine waves have no splits
 
 
@@ -508,7 +510,8 @@ def lengthen(directory: Path, config: Config) -> None:
         file=sys.stderr,
     )
     for path in directory.iterdir():
-        if is_measured(path) and "-step" not in path.stem and path.suffix != ".npz":
+        told = OF_STEP.search(path.stem) or path.suffix == ".npz"
+        if is_measured(path) and not told:
             path.rename(path.with_stem(f"{path.stem}-step{before}"))
     _write_config(directory, config)
 

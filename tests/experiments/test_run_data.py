@@ -100,6 +100,8 @@ def test_a_longer_run_renames_what_was_measured_alone(tmp_path):
     (folder / "study-birds").mkdir()
     for name in ("evaluation.txt", "adaptation.png", "study-birds/report.html"):
         (folder / name).touch()
+    (folder / "evaluation-on-two-step-jump-0a1b2c3d.json").touch()
+    (folder / "evaluation-test-10tasks-step2-birds-0a1b2c3d.json").touch()
     for mine in ("study-notes.txt", "adaptation.tex"):
         (folder / mine).touch()
     run.lengthen(folder, config)
@@ -107,6 +109,8 @@ def test_a_longer_run_renames_what_was_measured_alone(tmp_path):
     assert names == {
         *("config.json", "evaluation-step4.txt", "adaptation-step4.png"),
         *("study-birds-step4", "study-notes.txt", "adaptation.tex"),
+        "evaluation-on-two-step-jump-0a1b2c3d-step4.json",
+        "evaluation-test-10tasks-step2-birds-0a1b2c3d.json",
     }
 
 
@@ -206,6 +210,24 @@ def test_a_table_that_was_changed(tmp_path):
     tables(folder, swapped=True)
     with pytest.raises(InputError, match="train: 2 removed.* 2 added"):
         keep_data(directory, task_at(folder, tmp_path))
+
+
+def test_one_table_in_place_of_the_folder(tmp_path):
+    table, directory = tmp_path / "birds.csv", tmp_path / "run"
+    rows = []
+    for split in SPLITS:
+        for i in range(12):
+            write_image(tmp_path / "images" / f"{split}{i}.png", (len(split), 9 * i, 0))
+            rows.append(f"{split}{i}.png,{split}{i % 3},{split}")
+    table.write_text("\n".join(["filename,label,split", *rows]))
+    directory.mkdir()
+    keep_data(directory, task_at(table, tmp_path))
+    known = json.loads((directory / FILE).read_text())["splits"]
+    assert "images/train0.png" in known["train"]["train0"]
+    keep_data(directory, task_at(table, tmp_path))
+    write_image(tmp_path / "images" / "train0.png", 9)
+    with pytest.raises(InputError, match="1 changed, such as images/train0.png"):
+        keep_data(directory, task_at(table, tmp_path))
 
 
 def test_a_run_that_recorded_nothing(copied, capsys):
