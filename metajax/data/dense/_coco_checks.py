@@ -77,7 +77,7 @@ def faults_of_annotations(
             if not is_id(value) or value not in known:
                 reason = f"has the {field} {value!r}, which is not listed"
                 yield Fault(place_of("annotation", entry, i, path), reason, MEND)
-        for reason in (_box_fault(entry), _outline_fault(entry)):
+        for reason in (_box_fault(entry), _outline_fault(entry), _crowd_fault(entry)):
             if reason:
                 yield Fault(place_of("annotation", entry, i, path), reason, MEND)
     yield from _repeated("annotation", entries, "id", path)
@@ -106,6 +106,13 @@ def _outline_fault(entry: Entry) -> str | None:
     if isinstance(outline, list) and all(map(_is_polygon, outline)):
         return None
     return "has a segmentation that is no polygons of at least 3 corners [x, y, ...]"
+
+
+def _crowd_fault(entry: Entry) -> str | None:
+    crowd = entry.get("iscrowd")
+    if crowd in (None, 0, 1):
+        return None
+    return f"has the iscrowd {crowd!r}, which is neither 0 nor 1"
 
 
 def _is_polygon(x: Any) -> bool:

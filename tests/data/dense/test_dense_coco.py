@@ -163,6 +163,8 @@ FAULTS = {
         change(FIRST, segmentation={"size": [8, 4], "counts": [32]}),
         "cannot be read (it is of 4x8 pixels, and the image has 8x4)",
     ),
+    "text": (change(FIRST, iscrowd="0"), "iscrowd '0', which is neither 0 nor 1"),
+    "crowds": (change(FIRST, iscrowd=2), "annotation 1 of {0} has the iscrowd 2,"),
     "image": (change(FIRST, image_id=77), "has the image_id 77, which is not listed"),
     "list": (change(FIRST, image_id=[1]), "has the image_id [1], which is not listed"),
     "category": (change(FIRST, category_id="cat"), "has the category_id 'cat', which"),
@@ -204,6 +206,14 @@ def test_images_that_are_not_there(tmp_path):
     message = refused(write(tmp_path, said))
     assert "names 7 images that are neither in" in message
     assert "lost0.jpg, lost1.jpg, lost2.jpg" in message
+
+
+@pytest.mark.parametrize("again", ["images/a.png", "./a.png", "sub/../a.png"])
+def test_an_image_of_two_names(tmp_path, again):
+    said = content()
+    said["images"].append({"id": 1, "file_name": again})
+    message = refused(write(tmp_path, said))
+    assert f"twice, as a.png and {again}; put its objects into one entry" in message
 
 
 def test_many_faults_are_counted(tmp_path):
