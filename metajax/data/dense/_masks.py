@@ -102,8 +102,9 @@ def read_names(folder: Path) -> dict[int, str] | None:
     (path,) = files
     try:
         text = path.read_text("utf-8-sig")
-        content = json.loads(text) if path.suffix == ".json" else text.splitlines()
-        names = _numbered(content)
+        is_json = path.suffix == ".json"
+        content = json.loads(text, object_pairs_hook=_by_value) if is_json else None
+        names = _numbered(content if is_json else text.splitlines())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} must name classes, a line each from value 1 on, or as JSON "
@@ -112,14 +113,39 @@ def read_names(folder: Path) -> dict[int, str] | None:
     return names
 
 
+def write_names(folder: Path, names: Sequence[str]) -> None:
+    """Writes the names of the values 1, 2, ..., so that `read_names` gives them."""
+    marks = names[0].casefold() in (*BACKGROUND, LABELME)
+    if marks or any(name.splitlines() != [name] for name in names):
+        values = {str(value): name for value, name in enumerate(names, 1)}
+        (folder / "classes.json").write_text(json.dumps(values) + "\n")
+        return
+    lines = "".join(f"{name}\n" for name in names)
+    (folder / "classes.txt").write_bytes(lines.encode(errors="backslashreplace"))
+
+
+def _by_value(pairs: Sequence[tuple[str, Any]]) -> dict[int, Any]:
+    """An object of JSON; a `ValueError` if its keys are not values, each once."""
+    named = {int(value): name for value, name in pairs}
+    if len(named) < len(pairs):
+        raise ValueError("a value is named twice")
+    return named
+
+
 def _numbered(content: Any) -> dict[int, str]:
     """Names by value; a `ValueError` if they are not usable."""
     if isinstance(content, list):
-        content = _from_lines([clean(str(line)) for line in content])
+        content = _from_lines([_cleaned(line) for line in content])
     if not isinstance(content, Mapping):
         raise ValueError("it is neither a list nor an object")
-    named = {int(value): clean(str(name)) for value, name in content.items()}
-    return _checked({v: named[v] for v in sorted(named) if v not in (0, UNLABELLED)})
+    named = {value: _cleaned(content[value]) for value in sorted(content)}
+    return _checked({v: x for v, x in named.items() if v not in (0, UNLABELLED)})
+
+
+def _cleaned(name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"the name {name!r} is not a text")
+    return clean(name)
 
 
 def _checked(names: dict[int, str]) -> dict[int, str]:
@@ -134,8 +160,8 @@ def _checked(names: dict[int, str]) -> dict[int, str]:
 
 
 def _from_lines(lines: list[str]) -> dict[int, str]:
-    """The names of a list by value, blank lines left out."""
-    lines = [line for line in lines if line]
+    """The names of a list by value, blank lines at its end left out."""
+    lines = lines[: 1 + max((i for i, line in enumerate(lines) if line), default=-1)]
     lines = lines[lines[:1] == [LABELME] :]
     first = 0 if lines and lines[0].casefold() in BACKGROUND else 1
     return dict(enumerate(lines, first))

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from metajax._files.writing import check_new_folder, new_folder
+from metajax.data.dense._masks import write_names
 from metajax.data.dense.mask_folder import mask_folder
 from metajax.data.dense.store import DenseStore
 from metajax.errors import InputError
@@ -17,7 +18,7 @@ from metajax.labelling.learner import ImageFormat
 from metajax.losses import UNLABELLED
 from metajax.metrics import Metric, image_iou
 
-MASKS, NAMES = "masks", "classes.txt"
+MASKS = "masks"
 WIDTH = 2  # of an outline on a page, in pixels
 
 
@@ -59,8 +60,9 @@ def masks() -> DenseTargets:
     """How labelling treats masks; see `DenseTargets`.
 
     What is written is a folder: `masks/NAME.png`, a mask for each picture and of its
-    size, with the value k for line k of `classes.txt`. With the pictures in `images/`
-    it is a folder of `metajax.data.mask_folder`.
+    size, with the value k for line k of `classes.txt`; `classes.json` stands for that
+    where its lines would be read otherwise, as if the first is `background`. With the
+    pictures in `images/` it is a folder of `metajax.data.mask_folder`.
     """
     return DenseTargets(
         "masks",
@@ -143,5 +145,4 @@ def _write(path: Path, names: Sequence[str], marked: Iterable[Marked]) -> None:
             picture = Image.fromarray(mark.values)
             picture.putpalette(palette)
             picture.save(place)
-        lines = "".join(f"{name}\n" for name in names)
-        (folder / NAMES).write_bytes(lines.encode(errors="backslashreplace"))
+        write_names(folder, names)

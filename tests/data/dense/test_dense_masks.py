@@ -11,6 +11,7 @@ from PIL import Image
 import metajax as mj
 from metajax.data import mask_folder
 from metajax.data.dense import mask_folder as module
+from metajax.data.dense._masks import read_names, write_names
 
 SIZE = (4, 6)
 VALUES = np.array([[0, 1], [2, 255]], np.uint8)
@@ -83,7 +84,10 @@ def test_names(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["cat\ndog\n", "background\ncat\n dog", "__ignore__\n_background_\ncat\ndog"],
+    [
+        *("cat\ndog\n", "background\ncat\n dog", "\ufeffcat\r\ndog\r\n \r\n"),
+        "__ignore__\n_background_\ncat\ndog",
+    ],
 )
 def test_a_name_a_line(tmp_path, text):
     write(tmp_path, "a")
@@ -102,6 +106,12 @@ def test_a_name_a_line(tmp_path, text):
         ("classes.json", '{"1": ""}', "a class has no name"),
         ("classes.json", '{"cat": 1}', "must name classes"),
         ("classes.json", '{"-1": "cat"}', "values must be 1 to 254"),
+        ("classes.json", '{"1": "cat", "01": "dog"}', "a value is named twice"),
+        ("classes.json", '{"1": "cat", "1": "dog"}', "a value is named twice"),
+        ("classes.json", '{"1": "cat", "2": null}', "the name None is not a text"),
+        ("classes.json", '["cat", null, "dog"]', "the name None is not a text"),
+        ("classes.json", '["cat", "", "dog"]', "a class has no name"),
+        ("classes.txt", "cat\n\ndog", "a class has no name"),
     ],
 )
 def test_names_that_cannot_be_used(tmp_path, name, text, words):
@@ -109,6 +119,17 @@ def test_names_that_cannot_be_used(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     said = refused(tmp_path)
     assert words in said and name in said
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("cat", "dog"), ("Background", "cat"), ("__ignore__",), ("a\u2028b", "c\nd")],
+)
+def test_written_names_are_read_again(tmp_path, names):
+    """Also those that stand for something else at the head of `classes.txt`."""
+    write_names(tmp_path, names)
+    assert read_names(tmp_path) == dict(enumerate(names, 1))
+    assert (tmp_path / "classes.txt").exists() == (names[0] == "cat")
 
 
 @pytest.mark.parametrize(
