@@ -85,6 +85,7 @@ class Checkpoints:
         try:
             if step in self.steps() and not self._is_whole(step):
                 self._damaged.add(step)
+            self._damaged.intersection_update(self.steps())  # some may be deleted
             for damaged in sorted(self._damaged):
                 self._set_aside(damaged, "damaged")
                 self._damaged.discard(damaged)

@@ -190,6 +190,20 @@ def test_a_damaged_checkpoint_is_not_forgotten(tmp_path, monkeypatch):
     assert relative(checkpoints.restore(state_at(0)).meta, state_at(2, 3.0).meta) == 0
 
 
+def test_a_damaged_checkpoint_may_be_deleted(tmp_path):
+    """By somebody who read the warning, while training goes on."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(state_at(1))
+    checkpoints.save(state_at(2))
+    cut(tmp_path / "checkpoints" / "2" / "files.json")
+    with pytest.warns(UserWarning, match="damaged"):
+        checkpoints.restore(state_at(0))
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    checkpoints.save(state_at(2))
+    checkpoints.save(state_at(3))
+    assert checkpoints.steps() == [1, 2, 3]
+
+
 def test_refuses_a_key_before_training(tmp_path):
     noisy = optax.add_noise(0.1, 0.5, jax.random.key(0))
     like = mj.init_state(LEARNER, noisy, KEY)
