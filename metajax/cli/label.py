@@ -262,11 +262,12 @@ class Label:
 
         others = self.run, self.support, self.corrections, self.columns, self.invert
         others += self.others, self.head != "auto", self.crop != "auto"
+        others += (self.checkpoint != "last",)
         if any((*others, places.archives, places.images)):
             raise InputError(
                 "--from FILE holds the run, its classes and how pictures are prepared; "
-                "leave out the run, its data, --support, --others, --corrections, "
-                "--columns, --head, --invert and --crop"
+                "leave out the run, its data, --checkpoint, --support, --others, "
+                "--corrections, --columns, --head, --invert and --crop"
             )
         cache = self.programs.features(places.prepared)
         labeller = load_labeller(source, backbone=self.backbone, cache=cache)

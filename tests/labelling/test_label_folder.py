@@ -569,6 +569,13 @@ def test_labels_are_scored_and_pictures_suggested(labelled, folders, tmp_path, c
     assert "need --images and --out" in error(capsys)
 
 
+def test_a_saved_labeller_is_of_one_checkpoint(tmp_path, capsys):
+    save_as(tmp_path / "images" / "a.png", noise(1))
+    files = "--images", str(tmp_path / "images"), "--out", str(tmp_path / "labels.csv")
+    assert main(["label", "--from", "saved.npz", "--checkpoint", "best", *files]) == 1
+    assert "leave out the run, its data, --checkpoint," in error(capsys)
+
+
 def test_a_class_called_none_is_refused_at_once(
     prototypical, labelled, folders, tmp_path, capsys
 ):
