@@ -20,8 +20,8 @@ class Publish:
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """File to write, named *.safetensors."""
     checkpoint: Literal["last", "best"] = "last"
-    """Checkpoint to publish: the newest, or the one of the best validation. It is
-    evaluated first."""
+    """Checkpoint to publish: the newest, or the one of the best validation. metajax
+    evaluate must have measured it before."""
     licence: str | None = None
     """Licence of the parameters, such as CC-BY-4.0; without it, the card says that none
     is given."""
