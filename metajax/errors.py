@@ -75,11 +75,11 @@ def argument(name: str, default: str | None = None) -> str:
 
 
 class StoppedError(Exception):
-    """Training, or an evaluation, was asked to stop, and did.
+    """Training or evaluation stopped, as requested.
 
     Attributes:
       state: the `TrainState` that training had reached, saved if there are checkpoints;
-        None of an evaluation.
+        None for an evaluation.
     """
 
     def __init__(self, message: str, state: Any):
@@ -88,7 +88,7 @@ class StoppedError(Exception):
 
 
 class NonFiniteError(ArithmeticError):
-    """Training met a loss or a gradient that is infinite or NaN.
+    """A loss or a gradient became infinite or NaN in training.
 
     Attributes:
       state: the last `TrainState` whose numbers were all finite.

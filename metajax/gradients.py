@@ -161,7 +161,7 @@ _mixed.defvjp(_mixed_forward, _mixed_backward, symbolic_zeros=True)
 
 
 def first_order(fun: Callable[..., Array]) -> Callable[..., Params]:
-    """`jax.grad` with a derivative of zero.
+    """`jax.grad` whose result counts as a constant: its derivative is zero.
 
     Args:
       fun: `fun(params, *args) -> scalar`.

@@ -53,15 +53,15 @@ def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
 
     Args:
       outputs: logits z, `float[n, height, width, classes]`.
-      targets: labels y, `int[n, height, width]`; 255 is no label. Each labelled pixel
-        weighs as much as any other, and in padded tasks each image does.
+      targets: labels y, `int[n, height, width]`; 255 means no label. Each labelled
+        pixel weighs as much as any other, and in padded tasks each image does.
 
     Returns:
       The loss, a scalar in nats; 0 where no pixel is labelled. Inside `jit`, where
       labels cannot be checked, it is NaN if another label is out of range.
 
     Raises:
-      InputError: if the targets are no such labels, or there is only one output.
+      InputError: if the targets are not such labels, or there is only one output.
 
     >>> logits, labels = jnp.zeros((1, 1, 2, 4)), jnp.array([[[3, 255]]])
     >>> print(f"{pixel_cross_entropy(logits, labels):.4f}")

@@ -13,11 +13,11 @@ PyTree = Any
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Constant:
-    """An array among a network's parameters that is never changed.
+    """An array among a network's parameters that is never updated.
 
     `Model.init` returns it like the others. Inner loops and outer optimizers take no
-    gradient of it and keep no state for it, so it may have any dtype. `jax.grad` of
-    your own loss does not know of it.
+    gradient of it and keep no state for it, so it may have any dtype. Your own
+    `jax.grad` treats it like any other array.
 
     Attributes:
       value: the array.

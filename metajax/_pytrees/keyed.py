@@ -13,15 +13,16 @@ OF_OUTPUTS, OF_INPUTS = 0x6F757470, 0x696E7075
 
 
 class Keyed(NamedTuple):
-    """Inputs with a PRNG key for each example, from which a network draws.
+    """Inputs with a PRNG key for each example, for networks that use random numbers.
 
     A network that mixes the examples of a batch uses the key of the first one. A
-    network that draws nothing ignores them. `metajax.data.keyed` adds them to episodes.
+    network that uses no random numbers ignores them. `metajax.data.keyed` adds them to
+    episodes.
 
     Attributes:
       values: the inputs, with leaves `[examples, ...]`, or `Padded`.
-      keys: typed PRNG keys `key[examples]`; None for a pass that draws nothing, such as
-        a prediction.
+      keys: typed PRNG keys `key[examples]`; None for a pass without random numbers,
+        such as a prediction.
 
     >>> x = jax.numpy.ones((3, 2))
     >>> Keyed(x, jax.random.split(jax.random.key(0), len(x))).keys.shape

@@ -30,8 +30,7 @@ class TaskOutputs(NamedTuple):
 
     Attributes:
       transductive: the queries of an episode predicted as one batch.
-      inductive: each query predicted independently of the others, of those that are
-        predicted so.
+      inductive: each of the `inductive_queries`, predicted independently of the others.
       protocol: tasks, steps, seed and numbers of examples.
     """
 
@@ -50,10 +49,10 @@ def task_outputs(
     inductive_queries: int | None = None,
     tasks_per_call: int = 50,
 ) -> TaskOutputs:
-    """What a learner predicts in each of the tasks that `evaluate` scores.
+    """The predictions of a learner in each of the tasks that `evaluate` scores.
 
-    To look at predictions, or to try a metric that is no `Metric` yet. The outputs of
-    all tasks are held on the host.
+    Use it to inspect predictions, or to try a metric that is not a `Metric` yet. The
+    outputs of all tasks are held on the host.
 
     Args:
       learner: the learner.

@@ -12,14 +12,15 @@ def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
       predict({φ, X}, x_i) = learner.predict(φ, [X, x_i])[-1],   X the support inputs
 
     Networks that mix the examples of a batch, by batch norm or attention, predict a
-    query otherwise when there are other queries. Of those that mix none, or settle on
-    the support set, predictions are the same without this, and cheaper: each query here
-    costs a pass over the support set. Where queries have another size than the support
-    inputs, X is left out, and a network that mixes examples sees the query alone.
+    query differently if the batch has other queries. For networks that do not mix them,
+    or that settle on the support set, predictions are the same without this, and
+    cheaper: here, each query costs a pass over the support set. If queries differ in
+    size from the support inputs, X is left out, and a network that mixes examples sees
+    only the query.
 
     Args:
       learner: the learner. Its loss stays as it is.
-      at_a_time: how many queries are predicted side by side; all by default.
+      at_a_time: the number of queries that are predicted at a time; all by default.
 
     Returns:
       A `Learner`; what it adapts to is `{"adapted": φ, "support": X}`.

@@ -26,12 +26,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
       transductive: the queries of an episode predicted as one batch, so that batch norm
-        shares their statistics; or what `judge` says.
-      inductive: each query predicted independently of the others (`per_query`); NaN
-        where it was not asked for.
+        shares their statistics; or as `judge` predicts them.
+      inductive: each query predicted independently of the others (`per_query`); NaN if
+        this was not requested.
       protocol: what was measured: metric, tasks, steps, seed, numbers of examples, and
         whatever the caller added (split, ways, shots).
-      metric: what it was measured by.
+      metric: the metric of the scores.
     """
 
     transductive: Score
@@ -41,15 +41,14 @@ class Evaluation(NamedTuple):
 
 
 def report(evaluation: Evaluation) -> str:
-    """An evaluation as a plain table, its protocol below.
+    """Formats an evaluation as a plain table, with its protocol below.
 
     Args:
       evaluation: from `evaluate`.
 
     Returns:
       Lines of text, with values as the metric formats them. Inductive scores are left
-      out where the protocol says that no query was predicted so; the column is then
-      the metric's.
+      out if the protocol has none; the column is then named after the metric.
 
     >>> from metajax.metrics import accuracy
     >>> score = Score(np.array([0.2, 0.95]), np.array([0.001, 0.002]))

@@ -40,34 +40,36 @@ def evaluate(
     unfinished: str | Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Judges a learner over tasks, after each of its 0..K adaptation steps φ_k.
+    """Evaluates a learner on tasks, after each of its adaptation steps 0, ..., K.
 
       score_k = metric.finish([metric.of_task(predict(φ_k, x), y) for each task])
 
     Args:
       learner: the learner; it may be built with more steps than in training.
       meta: its meta-parameters.
-      sampler: of tasks, task i by `seed` and i alone; or an iterable of meta-batches.
+      sampler: a sampler, whose task i depends only on `seed` and i; or an iterable of
+        meta-batches.
       metric: a `Metric`; or `metric(outputs, targets) -> scalar`, for its mean.
       tasks: the number of tasks, at least 2, which local devices share.
-      seed: of the tasks.
+      seed: the random seed of the tasks.
       inductive_queries: how many queries, evenly spaced over those present, are also
         predicted independently, each beside the support set; all by default, or 0.
-      inductive: whether they are; the compiled program is the same.
-      tasks_per_call: tasks a dispatch.
-      judge: `judge(learner, adapted, task) -> (outputs, targets)` for the metric, of
-        tasks that are no `Episode`: any pytree with a `support` to adapt to.
+      inductive: whether to do so at all; the compiled program is the same.
+      tasks_per_call: the number of tasks per dispatch.
+      judge: `judge(learner, adapted, task) -> (outputs, targets)` for the metric, for
+        tasks that are not an `Episode`: any pytree with a `support` to adapt to.
       protocol: facts to keep with the result.
-      unfinished: a file, `.npz`, from which an evaluation of the same computation,
-        protocol, meta-parameters and devices goes on. Remove it at the end.
-      stop: asked before each dispatch whether to stop.
+      unfinished: an `.npz` file that keeps unfinished results, from which an evaluation
+        of the same computation, protocol, meta-parameters and devices continues. Remove
+        it at the end.
+      stop: `stop() -> bool`, called before each dispatch.
 
     Returns:
       An `Evaluation`.
 
     Raises:
-      InputError: for numbers out of range, or tasks or labels that will not do.
-      StoppedError: if `stop` said so; what is done is in `unfinished`.
+      InputError: for numbers out of range, or invalid tasks or labels.
+      StoppedError: if `stop` returned true; results so far are in `unfinished`.
 
     >>> import optax, metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=2)

@@ -178,7 +178,7 @@ class Conv4Model(Conv4Body):
     """Four convolutional blocks."""
 
     head: Head = "zero"
-    """Linear head, initialized to zeros or by Glorot's rule, or a cosine head
+    """Linear head, initialised to zeros or by Glorot's rule, or a cosine head
     (Baseline++)."""
 
 
@@ -220,7 +220,7 @@ class ResNet12Model(ResNet12Body):
     """Four residual blocks of three convolutions."""
 
     head: Head = "zero"
-    """Linear head, initialized to zeros or by Glorot's rule, or a cosine head
+    """Linear head, initialised to zeros or by Glorot's rule, or a cosine head
     (Baseline++)."""
 
 

@@ -19,7 +19,7 @@ class Tent:
     """Tent: entropy minimisation on the unlabelled queries."""
 
     steps: CountOrZero = 0
-    """Tent: Adam steps on the scales and offsets of the normalization layers, which
+    """Tent: Adam steps on the scales and offsets of the normalisation layers, which
     minimise the entropy of the predictions of all queries predicted together."""
     rate: Positive = 1e-3
     """Tent: learning rate of the Adam steps."""

@@ -25,18 +25,18 @@ def baseline(
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Fine-tunes a fresh head for each task, on the features of a body that stays.
+    """Fine-tunes a new head for each task, on the features of a frozen body.
 
-      ψ_0 = the head's start, the same for every task
+      ψ_0 = the head's initial value, the same for every task
       ψ_{k+1} = ψ_k - α ∇_ψ L_support(φ, ψ_k)   (`steps` times)
 
     φ is pre-trained as a classifier of all training classes, given by
-    `metajax.models.pretrained`, and never meta-trained. It is `metajax.anil` whose head
-    has no learnt start.
+    `metajax.models.pretrained`, and never meta-trained. It is `metajax.anil` without a
+    meta-learnt initial head.
 
     Args:
       model: the network, of a body φ and a head ψ: `conv4`, or your own, made by
-        `metajax.headed`. The head starts at its `init` of one fixed key.
+        `metajax.headed`. The head starts from its `init` with a fixed key.
       loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
       optimizer: the optimizer of the head, with its learning rate α.
       steps: the number of its steps.
@@ -86,12 +86,12 @@ def baseline_plus_plus(
 
     Args:
       model: a classifier of a body φ and a head: a `metajax.models.cosine_head`, or a
-        `metajax.models.dense` one, in place of which cosines are put.
+        `metajax.models.dense` one, which a cosine head then replaces.
       loss: see `baseline`.
       optimizer: see `baseline`.
       steps: see `baseline`.
-      scale: s, which is fixed, of cosines in place of a linear head: by default 2, and
-        10 for over 200 classes. A head of cosines has its own.
+      scale: s, which is fixed, if a linear head is replaced: by default 2, or 10 for
+        over 200 classes. A cosine head has its own.
       grad: see `baseline`.
       view: see `baseline`.
       metrics: see `baseline`.
@@ -100,8 +100,8 @@ def baseline_plus_plus(
       A `Learner` whose meta-parameters are the body's.
 
     Raises:
-      InputError: as `baseline`; or if the head is neither, a head of cosines is given a
-        scale, or the scale is no positive number.
+      InputError: as `baseline`; or if the head is neither, a cosine head is given a
+        scale, or the scale is not a positive number.
 
     >>> import metajax as mj
     >>> model = mj.conv4(5, filters=4, head="cosine")

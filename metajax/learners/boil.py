@@ -26,8 +26,8 @@ def boil(
       φ'_i = φ - α ∇_φ L_support(φ, ψ)   (`steps` times)
       min_{φ,ψ} Σ_i L_query(φ'_i, ψ)
 
-    With a head of zeros, which is `conv4`'s default, the body's gradient is zero: take
-    another start there, such as `conv4(ways, head="glorot")`.
+    With a head of zeros, which is `conv4`'s default, the body's gradient is zero: use
+    another initial head, such as `conv4(ways, head="glorot")`.
 
     Args:
       model: the network, of a body φ and a head ψ: `conv4`, `mlp`, or your own, made by

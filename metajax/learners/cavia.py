@@ -49,8 +49,8 @@ def cavia(
       min_θ Σ_i L_query(θ, φ_K)
 
     Args:
-      model: the network, of inputs joined to a context: with the default `join`, of
-        `context` more features than the data have.
+      model: the network, whose inputs are joined with the context: with the default
+        `join`, they have `context` more features than the data.
       loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
       optimizer: the inner optimizer, with its learning rate α.
       steps: the number of inner steps K.

@@ -29,7 +29,7 @@ def check_settings(body: Model, ways: int, stride: int, scale: float) -> None:
     """Checks what detectors by class codes share.
 
     Raises:
-      InputError: if the body is no `Model`, or a number is out of range.
+      InputError: if the body is not a `Model`, or a number is out of range.
     """
     check_model(body)
     check_count("ways", ways, least=1)

@@ -37,8 +37,8 @@ def closed_form(
       ψ_i = rule(φ(support set of task i)),   ŷ = head_ψ_i(φ(x))
       min_φ Σ_i L_query(φ, ψ_i)
 
-    The gradient passes through the rule. `ways` shapes no meta-parameter: train with
-    many, test with few. A class without support examples is never predicted.
+    The gradient passes through the rule. No meta-parameter's shape depends on `ways`:
+    train with many, test with few. A class without support examples is never predicted.
 
     Args:
       body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`, or
@@ -53,7 +53,8 @@ def closed_form(
       `adapt` returns `{"body": φ, "head": ψ}`, as `metajax.headed` has them.
 
     Raises:
-      InputError: if the body is no `Model`, or `ways` no whole number of at least 1.
+      InputError: if the body is not a `Model`, or `ways` is not a whole number of at
+        least 1.
     """
     check_model(body)
     check_count("ways", ways, least=1)

@@ -52,18 +52,18 @@ def correlation_detector(
       c_k = mean over the support boxes of class k of the mean of T φ(x) in the box
       heat_k(x) = o(φ(x)) + s (cos(T φ(x), c_k) - 1)
 
-    A head of one class gives o, size and offset of objects of any kind. T is 1x1 with a
-    bias. A class without a shot is never detected.
+    A head without classes gives o, sizes and offsets of objects of any kind. T is a 1x1
+    convolution with a bias. A class without support examples is never detected.
 
     Args:
       body: φ, from images to maps of features `[n, rows, columns, channels]`, such as
         `metajax.models.feature_pyramid`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: of the query set, such as `metajax.detection.centre_loss(stride)`.
       stride: the side of a cell of the maps in pixels.
       channels: the number of features of each place.
       filters: the width of the head; see `metajax.models.centre_head`.
-      scale: where s starts; it is learnt by its logarithm.
+      scale: the initial value of s, whose logarithm is learnt.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
@@ -72,7 +72,7 @@ def correlation_detector(
       "head", "embedding", "log_scale"}`, and its `adapt` returns a `Coded`.
 
     Raises:
-      InputError: if the body is no `Model`, or a number is out of range.
+      InputError: if the body is not a `Model`, or a number is out of range.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, 8, image_shape=(32, 32, 3), halvings=2).parts

@@ -57,27 +57,30 @@ def correlation_segmenter(
     colour: float = 0.0,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Labels a pixel by the similarity of its maps, at all levels, to those of a class.
+    """Labels a pixel by the similarity of its features, at all levels, to each class's.
 
       m_0, ..., m_n = encoder(x),   d = decoder(m_0, ..., m_n)
       c_lk = masked average of T_l f_l over class k's support,   f = d, m_1, ..., m_n
       z_k = o(d) + Σ_l s_l (cos(T_l f_l, c_lk) - 1),   z_background = 0
 
-    What is predicted is z', from z' = z twice z'_k ← z_k + colour (cos(x, q_k) - 1),
-    where q_k = Σ softmax(z')_k³ x over the image's pixels. o tells ink from paper, T_l
-    are 1x1, similarities are enlarged to the images' size. A class without a support
-    pixel is never predicted, so a query pixel of it has an infinite loss.
+    The prediction is z', from z' = z twice z'_k ← z_k + colour (cos(x, q_k) - 1), where
+    q_k = Σ softmax(z')_k³ x over the image's pixels. o separates ink from paper, T_l
+    are 1x1 convolutions, and similarities are resized to the images' size. A class
+    without a support pixel is never predicted, so a query pixel of it has an infinite
+    loss.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
       head: o, from d to a logit of each pixel: `metajax.models.pixel_head`.
-      ways: the number of classes, background not counted; it shapes no meta-parameter.
+      ways: the number of classes without the background; no meta-parameter's shape
+        depends on it.
       loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
-      channels: of d, m_1, ..., m_n.
-      features: that each T_l makes of them.
-      scale: where each s_l starts; they are learnt by their logarithms.
-      colour: how much a pixel must have the colour of what is found in its image, for
-        objects of one colour each; the loss and its metrics are without.
+      channels: the numbers of channels of d, m_1, ..., m_n.
+      features: the number of features that each T_l computes.
+      scale: the initial value of each s_l, whose logarithm is learnt.
+      colour: how strictly a pixel must match the colour of the object found in its
+        image, for objects of one colour each; it does not affect the loss and its
+        metrics.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:

@@ -42,20 +42,19 @@ def fine_tuned(
 
       θ_{k+1} = θ_k - α ∇_θ L(θ_k, (S, A_k(S)))   (`steps` times),  φ = adapt(θ_K, S)
 
-    where L is the learner's own loss of an episode, of which the support set S is also
-    the query set, changed by the augmentation A_k: at step k by the key k, so that the
-    result is a function of the support set alone. Meta-training is the learner's own,
-    without these steps.
+    where L is the learner's own loss of an episode whose query set is the support set
+    S, augmented by A_k. The random key of step k is k, so that the result is a function
+    of the support set alone. Meta-training is the learner's own, without these steps.
 
     Args:
-      learner: of episodes: `metajax.prototypical`, `metajax.meta_baseline`, any other.
-      optimizer: of the fine-tuning, with its learning rate α.
+      learner: any learner of episodes, such as `metajax.prototypical`.
+      optimizer: the optimizer of the fine-tuning, with its learning rate α.
       steps: the number of its steps.
       augment: A, a transform of episodes that changes the inputs alone, such as
-        `metajax.data.jitter(shift=0.1)`, of which the query set is taken.
+        `metajax.data.jitter(shift=0.1)`; only its query set is used.
       adapts: `adapts(path) -> bool`, which meta-parameters are fine-tuned; see
         `metajax.maml`.
-      view: what each step takes of the augmented copies; all of them by default.
+      view: what each step sees of the augmented copies; all of them by default.
 
     Returns:
       A `Learner` of the same meta-parameters and loss. Its trajectory is what the
@@ -106,13 +105,14 @@ def pmf(
     `metajax.learners.fine_tuned` of `metajax.meta_baseline`.
 
     Args:
-      model: a classifier of a body φ and a `metajax.models.dense` head, of which the
-        number of classes is taken. Start the body by `metajax.models.pretrained`.
+      model: a classifier of a body φ and a `metajax.models.dense` head, whose number of
+        classes is used. Start the body from trained weights with
+        `metajax.models.pretrained`.
       loss: `loss(outputs, targets) -> scalar` of query sets, in fine-tuning too.
-      optimizer: see `metajax.learners.fine_tuned`; P>M>F has Adam.
-      steps: see there; P>M>F has 50.
+      optimizer: see `metajax.learners.fine_tuned`; P>M>F uses Adam.
+      steps: see there; P>M>F uses 50.
       augment: see there.
-      scale: where the scale of cosines starts.
+      scale: the initial scale of the cosines.
       adapts: see there; the whole body by default.
       view: see there.
       metrics: more functions of (outputs, targets) to report, by name.

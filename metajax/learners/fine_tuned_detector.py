@@ -68,7 +68,7 @@ def fine_tuned_detector(
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Two stages: a detector of any objects is trained, then only a cosine head fits.
+    """Two stages: a detector without classes is trained, then only a cosine head.
 
       first, over all tasks    min_{φ,ψ} L_query(o_ψ(φ(x)), boxes without their classes)
       then, on a support set   heat_k(x) = o_ψ(φ(x)) + s (cos(φ(x), w_k) - 1)
@@ -76,13 +76,14 @@ def fine_tuned_detector(
 
     The first is `Learner.loss`, the second `Learner.adapt`: no gradient passes through
     an inner loop. w_k starts at the mean of φ(x) in the boxes of class k, normalised.
-    TFA starts it at random, also adapts the boxes, and knows the classes at first.
+    TFA starts w_k at random, also adapts the boxes, and uses the classes in both
+    stages.
 
     Args:
       body: see `metajax.learners.correlation_detector`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: of both stages, such as `metajax.detection.centre_loss(stride)`.
-      optimizer: of the second stage.
+      optimizer: the optimizer of the second stage.
       steps: the number of its steps.
       stride: see `metajax.learners.correlation_detector`.
       channels: see there.
@@ -96,7 +97,7 @@ def fine_tuned_detector(
       centre_head(channels, 1, filters))` and whose `adapt` returns a `FineTuned`.
 
     Raises:
-      InputError: if the body is no `Model`, or a number is out of range.
+      InputError: if the body is not a `Model`, or a number is out of range.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, 8, image_shape=(32, 32, 3), halvings=2).parts

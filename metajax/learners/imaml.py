@@ -42,17 +42,17 @@ def imaml(
 
     Its memory does not grow with the inner steps, which need only come near φ*; the
     gradient's error grows with the distance from it. Conjugate gradients multiply the
-    query loss's gradient by the inverse, by one Hessian-vector product a step.
+    query loss's gradient by the inverse, with one Hessian-vector product per step.
 
     Args:
       model: the network; its parameters are the meta-parameters.
       loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
       optimizer: the inner optimizer, of the regularised loss.
-      steps: the number of inner steps; the paper takes 16 on Omniglot.
+      steps: the number of inner steps; the paper uses 16 on Omniglot.
       strength: λ, above 0; 2.0 in the paper.
-      cg_steps: the most steps of conjugate gradients; 5 in the paper.
+      cg_steps: the maximum number of conjugate-gradient steps; 5 in the paper.
       tolerance: the relative residual at which they stop earlier.
-      damping: added to H, for one that is not positive with λ.
+      damping: added to H, in case H + λI is not positive definite.
       view: what each inner step sees of the support set; H is of all of it.
       metrics: more functions of (outputs, targets) to report, by name.
 
@@ -61,7 +61,7 @@ def imaml(
 
     Raises:
       InputError: if a number is out of range; from `adapt`, if the loss holds a
-        derivative that is not JAX's own, of which H need not be symmetric.
+        derivative that is not JAX's own, so that H may not be symmetric.
 
     >>> import metajax as mj
     >>> learner = imaml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=16, strength=2.0)

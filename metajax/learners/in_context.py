@@ -86,8 +86,8 @@ def in_context(
       "model": ...}`, and whose `adapt` returns a `Context`.
 
     Raises:
-      InputError: if the model or the body is no `Model`; from `adapt`, if examples or
-        encoded targets are not of floating point.
+      InputError: if the model or the body is not a `Model`; from `adapt`, if examples
+        or encoded targets are not of floating point.
 
     >>> import metajax as mj
     >>> learner = in_context(mj.transformer(1 + 1 + 1, 1, depth=1), mj.mse)

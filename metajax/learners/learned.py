@@ -86,7 +86,7 @@ def meta_sgd(
     Args:
       model: the network.
       loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
-      rate: where every entry of α starts; the paper draws it from [0.005, 0.1].
+      rate: the initial value of α's entries; the paper draws them from [0.005, 0.1].
       steps: the number of inner steps; 1 in the paper.
       grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
       view: what each inner step sees of the support set; all of it by default.

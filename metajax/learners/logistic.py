@@ -34,21 +34,21 @@ def lr_d2(
       μ = σ(K u),  s = μ(1 - μ),  z = K u + (y - μ) / s
       u ← (K + λ diag(s)⁻¹)⁻¹ z,      and then  w = Xᵀ u,  logit = α φ(x)·w
 
-    λ and α are learnt by their logarithms.
+    The logarithms of λ and α are learnt.
 
     Args:
       body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set.
-      strength: where λ starts.
-      steps: the number of Newton steps; the paper has 1 and 5.
+      strength: the initial value of λ.
+      steps: the number of Newton steps; the paper uses 1 and 5.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner`, as `metajax.learners.closed_form` returns it.
 
     Raises:
-      InputError: if the body is no `Model`, or a number is out of range.
+      InputError: if the body is not a `Model`, or a number is out of range.
 
     >>> import metajax as mj
     >>> learner = lr_d2(mj.conv4(5).parts[0], ways=5)

@@ -87,7 +87,7 @@ def fomaml(
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """First-order MAML: `maml` with a constant for the inner gradient.
+    """First-order MAML: `maml` in which the inner gradient counts as a constant.
 
       ∇_θ L_query(θ'_i) ≈ ∇_θ' L_query(θ'_i)
 

@@ -48,8 +48,9 @@ def maml_rl(
       θ_{k+1} = θ_k + α ĝ(τ_k),   τ_k ~ π_{θ_k},   ĝ = ∇ (1/NH) Σ_i inner(τ^i)
       max_θ  J_I = V(θ + α E[ĝ])   or, `presampling`,   J_II = E_τ[V(θ + α ĝ(τ))]
 
-    DiCE estimates the gradient of J_I, and `lvc` nearly does. J_II is what is run; as θ
-    decides what is sampled, its gradient has a score term, ∇ log π(τ) V(θ').
+    DiCE estimates the gradient of J_I without bias, and `lvc` approximately. J_II is
+    the return that is obtained in practice; since θ determines what is sampled, its
+    gradient has a score term, ∇ log π(τ) V(θ').
 
     Args:
       sampling: the environment, the policy, and how trajectories are sampled:
@@ -58,8 +59,8 @@ def maml_rl(
       steps: the number of inner steps; evaluation may take more.
       inner: the estimator of the inner gradient: `rl.lvc` by default, or `rl.dice`,
         `rl.loaded_dice(...)`; with `presampling`, `rl.score`.
-      outer: the estimator of the outer one: `rl.lvc`, or `rl.clipped(ε)` for several
-        updates on what is collected once (ProMP).
+      outer: the estimator of the outer gradient: `rl.lvc`, or `rl.clipped(ε)` for
+        several updates on data that are collected once (ProMP).
       presampling: whether the objective is J_II, of discounted returns, whatever the
         advantages are. Its gradient has a high variance.
       value_weight: weight of the squared error of the policy's value, if it has one.

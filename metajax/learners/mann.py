@@ -56,7 +56,7 @@ def mann(
       ways: the number of classes, and of outputs, the same in training and in tests.
       loss: `loss(outputs, targets) -> scalar` of the query set.
       features: the number of the body's features.
-      memory: the number of slots, and of numbers in each.
+      memory: the number of slots, and the size of each.
       hidden: the controller's units.
       heads: the number of heads that read and write, no more than the slots.
       decay: γ, in [0, 1], by which a slot's usage decays.
@@ -68,8 +68,8 @@ def mann(
       `adapt` returns a `Remembered`. Slots, decay and scale shape no meta-parameter.
 
     Raises:
-      InputError: if the body is no `Model` or has other features, or a number is out of
-        range.
+      InputError: if the body is not a `Model` or has other features, or a number is out
+        of range.
 
     >>> import metajax as mj
     >>> body, _ = mj.mlp(2, (8,)).parts

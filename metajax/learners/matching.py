@@ -53,7 +53,7 @@ def matching(
 
     Args:
       body: the embedding, from inputs to features, that f and g share.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set.
       context: how f and g depend on the support set, such as
         `metajax.learners.full_context(features)`; not at all by default.
@@ -65,8 +65,8 @@ def matching(
       `adapt` returns a `Matched`.
 
     Raises:
-      InputError: if the body is no `Model`, `ways` is not a whole number of at least 1,
-        or `scale` is not a positive number.
+      InputError: if the body is not a `Model`, `ways` is not a whole number of at least
+        1, or `scale` is not a positive number.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

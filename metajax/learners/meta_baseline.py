@@ -32,13 +32,13 @@ def meta_baseline(
       p(y = k | x) = softmax_k(s cos(φ(x), c_k))
 
     The paper starts from a body that was pre-trained as a classifier of all training
-    classes: give it by `metajax.models.pretrained`.
+    classes: see `metajax.models.pretrained`.
 
     Args:
       body: the embedding φ: `metajax.conv4(5).parts[0]`, or any network of yours.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set.
-      scale: where s starts.
+      scale: the initial value of s.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
@@ -46,8 +46,8 @@ def meta_baseline(
       support examples is never predicted.
 
     Raises:
-      InputError: if the body is no `Model`, `ways` is not a whole number of at least 1,
-        or the scale is not a positive number.
+      InputError: if the body is not a `Model`, `ways` is not a whole number of at least
+        1, or the scale is not a positive number.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

@@ -43,7 +43,7 @@ def mwt(
     view: View = whole,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Meta-learnt weights that tell the class of the signal they were fitted to.
+    """Classifies a signal by the weights fitted to it from a meta-learnt start.
 
       θ'_i = θ - α ∘ ∇_θ L(θ; signal i)   (`steps` times)
       min_{θ,α,ψ} Σ_i CE(c_ψ(features(θ, θ'_i)), label_i) + λ L(θ'_i; queries of i)
@@ -55,10 +55,10 @@ def mwt(
       field: the network from coordinates to values.
       classifier: the network from `[n, features]` to logits `[n, classes]`.
       loss: L(outputs, targets), of values.
-      rate: where every entry of α starts.
+      rate: the initial value of every entry of α.
       steps: the number of inner steps.
       reconstruction: λ.
-      features: what the classifier sees: `weight_changes`, or a baseline in
+      features: the inputs of the classifier: `weight_changes`, or a baseline in
         `metajax.learners`: `detached_weight_changes`, or `sorted_values`.
       grad: how the inner gradient is differentiated; see `metajax.inner_loop`.
       view: what each inner step sees of the support set; all of it by default.

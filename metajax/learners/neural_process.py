@@ -70,8 +70,8 @@ def neural_process(
       ...}` and whose `adapt` returns a `Process`.
 
     Raises:
-      InputError: if one of the networks is no `Model`, `ways` is not a whole number of
-        at least 1, or labels come without `ways`.
+      InputError: if one of the networks is not a `Model`, `ways` is not a whole number
+        of at least 1, or labels come without `ways`.
 
     >>> import metajax as mj
     >>> encoder, decoder = mj.mlp(1 + 1, (16,), 8), mj.mlp(1 + 8, (16,), 2)

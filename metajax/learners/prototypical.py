@@ -37,10 +37,10 @@ def prototypical(
 
     Args:
       body: the embedding φ: `metajax.conv4(5).parts[0]`, or any network of yours.
-      ways: the number of classes; it shapes no meta-parameter: train with many (the
-        paper has 60), test with few.
+      ways: the number of classes; no meta-parameter's shape depends on it, so one may
+        train with many (the paper uses 60) and test with few.
       loss: `loss(outputs, targets) -> scalar` of the query set.
-      refinements: the number of steps of soft k-means; the paper has 1.
+      refinements: the number of steps of soft k-means; the paper uses 1.
       distractors: adds a cluster at the origin, of a learnt scale r, for unlabelled
         examples of none of the classes; needs at least one refinement.
       metrics: more functions of (outputs, targets) to report, by name.
@@ -49,7 +49,7 @@ def prototypical(
       A `Learner`, as `metajax.learners.closed_form` returns it.
 
     Raises:
-      InputError: if the body is no `Model`, or a number is not a whole one in range.
+      InputError: if the body is not a `Model`, or a number is not a whole one in range.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

@@ -68,7 +68,8 @@ def prototypical_segmenter(
     Args:
       body: φ, from images to maps of features, which are enlarged to the images' size
         where they are smaller: `metajax.unet(2).parts[0]`, or any network of yours.
-      ways: the number of classes, background not counted; it shapes no meta-parameter.
+      ways: the number of classes without the background; no meta-parameter's shape
+        depends on it.
       loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       scale: α.
       alignment: λ; 0 for none.
@@ -78,7 +79,7 @@ def prototypical_segmenter(
       A `Learner` whose meta-parameters are the body's.
 
     Raises:
-      InputError: if the body is no `Model`, `ways` is below 1, or a weight is not
+      InputError: if the body is not a `Model`, `ways` is below 1, or a weight is not
         positive.
 
     >>> import metajax as mj

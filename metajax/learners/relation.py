@@ -61,7 +61,7 @@ def relation(
     Args:
       body: f, from inputs to maps of features, `[n, ..., channels]`.
       comparator: g, from joined maps `[n, ..., 2 channels]` to `[n, 1]`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set, of logits.
       metrics: more functions of (outputs, targets) to report, by name.
 
@@ -69,7 +69,7 @@ def relation(
       A `Learner` whose meta-parameters are `{"body": ..., "comparator": ...}`.
 
     Raises:
-      InputError: if a network is no `Model`, or `ways` is below 1.
+      InputError: if a network is not a `Model`, or `ways` is below 1.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4, halvings=2).parts

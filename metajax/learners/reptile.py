@@ -46,8 +46,7 @@ def reptile(
       model: the network; its parameters are the meta-parameters.
       loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
       optimizer: the inner optimizer; the paper's is `metajax.adam(1e-3, b1=0.0)`.
-      steps: the number of inner steps; of a single one, Reptile learns what joint
-        training would.
+      steps: the number of inner steps; with a single one, Reptile is joint training.
       view: what each inner step sees of the support set; see `mini_batches`.
       metrics: more functions of (outputs, targets) to report, by name.
 

@@ -33,17 +33,17 @@ def r2d2(
 
     Args:
       body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set.
-      strength: where λ starts.
+      strength: the initial value of λ.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:
       A `Learner`, as `metajax.learners.closed_form` returns it.
 
     Raises:
-      InputError: if the body is no `Model`, `ways` is not a whole number of at least 1,
-        or the strength is not a positive number.
+      InputError: if the body is not a `Model`, `ways` is not a whole number of at least
+        1, or the strength is not a positive number.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

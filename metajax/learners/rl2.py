@@ -95,14 +95,14 @@ def rl2(
 
       max_θ E_task E Σ_{e=1}^{E} Σ_t r_{e,t}
 
-    The memory is kept from one episode of a trial to the next, and is that of `start`
-    where a trial begins: to learn fast is what the policy is trained for.
+    The memory is kept from one episode of a trial to the next, and starts anew with
+    each trial, so that the policy is trained to learn fast.
 
     Args:
       environment: the environment.
       policy: one with a memory and a value, such as `rl.gru`.
-      episodes: E, of a trial.
-      training: the loss.
+      episodes: E, the number of episodes per trial.
+      training: the loss of training.
 
     Returns:
       A `Learner` of `rl.Trial`s. `trajectory` gives the agent after 0, 1, ..., E - 1

@@ -54,7 +54,7 @@ def siamese(
     Args:
       body: f, from inputs to features: `metajax.conv4(ways).parts[0]`.
       comparator: g, from `[n, features]` to `[n, 1]`: `metajax.dense(features, 1)`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(logits, targets) -> scalar` of the query set; by default that of pairs
         of a query and a class, with equal weight for equal and different classes.
       metrics: more functions of (outputs, targets) to report, by name.
@@ -64,8 +64,8 @@ def siamese(
       `metajax.learners.verification` compares two examples with them.
 
     Raises:
-      InputError: if body or comparator is no `Model`, or `ways` is not a whole number
-        of at least 1.
+      InputError: if body or comparator is not a `Model`, or `ways` is not a whole
+        number of at least 1.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

@@ -45,7 +45,7 @@ def siamese_segmenter(
     *,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Learner:
-    """Outlines what looks like the support set, by a U-Net that compares the two.
+    """Segments what resembles the support set, by a U-Net that compares the two.
 
       m_0, ..., m_l = encoder(x),   c_k = masked average of m_l over class k's support
       z_k = head(decoder(m_0, ..., m_{l-1}, norm(m_l ⊙ c_k))),   z_background = 0
@@ -55,7 +55,8 @@ def siamese_segmenter(
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
       head: from their features to a logit of each pixel: `metajax.models.pixel_head`.
-      ways: the number of classes, background not counted; it shapes no meta-parameter.
+      ways: the number of classes without the background; no meta-parameter's shape
+        depends on it.
       loss: `loss(outputs, targets) -> scalar`, of masks `int[n, height, width]`.
       metrics: more functions of (outputs, targets) to report, by name.
 

@@ -27,7 +27,7 @@ def simple_shot(
 
     Args:
       body: the embedding φ.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set.
       mean: μ, `float[d]`, the mean feature of the training classes, as in the paper; by
         default that of each task's support set.
@@ -38,7 +38,8 @@ def simple_shot(
       of its meta-parameters, if there is one.
 
     Raises:
-      InputError: if the body is no `Model`, or `ways` no whole number of at least 1.
+      InputError: if the body is not a `Model`, or `ways` is not a whole number of at
+        least 1.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

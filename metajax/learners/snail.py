@@ -78,8 +78,8 @@ def snail(
       `adapt` returns a `Read`.
 
     Raises:
-      InputError: if the body is no `Model` or has other features, a number is below 1,
-        or `attention` is not of pairs.
+      InputError: if the body is not a `Model` or has other features, a number is below
+        1, or `attention` is not of pairs.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5).parts

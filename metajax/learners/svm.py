@@ -38,7 +38,7 @@ def meta_opt_net(
 
     Args:
       body: the embedding φ, from inputs to features: `metajax.conv4(ways).parts[0]`.
-      ways: the number of classes; it shapes no meta-parameter.
+      ways: the number of classes; no meta-parameter's shape depends on it.
       loss: `loss(outputs, targets) -> scalar` of the query set.
       penalty: C.
       smoothing: added to the diagonal of the support set's Gram matrix, as in the
@@ -49,8 +49,8 @@ def meta_opt_net(
       A `Learner`, as `metajax.learners.closed_form` returns it.
 
     Raises:
-      InputError: if the body is no `Model`, `ways` is not a whole number of at least 2,
-        or another number is not positive.
+      InputError: if the body is not a `Model`, `ways` is not a whole number of at least
+        2, or another number is not positive.
 
     >>> import metajax as mj
     >>> body, _ = mj.conv4(5, filters=4).parts

@@ -38,7 +38,8 @@ def tnas(
       model: a network whose parameters include α, by the name "alphas", such as
         `metajax.models.cells`.
       loss: `loss(outputs, targets) -> scalar` of the support set and of the query set.
-      optimizer: of the weights, with its rate β; the paper's is `optax.sgd(0.1)`.
+      optimizer: the optimizer of the weights, with its rate β; the paper's is
+        `optax.sgd(0.1)`.
       steps: the number of inner steps; the paper's is 5.
       alphas: the optimizer of α, with its rate γ; `optax.sgd(30.0)` by default, as in
         the paper.

@@ -15,7 +15,7 @@ from metajax.types import Array, Loss, PyTree
 
 @dataclass(frozen=True)  # no tuple, of which jax.jit makes no function
 class Metric:
-    """How a kind of task is judged.
+    """A score of predictions, over many tasks.
 
       value, interval = finish(records),   records_i = of_task(outputs_i, targets_i)
 
@@ -23,7 +23,7 @@ class Metric:
     a loss is: `metric(outputs, targets) -> scalar`. Others pool what tasks contribute.
 
     Attributes:
-      name: what files and tables call it.
+      name: its name in files and tables.
       of_task: `of_task(outputs, targets) -> record`, what one task contributes: a
         pytree of arrays. It is traced, and its shapes are the same for each task.
       finish: `finish(records) -> (value, interval)`, the values over all tasks after
@@ -33,8 +33,8 @@ class Metric:
         where higher is better.
       format: a value as text.
       unit: of that text, such as "%".
-      of_one: `of_one(outputs, targets) -> scalar`, the number of one task, of a metric
-        whose records are more than that number; None by default.
+      of_one: `of_one(outputs, targets) -> scalar`, the score of one task, for a metric
+        whose records hold more than that score; None by default.
 
     The peak signal-to-noise ratio of the mean squared error of all tasks, where
     `metajax.metrics.psnr` averages those of each task:
@@ -110,7 +110,7 @@ def mean_of(
     format: Callable[[float], str] = "{:.4f}".format,
     unit: str = "",
 ) -> Metric:
-    """The mean over tasks of a number that each task has.
+    """The mean over tasks of a score of each task.
 
     Args:
       score: `score(outputs, targets) -> scalar`, a mean over the examples of a task;

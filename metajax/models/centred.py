@@ -24,7 +24,7 @@ def centred(body: Model, mean: Array | None = None) -> Model:
       `{"body": ..., "mean": μ}`, or `{"body": ...}` without one.
 
     Raises:
-      InputError: if the body is no `Model`.
+      InputError: if the body is not a `Model`.
 
     >>> import jax
     >>> from metajax.types import Model

@@ -36,9 +36,9 @@ def conv4(
         dropped), "stride" convolves at stride 2 (four times cheaper; the form of
         Finn's Omniglot code).
       image_shape: (height, width, channels).
-      head: where the linear head's kernel starts: at "zero", which prefers no label
-        (1 % more accurate on Omniglot), or by "glorot"; or "cosine", a
-        `metajax.models.cosine_head` in its place, as Baseline++ is trained with.
+      head: the initial kernel of the linear head: "zero", which prefers no label (1 %
+        more accurate on Omniglot), or "glorot"; or "cosine", a
+        `metajax.models.cosine_head` in its place, as in Baseline++.
       norm: what batch norm normalises by. "transductive": the current batch, so that
         queries share their statistics, as in most papers. "support": the support set,
         so that queries are predicted independently. "task", TaskNorm-I: the support set

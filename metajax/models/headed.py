@@ -10,7 +10,7 @@ from metajax.types import Model, Params, PyTree, keep
 
 
 def headed(body: Model, head: Model) -> Model:
-    """A head on a body.
+    """Joins a body and a head into one network.
 
       f_θ(x) = head_ψ(body_φ(x)),   θ = {"body": φ, "head": ψ}
 

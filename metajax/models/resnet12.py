@@ -45,13 +45,14 @@ def resnet12(
       pool: what the body returns of the last block's maps: "mean", their averages;
         "flat", the maps, which the head takes flattened, as in MetaOptNet.
       image_shape: (height, width, channels).
-      head: where the linear head's kernel starts; see `metajax.conv4`.
+      head: the initial kernel of the linear head; see `metajax.conv4`.
       norm: what batch norm normalises by; see `metajax.conv4`.
       dtype: the type of the parameters.
 
     Returns:
       A `headed` `Model` whose `apply` maps `[n, height, width, channels]` to logits
-      `[n, ways]`. Its kernels are drawn as MetaOptNet's, He's normal by the fan out.
+      `[n, ways]`. Its kernels are initialised as in MetaOptNet, with He's normal by
+      fan-out.
 
     Raises:
       InputError: for a number below 1, other than four widths, an unknown `pool`,

@@ -125,12 +125,12 @@ def unet(
     groups: int = GROUPS,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Model:
-    """A network from images to outputs of every pixel.
+    """U-Net: a network from images to outputs for every pixel.
 
     Each example is computed independently of the others.
 
     Args:
-      outputs: the number of outputs a pixel, such as classes and background.
+      outputs: the number of outputs per pixel, such as classes and background.
       widths: the number of features of each level, finest first.
       channels: of an image.
       patch: see `encoder`; the head gives the outputs of each pixel of a patch.

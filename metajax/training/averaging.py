@@ -66,7 +66,7 @@ def parameter_average(decay: float) -> optax.GradientTransformation:
 
 
 def averaged(state: TrainState) -> PyTree:
-    """The average of the meta-parameters; they themselves, if none is kept.
+    """The averaged meta-parameters; the latest ones if no average is kept.
 
     Args:
       state: from `metajax.fit` or `metajax.train_step`.

@@ -29,7 +29,7 @@ UNFINISHED = ".orbax-checkpoint-tmp"
 class Checkpoints:
     """A folder of checkpoints, for `metajax.fit`.
 
-    Each is written beside its place and then renamed into it. It has a hash of each of
+    Each is written under a temporary name and then renamed. It has a hash of each of
     its files and a digest of its arrays, by which `restore` takes the newest one that
     is undamaged.
 

@@ -84,25 +84,25 @@ def fit(
     make_step: MakeStep = train_step,
     shard: Literal["state"] | None = None,
 ) -> TrainState:
-    """Meta-trains a learner: many meta-steps a dispatch, sampling included.
+    """Meta-trains a learner: many meta-steps per dispatch, sampling included.
 
     Args:
       learner: the learner, or a schedule of them.
       optimizer: the outer optimizer.
       episodes: a sampler of tasks, or an iterable of meta-batches.
-      steps: meta-steps in all, those of a resumed run included; 0 saves the start.
-      tasks: tasks a meta-batch.
+      steps: total meta-steps, with those of a resumed run; 0 only saves the start.
+      tasks: tasks per meta-batch.
       seed: seeds the initial parameters and every task.
       tasks_per_chunk: see `meta_gradient`.
-      devices: see `meta_gradient`; all of all processes by default.
-      steps_per_call: meta-steps a dispatch; by default what takes seconds, up to 100.
+      devices: see `meta_gradient`; by default, those of all processes.
+      steps_per_call: meta-steps per dispatch; by default a few seconds' worth, up to 100.
       checkpoints: where to save and to resume from; `metajax.Checkpoints`.
       checkpoint_every: meta-steps between checkpoints.
       observers: given the metrics after each dispatch.
-      stop: asked before each dispatch whether to save and stop; a signal's flag, say.
+      stop: `stop() -> bool`, called before each dispatch; true saves and stops.
       forms: "table", "tuned", or a `tune(function, *args)`; `metajax.ops.tune`.
       make_step: builds the meta-step: `train_step`, or `repeated_step(...)`.
-      shard: "state" lays the state over the devices, if each is too small for it.
+      shard: "state" shards the state over the devices, if it is too large for one.
 
     Returns:
       The final state.
@@ -110,8 +110,8 @@ def fit(
     Raises:
       InputError: if an argument, the tasks, data or a checkpoint do not fit the run.
       NonFiniteError: if a loss, gradient or meta-parameter is infinite or NaN.
-      StoppedError: if `stop` said so. Of these two, `state` is the last good state.
-      OSError: if data cannot be read; as for any error of data, that state is saved.
+      StoppedError: if `stop` was true. Both errors have the last good `state`.
+      OSError: if data cannot be read; as after any error of data, it saves the state.
 
     >>> import metajax as mj
     >>> learner = mj.maml(mj.mlp(), mj.mse, optax.sgd(0.01), steps=1)

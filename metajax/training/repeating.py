@@ -94,13 +94,13 @@ def repeated_step(
       θ ← θ + u(∇_θ mean_i loss(θ, data_i))
 
     Args:
-      epochs: how many times all data are gone through.
-      minibatches: parts of the meta-batch, each of which gives an update.
+      epochs: the number of passes over the data.
+      minibatches: the number of minibatches per pass, each of which makes an update.
       prepare: `prepare(data) -> data`, of the data of all tasks at once.
 
     Returns:
-      What `fit` takes as `make_step`, and builds a step as `train_step` does. Its
-      metrics are means over the updates.
+      A `make_step` for `fit`, which builds a step as `train_step` does. Its metrics are
+      means over the updates.
 
     Raises:
       InputError: for a number below 1; from the step, if the tasks are not a multiple

@@ -53,8 +53,8 @@ def meta_gradient(
         memory elsewhere; None takes all, as a meta-batch needs that you have sharded
         yourself.
       devices: how many devices share the tasks, at most; fewer where they would have
-        too little to do. Of several processes, all of them or 1. Or the devices
-        themselves, such as absent ones to compile for (`metajax.targets.devices`).
+        too little to do. With several processes, all or 1. Or the devices themselves,
+        such as absent ones to compile for (`metajax.targets.devices`).
 
     Returns:
       A pure function of the meta-parameters, a meta-batch of B tasks (any pytree that
@@ -134,7 +134,7 @@ def train_step(
 
       θ ← θ + u(∇_θ (1/B) Σ_i loss(θ, task_i))
 
-    It is not jitted: the loop, the jit and the donation are yours.
+    It is not jitted: the loop, `jit` and donation are up to you.
 
     Args:
       learner: the learner, or a schedule of them.

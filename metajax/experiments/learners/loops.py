@@ -238,7 +238,7 @@ class Imaml(InnerLoop):
 
     name = "imaml"
     strength: Positive = 2.0
-    """iMAML: strength λ of the proximal regularization."""
+    """iMAML: strength λ of the proximal regularisation."""
     damping: NotNegative = 0.0
     """iMAML: damping added to the Hessian in the conjugate-gradient solve."""
     factory = staticmethod(learners.imaml)

@@ -70,7 +70,7 @@ class Rl2(PolicyLearner):
     measurement = EvaluatingTrials
     epochs: Count = 8
     decay: WholeShare = 0.95
-    """Decay λ of generalized advantage estimation."""
+    """Decay λ of generalised advantage estimation."""
     value_weight: NotNegative = 0.5
     """Weight of the value function's squared error in the loss."""
     entropy_weight: NotNegative = 0.005
