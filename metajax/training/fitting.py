@@ -95,7 +95,7 @@ def fit(
       seed: seeds the initial parameters and every task.
       tasks_per_chunk: see `meta_gradient`.
       devices: see `meta_gradient`; by default, those of all processes.
-      steps_per_call: meta-steps per dispatch; by default a few seconds' worth, up to 100.
+      steps_per_call: meta-steps per dispatch; by default seconds' worth, at most 100.
       checkpoints: where to save and to resume from; `metajax.Checkpoints`.
       checkpoint_every: meta-steps between checkpoints.
       observers: given the metrics after each dispatch.
