@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from metajax.data.folders.listing import list_images, warn_each
 from metajax.data.folders.names import clean, counted, join_names
 from metajax.data.folders.table import place_of, read_table
-from metajax.data.folders.listing import list_images, warn_each
 from metajax.labelling.answers import NONE, Label
 from metajax.labelling.pictures.contents import Contents, classes_by_content
 from metajax.labelling.trust.calibration import confidence_error, share_interval
