@@ -19,10 +19,10 @@ import numpy as np
 
 from metajax.data.dense._coco import Thing
 from metajax.data.dense._coco_checks import MEND
-from metajax.data.dense._masks import shrink
 from metajax.data.dense._outlines import fill, paint
 from metajax.data.dense._rows import Keeping, Rows
 from metajax.data.dense.coco_files import Pictures, read_pictures
+from metajax.data.dense.masks import shrink
 from metajax.data.dense.store import MOST_CLASSES, DenseStore
 from metajax.data.folders.folder import check_cache, check_size
 from metajax.data.folders.prepared import Files

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.data.dense._masks import (
+from metajax.data.dense._rows import Keeping, Rows
+from metajax.data.dense.mask_files import MASKS, list_pairs
+from metajax.data.dense.masks import (
     read_mask,
     read_names,
     shrink,
     table_of,
     unusable,
 )
-from metajax.data.dense._rows import Keeping, Rows
-from metajax.data.dense.mask_files import MASKS, list_pairs
 from metajax.data.dense.store import MOST_CLASSES, DenseStore
 from metajax.data.folders.folder import check_cache, check_size
 from metajax.data.folders.names import some

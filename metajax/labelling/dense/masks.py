@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from metajax._files.writing import check_new_folder, new_folder
-from metajax.data.dense._masks import write_names
 from metajax.data.dense.mask_folder import mask_folder
+from metajax.data.dense.masks import write_names
 from metajax.data.dense.store import DenseStore
 from metajax.errors import InputError
 from metajax.labelling.dense.marks import DenseTargets, Frame, Marked, Size, colour_of

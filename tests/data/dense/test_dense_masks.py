@@ -11,7 +11,7 @@ from PIL import Image
 import metajax as mj
 from metajax.data import mask_folder
 from metajax.data.dense import mask_folder as module
-from metajax.data.dense._masks import read_names, write_names
+from metajax.data.dense.masks import read_names, write_names
 
 SIZE = (4, 6)
 VALUES = np.array([[0, 1], [2, 255]], np.uint8)
