@@ -1,4 +1,4 @@
-"""The nouns: `Batch`, `Episode`, `Model`, `Learner`."""
+"""The types that all modules share: `Batch`, `Episode`, `Model`, `Learner`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol

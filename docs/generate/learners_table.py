@@ -41,7 +41,7 @@ def learners_page() -> str:
     """The page: a table, then a section for each learner."""
     described, reached, commands = learners(), records(), command_names()
     head = (ROOT / "docs" / "generate" / "learners.md").read_text()
-    rows = ["| learner | `--learner` | what it reaches |", "|---|---|---|"]
+    rows = ["| learner | `--learner` | result |", "|---|---|---|"]
     sections = []
     for one in described:
         command = commands.get(key(one.name), "")
@@ -62,11 +62,11 @@ def section(one: Described, command: str, seen: list[str]) -> Iterator[str]:
         yield f"```text\n{equation}\n```\n"
     yield f"- **Function:** [`metajax.{one.name}`][{one.home}]"
     if command:
-        yield f"- **Option of the command:** `--learner {command}`"
+        yield f"- **Command-line option:** `--learner {command}`"
     if one.source:
         yield f"- **Paper:** {one.source}"
     if seen:
-        yield f"- **Reaches:** {'; '.join(seen)}"
+        yield f"- **Result:** {'; '.join(seen)}"
     yield ""
 
 

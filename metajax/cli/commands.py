@@ -145,8 +145,8 @@ class Study:
     """Study how a run adapts: one page of figures, each with how to read it."""
 
     run: tyro.conf.Positional[Path]
-    """Directory of the run, or a file of metajax publish. The page is study/report.html
-    in it, or study-*/report.html for other data."""
+    """Directory of the run, or a file of metajax publish. The page is
+    study/report.html, or study-*/report.html for other data."""
     tasks: int = 100
     """Number of validation tasks to study."""
     seed: int = 0

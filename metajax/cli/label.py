@@ -43,9 +43,9 @@ class Label:
     (cosine), ridge regression (ridge), fine-tuning of the network (pmf, slow), or
     whichever of the first three has the best leave-one-out accuracy (auto)."""
     others: Path | None = None
-    """With --backbone: folder of labelled pictures of other classes, CLASS/*. From them
-    it learns how pictures of one class vary, and removes that variation from all
-    features; --crop auto then leaves pictures as they are."""
+    """With --backbone: folder of labelled pictures of other classes, CLASS/*. How
+    pictures of one class vary is learnt from them, and removed from all features;
+    --crop auto then leaves pictures as they are."""
     support: Path | None = None
     """Folder of labelled pictures, CLASS/*: at least two classes, of any number of
     pictures each. With --masks: a folder with images/, masks/ (PNG, one value per
@@ -78,7 +78,7 @@ class Label:
     truth: Path | None = None
     """True labels to score the labels against: a folder CLASS/* of the pictures or of
     copies of them, or a CSV table with columns file (relative to --images) and label.
-    Pictures of none, or of a class that is not in --support, should be labelled
+    Pictures whose true class is none, or is not in --support, should be labelled
     none."""
     invert: bool = False
     """Invert every picture, labelled or not, that is bright on dark."""
@@ -98,7 +98,7 @@ class Label:
     earlier command is replaced."""
     masks: Path | None = None
     """Folder to write in place of --out, with a segmentation run: masks/*.png in the
-    size of each picture, where the value k is line k of classes.txt."""
+    size of each picture, where the value k means line k of classes.txt."""
     boxes: Path | None = None
     """File to write in place of --out, with a detection run: boxes in COCO format, in
     pixels of each picture, with scores of at least 0.05; --html shows those of at least

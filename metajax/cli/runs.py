@@ -40,8 +40,7 @@ class Run:
     places: Annotated[Places, tyro.conf.arg(name="")]
     machine: Annotated[Machine, tyro.conf.arg(name="")]
     run_dir: Path
-    """Directory of the run. If it already holds the run, that continues, on the same
-    data."""
+    """Directory of the run. A run that exists already continues, on the same data."""
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Configuration file in TOML or JSON (preset = "NAME" and what differs from it), a
     run's directory, or its config.json; flags override it."""

@@ -1,4 +1,4 @@
-"""Metrics: how a kind of task is judged, over many tasks."""
+"""Metrics: scores of predictions, over many tasks."""
 
 from metajax.metrics.average_precision import COCO as COCO
 from metajax.metrics.average_precision import average_precision as average_precision

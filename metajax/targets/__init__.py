@@ -1,4 +1,4 @@
-"""Chips that are not at hand: what their compilers make of a program.
+"""Compilation for chips that are not here, and what it tells of a program.
 
 Compiling needs no chip, only its compiler: `pip install "metajax[targets]"`. What is
 read from a compiled program is an estimate; no time follows from it.

@@ -1,4 +1,4 @@
-"""Meta-training: a meta-step, many of them, devices, checkpoints, averages."""
+"""Meta-training: the meta-step, the loop, devices, checkpoints, averages."""
 
 from metajax.training.averaging import averaged as averaged
 from metajax.training.averaging import parameter_average as parameter_average
