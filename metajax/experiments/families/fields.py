@@ -31,8 +31,8 @@ class FieldData(Family):
 
     metric: ClassVar[Metric] = psnr()
     shots: Count | None = 196
-    """Support pixels per task; None for all pixels, which the query pixels then
-    repeat."""
+    """Support pixels per task; None for all pixels, which then include the query
+    pixels."""
     queries: Count = 196
     """Query pixels per task in training."""
 
@@ -114,7 +114,10 @@ class GlyphFieldsData(FieldData):
 
 @dataclass(frozen=True)
 class GlyphDistancesData(GlyphFieldsData):
-    """Signed distances to procedural characters, in sides of the image."""
+    """Signed distances to procedural characters, in sides of the image.
+
+    They are negative inside a character.
+    """
 
     origin = "signed distances of glyphs", "drawn on demand"
     value = staticmethod(data.signed_distance)

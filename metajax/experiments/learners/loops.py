@@ -332,7 +332,7 @@ class MamlPlusPlus(Exact, LearntSteps):
     name = "maml++"
     multi_step: CountOrZero = 0
     """MAML++: number of initial meta-steps whose loss also counts the query loss after
-    every inner step, with a weight that falls to 0."""
+    each earlier inner step, with falling weights."""
     factory = staticmethod(learners.maml_plus_plus)
 
     def rule(self) -> InnerOptimizer:
