@@ -10,6 +10,7 @@ T and U are linear in their second argument, piecewise constant in their first, 
 transposes of each other. So only these three must be fast, for every order.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,8 +29,6 @@ from metajax.ops.forms import FORMS, Backend, Form, choose
 from metajax.ops.meshes import check_same_everywhere
 from metajax.ops.tuned import SITES, Site, Tuned, taken
 from metajax.types import Array
-
-WINDOW = (1, 2, 2, 1)
 
 
 def max_pool(x: Array) -> Array:
@@ -62,7 +61,18 @@ def max_pool(x: Array) -> Array:
     return _pool.bind(x, tuned=taken())
 
 
-# Each form has the three maps, of [n, height, width, channels].
+# Each form has the three maps, of [..., height, width, channels].
+
+
+def _of_examples(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A map of `[n, height, width, channels]` for any leading axes."""
+
+    @functools.wraps(function)
+    def run(*arrays: Array) -> Array:
+        out = function(*(x.reshape(-1, *x.shape[-3:]) for x in arrays))
+        return out.reshape(*arrays[0].shape[:-3], *out.shape[1:])
+
+    return run
 
 
 def _quarters(x: Array) -> list[Array]:
@@ -76,6 +86,7 @@ def larger(first: Array, second: Array) -> Array:
     return (first < second) | jnp.isnan(second)
 
 
+@_of_examples
 def _pool_slices(x: Array) -> Array:
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     left, right = x[:, :, 0:width:2], x[:, :, 1:width:2]
@@ -92,6 +103,7 @@ def _places(x: Array) -> tuple[Array, Array, Array]:
     return right_above, right_below, larger(above, jnp.where(right_below, d, c))
 
 
+@_of_examples
 def _take_slices(x: Array, t: Array) -> Array:
     right_above, right_below, below = _places(x)
     a, b, c, d = _quarters(t)
@@ -110,6 +122,7 @@ def _put_parts(x: Array, c: Array) -> list[Array]:
     ]
 
 
+@_of_examples
 def _put_slices(x: Array, c: Array) -> Array:
     """Adds up the four quarters, with zeros between their entries."""
     zero, (height, width) = jnp.zeros((), c.dtype), c.shape[1:3]
@@ -123,6 +136,7 @@ def _put_slices(x: Array, c: Array) -> Array:
     return total  # pyright: ignore
 
 
+@_of_examples
 def _put_stacked(x: Array, c: Array) -> Array:
     """Interleaves the four quarters."""
     a, b, below_a, below_b = _put_parts(x, c)
@@ -133,9 +147,18 @@ def _put_stacked(x: Array, c: Array) -> Array:
     return jnp.pad(whole, odd)
 
 
+# These keep the axis of tasks. A TPU's convolution with a kernel a task does not put
+# the examples of all tasks next to each other; joining the two axes would copy them.
+
+
+def _windows(x: Array, low: Any, join: Callable) -> Array:
+    """Joins the entries of each window."""
+    window = (*[1] * (x.ndim - 3), 2, 2, 1)
+    return lax.reduce_window(x, low, join, window, window, "VALID")
+
+
 def _pool_window(x: Array) -> Array:
-    low = np.array(-np.inf, x.dtype)
-    return lax.reduce_window(x, low, lax.max, WINDOW, WINDOW, "VALID")
+    return _windows(x, np.array(-np.inf, x.dtype), lax.max)
 
 
 def _put_window(x: Array, c: Array) -> Array:
@@ -148,7 +171,7 @@ def _take_window(x: Array, t: Array) -> Array:
     largest = _put_window(x, jnp.ones(like.shape, x.dtype)) > 0
     zero = np.zeros((), t.dtype)
     kept = jnp.where(largest, t, zero)
-    return lax.reduce_window(kept, zero, lax.add, WINDOW, WINDOW, "VALID")
+    return _windows(kept, zero, lax.add)
 
 
 class Maps(NamedTuple):
@@ -174,15 +197,13 @@ def _primitive(name: str, abstract: Callable) -> Primitive:
         return Site("pooling", None, dtype, f"{name}, {shapes}, {dtype}")
 
     def run(backend: Backend, *arrays: Array, tuned: Tuned | None) -> Array:
-        """Applies a form; axes of tasks become examples."""
+        """Applies a form."""
         out, last = abstract(*arrays), arrays[-1]
         if not all(x.size for x in (out, *arrays)):
             return jnp.zeros(out.shape, out.dtype)
         form = tuned and tuned.form(site(*arrays, tuned=tuned).key)
         form = form or choose("pooling", backend, None, last.dtype)
-        flat = (x.reshape(-1, *x.shape[-3:]) for x in arrays)
-        maps = FORMS["pooling"][form].run
-        return getattr(maps, name)(*flat).reshape(out.shape)
+        return getattr(FORMS["pooling"][form].run, name)(*arrays)
 
     SITES[primitive] = site
     primitive.def_impl(compiled(primitive, "tuned"))

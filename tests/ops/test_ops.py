@@ -437,6 +437,30 @@ def test_pooling_equals_lax_to_second_order(float64, take, shape, form):
     assert relative(values(max_pool), values(lax_pool)) < 1e-14
 
 
+def for_a_tpu(function, *shapes):
+    """What a function is lowered to for a TPU."""
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.jit(function).trace(*arrays).lower(lowering_platforms=("tpu",)).as_text()
+
+
+def test_pooling_keeps_the_axis_of_tasks_on_a_tpu():
+    gradient = jax.grad(lambda x: jnp.sum(jax.vmap(max_pool)(x) ** 2))
+    text = for_a_tpu(gradient, (3, 2, 4, 4, 1))
+    assert "select_and_scatter" in text and "reshape" not in text
+
+
+@pytest.mark.parametrize(
+    "channels, ours, other",
+    [(1, "dot_general", "convolution"), (3, "convolution", "dot_general")],
+)
+def test_patches_are_of_one_channel_on_a_tpu(channels, ours, other):
+    def gradient(x, kernel):
+        return jax.value_and_grad(lambda k: jnp.sum(conv2d(x, k) ** 2))(kernel)
+
+    text = for_a_tpu(gradient, (2, 5, 5, channels), (3, 3, channels, 4))
+    assert f"stablehlo.{ours}" in text and f"stablehlo.{other}" not in text
+
+
 def test_pooling_of_nothing():
     assert max_pool(jnp.ones((0, 4, 4, 1))).shape == (0, 2, 2, 1)
     assert max_pool(jnp.ones((2, 1, 4, 1))).shape == (2, 0, 2, 1)
