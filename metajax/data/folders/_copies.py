@@ -1,40 +1,51 @@
-"""Files that hold the same bytes under two labels."""
+"""Files that hold the same bytes, under two labels or one."""
 
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 END = 4096  # bytes at the end of a file, compared before the whole of it
 Labelled = tuple[str, Path]
 
 
-def copies(classes: Mapping[str, Sequence[Path]]) -> list[tuple[Path, Path]]:
-    """Pairs of files of the same bytes and of different labels.
+class Copies(NamedTuple):
+    """Pairs of files of the same bytes.
+
+    Attributes:
+      apart: of two labels: for each contents that several have, a file of the first of
+        them and one of each other.
+      together: of one label: the first file of some contents, and each other.
+    """
+
+    apart: list[tuple[Path, Path]]
+    together: list[tuple[Path, Path]]
+
+
+def copies(classes: Mapping[str, Sequence[Path]]) -> Copies:
+    """Files of the same bytes.
 
     Only files of equal size are read, and wholly only those of equal ends.
 
     Args:
       classes: the files of each class.
-
-    Returns:
-      For each contents that several classes have, a file of the first of them and one
-      of each other.
     """
     groups: list[list[Labelled]] = [
         [(label, path) for label, files in classes.items() for path in files]
     ]
     for key in (_size, _end, _whole):
         groups = [part for group in groups for part in _split(group, key)]
-    pairs = []
+    apart, together = [], []
     for group in groups:
         one: dict[str, Path] = {}
         for label, path in group:
-            one.setdefault(label, path)
+            if (first := one.setdefault(label, path)) != path:
+                together.append((first, path))
         first, *others = one.values()
-        pairs += [(first, other) for other in others]
-    return sorted(pairs)
+        apart += [(first, other) for other in others]
+    return Copies(sorted(apart), sorted(together))
 
 
 def repeats(files: Iterable[Path], others: Iterable[Path]) -> set[Path]:
@@ -49,12 +60,12 @@ def repeats(files: Iterable[Path], others: Iterable[Path]) -> set[Path]:
 def _split(
     group: list[Labelled], key: Callable[[Path], Hashable | None]
 ) -> Iterator[list[Labelled]]:
-    """The parts of a group of equal keys, of those with several labels."""
+    """The parts of a group of equal keys, of those with several files."""
     parts: dict[Hashable, list[Labelled]] = {}
     for label, path in group:
         if (value := key(path)) is not None:
             parts.setdefault(value, []).append((label, path))
-    return (part for part in parts.values() if len({label for label, _ in part}) > 1)
+    return (part for part in parts.values() if len(part) > 1)
 
 
 def _size(path: Path) -> int | None:

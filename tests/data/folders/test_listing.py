@@ -184,11 +184,16 @@ def test_one_picture_under_two_labels(tmp_path):
     shutil.copy(tmp_path / "a/1.png", tmp_path / "b/slip.png")
     shutil.copy(tmp_path / "a/1.png", tmp_path / "a/twice.png")
     (tmp_path / "c" / "linked.png").symlink_to("../b/1.png")
-    (said,) = lines(tmp_path)
+    said, twice = lines(tmp_path)
     assert said.startswith("2 images are under two labels in ROOT, the same byte")
+    assert twice.startswith("1 image is twice under one label in ROOT, the same byte")
+    assert "for byte: a/1.png and a/twice.png; delete the copies" in twice
     assert "a/1.png and b/slip.png" in said and "b/1.png and c/linked.png" in said
-    with pytest.warns(UserWarning, match="a/1.png and b/slip.png"):
+    with pytest.warns(UserWarning) as warned:
         image_folder(tmp_path, SIZE)
+    assert [str(x.message) for x in warned] == [
+        line.replace("ROOT", str(tmp_path)) for line in (said, twice)
+    ]
 
 
 def test_one_picture_under_two_labels_of_a_table(tmp_path):
@@ -197,19 +202,21 @@ def test_one_picture_under_two_labels_of_a_table(tmp_path):
     (tmp_path / "labels.csv").write_text("filename,label\n1.png,x\n2.png,y\n")
     assert "1.png and 2.png" in lines(tmp_path)[0]
     (tmp_path / "labels.csv").write_text("filename,label\n1.png,x\n2.png,x\n")
-    assert lines(tmp_path) == []
+    assert "1 image is twice under one label" in lines(tmp_path)[0]
 
 
 def test_files_alike_in_size_and_end_only(tmp_path):
     for name, content in {"a": b"x", "b": b"y", "c": b"x"}.items():
         (tmp_path / name).write_bytes(content + bytes(END))
     paths = [tmp_path / name for name in "abc"]
-    assert copies({"1": paths[:1], "2": paths[1:2]}) == []
-    assert copies({"1": paths[:1], "2": paths[1:]}) == [(paths[0], paths[2])]
+    pair = paths[0], paths[2]
+    assert copies({"1": paths[:1], "2": paths[1:2]}) == ([], [])
+    assert copies({"1": paths[:1], "2": paths[1:]}) == ([pair], [])
+    assert copies({"1": paths}) == ([], [pair])
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").touch()
     odd = [tmp_path / name for name in ("pipe", "empty", "gone")]
-    assert copies({"1": odd, "2": odd}) == []
+    assert copies({"1": odd, "2": odd}) == ([], [])
 
 
 def test_images_in_no_line_of_a_table(tmp_path):
