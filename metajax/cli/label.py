@@ -159,7 +159,8 @@ class Label:
             )
         learner = dense_learner(self.run, kind)
         out = getattr(self, kind)
-        files = DenseFiles(learner.targets, self.images, out, self.html)
+        paths = self.images, out, self.html, self.support
+        files = DenseFiles(learner.targets, *paths)
         images = files.check()
         with files.stdout_apart(), kept:
             labeller = teach_dense_run(self.run, learner, self.support, self.checkpoint)
@@ -175,7 +176,7 @@ class Label:
         others = {x: path for x, name in flags.items() if (path := getattr(self, name))}
         files = LabelFiles(
             *paths,
-            self.source,
+            self._read(),
             others,
             none=self.none,
             suggestions=self.suggest,
@@ -196,12 +197,18 @@ class Label:
             raise InputError(f"{ignored[0]} is not for --watch; leave it out")
         if self.out is None:
             raise InputError("--watch needs --out: pictures in, their labels out")
-        files = WatchFiles(folder, self.out, self.none)
+        files = WatchFiles(folder, self.out, self.none, self._read())
         files.check()
         with kept:
             labeller = self._labeller()
             print(*labeller.expected, sep="\n")
             files.write(labeller)
+
+    def _read(self) -> list[tuple[str, Path]]:
+        """The flags of files that are read, and those files."""
+        files = [("--from", self.source), ("--support", self.support)]
+        files += [("--corrections", table) for table in self.corrections]
+        return [(flag, path) for flag, path in files if path is not None]
 
     def _labeller(self) -> Any:
         places = Places(self.archives, self.data_dir, self.run_images)

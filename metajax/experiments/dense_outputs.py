@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metajax._files.writing import check_writable, is_stdout, write_whole
+from metajax.data.dense.coco_folder import ANNOTATIONS
+from metajax.data.dense.masks import NAMES
 from metajax.data.folders.listing import Loose, list_loose, warn_each
 from metajax.experiments.label_checks import (
     check_different,
@@ -31,12 +33,14 @@ class DenseFiles:
       images: the folder of the pictures to label.
       out: the folder of masks, or the file of boxes.
       html: the page.
+      support: the folder of labelled pictures.
     """
 
     targets: DenseTargets
     images: Path
     out: Path
     html: Path | None = None
+    support: Path = Path()
 
     @property
     def flag(self) -> str:
@@ -65,9 +69,11 @@ class DenseFiles:
         files = {name: path for name, path in others.items() if path is not None}
         for name, path in files.items():
             check_writable(name, path)
-            check_replaceable(name, path)
-        check_different({self.flag: self.out, **files})
-        for name, path in {self.flag: self.out, **files}.items():
+        files = {self.flag: self.out, **files}
+        check_different(files)
+        read = [("--support", self.support / x) for x in (ANNOTATIONS, *NAMES)]
+        for name, path in files.items():
+            check_replaceable(name, path, read=read)
             check_outside_runs(name, path)
         return images
 

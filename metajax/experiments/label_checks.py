@@ -1,7 +1,7 @@
 """What `metajax label` must not write over, checked before anything is computed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -28,7 +28,7 @@ def check_replaceable(
     name: str,
     path: Path,
     known: Callable[[bytes], bool] = is_list,
-    source: Path | None = None,
+    read: Iterable[tuple[str, Path]] = (),
 ) -> None:
     """Refuses to write over a file that is read, or is not of this command.
 
@@ -36,15 +36,16 @@ def check_replaceable(
       name: what the command calls the path.
       path: of the file, which need not be there.
       known: whether a file begins as a table that the command writes there.
-      source: the file that a labeller is read from.
+      read: the flags of files that are read, and those files.
 
     Raises:
       InputError: if it would.
     """
     if not path.is_file():
         return
-    if source is not None and path.samefile(source):
-        what = "the file given by --from"
+    same = [flag for flag, other in read if other.is_file() and path.samefile(other)]
+    if same:
+        what = f"read: it is given by {same[0]}"
     elif is_safetensors(path):
         what = "a file of parameters"
     elif _is_picture(path):

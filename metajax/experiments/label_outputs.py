@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -66,7 +66,7 @@ class LabelFiles:
       html: the page.
       save: the labeller.
       export: the program.
-      source: the file that the labeller is read from.
+      read: the flags of other files that are read, and those files.
       others: the labels again, in the form of each flag of `WRITERS`.
       none: whether pictures may get the label that they are of no class.
       suggestions: how many pictures to suggest for labelling next.
@@ -78,7 +78,7 @@ class LabelFiles:
     html: Path | None = None
     save: Path | None = None
     export: Path | None = None
-    source: Path | None = None
+    read: Sequence[tuple[str, Path]] = ()
     others: Mapping[str, Path] = field(default_factory=dict)
     none: bool = False
     suggestions: int = 0
@@ -107,9 +107,10 @@ class LabelFiles:
         check_apart(everything)
         for name, path in everything.items():
             check_outside_runs(name, path)
+        read = [*self.read, *([("--truth", self.truth)] if self.truth else [])]
         for name, path in files.items():
             known = is_list if name == LIST else is_labels
-            check_replaceable(name, path, known, self.source)
+            check_replaceable(name, path, known, read)
         if self.out is not None:
             form_of(self.out)
         if self.truth is not None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +63,13 @@ class WatchFiles:
       folder: of the pictures.
       out: the table, which may be there already.
       none: whether pictures may get the label that they are of no class.
+      read: the flags of files that are read, and those files.
     """
 
     folder: Path
     out: Path
     none: bool = False
+    read: Sequence[tuple[str, Path]] = ()
 
     def check(self) -> None:
         """Refuses, before anything is computed, what would fail later.
@@ -82,7 +84,8 @@ class WatchFiles:
         for name, path in files.items():
             check_writable(name, path)
             check_outside_runs(name, path)
-            check_replaceable(name, path, is_list if name == LIST else is_labels)
+            known = is_list if name == LIST else is_labels
+            check_replaceable(name, path, known, self.read)
         check_different(files)
         check_appendable("--out", self.out)
 

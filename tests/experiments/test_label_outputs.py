@@ -14,13 +14,16 @@ from metajax.cli.main import _warn
 from metajax.data.pictures.unlabelled import Unreadable
 from metajax.errors import InputError
 from metajax.experiments import label_outputs
+from metajax.experiments.dense_outputs import DenseFiles
 from metajax.experiments.label_outputs import (
     LIST,
     LabelFiles,
     unreadable_list,
     write_unreadable,
 )
-from metajax.labelling import FolderLabels, Label
+from metajax.experiments.watching import WatchFiles
+from metajax.labelling import FolderLabels, Label, boxes
+from metajax.labelling.dense.boxes import HEAD
 from metajax.labelling.folder import _common_bits
 from tests.helpers import write_image
 
@@ -89,8 +92,29 @@ def test_what_is_labelled_from_is_spared(tmp_path, images):
     (tmp_path / "a.npz").write_bytes(b"x")
     (tmp_path / "link").symlink_to("a.npz")
     for name in ("a.npz", "link"):
-        said = refused(save=tmp_path / name, source=tmp_path / "a.npz")
-        assert "which is the file given by --from" in said
+        said = refused(save=tmp_path / name, read=[("--from", tmp_path / "a.npz")])
+        assert "which is read: it is given by --from; choose another name" in said
+
+
+def test_labels_that_are_read_are_spared(tmp_path, images):
+    """Also a table that this command wrote, and that somebody has corrected."""
+    table = tmp_path / "labels.csv"
+    table.write_text(f"{HEADER}\n1.png,cat,1.0,dog,0.0,0.1\n")
+    for flag in ("out", "html"):
+        files = {"images": images, "out": tmp_path / "o.csv", flag: table}
+        LabelFiles(**files).check()
+        said = refused(**files, read=[("--support", table)])
+        assert f"--{flag} would be written over" in said and "by --support" in said
+        assert "given by --truth" in refused(**files, truth=table)
+    with pytest.raises(InputError, match="given by --support"):
+        WatchFiles(images, table, read=[("--support", table)]).check()
+    (annotations := tmp_path / "annotations.json").write_text(HEAD)
+    kind = boxes(lambda outputs: outputs, most=1)
+    DenseFiles(kind, images, annotations, support=tmp_path / "other").check()
+    other = tmp_path / "b.json"
+    for flag, paths in {"boxes": [annotations], "html": [other, annotations]}.items():
+        with pytest.raises(InputError, match=f"--{flag} would be .* by --support"):
+            DenseFiles(kind, images, *paths, support=tmp_path).check()
 
 
 @pytest.fixture
