@@ -30,22 +30,22 @@ def check_replaceable(
     known: Callable[[bytes], bool] = is_list,
     read: Iterable[tuple[str, Path]] = (),
 ) -> None:
-    """Refuses to write over a file that is read, or is not of this command.
+    """Refuses to write over what is read, or over a file that is not of this command.
 
     Args:
       name: what the command calls the path.
-      path: of the file, which need not be there.
+      path: of the file, or the folder, which need not be there.
       known: whether a file begins as a table that the command writes there.
-      read: the flags of files that are read, and those files.
+      read: the flags of files and folders that are read, and those.
 
     Raises:
       InputError: if it would.
     """
-    if not path.is_file():
+    given = [flag for flag, other in read if _holds(path, other)]
+    if not given and not path.is_file():
         return
-    same = [flag for flag, other in read if other.is_file() and path.samefile(other)]
-    if same:
-        what = f"read: it is given by {same[0]}"
+    if given:
+        what = f"read: it is given by {given[0]}"
     elif is_safetensors(path):
         what = "a file of parameters"
     elif _is_picture(path):
@@ -110,6 +110,14 @@ def is_own(path: Path, known: Callable[[bytes], bool]) -> bool:
     """Whether a file begins as one that this command wrote, see `Form.is_own`."""
     with path.open("rb") as file:
         return known(file.read(START))
+
+
+def _holds(path: Path, other: Path) -> bool:
+    """Whether a file or a folder is another, or a folder that another is in."""
+    if not path.exists() or not other.exists():
+        return False
+    place, inside = (Path(os.path.realpath(x)) for x in (path, other))
+    return path.samefile(other) or place in inside.parents
 
 
 def _is_picture(path: Path) -> bool:

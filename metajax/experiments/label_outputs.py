@@ -108,7 +108,7 @@ class LabelFiles:
         for name, path in everything.items():
             check_outside_runs(name, path)
         read = [*self.read, *([("--truth", self.truth)] if self.truth else [])]
-        for name, path in files.items():
+        for name, path in everything.items():
             known = is_list if name == LIST else is_labels
             check_replaceable(name, path, known, read)
         if self.out is not None:

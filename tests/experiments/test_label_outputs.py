@@ -25,6 +25,7 @@ from metajax.experiments.watching import WatchFiles
 from metajax.labelling import FolderLabels, Label, boxes
 from metajax.labelling.dense.boxes import HEAD
 from metajax.labelling.folder import _common_bits
+from metajax.labelling.writing.links import MARK
 from tests.helpers import write_image
 
 HEADER = "file,label,confidence,runner_up,runner_up_confidence,novelty\n"
@@ -108,6 +109,14 @@ def test_labels_that_are_read_are_spared(tmp_path, images):
         assert "given by --truth" in refused(**files, truth=table)
     with pytest.raises(InputError, match="given by --support"):
         WatchFiles(images, table, read=[("--support", table)]).check()
+    (tmp_path / "links" / "cat").mkdir(parents=True)
+    (tmp_path / "links" / MARK).touch()
+    files = {"images": images, "others": {"--links": tmp_path / "links"}}
+    LabelFiles(**files).check()
+    for place in ("links", "links/cat"):  # whose links somebody has moved
+        said = refused(**files, read=[("--support", tmp_path / place)])
+        assert "--links would be written over" in said and "by --support" in said
+    assert "given by --truth" in refused(**files, truth=tmp_path / "links")
     (annotations := tmp_path / "annotations.json").write_text(HEAD)
     kind = boxes(lambda outputs: outputs, most=1)
     DenseFiles(kind, images, annotations, support=tmp_path / "other").check()
