@@ -2,6 +2,7 @@
 
 import functools
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,6 +74,7 @@ def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
             f"pixel_cross_entropy: labels must be integers, got {targets.dtype}; cast "
             "them to int32"
         )
+    targets = wide_labels(targets)
     labelled = targets != UNLABELLED
     known = _known(outputs, jnp.where(labelled, targets, 0))
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)  # 0 without a label
@@ -246,6 +248,8 @@ def pair_cross_entropy(outputs: Array, targets: Array) -> Array:
 def accuracy(outputs: Array, targets: Array) -> Array:
     """The share of examples whose largest logit is their label's.
 
+    An example with a logit of NaN is not right.
+
     Args:
       outputs: logits, `float[n, ways]`.
       targets: labels, `int[n]`, or probabilities `float[n, ways]`, the largest of which
@@ -263,9 +267,28 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     """
     _check_ways("accuracy", outputs)
     soft = _are_probabilities(outputs, targets)
-    labels = jnp.argmax(targets, axis=-1) if soft else targets
-    right = jnp.argmax(outputs, axis=-1) == labels
+    labels = jnp.argmax(targets, axis=-1) if soft else wide_labels(targets)
+    right = likeliest(outputs).astype(labels.dtype) == labels
     return jnp.mean(right, dtype=outputs.dtype)
+
+
+def likeliest(outputs: Array) -> Array:
+    """The class of the largest logit, along the last axis; -1 where one is NaN.
+
+    >>> likeliest(jnp.array([[0.5, 2.0], [0.5, jnp.nan]])).tolist()
+    [1, -1]
+    """
+    unknown = jnp.isnan(outputs).any(axis=-1)
+    return jnp.where(unknown, -1, jnp.argmax(outputs, axis=-1))
+
+
+def wide_labels(labels: Any) -> Any:
+    """Labels of 32 bits or more, among which every class has a number of its own.
+
+    >>> wide_labels(jnp.zeros(2, jnp.uint8)).dtype
+    dtype('int32')
+    """
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
 
 
 def probabilities(targets: Array, ways: int, dtype: Any) -> Array:
@@ -276,7 +299,7 @@ def probabilities(targets: Array, ways: int, dtype: Any) -> Array:
     """
     if jnp.issubdtype(targets.dtype, jnp.floating):
         return targets.astype(dtype)
-    return jax.nn.one_hot(targets, ways, dtype=dtype)
+    return jax.nn.one_hot(wide_labels(targets), ways, dtype=dtype)
 
 
 def memberships(targets: Array, ways: int, dtype: Any) -> Array:
@@ -288,7 +311,8 @@ def memberships(targets: Array, ways: int, dtype: Any) -> Array:
     p = probabilities(targets, ways, dtype)
     if jnp.issubdtype(targets.dtype, jnp.floating):
         return p
-    known = (targets >= 0) & (targets < ways)
+    labels = wide_labels(targets)
+    known = (labels >= 0) & (labels < ways)
     return jnp.where(known[..., None], p, jnp.nan)
 
 
@@ -326,6 +350,8 @@ def over_present(loss: Loss) -> Loss:
                     f"that many outputs, got {outputs.shape[-1]}"
                 )
             outputs = jnp.where(allowed, outputs, never(outputs.dtype))
+        # So padding has no derivative, where the loss's is infinite or NaN there.
+        outputs = jax.tree.map(partial(_only_present, present), outputs)
         alone = jax.tree.map(lambda x: x[:, None], (outputs, values))
         each = jax.vmap(loss)(*alone)
         total = jnp.sum(jnp.where(present, each, jnp.zeros_like(each)))
@@ -351,6 +377,12 @@ def check_labels(labels: Array, ways: int) -> None:
             f"labels must lie in 0..{ways - 1} for a model of {ways} outputs, got "
             f"{low}..{high}; give the model one output for each way of the episodes"
         )
+
+
+def _only_present(present: Array, x: Array) -> Array:
+    """An array whose rows of padding are constants."""
+    there = present.reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.where(there, x, jax.lax.stop_gradient(x))
 
 
 def _check_present(loss: Loss, outputs: PyTree, values: PyTree, present: Any) -> None:
@@ -403,7 +435,8 @@ def _known(outputs: Array, targets: Array) -> Array:
     """Checks targets, and tells which are of one of the classes."""
     if _are_probabilities(outputs, targets):
         return jnp.ones(targets.shape[:-1], bool)
-    return (targets >= 0) & (targets < outputs.shape[-1])
+    labels = wide_labels(targets)
+    return (labels >= 0) & (labels < outputs.shape[-1])
 
 
 def _are_probabilities(outputs: Array, targets: Array) -> bool:

@@ -179,3 +179,41 @@ def test_pixel_cross_entropy_refuses(float64):
         mj.pixel_cross_entropy(logits, jax.nn.softmax(logits))
     with pytest.raises(mj.InputError, match="at least 2, got 1"):
         mj.pixel_cross_entropy(logits[..., :1], jnp.zeros_like(labels))
+
+
+def test_a_logit_of_nan_is_no_prediction():
+    logits = jnp.array([[jnp.nan] * 3, [1.0, jnp.nan, 2.0], [0.0, 1.0, 0.0]])
+    labels = jnp.array([0, 1, 1])
+    for targets in (labels, jnp.eye(3)[labels]):
+        assert float(mj.accuracy(logits, targets)) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("dtype, ways", [(jnp.uint8, 300), (jnp.int8, 200)])
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_few_bits_of_labels_tell_all_classes_apart(dtype, ways, transform):
+    """300 classes of 8 bits would be 256, the first ones twice."""
+    logits = jax.random.normal(KEY, (3, ways))
+    labels = jnp.array([0, 5, 100])
+    for measure in (mj.cross_entropy, mj.accuracy, mj.score_mse):
+        found = transform(measure)(logits, labels.astype(dtype))
+        np.testing.assert_allclose(found, measure(logits, labels), rtol=1e-6)
+
+
+def test_255_is_no_label_of_signed_bytes():
+    labels = jnp.array([[[1, -1]]], jnp.int8)
+    assert np.isnan(jax.jit(mj.pixel_cross_entropy)(jnp.zeros((1, 1, 2, 2)), labels))
+
+
+@pytest.mark.parametrize("derive", [jax.grad, jax.jacfwd, jax.hessian])
+def test_padding_has_no_derivative(float64, derive):
+    """The root's is infinite at padding, where outputs and targets are zeros."""
+
+    def root(outputs, targets):
+        return jnp.sqrt(jnp.mean((outputs - targets) ** 2))
+
+    x, present = jnp.array([[1.0], [2.0], [0.0]]), jnp.array([True, True, False])
+    padded = Padded(2 * x, present)
+    loss = mj.losses.over_present(root)
+    found = derive(lambda w: loss(w * x, padded))(0.5)
+    mean = lambda w: (root(w * x[:1], 2 * x[:1]) + root(w * x[1:2], 2 * x[1:2])) / 2  # noqa: E731
+    np.testing.assert_allclose(found, derive(mean)(0.5), rtol=1e-14)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.errors import InputError
+from metajax.losses import likeliest
 from metajax.metrics.labels import present_labels
 from metajax.ops.masking import never
 from metajax.types import Array, Padded
@@ -22,7 +23,8 @@ class Elements(NamedTuple):
 
     Attributes:
       labels: the class of each, `int[examples, ...]`.
-      guesses: the class that is predicted, `int[examples, ...]`.
+      guesses: the class that is predicted, `int[examples, ...]`; -1 for none, where a
+        logit is NaN.
       known: which count, `bool[examples, ...]`.
       present: which examples are no padding, `bool[examples]`.
       unknown: how many elements have a label that is no class, a scalar.
@@ -33,15 +35,6 @@ class Elements(NamedTuple):
     known: Array
     present: Array
     unknown: Array | np.integer
-
-
-def likeliest(outputs: Array) -> Array:
-    """The class of the highest logit of each element.
-
-    >>> likeliest(jnp.array([[0.5, 2.0]])).tolist()
-    [1]
-    """
-    return jnp.argmax(outputs, axis=-1)
 
 
 def elements_of(

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_share
-from metajax.metrics.elements import class_sizes, elements_of, likeliest
+from metajax.losses import likeliest
+from metajax.metrics.elements import class_sizes, elements_of
 from metajax.metrics.intervals import mean
 from metajax.metrics.metric import Metric, percent
 from metajax.types import Array, Padded
@@ -69,7 +70,9 @@ class _ImageOverlap:
         both, either = (x[:, 1:].astype(jnp.float32) for x in sizes)
         classes = jnp.sum(either > 0, axis=-1).astype(jnp.float32)
         ratios = jnp.sum(both / jnp.maximum(either, 1), axis=-1)
-        images = jnp.where(classes > 0, ratios / jnp.maximum(classes, 1), 1)
+        lost = elements.known & (elements.guesses < 0)
+        other = 1 - lost.reshape(len(lost), -1).any(axis=1).astype(jnp.float32)
+        images = jnp.where(classes > 0, ratios / jnp.maximum(classes, 1), other)
         counted = elements.present.astype(jnp.float32)
         value = jnp.sum(images * counted) / jnp.maximum(jnp.sum(counted), 1)
         return jnp.where(jnp.asarray(elements.unknown) > 0, jnp.nan, value)
@@ -81,4 +84,5 @@ class _Above:
 
     def __call__(self, outputs: Array) -> Array:
         foreground = 1 - jax.nn.softmax(outputs)[..., 0] > self.threshold
-        return jnp.where(foreground, 1 + jnp.argmax(outputs[..., 1:], -1), 0)
+        best = jnp.where(foreground, 1 + likeliest(outputs[..., 1:]), 0)
+        return jnp.where(likeliest(outputs) < 0, -1, best)

@@ -7,6 +7,7 @@ import numpy as np
 from jax.core import Tracer
 
 from metajax.errors import InputError
+from metajax.losses import wide_labels
 from metajax.types import Array, Padded
 
 
@@ -38,7 +39,7 @@ def present_labels(
         raise InputError(f"{metric} needs integer labels, got {dtype}; cast to int32")
     if present is None:
         present = np.ones(len(labels), bool)
-    return _at_hand(labels), _at_hand(present), allowed
+    return wide_labels(_at_hand(labels)), _at_hand(present), allowed
 
 
 def _at_hand(values: Any) -> Any:

@@ -150,7 +150,7 @@ def as_metric(metric: Metric | Loss) -> Metric:
     """A metric as it is; a function of outputs and targets, as the mean of its values.
 
     Raises:
-      InputError: if it is neither.
+      InputError: if it is neither, or cannot be told from others by its hash.
 
     >>> as_metric(losses.accuracy).unit
     '%'
@@ -162,4 +162,10 @@ def as_metric(metric: Metric | Loss) -> Metric:
             "a metric must be a metajax.Metric, or a function of outputs and targets, "
             f"got {type(metric).__name__}"
         )
-    return KNOWN.get(metric, mean_of(metric))
+    try:
+        return KNOWN.get(metric, mean_of(metric))
+    except TypeError:
+        raise InputError(
+            f"a metric must be hashable, as functions are, got {type(metric).__name__} "
+            "that is not; wrap it: lambda outputs, targets: metric(outputs, targets)"
+        ) from None

@@ -119,7 +119,8 @@ class _Foreground:
 
     def __call__(self, outputs: Array, targets: Array | Padded) -> Overlap:
         elements = elements_of("fb_iou", outputs, targets, ignore=self.ignore)
-        labels, guesses = ((x > 0).astype(np.int32) for x in elements[:2])
+        labels = (elements.labels > 0).astype(np.int32)
+        guesses = jnp.sign(elements.guesses)  # -1 stays one that is neither
         return _overlap(elements._replace(labels=labels, guesses=guesses), 2)
 
 

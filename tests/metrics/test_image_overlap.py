@@ -128,3 +128,14 @@ def test_evaluates_beside_those_that_pool():
     foreground = mj.evaluate(learner, meta, sampler, metrics.fb_iou(), **asked)
     whole = mj.evaluate(learner, meta, sampler, metrics.mean_iou(2), **asked)
     np.testing.assert_array_equal(foreground.transductive.mean, whole.transductive.mean)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_a_pixel_of_nan_is_no_background(threshold):
+    """The first image is of the background alone, the third one lacks a pixel."""
+    labels = jnp.array([[0, 0], [0, 1], [1, 1]])
+    logits = 9 * jnp.eye(2)[labels]
+    metric = jax.jit(image_iou(threshold))
+    assert metric(logits, labels) == 1
+    lost = logits.at[:2].set(jnp.nan).at[2, 0].set(jnp.nan)
+    np.testing.assert_allclose(metric(lost, labels), (0 + 0 + 1 / 2) / 3, rtol=1e-6)

@@ -159,3 +159,12 @@ def test_refuses_other_shapes():
         mj.InputError, match=r"fb_iou needs .* \(1, 3, 2\) for 2 classes"
     ):
         fb_iou().of_task(jnp.zeros((1, 3, 1)), jnp.zeros((1, 3), jnp.int32))
+
+
+@pytest.mark.parametrize("metric", [mean_iou(3), fb_iou()])
+def test_pixels_of_nan_are_of_no_class(metric):
+    labels = jnp.array([[0, 0, 2, 2]])
+    logits = jnp.eye(3)[labels].at[0, 0].set(jnp.nan)
+    record = jax.jit(metric.of_task)(logits, labels)
+    whole = jax.tree.map(lambda x: np.asarray(x)[None, None], record)
+    assert metric.finish(whole)[0].tolist() == [(1 / 2 + 1) / 2]
