@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from metajax.errors import InputError, argument
-from metajax.types import Batch, Episode, Model
+from metajax.types import Batch, Episode, Learner, Model
 
 
 def check_count(name: str, value: Any, *, least: int, most: int = 2**31 - 1) -> int:
@@ -113,6 +113,19 @@ def check_model(model: Model) -> None:
             "model must be a metajax.Model(init, apply), got "
             f"{type(model).__name__}; metajax.from_linen, from_nnx and from_equinox "
             "turn a module into one"
+        )
+
+
+def check_learner(learner: Learner) -> None:
+    """Checks that a learner is a `metajax.Learner`.
+
+    Raises:
+      InputError: if it is something else, such as a schedule of learners.
+    """
+    if not isinstance(learner, Learner):
+        raise InputError(
+            f"learner must be a metajax.Learner, got {type(learner).__name__}; give "
+            "one of a schedule's learners, schedule(step)"
         )
 
 

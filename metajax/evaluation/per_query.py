@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Batch, Learner, PyTree
+from metajax.types import Array, Batch, Learner, Padded, PyTree, unpadded
 
 
 def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
@@ -64,7 +64,19 @@ def per_query(learner: Learner, *, at_a_time: int | None = None) -> Learner:
 def _joined(support: PyTree, query: PyTree) -> PyTree:
     """The support inputs and one query, or the query alone where sizes differ."""
     last = jax.tree.map(lambda x: x[None], query)
-    pairs = zip(jax.tree.leaves(support), jax.tree.leaves(last), strict=True)
+    (first, some), (one, there) = unpadded(support), unpadded(last)
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(one), strict=True)
     if any(s.shape[1:] != q.shape[1:] for s, q in pairs):
         return last
-    return jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support, last)
+    values = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), first, one)
+    if some is None and there is None:
+        return values
+    sides = ((first, some), (one, there))
+    return Padded(values, jnp.concatenate([_present(*side) for side in sides]))
+
+
+def _present(values: PyTree, present: Array | None) -> Array:
+    """Which examples are present, all if none is padding."""
+    if present is not None:
+        return present
+    return jnp.ones(len(jax.tree.leaves(values)[0]), bool)

@@ -12,7 +12,7 @@ import numpy as np
 
 from metajax._autodiff.programs import program_digest
 from metajax._files.fingerprint import digest
-from metajax.checks import check_count, check_seed
+from metajax.checks import check_count, check_learner, check_seed
 from metajax.data.checking import one_task
 from metajax.data.opening import for_program, open_iterable, opened
 from metajax.data.purity import uses_key
@@ -63,6 +63,7 @@ def prepared(
 ) -> Iterator[Prepared]:
     """Checks what is asked, and prepares to judge every task."""
     tasks, seed, size = asked.tasks, asked.seed, asked.tasks_per_call
+    check_learner(judge.learner)
     check_count("tasks_per_call", size, least=1)
     check_seed("seed", seed)
     # Training may have left it on several devices; here it belongs to none.

@@ -1,14 +1,16 @@
 """Tasks that are no episodes, by a function that judges them."""
 
+import dataclasses
 import operator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import metajax as mj
-from metajax.types import Learner
+from metajax.types import Learner, Padded
 from tests.helpers import KEY
 
 ARMS, PULLS = 5, 40
@@ -100,3 +102,38 @@ def test_queries_do_not_see_each_other():
     assert np.abs(mixed - together).max() > 1e-3
     path = jax.tree.map(lambda x: x[-1], alone.trajectory(meta, support))
     jax.tree.map(np.testing.assert_array_equal, path, taught)
+
+
+def test_one_side_alone_may_be_padded():
+    """A query beside a padded support set, and a padded one beside a plain set."""
+    body = mj.conv4(3, 4, image_shape=(16, 16, 1), norm="task").parts[0]
+    alone = mj.per_query(learner := mj.prototypical(body, ways=3))
+    meta, pictures = learner.init(KEY), jax.random.normal(KEY, (6, 16, 16, 1))
+    whole = jnp.ones(3, bool)
+    support = mj.Batch(pictures[:3], jnp.arange(3))
+    padded = mj.Batch(*(Padded(x, whole) for x in support))
+    expected = alone.predict(alone.adapt(meta, support), pictures[3:])
+    for side, queries in (
+        (padded, pictures[3:]),
+        (support, Padded(pictures[3:], whole)),
+        (padded, Padded(pictures[3:], whole)),
+    ):
+        found = alone.predict(alone.adapt(meta, side), queries)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_schedule_is_no_learner():
+    with pytest.raises(mj.InputError, match=r"got function; give .* schedule\(step\)"):
+        mj.evaluate(lambda step: GREEDY, None, trials, RETURN, judge=paid, tasks=2)
+
+
+def test_a_metric_is_told_from_others():
+    @dataclasses.dataclass
+    class Scaled:
+        scale: float
+
+        def __call__(self, outputs, targets):
+            return self.scale * mj.mse(outputs, targets)
+
+    with pytest.raises(mj.InputError, match="must be hashable.* got Scaled that is"):
+        mj.evaluate(GREEDY, None, trials, Scaled(2.0), judge=paid, tasks=2)
