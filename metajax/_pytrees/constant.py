@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from metajax.errors import InputError
 
@@ -46,12 +47,25 @@ def is_constant(node: Any) -> bool:
 def learnt(tree: PyTree) -> PyTree:
     """A tree with None in place of each `Constant`.
 
+    Raises:
+      InputError: if another leaf is no float, which no gradient can move.
+
     >>> learnt({"scale": 1.0, "order": Constant(2)})
     {'order': None, 'scale': 1.0}
     """
-    return jax.tree.map(
-        lambda x: None if is_constant(x) else x, tree, is_leaf=is_constant
-    )
+    return jax.tree.map_with_path(_learnt, tree, is_leaf=is_constant)
+
+
+def _learnt(path: tuple, x: Any) -> Any:
+    if is_constant(x):
+        return None
+    dtype = x.dtype if hasattr(x, "dtype") else jax.dtypes.result_type(x)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise InputError(
+            f"parameter {jax.tree_util.keystr(path)} must be of floats to be learnt, "
+            f"got {dtype}; hold what is not learnt as metajax.Constant(array)"
+        )
+    return x
 
 
 def check_learnt(name: str, tree: PyTree) -> None:

@@ -10,6 +10,7 @@ from metajax.checks import check_count, check_model
 from metajax.gradients import exact
 from metajax.inner import View, whole
 from metajax.learners.problem import Problem, gradient_learner, model_loss, solver
+from metajax.ops.precision import dtype_of
 from metajax.types import (
     Array,
     Batch,
@@ -21,7 +22,6 @@ from metajax.types import (
     Params,
     PyTree,
     keep,
-    unpadded,
 )
 
 
@@ -84,7 +84,7 @@ def cavia(
             adapted = {"params": meta, "context": context}
             return network.settle(adapted, values_of(support.inputs))
 
-        start = jnp.zeros(context, jnp.result_type(unpadded(support.inputs)[0]))
+        start = jnp.zeros(context, dtype_of(meta))
         return Problem(context_loss, optimizer, start, support, finish)
 
     context_solver = solver(make_problem, steps, grad=grad, view=view)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from metajax._pytrees.constant import learnt
 from metajax.gradients import exact
@@ -57,7 +58,7 @@ def learned_maml(
 
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
-        params = model.init(params_key)
+        params = jax.tree.map(jnp.asarray, model.init(params_key))
         return {"params": params, "inner": inner.init(inner_key, learnt(params))}
 
     def make_problem(meta: PyTree, support: Batch) -> Problem:

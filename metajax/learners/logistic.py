@@ -74,7 +74,7 @@ def lr_d2(
             return u
 
         weights = product(x.T, jax.vmap(coefficients, 1, 1)(labels))
-        bias = jnp.zeros_like(labels[0])
+        bias = jnp.zeros(ways, x.dtype)
         return {"kernel": jnp.exp(settings["log_scale"]) * weights, "bias": bias}
 
     return closed_form(body, ways, loss, HeadRule(init, solve), metrics=metrics)

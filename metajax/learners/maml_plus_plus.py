@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax._pytrees.constant import learnt
-from metajax.checks import check_episode
+from metajax.checks import check_count, check_episode
+from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, whole
 from metajax.learners.inner_optimizer import InnerOptimizer, check_inner
@@ -68,8 +69,8 @@ def maml_plus_plus(
       A `Learner` whose meta-parameters are `{"params": θ, "per_step": γ, "inner": α}`.
 
     Raises:
-      InputError: if `inner` is an optimizer of optax, or `steps` is not a whole number
-        of at least 0.
+      InputError: if `inner` is an optimizer of optax, `steps` is not a whole number
+        of at least 0, or there is not one weight for each step.
 
     >>> import metajax as mj
     >>> inner = mj.learners.step_rates(0.1, steps=2)
@@ -85,8 +86,8 @@ def maml_plus_plus(
     if step_weights is None:
         return learner
     measure = query_metrics(model.forward, loss, metrics)
-    outer_loss = _multi_step_loss(learner.trajectory, measure, step_weights)
-    return learner._replace(loss=outer_loss)
+    own = _multi_step_loss(learner.trajectory, measure, _checked(step_weights, steps))
+    return learner._replace(loss=own)
 
 
 def _init(
@@ -94,7 +95,7 @@ def _init(
 ) -> Callable[[Array], PyTree]:
     def init(key: Array) -> PyTree:
         params_key, inner_key = jax.random.split(key)
-        params = model.init(params_key)
+        params = jax.tree.map(jnp.asarray, model.init(params_key))
         own = mask(per_step, params)
         shared = jax.tree.map(lambda x, o: None if o else x, params, own)
         stacked = jax.tree.map(
@@ -126,6 +127,16 @@ def _make_problem(
         return Problem(loss, optimizer, meta["params"], support, finish)
 
     return make_problem
+
+
+def _checked(weights: Array, steps: int) -> Array:
+    """The weights, one for each of the steps."""
+    if not steps or jnp.shape(weights) != (steps,):
+        raise InputError(
+            f"step_weights must be [{steps}], one for each of at least 1 step, got "
+            f"{list(jnp.shape(weights))}; see metajax.learners.multi_step_weights"
+        )
+    return jnp.asarray(weights)
 
 
 def _numbered(view: View) -> View:
@@ -167,11 +178,16 @@ def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:
     Returns:
       `float32[steps]`.
 
+    Raises:
+      InputError: if `steps` or `until` is below 1.
+
     >>> print(multi_step_weights(0, 4, 100), multi_step_weights(100, 4, 100))
     [0.25 0.25 0.25 0.25] [0. 0. 0. 1.]
 
     Source: Antoniou et al., ICLR 2019, section 4, and the authors' code for 0.03.
     """
+    check_count("steps", steps, least=1)
+    check_count("until", until, least=1)
     share = 1.0 / steps
     annealed = jnp.maximum(share * (1.0 - step / until), 0.03 * share)
     others = jnp.where(step < until, annealed, 0.0) * jnp.ones(steps - 1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from metajax.checks import check_episode
+from metajax.errors import InputError
 from metajax.losses import over_present
 from metajax.types import Array, Batch, Episode, Loss, Metrics, PyTree
 
@@ -12,7 +13,16 @@ def query_metrics(
     loss: Loss,
     metrics: Mapping[str, Loss] | None,
 ) -> Callable[[PyTree, Batch], Metrics]:
-    """`measure(adapted, query) -> metrics`, the loss among them as "loss"."""
+    """`measure(adapted, query) -> metrics`, the loss among them as "loss".
+
+    Raises:
+      InputError: for a metric of a name that training gives to its own.
+    """
+    for name in {*(metrics or {})} & {"loss", "gradient_norm"}:
+        raise InputError(
+            f'metrics cannot have the name "{name}", by which training reports its '
+            "own; give it another"
+        )
     named = {**(metrics or {}), "loss": loss}
     measures = {name: over_present(measure) for name, measure in named.items()}
 

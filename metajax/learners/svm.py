@@ -75,7 +75,7 @@ def meta_opt_net(
         gram = product(x, x.T) + smoothing * jnp.eye(len(x), dtype=x.dtype)
         duals = crammer_singer(gram, labels, penalty)
         weights = jnp.exp(settings["log_scale"]) * product(x.T, duals)
-        return {"kernel": weights, "bias": jnp.zeros_like(labels[0])}
+        return {"kernel": weights, "bias": jnp.zeros(ways, x.dtype)}
 
     return closed_form(body, ways, loss, HeadRule(init, solve), metrics=metrics)
 
@@ -150,7 +150,7 @@ def _towards(gram: Array, labels: Array, point: _Point) -> _Point:
 
 def _within(x: Array, change: Array) -> Array:
     """The share of `change` after which x is positive still, at most 1."""
-    worst = jnp.max(-change / x)
+    worst = jnp.max(-change / x, initial=0)
     return jnp.minimum(1.0, SHORT / jnp.maximum(worst, SHORT)).astype(x.dtype)
 
 

@@ -1,5 +1,6 @@
 """Features about a mean, at length one."""
 
+import math
 from functools import partial
 
 import jax.numpy as jnp
@@ -58,9 +59,13 @@ def centred(body: Model, mean: Array | None = None) -> Model:
 
 def _about(params: Params, features: Array, inputs: PyTree) -> Array:
     """The features about the mean that there is, or about their own."""
-    x = features.reshape(len(features), -1)
+    x = _rows(features)
     mean = params["mean"] if "mean" in params else _mean(x, inputs)
     return unit_rows(x - mean[None])
+
+
+def _rows(features: Array) -> Array:
+    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def _settle(body: Model, params: Params, inputs: PyTree) -> Params:
@@ -69,11 +74,12 @@ def _settle(body: Model, params: Params, inputs: PyTree) -> Params:
     if "mean" in params:
         return settled
     features = body.predict(settled["body"], inputs)
-    return {**settled, "mean": _mean(features.reshape(len(features), -1), inputs)}
+    return {**settled, "mean": _mean(_rows(features), inputs)}
 
 
 def _mean(x: Array, inputs: PyTree) -> Array:
-    """Over the examples that are present, `float[d]`."""
+    """Over the examples that are present, `float[d]`; zeros if there are none."""
     _, present = unpadded(inputs)
     weights = jnp.ones_like(x[:, 0]) if present is None else present.astype(x.dtype)
-    return jnp.sum(weights[:, None] * x, 0) / jnp.sum(weights)
+    count = jnp.maximum(jnp.sum(weights), 1).astype(x.dtype)
+    return jnp.sum(weights[:, None] * x, 0) / count

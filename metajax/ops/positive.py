@@ -51,5 +51,7 @@ def _eliminate(a: Array, b: Array) -> Array:
         others = rows - rows[:, k][:, None] * pivot[None]
         return others.at[k].set(pivot)
 
+    if not len(a):
+        return b
     both = jnp.concatenate([a, b], 1)
     return jax.lax.fori_loop(0, len(a), clear, both)[:, len(a) :]

@@ -284,3 +284,13 @@ def test_refuses_other_ways(body, factory, ways):
 def test_refuses_bad_settings(body, build, message):
     with pytest.raises(mj.InputError, match=message):
         build(body)
+
+
+@every_factory
+def test_of_no_support_set_nothing_is_predicted(body, episode, factory):
+    learner = factory(body, WAYS)
+    meta, (support, query) = learner.init(KEY), episode
+    empty = Episode(jax.tree.map(lambda x: x[:0], support), query)
+    (loss, _), grads = jax.value_and_grad(learner.loss, has_aux=True)(meta, empty)
+    np.testing.assert_allclose(loss, np.log(WAYS), rtol=1e-12)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))

@@ -142,3 +142,16 @@ def test_training_with_constants_goes_on_after_a_stop(tmp_path):
     for ours, theirs in zip(*map(jax.tree.leaves, (straight, resumed)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert np.isinf(resumed.meta["body"]["mask"].value).any()
+
+
+@pytest.mark.parametrize("leaf", [jnp.arange(2), jax.random.key(0), 3])
+def test_what_no_gradient_moves_must_be_said_to_be_constant(leaf):
+    model = mj.Model(
+        lambda key: {"w": jnp.ones(()), "n": leaf}, lambda p, x: p["w"] * x
+    )
+    learner = mj.maml(model, mj.mse, optax.sgd(0.1), steps=1)
+    meta, batch = learner.init(KEY), mj.Batch(jnp.ones((2, 1)), jnp.ones((2, 1)))
+    with pytest.raises(mj.InputError, match=r"\['n'\] must be of floats .*Constant"):
+        learner.adapt(meta, batch)
+    with pytest.raises(mj.InputError, match=r"\['n'\] must be of floats .*Constant"):
+        mj.init_state(learner, optax.sgd(0.1), KEY)

@@ -406,3 +406,57 @@ def test_parts_must_be_known(factory):
 def test_rates_must_start_finite(rate):
     with pytest.raises(mj.InputError, match="finite"):
         mj.meta_sgd(mj.mlp(), mj.mse, rate)
+
+
+@pytest.mark.parametrize("weights", [jnp.ones(1), jnp.ones(2), 1.0, jnp.ones((3, 1))])
+def test_each_step_has_a_weight(weights):
+    inner = learners.step_rates(RATE, STEPS)
+    with pytest.raises(mj.InputError, match=r"step_weights must be \[3\], one for"):
+        mj.maml_plus_plus(mj.mlp(), mj.mse, inner, STEPS, step_weights=weights)
+
+
+@pytest.mark.parametrize("numbers", [(0, 0, 10), (0, 3, 0)])
+def test_weights_are_of_some_steps(numbers):
+    with pytest.raises(mj.InputError, match="must be a whole number of at least 1"):
+        learners.multi_step_weights(*numbers)
+
+
+def test_a_context_is_of_the_networks_type(float64):
+    """Whatever inputs it is joined to: whole numbers, or several arrays."""
+
+    def join(inputs, context):
+        x = inputs["x"].astype(context.dtype)
+        return jnp.concatenate([x, jnp.broadcast_to(context, (len(x), 3))], axis=1)
+
+    model = mj.mlp(1 + 3, (4,), 1, activation=jnp.tanh, dtype=jnp.float64)
+    ours = mj.cavia(model, mj.mse, optax.sgd(RATE), STEPS, context=3, join=join)
+    plain = mj.cavia(model, mj.mse, optax.sgd(RATE), STEPS, context=3)
+    x, meta = jnp.arange(4.0)[:, None], plain.init(KEY)
+    whole = Batch({"x": x.astype(jnp.int32)}, jnp.sin(x))
+    found = gradient(ours)(meta, Episode(whole, whole))
+    sides = Episode(*[Batch(x, jnp.sin(x))] * 2)
+    assert relative(found, gradient(plain)(meta, sides)) < 1e-14
+
+
+@pytest.mark.parametrize("name", ["loss", "gradient_norm"])
+@pytest.mark.parametrize("factory", [mj.maml, mj.reptile])
+def test_a_metric_does_not_take_the_name_of_another(factory, name):
+    with pytest.raises(mj.InputError, match=f'cannot have the name "{name}"'):
+        factory(mj.mlp(), mj.mse, optax.sgd(RATE), 1, metrics={name: mj.mse})
+
+
+@pytest.mark.parametrize(
+    "inner", [learners.step_rates(0.1, 2), learners.curvature(0.1)]
+)
+def test_a_parameter_may_be_a_plain_number(inner):
+    model = mj.Model(
+        lambda key: {"w": jnp.ones((1, 1)), "scale": 2.0},
+        lambda params, x: params["scale"] * x @ params["w"],
+    )
+    x = jnp.ones((2, 1))
+    episode = Episode(Batch(x, 3 * x), Batch(x, 3 * x))
+    for learner in (
+        mj.learned_maml(model, mj.mse, inner, 2),
+        mj.maml_plus_plus(model, mj.mse, inner, 2),
+    ):
+        assert learner.loss(learner.init(KEY), episode)[0] < 1
