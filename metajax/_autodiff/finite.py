@@ -216,6 +216,8 @@ def _is_pole(eqn: Any, operands: list[Array]) -> Array:
     if eqn.primitive is p.pow_p:
         # It may be only a later derivative that is infinite, as of x^1.5.
         return (x == 0) & ~_is_natural(operands[1])
+    if eqn.primitive is p.atan2_p:
+        return (x == 0) & (operands[1] == 0)
     return (jnp.abs(x) if pole == 1 else x) == pole
 
 
@@ -269,8 +271,8 @@ OBSTACLES = {p.while_p: SEARCH} | {
 # stands for 1 and -1.
 POLES = {
     **dict.fromkeys((p.sqrt_p, p.rsqrt_p, p.cbrt_p, p.log_p), (0, 0)),
-    **dict.fromkeys((p.integer_pow_p, p.pow_p), (0, 0)),
-    **dict.fromkeys((p.asin_p, p.acos_p, p.atanh_p, p.erf_inv_p), (0, 1)),
+    **dict.fromkeys((p.integer_pow_p, p.pow_p, p.atan2_p), (0, 0)),
+    **dict.fromkeys((p.asin_p, p.acos_p, p.acosh_p, p.atanh_p, p.erf_inv_p), (0, 1)),
     p.log1p_p: (0, -1),
     p.div_p: (1, 0),
 }

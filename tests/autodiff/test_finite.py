@@ -26,6 +26,8 @@ FUNCTIONS = {
     "inverse": (lambda g: jnp.where(g == 0, g, g**-2), 1),
     "powers": (lambda g: g**2.0 + jnp.abs(g) ** 0.5 + g, 1),
     "cube root": (lambda g: jnp.cbrt(g) + g, 1),
+    "angle": (lambda g: g + jnp.arctan2(g, jnp.abs(g)), 1),
+    "arcosh": (lambda g: g + jnp.arccosh(1 + g * g), 1),
     "adam": (jax.jit(lambda g: g / (jnp.sqrt(g * g) + 0.1)), 10),
     "cond": (lambda g: lax.cond(jnp.sum(g) > 1, jnp.sin, lambda g: g + NORM(g), g), 1),
     "scan": (lambda g: lax.scan(lambda c, x: (c + x, c + NORM(c)), g, g[:1])[1][0], 1),
