@@ -16,7 +16,7 @@ from metajax.data.sampling import StagedSampler
 from metajax.data.staging import staged
 from metajax.errors import NonFiniteError
 from metajax.ops.estimate import written_bytes
-from metajax.training.cutting import Chunk, check_chunk
+from metajax.training.cutting import Chunk, Devices, check_chunk
 from metajax.training.feeding import feed
 from metajax.training.processes import place
 from metajax.training.programs import kept_step, kept_with, many_steps, one_step
@@ -48,7 +48,7 @@ def dispatches(
     steps: int,
     tasks: int,
     tasks_per_chunk: Chunk = "auto",
-    devices: int | None = None,
+    devices: Devices | None = None,
     steps_per_call: int | None = None,
     pause_every: int | None = None,
     make_step: MakeStep = train_step,

@@ -44,7 +44,7 @@ from metajax.data.sampling import StagedSampler
 from metajax.data.staging import staged
 from metajax.errors import StoppedError
 from metajax.ops import Tuned, taking
-from metajax.training.cutting import Chunk
+from metajax.training.cutting import Chunk, Devices
 from metajax.training.dispatching import dispatches
 from metajax.training.launchers import check_world
 from metajax.training.processes import FirstWrites, any_says
@@ -74,7 +74,7 @@ def fit(
     tasks: int,
     seed: int = 0,
     tasks_per_chunk: Chunk = "auto",
-    devices: int | None = None,
+    devices: Devices | None = None,
     steps_per_call: int | None = None,
     checkpoints: Checkpointer | None = None,
     checkpoint_every: int = 500,
@@ -135,7 +135,7 @@ class _Fit(NamedTuple):
     steps: int
     tasks: int
     tasks_per_chunk: Chunk
-    devices: int | None
+    devices: Devices | None
     steps_per_call: int | None = None
     checkpoint_every: int = 500
     observers: Sequence[Observer] = ()

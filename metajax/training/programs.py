@@ -11,7 +11,7 @@ import optax
 from metajax._pytrees.constant import learnt
 from metajax.data.sampling import StagedSampler
 from metajax.data.staging import Drawn, staged
-from metajax.training.cutting import Chunk
+from metajax.training.cutting import Chunk, Devices
 from metajax.training.feeding import FetchedSteps
 from metajax.training.state import TrainState
 from metajax.training.step import MakeStep, Step
@@ -64,10 +64,11 @@ def kept_step(
     optimizer: optax.GradientTransformation,
     make_step: MakeStep,
     tasks_per_chunk: Chunk,
-    devices: int | None,
+    devices: Devices | None,
 ) -> Step:
     """The meta-step, the same for equal arguments: to fit again compiles nothing."""
     devices = jax.device_count() if devices is None else devices
+    devices = tuple(devices) if isinstance(devices, list) else devices  # for a hash
     settings = dict(tasks_per_chunk=tasks_per_chunk, devices=devices)
     return kept_with(learner, make_step, learner, optimizer, **settings)
 

@@ -176,3 +176,16 @@ def test_fit_on_two_devices_is_one_program(monkeypatch):
     assert list(count).count("jit(run)") == 1
     assert len(two.step.devices()) == 2 and int(two.step) == 4
     assert relative(two.meta, one.meta) < 1e-4
+
+
+def test_fit_takes_the_devices_themselves():
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+
+    def fit(devices):
+        settings = dict(tasks=2, steps=2, devices=devices)
+        return mj.fit(learner, optax.sgd(0.1), mj.data.sinusoid(3, 3), **settings)
+
+    *_, last = jax.devices()
+    found = fit([last])
+    assert {last} == set.union(*(x.devices() for x in jax.tree.leaves(found)))
+    assert relative(found.meta, fit(1).meta) < 1e-6
