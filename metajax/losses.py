@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from metajax.errors import InputError
-from metajax.ops.masking import never
+from metajax.ops.masking import expected_log, never
 from metajax.types import Array, Loss, Padded, PyTree
 
 UNLABELLED = 255  # in masks
@@ -43,7 +43,7 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     known = _known(outputs, targets)
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)
-    losses = -jnp.sum(p * jax.nn.log_softmax(outputs), axis=-1)
+    losses = -expected_log(p, jax.nn.log_softmax(outputs))
     return jnp.mean(jnp.where(known, losses, jnp.nan))
 
 
@@ -78,7 +78,7 @@ def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
     labelled = targets != UNLABELLED
     known = _known(outputs, jnp.where(labelled, targets, 0))
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)  # 0 without a label
-    losses = -jnp.sum(p * jax.nn.log_softmax(outputs), axis=-1)
+    losses = -expected_log(p, jax.nn.log_softmax(outputs))
     losses = jnp.where(known, losses, jnp.nan)
     count = jnp.maximum(jnp.sum(labelled), 1).astype(losses.dtype)
     return jnp.sum(losses) / count

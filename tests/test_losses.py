@@ -217,3 +217,22 @@ def test_padding_has_no_derivative(float64, derive):
     found = derive(lambda w: loss(w * x, padded))(0.5)
     mean = lambda w: (root(w * x[:1], 2 * x[:1]) + root(w * x[1:2], 2 * x[1:2])) / 2  # noqa: E731
     np.testing.assert_allclose(found, derive(mean)(0.5), rtol=1e-14)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_class_whose_logit_is_minus_infinity_has_no_part(float64, soft):
+    logits = jax.random.normal(KEY, (4, 3), jnp.float64)
+    labels = jnp.array([0, 1, 2, 0])
+    masked = jnp.concatenate([logits, jnp.full((4, 1), -jnp.inf)], axis=1)
+    few, many = (jnp.eye(n)[labels] if soft else labels for n in (3, 4))
+    for derive in (jax.value_and_grad, jax.hessian):
+        expected = derive(mj.cross_entropy)(logits, few)
+        found = derive(lambda z: mj.cross_entropy(masked.at[:, :3].set(z), many))(
+            logits
+        )
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-14, atol=1e-16),
+            found,
+            expected,
+        )
+    assert mj.cross_entropy(masked, labels.at[0].set(3)) == np.inf

@@ -18,6 +18,7 @@ from metajax.learners.partition import (
     scale_or_offset,
 )
 from metajax.losses import over_present
+from metajax.ops.masking import expected_log
 from metajax.types import Array, Batch, Learner, Padded, Params, PyTree, unpadded
 
 
@@ -105,7 +106,7 @@ def prediction_entropy(outputs: Array) -> Array:
             f"more, got {shape or type(outputs).__name__}"
         )
     log_p = jax.nn.log_softmax(outputs)
-    return -jnp.mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1))
+    return -jnp.mean(expected_log(jnp.exp(log_p), log_p))
 
 
 def _entropy(outputs: Array, present: Array | None) -> Array:

@@ -1,4 +1,4 @@
-"""The logit of a class that must not be chosen."""
+"""Classes that must not be chosen, by their logits."""
 
 from typing import Any
 
@@ -21,3 +21,22 @@ def never(dtype: Any) -> Array:
     [1.0, 0.0]
     """
     return jnp.asarray(jnp.finfo(dtype).min / 2, dtype)
+
+
+def expected_log(p: Array, log_q: Array) -> Array:
+    """Σ_k p_k log q_k along the last axis, in which 0 times -∞ is 0.
+
+    So a class whose logit is -∞ has no part in it.
+
+    Args:
+      p: probabilities, `float[..., classes]`.
+      log_q: logarithms of others, or of the same.
+
+    Returns:
+      `float[...]`.
+
+    >>> expected_log(jnp.array([1.0, 0.0]), jnp.array([-2.0, -jnp.inf])).item()
+    -2.0
+    """
+    nothing = (p == 0) & jnp.isneginf(log_q)
+    return jnp.sum(p * jnp.where(nothing, jnp.zeros_like(log_q), log_q), axis=-1)

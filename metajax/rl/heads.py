@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.checks import check_count, check_positive
+from metajax.ops.masking import expected_log
 from metajax.types import Array, Params, PyTree
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
@@ -64,11 +65,11 @@ def categorical(actions: int) -> Head:
 
     def log_prob(logits: Array, action: Array) -> Array:
         chosen = jax.nn.one_hot(action, actions, dtype=logits.dtype)
-        return jnp.sum(jax.nn.log_softmax(logits) * chosen)
+        return expected_log(chosen, jax.nn.log_softmax(logits))
 
     def entropy(logits: Array) -> Array:
         logs = jax.nn.log_softmax(logits)
-        return -jnp.sum(jnp.exp(logs) * logs)
+        return -expected_log(jnp.exp(logs), logs)
 
     def noise(key: Array) -> Array:
         return jax.random.gumbel(key, (actions,))

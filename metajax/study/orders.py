@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.checks import check_count
 from metajax.gradients import exact, first_order
 from metajax.study.layers import (
     ALL,
@@ -78,7 +79,7 @@ def orders(
       `Orders`, on the host.
 
     Raises:
-      InputError: if `episodes` is not a meta-batch.
+      InputError: if `episodes` is not a meta-batch, or there are no steps or rates.
 
     >>> import optax, metajax as mj
     >>> def build(grad, steps, rate):
@@ -92,6 +93,8 @@ def orders(
     Source: Finn et al., "Model-Agnostic Meta-Learning", ICML 2017, section 5.2.
     """
     count_tasks(episodes)
+    for name, values in (("steps", steps), ("rates", rates)):
+        check_count(f"the number of {name}", len(values), least=1)
     tried = jnp.asarray(rates, float)
 
     def one(shared: tuple[PyTree, Array], episode: Episode, count: int) -> tuple:

@@ -219,3 +219,12 @@ def test_one_task_is_no_meta_batch(problem):
     learner, meta, episodes = problem
     with pytest.raises(mj.InputError, match="leading axis of tasks"):
         study.trajectories(learner, meta, None, mj.mse, mj.mse)  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    "tried", [dict(steps=(), rates=[0.1]), dict(steps=[1], rates=())]
+)
+def test_orders_are_of_some_steps_and_rates(problem, tried):
+    learner, meta, episodes = problem[:3]
+    with pytest.raises(mj.InputError, match="the number of (steps|rates) must be"):
+        study.orders(lambda *_: learner, meta, episodes, **tried)
