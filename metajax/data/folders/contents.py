@@ -47,7 +47,7 @@ def hash_files(folder: Path, classes: Classes, *, kept: Path) -> Contents:
     """
     before = _read(kept)
     names = {
-        path: path.relative_to(folder).as_posix()
+        path: Path(os.path.relpath(path, folder)).as_posix()
         for files in classes.values()
         for path in files
     }

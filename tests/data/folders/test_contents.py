@@ -1,6 +1,7 @@
 """The hash of every file of a data set."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,16 @@ def test_a_file_is_read_again_only_if_it_may_have_changed(tmp_path, hashed):
     second = hash_files(tmp_path / "set", classes, kept=kept)
     assert hashed == ["2"] and digest_of(second) != digest_of(first)
     assert second["b"] == first["b"] and second["a"]["a/1"] == first["a"]["a/1"]
+
+
+def test_files_are_named_below_the_folder_however_they_are_given(tmp_path, monkeypatch):
+    """As a COCO file may name its images by whole paths."""
+    classes, kept = fill(tmp_path / "set"), tmp_path / "kept.json"
+    monkeypatch.chdir(tmp_path)
+    below = {c: [x.relative_to(tmp_path) for x in xs] for c, xs in classes.items()}
+    for given, folder in ((classes, "set"), (below, "set"), (below, tmp_path / "set")):
+        hashes = hash_files(Path(folder), given, kept=kept)
+        assert [*hashes["a"]] == ["a/1", "a/2"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"a/1": 1}', b"\xff", b"[" * 99999])
