@@ -119,7 +119,7 @@ def cross_entropy_over_ways(outputs: Array, targets: Array) -> Array:
 
 
 def mse(outputs: Array, targets: Array) -> Array:
-    """Mean squared error over every element, L = (1/n) Σ_i (f_i - y_i)².
+    """Mean squared error over every element, L = (1/n) Σ_i |f_i - y_i|².
 
     Args:
       outputs: predictions f, of the shape of `targets`.
@@ -135,7 +135,10 @@ def mse(outputs: Array, targets: Array) -> Array:
     2.0
     """
     _check_shapes(targets, outputs.shape)
-    return jnp.mean((outputs - targets) ** 2)
+    errors = outputs - targets
+    if jnp.iscomplexobj(errors):
+        return jnp.mean(errors.real**2 + errors.imag**2)
+    return jnp.mean(errors**2)
 
 
 def gaussian(outputs: Array, targets: Array) -> Array:

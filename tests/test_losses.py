@@ -236,3 +236,12 @@ def test_a_class_whose_logit_is_minus_infinity_has_no_part(float64, soft):
             expected,
         )
     assert mj.cross_entropy(masked, labels.at[0].set(3)) == np.inf
+
+
+def test_errors_of_complex_numbers_are_their_distances(float64):
+    """Their squares would be complex, and could sum up to nothing."""
+    outputs, targets = jnp.array([3 + 4j, 1j]), jnp.array([1 + 0j, 1])
+    assert mj.mse(outputs, targets) == (4 + 16 + 1 + 1) / 2
+    assert mj.metrics.rmse(outputs, targets) == np.sqrt(11)
+    assert jax.grad(mj.mse)(targets, targets).tolist() == [0, 0]
+    check_grads(lambda z: mj.mse(z, targets), (outputs,), 2)
