@@ -24,7 +24,11 @@ def nothing(path: str) -> bool:
 
 
 def scale_or_offset(path: str) -> bool:
-    """True of a normalisation's arrays, by their names in the tree."""
+    """True of a normalisation's arrays, by their names in the tree.
+
+    Flax calls an offset "bias" and Equinox a scale "weight", as other layers' arrays
+    are called: of their networks, give a predicate that has the names of the norms.
+    """
     return path.endswith(("['scale']", "['offset']"))
 
 
