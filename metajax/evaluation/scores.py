@@ -47,8 +47,7 @@ def evaluate(
     Args:
       learner: the learner; it may be built with more steps than in training.
       meta: its meta-parameters.
-      sampler: a sampler, whose task i depends only on `seed` and i; or an iterable of
-        meta-batches.
+      sampler: a sampler, task i of which depends on `seed` and i; or meta-batches.
       metric: a `Metric`; or `metric(outputs, targets) -> scalar`, for its mean.
       tasks: the number of tasks, at least 2, which local devices share.
       seed: the random seed of the tasks.
@@ -56,12 +55,11 @@ def evaluate(
         predicted independently, each beside the support set; all by default, or 0.
       inductive: whether to do so at all; the compiled program is the same.
       tasks_per_call: the number of tasks per dispatch.
-      judge: `judge(learner, adapted, task) -> (outputs, targets)` for the metric, for
-        tasks that are not an `Episode`: any pytree with a `support` to adapt to.
+      judge: `judge(learner, adapted, task) -> (outputs, targets)` for the metric, of
+        tasks that are not an `Episode`: any pytree with a `support`.
       protocol: facts to keep with the result.
-      unfinished: an `.npz` file that keeps unfinished results, from which an evaluation
-        of the same computation, protocol, meta-parameters and devices continues. Remove
-        it at the end.
+      unfinished: an `.npz` file of unfinished results, from which the same evaluation
+        on the same devices continues. Remove it at the end.
       stop: `stop() -> bool`, called before each dispatch.
 
     Returns:

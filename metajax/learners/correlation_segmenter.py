@@ -66,8 +66,7 @@ def correlation_segmenter(
     The prediction is z', from z' = z twice z'_k ← z_k + colour (cos(x, q_k) - 1), where
     q_k = Σ softmax(z')_k³ x over the image's pixels. o separates ink from paper, T_l
     are 1x1 convolutions, and similarities are resized to the images' size. A class
-    without a support pixel is never predicted, so a query pixel of it has an infinite
-    loss.
+    without a support pixel is never predicted; a query pixel of it has infinite loss.
 
     Args:
       body: an encoder of maps and their decoder: `metajax.models.unet_body`.
@@ -79,8 +78,7 @@ def correlation_segmenter(
       features: the number of features that each T_l computes.
       scale: the initial value of each s_l, whose logarithm is learnt.
       colour: how strictly a pixel must match the colour of the object found in its
-        image, for objects of one colour each; it does not affect the loss and its
-        metrics.
+        image, for objects of one colour each; the loss and its metrics do without.
       metrics: more functions of (outputs, targets) to report, by name.
 
     Returns:

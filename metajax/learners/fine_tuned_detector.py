@@ -76,8 +76,7 @@ def fine_tuned_detector(
 
     The first is `Learner.loss`, the second `Learner.adapt`: no gradient passes through
     an inner loop. w_k starts at the mean of φ(x) in the boxes of class k, normalised.
-    TFA starts w_k at random, also adapts the boxes, and uses the classes in both
-    stages.
+    TFA starts w_k at random, adapts the boxes too, and uses classes in both stages.
 
     Args:
       body: see `metajax.learners.correlation_detector`.
