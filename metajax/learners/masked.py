@@ -133,7 +133,7 @@ def masked_means(features: Array, members: Array) -> Array:
     Source: Zhang et al., "SG-One", 2018; Wang et al., "PANet", ICCV 2019, equation 1.
     """
     n, height, width, d = features.shape
-    weights = members.reshape(n, height * width, -1)
+    weights = members.reshape(n, height * width, members.shape[-1])
     sizes = jnp.sum(weights, 1)
     sums = product(weights.swapaxes(1, 2), features.reshape(n, height * width, d))
     means = sums / jnp.where(sizes > 0, sizes, jnp.ones_like(sizes))[..., None]

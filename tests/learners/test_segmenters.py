@@ -430,3 +430,13 @@ def test_refuses_masks_of_another_form(float64, build):
     ):
         with pytest.raises(mj.InputError, match=message):
             learner.adapt(learner.init(KEY), episode.support._replace(targets=targets))
+
+
+@EVERY
+def test_without_images_to_learn_from_all_is_background(build, float64):
+    learner, episode = build(), mask_episode()
+    nothing = jax.tree.map(lambda x: x[:0], episode.support)
+    predicted = learner.predict(
+        learner.adapt(learner.init(KEY), nothing), episode.query.inputs
+    )
+    assert jnp.all(jnp.argmax(predicted, -1) == 0)
