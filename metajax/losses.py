@@ -43,7 +43,7 @@ def cross_entropy(outputs: Array, targets: Array) -> Array:
     known = _known(outputs, targets)
     # One-hot, not a gather: the second derivative of a gather is a slow scatter.
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)
-    losses = -expected_log(p, jax.nn.log_softmax(outputs))
+    losses = -expected_log(p, outputs)
     return jnp.mean(jnp.where(known, losses, jnp.nan))
 
 
@@ -78,7 +78,7 @@ def pixel_cross_entropy(outputs: Array, targets: Array) -> Array:
     labelled = targets != UNLABELLED
     known = _known(outputs, jnp.where(labelled, targets, 0))
     p = probabilities(targets, outputs.shape[-1], outputs.dtype)  # 0 without a label
-    losses = -expected_log(p, jax.nn.log_softmax(outputs))
+    losses = -expected_log(p, outputs)
     losses = jnp.where(known, losses, jnp.nan)
     count = jnp.maximum(jnp.sum(labelled), 1).astype(losses.dtype)
     return jnp.sum(losses) / count
@@ -270,7 +270,8 @@ def accuracy(outputs: Array, targets: Array) -> Array:
     """
     _check_ways("accuracy", outputs)
     soft = _are_probabilities(outputs, targets)
-    labels = jnp.argmax(targets, axis=-1) if soft else wide_labels(targets)
+    labels = jnp.asarray(targets)
+    labels = jnp.argmax(labels, axis=-1) if soft else wide_labels(labels)
     right = likeliest(outputs).astype(labels.dtype) == labels
     return jnp.mean(right, dtype=outputs.dtype)
 

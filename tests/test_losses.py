@@ -214,9 +214,13 @@ def test_padding_has_no_derivative(float64, derive):
     x, present = jnp.array([[1.0], [2.0], [0.0]]), jnp.array([True, True, False])
     padded = Padded(2 * x, present)
     loss = mj.losses.over_present(root)
-    found = derive(lambda w: loss(w * x, padded))(0.5)
-    mean = lambda w: (root(w * x[:1], 2 * x[:1]) + root(w * x[1:2], 2 * x[1:2])) / 2  # noqa: E731
-    np.testing.assert_allclose(found, derive(mean)(0.5), rtol=1e-14)
+
+    def mean(w):
+        return (root(w**2 * x[:1], 2 * x[:1]) + root(w**2 * x[1:2], 2 * x[1:2])) / 2
+
+    derived = derive(lambda w: loss(w**2 * x, padded))(0.5)
+    assert abs(derived) > 1
+    np.testing.assert_allclose(derived, derive(mean)(0.5), rtol=1e-13)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -236,6 +240,14 @@ def test_a_class_whose_logit_is_minus_infinity_has_no_part(float64, soft):
             expected,
         )
     assert mj.cross_entropy(masked, labels.at[0].set(3)) == np.inf
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float64])
+def test_accuracy_takes_targets_of_numpy(dtype):
+    labels = np.array([0, 2, 1])
+    targets = np.eye(3)[labels] if dtype is np.float64 else labels.astype(dtype)
+    assert mj.accuracy(jnp.eye(3), targets) == np.float32(1 / 3)
+    assert jax.jit(lambda z: mj.accuracy(z, targets))(jnp.eye(3)) > 0
 
 
 def test_errors_of_complex_numbers_are_their_distances(float64):

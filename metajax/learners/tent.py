@@ -105,8 +105,7 @@ def prediction_entropy(outputs: Array) -> Array:
             "entropy is of classes: expected outputs [..., classes] of two classes or "
             f"more, got {shape or type(outputs).__name__}"
         )
-    log_p = jax.nn.log_softmax(outputs)
-    return -jnp.mean(expected_log(jnp.exp(log_p), log_p))
+    return -jnp.mean(expected_log(jax.nn.softmax(outputs), outputs))
 
 
 def _entropy(outputs: Array, present: Array | None) -> Array:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from metajax.types import Array
@@ -16,27 +17,28 @@ def never(dtype: Any) -> Array:
     Returns:
       A scalar.
 
-    >>> import jax
     >>> jax.nn.softmax(jnp.array([0.0, never(jnp.float32)])).tolist()
     [1.0, 0.0]
     """
     return jnp.asarray(jnp.finfo(dtype).min / 2, dtype)
 
 
-def expected_log(p: Array, log_q: Array) -> Array:
-    """Σ_k p_k log q_k along the last axis, in which 0 times -∞ is 0.
+def expected_log(p: Array, logits: Array) -> Array:
+    """Σ_k p_k log softmax(z)_k along the last axis, in which 0 times -∞ is 0.
 
     So a class whose logit is -∞ has no part in it.
 
     Args:
       p: probabilities, `float[..., classes]`.
-      log_q: logarithms of others, or of the same.
+      logits: z, of the same shape.
 
     Returns:
       `float[...]`.
 
     >>> expected_log(jnp.array([1.0, 0.0]), jnp.array([-2.0, -jnp.inf])).item()
-    -2.0
+    0.0
     """
-    nothing = (p == 0) & jnp.isneginf(log_q)
+    # By the logits: a mask of the logarithms would be kept for the way back.
+    nothing = (p == 0) & jnp.isneginf(logits)
+    log_q = jax.nn.log_softmax(logits)
     return jnp.sum(p * jnp.where(nothing, jnp.zeros_like(log_q), log_q), axis=-1)

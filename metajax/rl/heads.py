@@ -65,11 +65,10 @@ def categorical(actions: int) -> Head:
 
     def log_prob(logits: Array, action: Array) -> Array:
         chosen = jax.nn.one_hot(action, actions, dtype=logits.dtype)
-        return expected_log(chosen, jax.nn.log_softmax(logits))
+        return expected_log(chosen, logits)
 
     def entropy(logits: Array) -> Array:
-        logs = jax.nn.log_softmax(logits)
-        return -expected_log(jnp.exp(logs), logs)
+        return -expected_log(jax.nn.softmax(logits), logits)
 
     def noise(key: Array) -> Array:
         return jax.random.gumbel(key, (actions,))
