@@ -11,7 +11,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from metajax.ops import winograd
 from metajax.ops.bilinear import Product
 from metajax.ops.forms import FORMS, Backend, Form, choose, dense, tiled
-from metajax.ops.geometry import Geometry
+from metajax.ops.geometry import Geometry, Sizes
 from metajax.ops.padding import padded
 from metajax.ops.precision import wider
 from metajax.types import Array
@@ -43,7 +43,7 @@ def product(geometry: Geometry, backend: Backend, form: str | None = None) -> Pr
         *map(make_map, ("y", "x", "w")),
         bytes=4 * entries,
         operation="convolution",
-        sizes=lambda examples: geometry,
+        sizes=lambda examples: Sizes(geometry, examples),
     )
 
 
@@ -56,7 +56,7 @@ def _by_choice(
     b: Array,
 ) -> Array:
     operation = f"convolution {name}"
-    form = form or choose(operation, backend, geometry, a.dtype)
+    form = form or choose(operation, backend, Sizes(geometry, len(a)), a.dtype)
     return FORMS[operation][form].run(geometry, a, b)
 
 

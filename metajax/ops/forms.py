@@ -15,14 +15,15 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from metajax.ops.geometry import EXACT, Geometry
+from metajax.ops.geometry import EXACT, Sizes
 from metajax.ops.precision import wider
 
 Backend = Literal["cpu", "gpu", "tpu"]
+FEW = 16  # examples
 
 
 Where = Callable[[Any, jnp.dtype], bool]
-"""`where(sizes, dtype)`: a condition on a convolution's `Geometry`, or a number of
+"""`where(sizes, dtype)`: a condition on a convolution's `Sizes`, or a number of
 examples, and on the dtype of the arrays."""
 
 
@@ -57,31 +58,33 @@ class Form(NamedTuple):
     where: Where = anywhere
 
 
-def _shallow(geometry: Geometry, dtype: jnp.dtype) -> bool:
-    return geometry.shallow
+def _shallow(sizes: Sizes, dtype: jnp.dtype) -> bool:
+    return sizes.geometry.shallow
 
 
-def _one_channel(geometry: Geometry, dtype: jnp.dtype) -> bool:
-    return geometry.shallow and geometry.kernel[2] == 1
+def _shallow_or_strided(sizes: Sizes, dtype: jnp.dtype) -> bool:
+    return sizes.geometry.shallow or not sizes.geometry.dense
 
 
-def _shallow_or_strided(geometry: Geometry, dtype: jnp.dtype) -> bool:
-    return geometry.shallow or not geometry.dense
+def _shallow_of_few(sizes: Sizes, dtype: jnp.dtype) -> bool:
+    """Whether a row of a patch has few entries, and patches take little memory."""
+    geometry = sizes.geometry
+    return geometry.shallow and (geometry.kernel[2] == 1 or sizes.examples <= FEW)
 
 
-def dense(geometry: Geometry, dtype: jnp.dtype) -> bool:
+def dense(sizes: Sizes, dtype: jnp.dtype) -> bool:
     """The condition of stride 1."""
-    return geometry.dense
+    return sizes.geometry.dense
 
 
-def tiled(geometry: Geometry, dtype: jnp.dtype) -> bool:
+def tiled(sizes: Sizes, dtype: jnp.dtype) -> bool:
     """Whether Winograd's tiles pay, and the products do not round their sums."""
-    exact = wider(dtype) == dtype and geometry.precision in EXACT
-    return geometry.tiled and exact
+    exact = wider(dtype) == dtype and sizes.geometry.precision in EXACT
+    return sizes.geometry.tiled and exact
 
 
 def _few(examples: int, dtype: jnp.dtype) -> bool:
-    return examples <= 16
+    return examples <= FEW
 
 
 # An operation takes the first of its backend's choices whose condition holds.
@@ -97,7 +100,9 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
             Choice("lax", "a third of the bytes by rows"),
         ),
         "tpu": (
-            Choice("patches", "1.46 M cycles a block of w1, 3.25 by lax", _one_channel),
+            Choice(
+                "patches", "1.46 M cycles a block of w1, 3.25 by lax", _shallow_of_few
+            ),
             Choice("lax laid out", "8.2 M cycles a block of w2, 20.8 by patches"),
         ),
     },
@@ -127,7 +132,7 @@ TABLE: dict[str, dict[Backend, tuple[Choice, ...]]] = {
             Choice(
                 "patches of x",
                 "1.46 M cycles a block of w1, 2.02 by lax",
-                _one_channel,
+                _shallow_of_few,
             ),
             Choice("lax", "0.69 M cycles against 1.67 by rows"),
         ),
@@ -176,7 +181,7 @@ def choose(operation: str, backend: Backend, sizes: Any, dtype: jnp.dtype) -> st
     Args:
       operation: a key of `TABLE`.
       backend: the backend that the program is lowered for.
-      sizes: a convolution's `Geometry`, or the number of examples.
+      sizes: a convolution's `Sizes`, or the number of examples.
       dtype: the dtype of the arrays.
 
     Returns:

@@ -83,3 +83,15 @@ class Geometry(NamedTuple):
     def _size(self, axis: int) -> int:
         padded = self.image[axis] + sum(self.padding[axis])
         return (padded - self.window[axis]) // self.stride[axis] + 1
+
+
+class Sizes(NamedTuple):
+    """What a convolution's form depends on.
+
+    Attributes:
+      geometry: the shapes.
+      examples: the number of images that share a kernel.
+    """
+
+    geometry: Geometry
+    examples: int

@@ -450,15 +450,18 @@ def test_pooling_keeps_the_axis_of_tasks_on_a_tpu():
 
 
 @pytest.mark.parametrize(
-    "channels, ours, other",
-    [(1, "dot_general", "convolution"), (3, "convolution", "dot_general")],
+    "channels, examples, patches", [(1, 17, 1), (3, 16, 1), (3, 17, 0)]
 )
-def test_patches_are_of_one_channel_on_a_tpu(channels, ours, other):
+def test_patches_are_small_on_a_tpu(channels, examples, patches):
     def gradient(x, kernel):
         return jax.value_and_grad(lambda k: jnp.sum(conv2d(x, k) ** 2))(kernel)
 
-    text = for_a_tpu(gradient, (2, 5, 5, channels), (3, 3, channels, 4))
-    assert f"stablehlo.{ours}" in text and f"stablehlo.{other}" not in text
+    tasks = jax.vmap(gradient)
+    text = for_a_tpu(tasks, (2, examples, 5, 5, channels), (2, 3, 3, channels, 4))
+    forms = [
+        name in text for name in ("stablehlo.dot_general", "stablehlo.convolution")
+    ]
+    assert forms == [bool(patches), not patches]
 
 
 def test_pooling_of_nothing():
