@@ -1,6 +1,7 @@
 """The rooms of the package: what imports what, and how long functions are."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import pytest
@@ -89,9 +90,22 @@ def test_no_circle_of_folders():
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_private_modules_are_of_their_folder(module):
     for other in imports(MODULES[module]):
-        folder, private, _ = other.partition("._")
-        inside = not private or f"{module}.".startswith(f"{folder}.")
-        assert inside, f"{module} imports {other}"
+        assert may_import(module, other), f"{module} imports {other}"
+
+
+def may_import(module, other):
+    """Whether it is in the folder of every private part of the other's name."""
+    *folders, _ = other.split("._")
+    folders = itertools.accumulate(folders, "{}._{}".format)
+    return all(f"{module}.".startswith(f"{folder}.") for folder in folders)
+
+
+def test_a_private_part_below_another_is_of_its_folder():
+    for other in ("metajax._a._b", "metajax.a._b"):
+        inside = other.rpartition(".")[0]
+        assert may_import(f"{inside}.c", other) and may_import(inside, other)
+        assert not may_import("metajax.c", other)
+    assert may_import("metajax.c", "metajax._a.b")
 
 
 def has_no_circle(graph):
