@@ -85,4 +85,4 @@ class _Above:
     def __call__(self, outputs: Array) -> Array:
         foreground = 1 - jax.nn.softmax(outputs)[..., 0] > self.threshold
         best = jnp.where(foreground, 1 + likeliest(outputs[..., 1:]), 0)
-        return jnp.where(likeliest(outputs) < 0, -1, best)
+        return jnp.where(jnp.isnan(outputs).any(-1), -1, best)
