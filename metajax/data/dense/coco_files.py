@@ -61,15 +61,15 @@ def _find(folder: Path, file: Path, names: list[str]) -> list[Path]:
             f"{file} names {len(missing)} {many} neither in {folder / IMAGES} nor in "
             f"{folder}: {some(missing)}; add them, or delete their entries"
         )
-    found = [path for path in files if path is not None]
-    called: dict[str, str] = {}
-    for name, path in zip(names, found):
-        if (other := called.setdefault(os.path.realpath(path), name)) != name:
+    paths = [path for path in files if path is not None]
+    names_of: dict[str, str] = {}
+    for name, path in zip(names, paths):
+        if (other := names_of.setdefault(os.path.realpath(path), name)) != name:
             raise InputError(
                 f"{file} names {path} twice, as {other} and {name}; put its objects "
                 "into one entry of images"
             )
-    return found
+    return paths
 
 
 def _sizes(
