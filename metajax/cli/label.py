@@ -159,7 +159,7 @@ class Label:
             )
         learner = dense_learner(self.run, kind)
         out = getattr(self, kind)
-        paths = self.images, out, self.html, self.support
+        paths = self.images, self.support, out, self.html
         files = DenseFiles(learner.targets, *paths)
         images = files.check()
         with files.stdout_apart(), kept:

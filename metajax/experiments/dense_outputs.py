@@ -31,16 +31,16 @@ class DenseFiles:
     Attributes:
       targets: masks or boxes.
       images: the folder of the pictures to label.
+      support: the folder of labelled pictures.
       out: the folder of masks, or the file of boxes.
       html: the page.
-      support: the folder of labelled pictures.
     """
 
     targets: DenseTargets
     images: Path
+    support: Path
     out: Path
     html: Path | None = None
-    support: Path = Path()
 
     @property
     def flag(self) -> str:

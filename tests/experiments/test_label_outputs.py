@@ -119,11 +119,11 @@ def test_labels_that_are_read_are_spared(tmp_path, images):
     assert "given by --truth" in refused(**files, truth=tmp_path / "links")
     (annotations := tmp_path / "annotations.json").write_text(HEAD)
     kind = boxes(lambda outputs: outputs, most=1)
-    DenseFiles(kind, images, annotations, support=tmp_path / "other").check()
+    DenseFiles(kind, images, tmp_path / "other", annotations).check()
     other = tmp_path / "b.json"
     for flag, paths in {"boxes": [annotations], "html": [other, annotations]}.items():
         with pytest.raises(InputError, match=f"--{flag} would be .* by --support"):
-            DenseFiles(kind, images, *paths, support=tmp_path).check()
+            DenseFiles(kind, images, tmp_path, *paths).check()
 
 
 @pytest.fixture
