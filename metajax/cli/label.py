@@ -98,7 +98,8 @@ class Label:
     earlier command is replaced."""
     masks: Path | None = None
     """Folder to write in place of --out, with a segmentation run: masks/*.png in the
-    size of each picture, where the value k means line k of classes.txt."""
+    size of each picture, where the value k means line k of classes.txt, or key k of
+    classes.json, where that is written instead."""
     boxes: Path | None = None
     """File to write in place of --out, with a detection run: boxes in COCO format, in
     pixels of each picture, with scores of at least 0.05; --html shows those of at least
