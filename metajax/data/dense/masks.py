@@ -102,15 +102,15 @@ def read_names(folder: Path) -> dict[int, str] | None:
     (path,) = files
     try:
         text = path.read_text("utf-8-sig")
-        is_json = path.suffix == ".json"
-        content = json.loads(text, object_pairs_hook=_by_value) if is_json else None
-        names = _numbered(content if is_json else text.splitlines())
+        if path.suffix == ".json":
+            content = json.loads(text, object_pairs_hook=_by_value)
+            return _numbered(content, "entry")
+        return _numbered(text.splitlines(), "line")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} must name classes, a line each from value 1 on, or as JSON "
             f'{{"1": "cat", "7": "dog"}} ({error}); correct it, or delete it'
         ) from error
-    return names
 
 
 def write_names(folder: Path, names: Sequence[str]) -> None:
@@ -126,16 +126,23 @@ def write_names(folder: Path, names: Sequence[str]) -> None:
 
 def _by_value(pairs: Sequence[tuple[str, Any]]) -> dict[int, Any]:
     """An object of JSON; a `ValueError` if its keys are not values, each once."""
-    named = {int(value): name for value, name in pairs}
+    named = {_value(key): name for key, name in pairs}
     if len(named) < len(pairs):
         raise ValueError("a value is named twice")
     return named
 
 
-def _numbered(content: Any) -> dict[int, str]:
-    """Names by value; a `ValueError` if they are not usable."""
+def _value(key: str) -> int:
+    try:
+        return int(key)
+    except ValueError:
+        raise ValueError(f"the key {key!r} is not a pixel value") from None
+
+
+def _numbered(content: Any, unit: str) -> dict[int, str]:
+    """Names by value; a `ValueError`, by the unit of a list, if they are not usable."""
     if isinstance(content, list):
-        content = _from_lines([_cleaned(line) for line in content])
+        content = _from_lines([_cleaned(line) for line in content], unit)
     if not isinstance(content, Mapping):
         raise ValueError("it is neither a list nor an object")
     named = {value: _cleaned(content[value]) for value in sorted(content)}
@@ -159,9 +166,11 @@ def _checked(names: dict[int, str]) -> dict[int, str]:
     return names
 
 
-def _from_lines(lines: list[str]) -> dict[int, str]:
+def _from_lines(lines: list[str], unit: str) -> dict[int, str]:
     """The names of a list by value, blank lines at its end left out."""
     lines = lines[: 1 + max((i for i, line in enumerate(lines) if line), default=-1)]
+    if "" in lines:
+        raise ValueError(f"{unit} {1 + lines.index('')} is blank")
     lines = lines[lines[:1] == [LABELME] :]
     first = 0 if lines and lines[0].casefold() in BACKGROUND else 1
     return dict(enumerate(lines, first))
