@@ -210,6 +210,14 @@ def _power_of(out: Array, primals: tuple, tangents: tuple, params: dict) -> Arra
     return tangents[0] * exponent * out / primals[0]
 
 
+def _angle(out: Array, primals: tuple, tangents: tuple, params: dict) -> Array:
+    """The derivative (x dy - y dx) / (x² + y²), whose squares would underflow."""
+    size = jnp.maximum(*map(jnp.abs, primals))
+    size = jax.lax.stop_gradient(size).astype(out.dtype)
+    y, x = (operand / size for operand in primals)
+    return (tangents[0] * x - tangents[1] * y) / (x * x + y * y) / size
+
+
 def _is_pole(eqn: Any, operands: list[Array]) -> Array:
     place, pole = POLES[eqn.primitive]
     x = operands[place]
@@ -282,6 +290,7 @@ FACTORS = {
     p.div_p: _quotient,
     p.integer_pow_p: _power,
     p.pow_p: _power_of,
+    p.atan2_p: _angle,
 }
 # Primitives whose derivative is infinite or NaN only if an operand is.
 NONLINEAR = {p.mul_p, p.integer_pow_p, p.square_p, p.abs_p, p.exp_p, p.expm1_p}

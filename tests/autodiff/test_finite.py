@@ -97,6 +97,21 @@ def test_a_slope_that_overflows_does_not_make_nan_of_zero():
     np.testing.assert_allclose(near, 1e15 / 10**1.5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("near", [1e-19, 1e-25])
+def test_an_angle_keeps_its_derivatives_near_the_origin(near):
+    def f(g):
+        return jnp.arctan2(g, jnp.abs(g))
+
+    near, ours = jnp.float32(near), replayed(f)
+    for mode in (jax.grad, jax.jacfwd):
+        assert mode(ours)(near) == 0
+    assert jax.jacfwd(jax.jacfwd(ours))(near) == 0
+    slopes = jax.grad(replayed(lambda z: jnp.arctan2(*z)))(
+        near * jnp.array([3, 4], jnp.float32)
+    )
+    np.testing.assert_allclose(slopes * near, [4 / 25, -3 / 25], rtol=1e-6)
+
+
 @pytest.mark.parametrize("call", ["jit", "cond", "remat"])
 def test_what_is_not_selected_may_reach_into_a_call(float64, call):
     def scaled(root, g):
