@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax.checks import check_count
 from metajax.data.staging import to_drawn
-from metajax.errors import InputError
+from metajax.errors import InputError, argument
 from metajax.ops.estimate import allocated_bytes, live_bytes, tiled_bytes, whole_bytes
 from metajax.ops.forms import Backend
 from metajax.targets.chips import usable_bytes
@@ -41,14 +41,26 @@ def check_chunk(chunk: Chunk) -> None:
     check_count("tasks_per_chunk", chunk, least=1)
 
 
-def check_devices(devices: Devices) -> None:
-    """Checks a number or a sequence of devices.
+class Sharded(tuple):
+    """Devices that all share every meta-batch, and each keep a part of its sums."""
+
+
+def check_devices(devices: Devices) -> int | tuple[Any, ...]:
+    """Returns a number of devices, or a sequence of them as a tuple.
 
     Raises:
-      InputError: if the number is below 1 or the sequence is empty.
+      InputError: if the number is below 1, or the sequence is empty or not of devices.
     """
-    count = len(devices) if isinstance(devices, Sequence) else devices
-    check_count("devices", count, least=1)
+    many = isinstance(devices, Sequence) or np.ndim(devices) > 0
+    if isinstance(devices, int) or not many:
+        return check_count("devices", devices, least=1)
+    given = devices if isinstance(devices, Sharded) else tuple(devices)
+    if not given or not all(isinstance(each, jax.Device) for each in given):
+        raise InputError(
+            f"{argument('devices')} must be a whole number or some devices, such as "
+            f"jax.devices()[:2], got {devices!r}"
+        )
+    return given
 
 
 class Cut(NamedTuple):
@@ -74,10 +86,6 @@ class Cut(NamedTuple):
         weights = np.zeros(self.chunks * self.chunk)
         weights[: self.tasks] = 1 / self.tasks
         return jnp.asarray(weights.reshape(self.chunks, self.chunk), float)
-
-
-class Sharded(tuple):
-    """Devices that all share every meta-batch, and each keep a part of its sums."""
 
 
 class Pool(NamedTuple):
@@ -106,11 +114,13 @@ def everywhere(devices: Devices) -> Pool:
     """The devices of all processes, which must share them all or use one each.
 
     Raises:
-      InputError: if several processes would share only some of their devices.
+      InputError: see `check_devices`, or if several processes would share only some of
+        their devices.
     """
+    devices = check_devices(devices)
     if isinstance(devices, Sharded):
         return Pool(devices, least=len(devices), chosen=True, sharded=True)
-    if isinstance(devices, Sequence):
+    if isinstance(devices, tuple):
         return _chosen(devices)
     count = jax.device_count()
     if jax.process_count() == 1 or devices == 1:

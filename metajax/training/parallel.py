@@ -56,7 +56,7 @@ def mean_over_tasks(
         `run`, if several processes would share some of their devices only.
     """
     check_chunk(tasks_per_chunk)
-    check_devices(devices)
+    devices = check_devices(devices)
     function = jax.jit(function)  # so that it is traced once
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:
@@ -109,7 +109,7 @@ def map_over_tasks(
       InputError: if `tasks_per_chunk` is none of these, or `devices` is below 1.
     """
     check_chunk(tasks_per_chunk)
-    check_devices(devices)
+    devices = check_devices(devices)
     function = jax.jit(function)
 
     def run(shared: PyTree, batch: PyTree) -> PyTree:

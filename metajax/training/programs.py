@@ -11,7 +11,7 @@ import optax
 from metajax._pytrees.constant import learnt
 from metajax.data.sampling import StagedSampler
 from metajax.data.staging import Drawn, staged
-from metajax.training.cutting import Chunk, Devices
+from metajax.training.cutting import Chunk, Devices, check_devices
 from metajax.training.feeding import FetchedSteps
 from metajax.training.state import TrainState
 from metajax.training.step import MakeStep, Step
@@ -67,8 +67,7 @@ def kept_step(
     devices: Devices | None,
 ) -> Step:
     """The meta-step, the same for equal arguments: to fit again compiles nothing."""
-    devices = jax.device_count() if devices is None else devices
-    devices = tuple(devices) if isinstance(devices, list) else devices  # for a hash
+    devices = jax.device_count() if devices is None else check_devices(devices)
     settings = dict(tasks_per_chunk=tasks_per_chunk, devices=devices)
     return kept_with(learner, make_step, learner, optimizer, **settings)
 

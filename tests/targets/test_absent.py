@@ -93,13 +93,38 @@ def test_devices_may_be_given_themselves(monkeypatch):
     learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
     batch = mj.data.sinusoid(3, 3)(jax.random.key(1), 4)
     meta = learner.init(jax.random.key(0))
-    for devices in (jax.devices(), jax.devices()[::-1], jax.devices()[:1]):
+    some = jax.devices()
+    for devices in (some, some[::-1], some[:1], np.array(some)):
         gradient = mj.meta_gradient(learner, devices=devices)
         (loss, _), _ = jax.jit(gradient)(meta, batch)
         assert jnp.isfinite(loss)
         assert loss.devices() == set(devices)
-    with pytest.raises(mj.InputError, match="devices must be"):
-        mj.meta_gradient(learner, devices=[])
+
+
+@pytest.mark.parametrize("devices", [[], ["cpu"], "cpu", np.arange(2)])
+def test_devices_must_be_devices(devices):
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    message = r"devices must be .* jax\.devices\(\)\[:2\], got"
+    with pytest.raises(mj.InputError, match=message):
+        mj.meta_gradient(learner, devices=devices)
+    with pytest.raises(mj.InputError, match=message):
+        mj.fit(
+            *(learner, optax.sgd(0.1), mj.data.sinusoid(3, 3)),
+            steps=1,
+            tasks=2,
+            devices=devices,
+        )
+
+
+def test_training_takes_an_array_of_devices():
+    learner = mj.maml(mj.mlp(hidden=(4,)), mj.mse, optax.sgd(0.01), 1)
+    state = mj.fit(
+        *(learner, optax.sgd(0.1), mj.data.sinusoid(3, 3)),
+        steps=1,
+        tasks=2,
+        devices=np.array(jax.devices()[:1]),
+    )
+    assert int(state.step) == 1
 
 
 @pytest.mark.parametrize("which", [[1], [1, 0]])
