@@ -123,9 +123,11 @@ def check_learner(learner: Learner) -> None:
       InputError: if it is something else, such as a schedule of learners.
     """
     if not isinstance(learner, Learner):
+        mend = "make one, such as metajax.maml(...)"
+        if callable(learner):
+            mend = "give one of a schedule's learners, schedule(step)"
         raise InputError(
-            f"learner must be a metajax.Learner, got {type(learner).__name__}; give "
-            "one of a schedule's learners, schedule(step)"
+            f"learner must be a metajax.Learner, got {type(learner).__name__}; {mend}"
         )
 
 

@@ -62,8 +62,9 @@ def _learnt(path: tuple, x: Any) -> Any:
     dtype = x.dtype if hasattr(x, "dtype") else jax.dtypes.result_type(x)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise InputError(
-            f"parameter {jax.tree_util.keystr(path)} must be of floats to be learnt, "
-            f"got {dtype}; hold what is not learnt as metajax.Constant(array)"
+            f"parameter {jax.tree_util.keystr(path)} must be a floating-point or "
+            f"complex array to be learnt, got {dtype}; hold what is not learnt as "
+            "metajax.Constant(array)"
         )
     return x
 

@@ -7,6 +7,8 @@ from metajax.errors import InputError
 from metajax.losses import over_present
 from metajax.types import Array, Batch, Episode, Loss, Metrics, PyTree
 
+RESERVED = ("loss", "gradient_norm")
+
 
 def query_metrics(
     predict: Callable[[PyTree, PyTree], PyTree],
@@ -18,11 +20,12 @@ def query_metrics(
     Raises:
       InputError: for a metric of a name that training gives to its own.
     """
-    for name in {*(metrics or {})} & {"loss", "gradient_norm"}:
-        raise InputError(
-            f'metrics cannot have the name "{name}", by which training reports its '
-            "own; give it another"
-        )
+    for name in RESERVED:
+        if name in (metrics or {}):
+            raise InputError(
+                f'metrics cannot have the name "{name}", by which training reports its '
+                "own; give it another"
+            )
     named = {**(metrics or {}), "loss": loss}
     measures = {name: over_present(measure) for name, measure in named.items()}
 

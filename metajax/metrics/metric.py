@@ -163,9 +163,10 @@ def as_metric(metric: Metric | Loss) -> Metric:
             f"got {type(metric).__name__}"
         )
     try:
-        return KNOWN.get(metric, mean_of(metric))
+        hash(metric)
     except TypeError:
         raise InputError(
             f"a metric must be hashable, as functions are, got {type(metric).__name__} "
             "that is not; wrap it: lambda outputs, targets: metric(outputs, targets)"
         ) from None
+    return KNOWN.get(metric, mean_of(metric))

@@ -127,6 +127,23 @@ def test_a_schedule_is_no_learner():
         mj.evaluate(lambda step: GREEDY, None, trials, RETURN, judge=paid, tasks=2)
 
 
+def test_a_model_is_no_learner():
+    with pytest.raises(mj.InputError, match=r"got Model; make one, .*maml\(\.\.\.\)"):
+        mj.evaluate(mj.mlp(), None, trials, RETURN, judge=paid, tasks=2)
+
+
+def test_an_error_of_a_metric_is_not_hidden():
+    class Nameless:
+        def __call__(self, outputs, targets):
+            return mj.mse(outputs, targets)
+
+        def __str__(self):
+            raise TypeError("no name")
+
+    with pytest.raises(TypeError, match="no name"):
+        mj.evaluate(GREEDY, None, trials, Nameless(), judge=paid, tasks=2)
+
+
 def test_a_metric_is_told_from_others():
     @dataclasses.dataclass
     class Scaled:
