@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -28,7 +29,8 @@ from metajax.types import (
 def append(inputs: Array, context: Array) -> Array:
     """The context as further features, or channels, of every example."""
     shape = (*inputs.shape[:-1], *context.shape)
-    return jnp.concatenate([inputs, jnp.broadcast_to(context, shape)], axis=-1)
+    with jax.numpy_dtype_promotion("standard"):  # inputs may be whole numbers
+        return jnp.concatenate([inputs, jnp.broadcast_to(context, shape)], axis=-1)
 
 
 def cavia(

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from metajax._pytrees.constant import learnt
-from metajax.checks import check_count, check_episode
+from metajax.checks import check_count, check_episode, check_positive
 from metajax.errors import InputError
 from metajax.gradients import exact
 from metajax.inner import LossFn, View, whole
@@ -131,12 +132,19 @@ def _make_problem(
 
 def _checked(weights: Array, steps: int) -> Array:
     """The weights, one for each of the steps."""
-    if not steps or jnp.shape(weights) != (steps,):
+    if not steps:
+        raise InputError("step_weights needs steps of at least 1, got 0; leave it out")
+    try:
+        array = jnp.asarray(weights)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.shape != (steps,):
         raise InputError(
-            f"step_weights must be [{steps}], one for each of at least 1 step, got "
-            f"{list(jnp.shape(weights))}; see metajax.learners.multi_step_weights"
+            f"step_weights must be [{steps}], one number for each step, got "
+            f"{weights if array is None else list(array.shape)}; see "
+            "metajax.learners.multi_step_weights"
         )
-    return jnp.asarray(weights)
+    return array
 
 
 def _numbered(view: View) -> View:
@@ -158,12 +166,12 @@ def _multi_step_loss(
         at_step = jax.checkpoint(lambda adapted: measure(adapted, episode.query))
         values = jax.lax.map(at_step, after)
         last = jax.tree.map(lambda x: x[-1], values)
-        return jnp.sum(weights * values["loss"]), last
+        return jnp.sum(weights.astype(values["loss"].dtype) * values["loss"]), last
 
     return outer_loss
 
 
-def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:
+def multi_step_weights(step: Array | int, steps: int, until: Array | float) -> Array:
     """The weights of MAML++'s multi-step loss, annealed to the last step's alone.
 
       w_k = max(1/K - (t/T) / K, 0.03/K) for k < K,   w_K = 1 - Σ_{k<K} w_k
@@ -179,7 +187,7 @@ def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:
       `float32[steps]`.
 
     Raises:
-      InputError: if `steps` or `until` is below 1.
+      InputError: if `steps` is below 1, or `until` is not positive.
 
     >>> print(multi_step_weights(0, 4, 100), multi_step_weights(100, 4, 100))
     [0.25 0.25 0.25 0.25] [0. 0. 0. 1.]
@@ -187,7 +195,8 @@ def multi_step_weights(step: Array | int, steps: int, until: int) -> Array:
     Source: Antoniou et al., ICLR 2019, section 4, and the authors' code for 0.03.
     """
     check_count("steps", steps, least=1)
-    check_count("until", until, least=1)
+    if not isinstance(until, Tracer):
+        check_positive("until", until)
     share = 1.0 / steps
     annealed = jnp.maximum(share * (1.0 - step / until), 0.03 * share)
     others = jnp.where(step < until, annealed, 0.0) * jnp.ones(steps - 1)

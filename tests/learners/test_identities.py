@@ -408,17 +408,49 @@ def test_rates_must_start_finite(rate):
         mj.meta_sgd(mj.mlp(), mj.mse, rate)
 
 
-@pytest.mark.parametrize("weights", [jnp.ones(1), jnp.ones(2), 1.0, jnp.ones((3, 1))])
+@pytest.mark.parametrize(
+    "weights", [jnp.ones(1), 1.0, jnp.ones((3, 1)), [[1.0], [1.0, 2.0], 3.0], "abc"]
+)
 def test_each_step_has_a_weight(weights):
     inner = learners.step_rates(RATE, STEPS)
-    with pytest.raises(mj.InputError, match=r"step_weights must be \[3\], one for"):
+    with pytest.raises(mj.InputError, match=r"step_weights must be \[3\], one number"):
         mj.maml_plus_plus(mj.mlp(), mj.mse, inner, STEPS, step_weights=weights)
 
 
-@pytest.mark.parametrize("numbers", [(0, 0, 10), (0, 3, 0)])
-def test_weights_are_of_some_steps(numbers):
-    with pytest.raises(mj.InputError, match="must be a whole number of at least 1"):
+def test_weights_of_no_steps_are_left_out():
+    inner = learners.step_rates(RATE, STEPS)
+    with pytest.raises(mj.InputError, match="needs steps of at least 1, got 0; leave"):
+        mj.maml_plus_plus(mj.mlp(), mj.mse, inner, 0, step_weights=jnp.ones(0))
+
+
+def test_weights_may_be_whole_numbers():
+    inner = learners.fixed(optax.sgd(RATE))
+    x = jnp.ones((2, 1))
+    episode = Episode(Batch(x, 3 * x), Batch(x, 3 * x))
+    parts = mj.mlp(1, (2,), 1), mj.mse, inner, 2
+    plain = mj.maml_plus_plus(*parts)
+    meta = plain.init(KEY)
+    weighted = mj.maml_plus_plus(*parts, step_weights=[0, 1])
+    theirs = plain.loss(meta, episode)[0]
+    np.testing.assert_allclose(weighted.loss(meta, episode)[0], theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "numbers, name",
+    [((0, 0, 10), "steps"), ((0, 3, 0), "until"), ((0, 3, -1), "until")],
+)
+def test_weights_are_of_some_steps(numbers, name):
+    with pytest.raises(mj.InputError, match=f"{name} must be a"):
         learners.multi_step_weights(*numbers)
+
+
+def test_weights_may_be_annealed_over_any_number():
+    expected = learners.multi_step_weights(5, 3, 10)
+    for until in (10.5, jnp.float32(10.5)):
+        ours = learners.multi_step_weights(5.25, 3, until)
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    traced = jax.jit(lambda until: learners.multi_step_weights(5.0, 3, until))
+    np.testing.assert_allclose(traced(10.0), expected, rtol=1e-6)
 
 
 def test_a_context_is_of_the_networks_type(float64):
@@ -438,11 +470,34 @@ def test_a_context_is_of_the_networks_type(float64):
     assert relative(found, gradient(plain)(meta, sides)) < 1e-14
 
 
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.float16, jnp.bfloat16])
+def test_a_context_joins_narrower_inputs(dtype):
+    model = mj.mlp(1 + 2, (3,), 1)
+    learner = mj.cavia(model, mj.mse, optax.sgd(RATE), 1, context=2)
+    meta, x = learner.init(KEY), jnp.arange(3.0)[:, None]
+    sides = [Episode(*[Batch(x.astype(t), x)] * 2) for t in (dtype, jnp.float32)]
+    ours, theirs = (learner.loss(meta, episode)[0] for episode in sides)
+    assert ours == theirs
+
+
+def test_a_context_leaves_wider_inputs_to_the_network(float64):
+    learner = mj.cavia(mj.mlp(1 + 5, (3,), 1), mj.mse, optax.sgd(RATE), 1)
+    meta, x = learner.init(KEY), jnp.ones((2, 1), jnp.float64)
+    with pytest.raises(mj.InputError, match="cast the inputs"):
+        learner.adapt(meta, Batch(x, x))
+
+
 @pytest.mark.parametrize("name", ["loss", "gradient_norm"])
 @pytest.mark.parametrize("factory", [mj.maml, mj.reptile])
 def test_a_metric_does_not_take_the_name_of_another(factory, name):
     with pytest.raises(mj.InputError, match=f'cannot have the name "{name}"'):
         factory(mj.mlp(), mj.mse, optax.sgd(RATE), 1, metrics={name: mj.mse})
+
+
+def test_the_first_of_several_bad_names_is_said():
+    metrics = dict.fromkeys(["gradient_norm", "loss"], mj.mse)
+    with pytest.raises(mj.InputError, match='cannot have the name "loss"'):
+        mj.maml(mj.mlp(), mj.mse, optax.sgd(RATE), 1, metrics=metrics)
 
 
 @pytest.mark.parametrize(
