@@ -198,7 +198,8 @@ def icons(tmp_path, monkeypatch):
         place = tmp_path / "packages" / "node_modules" / foundries.SCOPE
         place = place / foundry.package
         place.mkdir(parents=True)
-        bodies = {name: {"body": f"<g id='{name}'/>"} for name in names}
+        ids = {name: f"{foundry.package}-{name}" for name in names}
+        bodies = {name: {"body": f"<g id='{ids[name]}'/>"} for name in names}
         sheet = {"icons": bodies | {"old": {"body": "", "hidden": True}}}
         (place / "icons.json").write_text(json.dumps(sheet | SIZE))
         (place / "info.json").write_text(json.dumps(INFO))

@@ -605,7 +605,8 @@ def images(folder, splits=("train", "val", "test")):
     for split in splits:
         for name, colour in COLOURS.items():
             for i in range(4):
-                write_image(folder / split / name / f"{i}.png", colour, (20, 20))
+                path = folder / split / name / f"{i}.png"
+                write_image(path, colour, (20, 20 + i))
     return folder
 
 

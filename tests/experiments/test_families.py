@@ -26,7 +26,7 @@ def birds(tmp_path, monkeypatch):
     for k in range(8):
         for i in range(2):
             path = tmp_path / "images" / f"{k + 1:03}.Bird" / f"{i}.png"
-            write_image(path, (30 * k, 0, 0), size=(9, 9))
+            write_image(path, (30 * k, 0, 0), size=(9, 9 + i))
     return tmp_path / "images"
 
 

@@ -120,7 +120,7 @@ def test_a_baseline_is_measured_labelled_with_and_studied(tmp_path, body, capsys
 
     for name, colour in (("grey", 140), ("light", 220)):
         for i in range(2):
-            write_image(tmp_path / "support" / name / f"{i}.png", colour, (28, 28))
+            write_image(tmp_path / "support" / name / f"{i}.png", colour, (28, 28 + i))
     labels = tmp_path / "labels.csv"
     pictures = "--support", str(tmp_path / "support"), "--images"
     asked = *pictures, str(tmp_path / "support"), "--out", str(labels)
@@ -182,7 +182,7 @@ def test_a_body_without_a_mean(tmp_path, body):
 def test_a_body_of_data_without_validation_classes(tmp_path, capsys):
     for name, colour in (("grey", 140), ("light", 220)):
         for i in range(3):
-            write_image(tmp_path / "train" / name / f"{i}.png", colour, (20, 20))
+            write_image(tmp_path / "train" / name / f"{i}.png", colour, (20, 20 + i))
     config = PRESETS["miniimagenet-5w1s-small"]
     data = replace(config.data, ways=2, queries=2, size=16)
     places = Places(images=tmp_path, data_dir=tmp_path / "data")
@@ -202,7 +202,7 @@ def on_two_classes(folder):
         for colour in (140, 220):
             for i in range(3):
                 place = folder / split / f"{split}{colour}" / f"{i}.png"
-                write_image(place, colour, (20, 20))
+                write_image(place, colour, (20, 20 + i))
     config = PRESETS["miniimagenet-5w1s-small"]
     config = replace(config, data=replace(config.data, ways=2, queries=2, size=16))
     return config, Places(images=folder, data_dir=folder / "data"), place

@@ -86,7 +86,8 @@ def test_seeds_are_those_that_are_told_apart(seed):
         refused(config.check, match="seed must be")
     fit = lambda: mj.fit(None, None, None, steps=1, tasks=1, seed=seed)  # noqa: E731
     refused(fit, match="seed must be")
-    evaluate = lambda: mj.evaluate(None, None, None, seed=seed)  # noqa: E731
+    learner = mj.Learner(*[None] * 5)
+    evaluate = lambda: mj.evaluate(learner, None, None, seed=seed)  # noqa: E731
     refused(evaluate, match="seed must be")
 
 

@@ -279,7 +279,7 @@ def test_corrections_teach_too(prototypical, folders, labelled, tmp_path, capsys
     assert named["dot-4.png"] == named["deeper/dot-1.png"] == "blot"  # they are alike
     flags = ["--from", str(labelled / "adapted.npz"), "--corrections", str(out)]
     assert main(["label", *flags, "--save", str(tmp_path / "a.npz")]) == 1
-    assert "leave out the run, its data, --support, --oth" in error(capsys)
+    assert "leave out the run, its data, --checkpoint, --support" in error(capsys)
 
 
 def test_other_files_are_counted(labelled, folders, tmp_path, capsys):
