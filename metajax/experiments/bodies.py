@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.learners import meta_baseline, reparametrised
-from metajax.learners.support import rows
+from metajax.models.flat import rows
 from metajax.models.headed import parts
 from metajax.types import Array, Episode, Learner, Model, Params, PyTree, Sampler
 

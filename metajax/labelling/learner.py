@@ -15,8 +15,8 @@ from metajax.errors import InputError
 from metajax.labelling.pictures.feature_cache import FeatureCache
 from metajax.labelling.pictures.preparation import Preparation
 from metajax.labelling.whitening import Whitening
-from metajax.learners.support import rows
 from metajax.losses import memberships
+from metajax.models.flat import rows
 from metajax.types import Array, Batch, Learner, Model, Params, PyTree
 
 FOLDS = 50  # times that one example of each class is left out

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from metajax.checks import check_count, check_model
 from metajax.learners.feed_forward import feed_forward_learner
-from metajax.learners.support import SupportFeatures, embed, rows, support_features
+from metajax.learners.support import SupportFeatures, embed, support_features
+from metajax.models.flat import rows
 from metajax.ops import linear
 from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree

@@ -10,7 +10,8 @@ from metajax._pytrees.keyed import keyed_as
 from metajax.checks import check_model
 from metajax.errors import InputError
 from metajax.learners.feed_forward import feed_forward_learner, identity
-from metajax.learners.support import embed, rows
+from metajax.learners.support import embed
+from metajax.models.flat import rows
 from metajax.models.initialise import init_named
 from metajax.models.tokens import Tokens
 from metajax.types import (

@@ -8,8 +8,9 @@ import jax
 from metajax.checks import check_count, check_model
 from metajax.learners.feed_forward import feed_forward_learner
 from metajax.learners.memory import MemoryNetwork, State, memory_network
-from metajax.learners.support import check_features, embed, rows, support_features
+from metajax.learners.support import check_features, embed, support_features
 from metajax.losses import cross_entropy
+from metajax.models.flat import rows
 from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 

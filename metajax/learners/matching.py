@@ -9,13 +9,9 @@ import jax.numpy as jnp
 from metajax.checks import check_count, check_model, check_positive
 from metajax.learners.feed_forward import feed_forward_learner
 from metajax.learners.full_context import Conditioning, independent
-from metajax.learners.support import (
-    SupportFeatures,
-    embed,
-    rows,
-    support_features,
-)
+from metajax.learners.support import SupportFeatures, embed, support_features
 from metajax.losses import cross_entropy
+from metajax.models.flat import rows
 from metajax.ops.masking import never
 from metajax.ops.precision import dtype_of, product
 from metajax.ops.unit_rows import unit_rows

@@ -6,14 +6,9 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count, check_model, check_positive
 from metajax.learners.feed_forward import feed_forward_learner
-from metajax.learners.support import (
-    class_means,
-    cosines,
-    embed,
-    rows,
-    support_features,
-)
+from metajax.learners.support import class_means, cosines, embed, support_features
 from metajax.losses import cross_entropy
+from metajax.models.flat import rows
 from metajax.ops.precision import dtype_of
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 

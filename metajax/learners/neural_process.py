@@ -10,7 +10,8 @@ from metajax._pytrees.keyed import keyed_as
 from metajax.checks import check_count, check_model
 from metajax.errors import InputError
 from metajax.learners.feed_forward import feed_forward_learner, identity
-from metajax.learners.support import class_means, embed, rows, support_features
+from metajax.learners.support import class_means, embed, support_features
+from metajax.models.flat import rows
 from metajax.models.initialise import init_named
 from metajax.types import (
     Array,

@@ -15,10 +15,10 @@ from metajax.learners.support import (
     class_means,
     embed,
     pair_matrix,
-    rows,
     support_features,
 )
 from metajax.losses import pair_cross_entropy
+from metajax.models.flat import rows
 from metajax.models.initialise import init_named
 from metajax.types import Array, Batch, Learner, Loss, Model, Params, PyTree
 

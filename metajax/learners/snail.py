@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from metajax.checks import check_count, check_model
 from metajax.learners.feed_forward import feed_forward_learner
-from metajax.learners.support import check_features, embed, rows, support_features
+from metajax.learners.support import check_features, embed, support_features
 from metajax.losses import cross_entropy
 from metajax.models.dense import dense
+from metajax.models.flat import rows
 from metajax.models.initialise import init_named
 from metajax.models.snail import SIZES, Reader, reader
 from metajax.ops.precision import dtype_of

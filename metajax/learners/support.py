@@ -1,6 +1,5 @@
 """The embedded support set, as the heads of feed-forward learners see it."""
 
-import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 from metajax._pytrees.keyed import values_of
 from metajax.errors import InputError
 from metajax.losses import check_labels, memberships
+from metajax.models.flat import rows
 from metajax.ops.masking import never
 from metajax.ops.precision import product
 from metajax.ops.unit_rows import unit_rows
@@ -108,11 +108,6 @@ def class_means(features: Array, members: Array) -> Array:
     """
     sums, counts = product(members.T, features), jnp.sum(members, 0)
     return sums / jnp.where(counts > 0, counts, jnp.ones_like(counts))[:, None]
-
-
-def rows(features: Array) -> Array:
-    """The features of each example in a row, `float[n, features]`."""
-    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def cosines(features: Array, codes: Array) -> Array:

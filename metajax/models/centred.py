@@ -1,11 +1,11 @@
 """Features about a mean, at length one."""
 
-import math
 from functools import partial
 
 import jax.numpy as jnp
 
 from metajax.checks import check_model
+from metajax.models.flat import rows
 from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array, Model, Params, PyTree, unpadded
 
@@ -59,13 +59,9 @@ def centred(body: Model, mean: Array | None = None) -> Model:
 
 def _about(params: Params, features: Array, inputs: PyTree) -> Array:
     """The features about the mean that there is, or about their own."""
-    x = _rows(features)
+    x = rows(features)
     mean = params["mean"] if "mean" in params else _mean(x, inputs)
     return unit_rows(x - mean[None])
-
-
-def _rows(features: Array) -> Array:
-    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def _settle(body: Model, params: Params, inputs: PyTree) -> Params:
@@ -74,7 +70,7 @@ def _settle(body: Model, params: Params, inputs: PyTree) -> Params:
     if "mean" in params:
         return settled
     features = body.predict(settled["body"], inputs)
-    return {**settled, "mean": _mean(_rows(features), inputs)}
+    return {**settled, "mean": _mean(rows(features), inputs)}
 
 
 def _mean(x: Array, inputs: PyTree) -> Array:

@@ -1,4 +1,4 @@
-"""The features of each example in a row, for layers built for so many."""
+"""The features of each example in a row."""
 
 import math
 
@@ -6,6 +6,15 @@ import jax.numpy as jnp
 
 from metajax.errors import InputError
 from metajax.types import Array, PyTree, unpadded
+
+
+def rows(features: Array) -> Array:
+    """The features of each example in a row, `float[n, features]`.
+
+    >>> rows(jnp.ones((7, 2, 6))).shape
+    (7, 12)
+    """
+    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def flat_features(features: PyTree, count: int, layer: str) -> Array:
@@ -32,4 +41,4 @@ def flat_features(features: PyTree, count: int, layer: str) -> Array:
             f"this {layer} was built for {count} features an example, got inputs of "
             f"shape {shape}; build it for that many"
         )
-    return x.reshape(shape[0], count)
+    return rows(x)

@@ -12,9 +12,10 @@ from metajax.labelling.learner import FOLDS, balanced_cross_entropy
 from metajax.learners import pmf, prototypical, simple_shot
 from metajax.learners.closed_form import HeadRule, closed_form
 from metajax.learners.ridge import ridge
-from metajax.learners.support import SupportFeatures, rows
+from metajax.learners.support import SupportFeatures
 from metajax.losses import cross_entropy
 from metajax.models import centred, dense, headed
+from metajax.models.flat import rows
 from metajax.ops.unit_rows import unit_rows
 from metajax.types import Array, Learner, Model, Params, PyTree
 
