@@ -145,12 +145,12 @@ def _small_search(config: Config) -> Config:
     )
 
 
-def _bandit(arms: int, pulls: int, tasks: int, scale: float) -> Config:
+def _bandit(arms: int) -> Config:
     return Config(
-        BanditData(arms, pulls),
+        BanditData(arms, 10),
         FastWeightsModel(heads=2),
-        Rl2(4, 2, discount=1.0 if pulls < 100 else 0.99, reward_scale=scale),
-        Outer(steps=600, tasks=tasks, rate=3e-3, schedule="cosine", clip=0.5),
+        Rl2(4, 2, discount=1.0, reward_scale=1.0),
+        Outer(steps=600, tasks=1000, rate=3e-3, schedule="cosine", clip=0.5),
         EvaluatingTrials(tasks=20_000),
     )
 
@@ -293,13 +293,14 @@ _OF_AN_INNER_LOOP: dict[str, Config] = {
     **_CUB,
 }
 _BANDITS = {
-    "rl2-bandit-5a10": _bandit(5, 10, 1000, 1.0),
-    "rl2-bandit-10a10": _bandit(10, 10, 1000, 1.0),
-    "rl2-bandit-5a100": replace(
-        _bandit(5, 100, 200, 0.05),
-        model=GRUModel(),
-        inner=Rl2(4, 3, reward_scale=0.05),
-        outer=Outer(steps=600, tasks=600, rate=6e-3, schedule="cosine", clip=0.5),
+    "rl2-bandit-5a10": _bandit(5),
+    "rl2-bandit-10a10": _bandit(10),
+    "rl2-bandit-5a100": Config(
+        BanditData(5, 100),
+        GRUModel(),
+        Rl2(4, 3, reward_scale=0.05),
+        Outer(steps=600, tasks=600, rate=6e-3, schedule="cosine", clip=0.5),
+        EvaluatingTrials(tasks=20_000),
     ),
 }
 _MDP = Config(
