@@ -84,5 +84,5 @@ class _Above:
 
     def __call__(self, outputs: Array) -> Array:
         foreground = 1 - jax.nn.softmax(outputs)[..., 0] > self.threshold
-        best = jnp.where(foreground, 1 + likeliest(outputs[..., 1:]), 0)
+        best = jnp.where(foreground, 1 + jnp.argmax(outputs[..., 1:], -1), 0)
         return jnp.where(jnp.isnan(outputs).any(-1), -1, best)

@@ -17,7 +17,7 @@ from metajax.data.pictures.faults import gather_faults
 from metajax.errors import Fault, FilesError, InputError
 from metajax.losses import UNLABELLED
 
-NAMES = ("classes.txt", "classes.json")
+NAMES = TEXT, JSON = ("classes.txt", "classes.json")
 BACKGROUND = ("background", "_background_", "__background__")
 LABELME = "__ignore__"  # labelme lists it first, for 255
 PLAIN = ("1", "L", "P", "I", "I;16")
@@ -118,10 +118,10 @@ def write_names(folder: Path, names: Sequence[str]) -> None:
     marks = names[0].casefold() in (*BACKGROUND, LABELME)
     if marks or any(name.splitlines() != [name] for name in names):
         values = {str(value): name for value, name in enumerate(names, 1)}
-        (folder / "classes.json").write_text(json.dumps(values) + "\n")
+        (folder / JSON).write_text(json.dumps(values) + "\n")
         return
     lines = "".join(f"{name}\n" for name in names)
-    (folder / "classes.txt").write_bytes(lines.encode(errors="backslashreplace"))
+    (folder / TEXT).write_bytes(lines.encode(errors="backslashreplace"))
 
 
 def _by_value(pairs: Sequence[tuple[str, Any]]) -> dict[int, Any]:
