@@ -307,7 +307,7 @@ _MDP = Config(
     MdpData(),
     FastWeightsModel(),
     Rl2(4, 2, decay=0.9, entropy_weight=0.01, reward_scale=0.05),
-    Outer(steps=1000, tasks=240, rate=1.5e-3, schedule="cosine", clip=0.5),
+    Outer(steps=2000, tasks=240, rate=1.5e-3, schedule="cosine", clip=0.5),
     EvaluatingTrials(),
 )
 _NAVIGATION = Config(
