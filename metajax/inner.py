@@ -15,6 +15,7 @@ from metajax._autodiff.finite import opaque
 from metajax._autodiff.optimizers import Offers, served
 from metajax._pytrees.constant import completed, learnt, unlearnt
 from metajax._pytrees.keyed import at_step
+from metajax._pytrees.packing import Packed, packing
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.gradients import exact
@@ -351,17 +352,20 @@ def _scan(
     update = served(optimizer)
 
     def run(carried: tuple, numbers: Array, rest: Params, batch: Batch):
-        def step(carry, k):
-            params, state = carry
+        pack, unpack = packing(carried)
+
+        def step(carry: Packed, k: Array) -> tuple[Packed, Params | None]:
+            params, state = unpack(carry)
             # The view is inside the step, so that it is recomputed and not stored.
             seen = view((rest, batch), k)
             grads = gradient(params, seen)
             offers = offer(gradient, params, seen)
             updates, state = update(grads, state, params, offers)
-            return (optax.apply_updates(params, updates), state), every(params)
+            return pack((optax.apply_updates(params, updates), state)), every(params)
 
         # A scan compiles one step, however many run.
-        return jax.lax.scan(stored.remat(step), carried, numbers)
+        last, each = jax.lax.scan(stored.remat(step), pack(carried), numbers)
+        return unpack(last), each
 
     return run
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,17 +7,22 @@ import optax
 import pytest
 
 import metajax as mj
+from metajax._pytrees.packing import packing
 from metajax.types import Batch
 from tests.helpers import INNER, KEY, lenient, relative, sine_episode
 
 MODEL = mj.mlp(hidden=(8,), dtype=jnp.float64)
 
 
-def loss_fn(params, batch):
-    return mj.mse(MODEL.apply(params, batch.inputs), batch.targets)
+# It has so many biases that the loop carries them in one vector.
+DEEP = mj.mlp(hidden=(3,) * 8, dtype=jnp.float64)
 
 
-def by_hand(name, rate, steps, params, batch):
+def loss_fn(params, batch, model=MODEL):
+    return mj.mse(model.apply(params, batch.inputs), batch.targets)
+
+
+def by_hand(name, rate, steps, params, batch, loss_fn=loss_fn):
     """The optimizers written out, as in their papers."""
     zeros = jax.tree.map(jnp.zeros_like, params)
     m, v = zeros, zeros
@@ -45,6 +52,33 @@ def test_follows_the_optimizer(float64, name):
     adapted = mj.inner_loop(loss_fn, INNER[name](0.05), 4)(params, batch)
     expected = by_hand(name, 0.05, 4, params, batch)
     assert relative(adapted, expected) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_follows_the_optimizer_of_many_vectors(float64, name):
+    params, batch = DEEP.init(KEY), sine_episode(KEY, jnp.float64).support
+    loss = partial(loss_fn, model=DEEP)
+    adapt = mj.inner_loop(loss, INNER[name](0.05), 2)
+    expected = partial(by_hand, name, 0.05, 2, loss_fn=loss)
+    outer, hand = (
+        jax.grad(lambda p, f=f: loss(f(p, batch), batch)) for f in (adapt, expected)
+    )
+    assert relative(adapt(params, batch), expected(params, batch)) < 1e-12
+    assert relative(outer(params), jax.jit(hand)(params)) < 1e-10
+
+
+def test_carries_many_vectors_as_one():
+    tree = {"matrix": jnp.ones((2, 2)), "large": jnp.ones(5000), "count": jnp.arange(3)}
+    tree |= {f"b{i}": jnp.full((i,), i, jnp.float32) for i in range(8)}
+    tree |= {f"h{i}": jnp.full((), i, jnp.bfloat16) for i in range(8)}
+    tree |= {"weak": jnp.asarray(2.0), "scalar": jnp.ones(())}
+    pack, unpack = packing(tree)
+    shapes = sorted(x.shape for x in jax.tree.leaves(pack(tree)))
+    assert shapes == [(), (2, 2), (3,), (8,), (29,), (5000,)]
+    again = unpack(pack(tree))
+    for name, x in tree.items():
+        assert jax.typeof(again[name]) == jax.typeof(x), name
+        np.testing.assert_array_equal(again[name], x)
 
 
 def test_zero_steps_is_the_identity(float64):
