@@ -14,7 +14,7 @@ from tests.helpers import INNER, KEY, lenient, relative, sine_episode
 MODEL = mj.mlp(hidden=(8,), dtype=jnp.float64)
 
 
-# It has so many biases that the loop carries them in one vector.
+# So many biases that the loop carries them as one vector.
 DEEP = mj.mlp(hidden=(3,) * 8, dtype=jnp.float64)
 
 
@@ -70,15 +70,63 @@ def test_follows_the_optimizer_of_many_vectors(float64, name):
 def test_carries_many_vectors_as_one():
     tree = {"matrix": jnp.ones((2, 2)), "large": jnp.ones(5000), "count": jnp.arange(3)}
     tree |= {f"b{i}": jnp.full((i,), i, jnp.float32) for i in range(8)}
-    tree |= {f"h{i}": jnp.full((), i, jnp.bfloat16) for i in range(8)}
-    tree |= {"weak": jnp.asarray(2.0), "scalar": jnp.ones(())}
-    pack, unpack = packing(tree)
-    shapes = sorted(x.shape for x in jax.tree.leaves(pack(tree)))
-    assert shapes == [(), (2, 2), (3,), (8,), (29,), (5000,)]
-    again = unpack(pack(tree))
+    tree |= {f"h{i}": jnp.full((1,), i, jnp.bfloat16) for i in range(8)}
+    tree |= {"weak": jnp.full((2,), 2.0), "scalar": jnp.ones(()), "none": None}
+    few = [jnp.ones(3)] * 7
+    pack, unpack = packing((tree, few))
+    shapes = sorted(x.shape for x in jax.tree.leaves(pack((tree, few))))
+    apart = [(), (2,), (2, 2), *[(3,)] * 8, (5000,)]
+    assert shapes == sorted([*apart, (8,), (28,)])
+    again, few_again = unpack(pack((tree, few)))
+    assert len(few_again) == 7
     for name, x in tree.items():
-        assert jax.typeof(again[name]) == jax.typeof(x), name
-        np.testing.assert_array_equal(again[name], x)
+        if x is not None:
+            assert jax.typeof(again[name]) == jax.typeof(x), name
+            np.testing.assert_array_equal(again[name], x)
+
+
+def test_first_order_stores_no_step_of_many_vectors():
+    """The optimizer's state has no derivative, as if it were carried by itself."""
+    model = mj.mlp(hidden=(3,) * 8)
+    adapt = mj.inner_loop(
+        partial(loss_fn, model=model), INNER["adam"](0.1), 3, grad=mj.first_order
+    )
+    params, batch = model.init(KEY), sine_episode(KEY).support
+    outer = jax.grad(lambda p: loss_fn(adapt(p, batch), batch, model))
+    traced = jax.make_jaxpr(outer)(params)
+    scans = [e for e in traced.jaxpr.eqns if e.primitive.name == "scan"]
+    assert scans
+    for scan in scans:
+        assert len(scan.outvars) == scan.params["num_carry"]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_vectors_of_two_shardings_stay_apart(checked):
+    """Half of the parameters are split between devices, the others on each."""
+    P = jax.sharding.PartitionSpec
+    params = {f"b{i}": jnp.arange(2.0) + i for i in range(18)}
+    specs = {name: P("d") if i % 2 else P() for i, name in enumerate(params)}
+    # In `shard_map`, the loss is the sum of both devices' losses.
+    times = {
+        name: 2.0 if checked and spec == P() else 1.0 for name, spec in specs.items()
+    }
+
+    def adapt(times, params):
+        def loss(params, batch):
+            return sum(t * jnp.sum(jnp.sin(params[name])) for name, t in times.items())
+
+        loop = mj.inner_loop(loss, optax.sgd(0.1), 2, grad=mj.reverse)
+        return loop(params, None)
+
+    expected = adapt(times, params)
+    plain = partial(adapt, dict.fromkeys(times, 1.0))
+    kind = jax.sharding.AxisType.Auto if checked else jax.sharding.AxisType.Explicit
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        placed = {name: jax.device_put(x, specs[name]) for name, x in params.items()}
+        if checked:
+            plain = jax.shard_map(plain, mesh=mesh, in_specs=(specs,), out_specs=specs)
+        assert relative(jax.jit(plain)(placed), expected) < 1e-6
 
 
 def test_zero_steps_is_the_identity(float64):

@@ -1,5 +1,6 @@
-"""A tree with its small vectors joined into one of each dtype."""
+"""A tree with its many small vectors joined into few."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,64 +9,69 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
-SMALL = 2**12  # entries of a vector
-MANY = 8  # vectors; for the three of a small MLP, joining took 5 % more time on a CPU
+LONGEST = 2**12  # entries of a vector that is joined, at most
+FEWEST = 8  # vectors that are joined, at least; three took 5 % more time on a CPU
 
 Packed = tuple[list[jax.Array], list[jax.Array]]
 
 
-def packing(like: PyTree) -> tuple[Callable, Callable]:
-    """Joins the small vectors of a tree, so that a loop carries few arrays.
+def packing(
+    parts: tuple[PyTree, ...],
+) -> tuple[Callable[[tuple], Packed], Callable[[Packed], tuple]]:
+    """Joins the small vectors of each of some trees, so that a loop carries few arrays.
 
     A network has many biases, scales and offsets, and each array that a loop carries
     costs several kernels a step: for its update, for storing it, and for its cotangent.
     Matrices stay apart, since a product would first copy them out of a longer array,
-    and so do a few vectors.
+    and so do a few vectors. If one of the vectors that are joined has a derivative, the
+    others have one of zeros, so what is differentiated apart must be another part.
 
     Args:
-      like: a tree of arrays.
+      parts: trees of arrays, such as parameters and an optimizer's state.
 
     Returns:
-      `pack(tree) -> packed` and `unpack(packed) -> tree`, for trees of the structure,
-      shapes and dtypes of `like`.
+      `pack(parts) -> packed` and `unpack(packed) -> parts`, for trees of the same
+      structure, shapes and dtypes.
 
-    >>> tree = {"kernel": jnp.eye(2), "scales": [jnp.ones(3) for _ in range(8)]}
-    >>> pack, unpack = packing(tree)
-    >>> [x.shape for x in jax.tree.leaves(pack(tree))]
+    >>> parts = {"kernel": jnp.eye(2), "scales": [jnp.ones(3) for _ in range(8)]}, ()
+    >>> pack, unpack = packing(parts)
+    >>> [x.shape for x in jax.tree.leaves(pack(parts))]
     [(24,), (2, 2)]
-    >>> unpack(pack(tree))["scales"][7].tolist()
+    >>> unpack(pack(parts))[0]["scales"][7].tolist()
     [1.0, 1.0, 1.0]
     """
-    arrays, structure = jax.tree.flatten(like)
-    types = [jax.typeof(x) for x in arrays]
-    kinds: dict[Any, list[int]] = {}
-    for place, kind in enumerate(types):
-        if _is_small_vector(kind):
-            kinds.setdefault(kind.dtype, []).append(place)
-    groups = [places for places in kinds.values() if len(places) >= MANY]
-    apart = sorted(set(range(len(types))).difference(*groups))
+    arrays, structure = jax.tree.flatten(parts)
+    owners = [i for i, part in enumerate(parts) for _ in jax.tree.leaves(part)]
+    kinds: dict[tuple[int, str], list[int]] = {}
+    for place, (owner, x) in enumerate(zip(owners, arrays)):
+        if (kind := _kind(x)) is not None:
+            kinds.setdefault((owner, kind), []).append(place)
+    groups = [places for places in kinds.values() if len(places) >= FEWEST]
+    ends = [np.cumsum([arrays[place].size for place in places]) for places in groups]
+    apart = sorted(set(range(len(arrays))).difference(*groups))
 
-    def pack(tree: PyTree) -> Packed:
-        leaves = jax.tree.leaves(tree)
-        vectors = [
-            jnp.concatenate([jnp.reshape(leaves[place], -1) for place in places])
-            for places in groups
-        ]
-        return vectors, [leaves[place] for place in apart]
+    def pack(parts: tuple) -> Packed:
+        leaves = structure.flatten_up_to(parts)
+        joined = [jnp.concatenate([leaves[i] for i in places]) for places in groups]
+        return joined, [leaves[place] for place in apart]
 
-    def unpack(packed: Packed) -> PyTree:
-        vectors, rest = packed
-        leaves = dict(zip(apart, rest))
-        for places, vector in zip(groups, vectors):
-            ends = np.cumsum([types[place].size for place in places])
-            for place, part in zip(places, jnp.split(vector, ends[:-1])):
-                leaves[place] = part.reshape(types[place].shape)
-        return structure.unflatten(leaves[place] for place in range(len(types)))
+    def unpack(packed: Packed) -> tuple:
+        joined, rest = packed
+        leaves = dict(zip(apart, rest, strict=True))
+        for places, vector, stops in zip(groups, joined, ends, strict=True):
+            leaves |= zip(places, jnp.split(vector, stops[:-1]))
+        return structure.unflatten(leaves[place] for place in range(len(arrays)))
 
     return pack, unpack
 
 
-def _is_small_vector(kind: Any) -> bool:
+def _kind(x: jax.Array) -> str | None:
+    """The type of a small vector but for its length; None for any other array."""
+    kind = jax.typeof(x)
     # A weak type would be lost, and with it the dtype that the loop settles on.
-    small = kind.ndim < 2 and kind.size <= SMALL and not kind.weak_type
-    return small and jnp.issubdtype(kind.dtype, jnp.inexact)
+    if kind.ndim != 1 or kind.size > LONGEST or kind.weak_type:
+        return None
+    if not jnp.issubdtype(kind.dtype, jnp.inexact):
+        return None
+    # With its sharding and the axes that it varies along, which joining would mix.
+    return re.sub(r"\[\d+", "[", str(kind))
