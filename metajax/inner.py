@@ -19,6 +19,7 @@ from metajax._pytrees.packing import Packed, packing
 from metajax.checks import check_count
 from metajax.errors import InputError
 from metajax.gradients import exact
+from metajax.ops.forms import JOINED_FROM, traced_for
 from metajax.storing import Stored, recomputed
 from metajax.types import Array, Batch, GradTransform, Padded, Params, unpadded
 
@@ -352,7 +353,7 @@ def _scan(
     update = served(optimizer)
 
     def run(carried: tuple, numbers: Array, rest: Params, batch: Batch):
-        pack, unpack = packing(carried)
+        pack, unpack = packing(carried, JOINED_FROM[traced_for()])
 
         def step(carry: Packed, k: Array) -> tuple[Packed, Params | None]:
             params, state = unpack(carry)

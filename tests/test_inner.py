@@ -8,6 +8,7 @@ import pytest
 
 import metajax as mj
 from metajax._pytrees.packing import packing
+from metajax.ops.forms import JOINED_FROM, tracing_for
 from metajax.types import Batch
 from tests.helpers import INNER, KEY, lenient, relative, sine_episode
 
@@ -16,6 +17,13 @@ MODEL = mj.mlp(hidden=(8,), dtype=jnp.float64)
 
 # So many biases that the loop carries them as one vector.
 DEEP = mj.mlp(hidden=(3,) * 8, dtype=jnp.float64)
+
+
+@pytest.fixture
+def joined():
+    """A loop carries many vectors as one, as it does on a GPU or a TPU."""
+    with tracing_for("gpu"):
+        yield
 
 
 def loss_fn(params, batch, model=MODEL):
@@ -55,7 +63,7 @@ def test_follows_the_optimizer(float64, name):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_follows_the_optimizer_of_many_vectors(float64, name):
+def test_follows_the_optimizer_of_many_vectors(float64, joined, name):
     params, batch = DEEP.init(KEY), sine_episode(KEY, jnp.float64).support
     loss = partial(loss_fn, model=DEEP)
     adapt = mj.inner_loop(loss, INNER[name](0.05), 2)
@@ -73,7 +81,7 @@ def test_carries_many_vectors_as_one():
     tree |= {f"h{i}": jnp.full((1,), i, jnp.bfloat16) for i in range(8)}
     tree |= {"weak": jnp.full((2,), 2.0), "scalar": jnp.ones(()), "none": None}
     few = [jnp.ones(3)] * 7
-    pack, unpack = packing((tree, few))
+    pack, unpack = packing((tree, few), 8)
     shapes = sorted(x.shape for x in jax.tree.leaves(pack((tree, few))))
     apart = [(), (2,), (2, 2), *[(3,)] * 8, (5000,)]
     assert shapes == sorted([*apart, (8,), (28,)])
@@ -85,7 +93,23 @@ def test_carries_many_vectors_as_one():
             np.testing.assert_array_equal(again[name], x)
 
 
-def test_first_order_stores_no_step_of_many_vectors():
+def test_joins_for_the_backend_that_it_is_traced_for():
+    model = mj.mlp(hidden=(3,) * 8)
+    params, batch = model.init(KEY), sine_episode(KEY).support
+    adapt = mj.inner_loop(partial(loss_fn, model=model), optax.sgd(0.1), 2)
+
+    def carried():
+        equations = jax.make_jaxpr(adapt)(params, batch).jaxpr.eqns
+        (scan,) = (e for e in equations if e.primitive.name == "scan")
+        return scan.params["num_carry"]
+
+    assert carried() == len(jax.tree.leaves(params)) == 18
+    for backend, fewest in JOINED_FROM.items():
+        with tracing_for(backend):
+            assert carried() == (18 if fewest is None else 10)
+
+
+def test_first_order_stores_no_step_of_many_vectors(joined):
     """The optimizer's state has no derivative, as if it were carried by itself."""
     model = mj.mlp(hidden=(3,) * 8)
     adapt = mj.inner_loop(
@@ -101,7 +125,7 @@ def test_first_order_stores_no_step_of_many_vectors():
 
 
 @pytest.mark.parametrize("checked", [False, True])
-def test_vectors_of_two_shardings_stay_apart(checked):
+def test_vectors_of_two_shardings_stay_apart(joined, checked):
     """Half of the parameters are split between devices, the others on each."""
     P = jax.sharding.PartitionSpec
     params = {f"b{i}": jnp.arange(2.0) + i for i in range(18)}

@@ -10,13 +10,12 @@ import numpy as np
 
 PyTree = Any
 LONGEST = 2**12  # entries of a vector that is joined, at most
-FEWEST = 8  # vectors that are joined, at least; three took 5 % more time on a CPU
 
 Packed = tuple[list[jax.Array], list[jax.Array]]
 
 
 def packing(
-    parts: tuple[PyTree, ...],
+    parts: tuple[PyTree, ...], fewest: int | None
 ) -> tuple[Callable[[tuple], Packed], Callable[[Packed], tuple]]:
     """Joins the small vectors of each of some trees, so that a loop carries few arrays.
 
@@ -28,13 +27,15 @@ def packing(
 
     Args:
       parts: trees of arrays, such as parameters and an optimizer's state.
+      fewest: the number of vectors of one kind from which on they are joined; None for
+        never.
 
     Returns:
       `pack(parts) -> packed` and `unpack(packed) -> parts`, for trees of the same
       structure, shapes and dtypes.
 
     >>> parts = {"kernel": jnp.eye(2), "scales": [jnp.ones(3) for _ in range(8)]}, ()
-    >>> pack, unpack = packing(parts)
+    >>> pack, unpack = packing(parts, fewest=8)
     >>> [x.shape for x in jax.tree.leaves(pack(parts))]
     [(24,), (2, 2)]
     >>> unpack(pack(parts))[0]["scales"][7].tolist()
@@ -46,7 +47,8 @@ def packing(
     for place, (owner, x) in enumerate(zip(owners, arrays)):
         if (kind := _kind(x)) is not None:
             kinds.setdefault((owner, kind), []).append(place)
-    groups = [places for places in kinds.values() if len(places) >= FEWEST]
+    enough = len(arrays) + 1 if fewest is None else fewest
+    groups = [places for places in kinds.values() if len(places) >= enough]
     ends = [np.cumsum([arrays[place].size for place in places]) for places in groups]
     apart = sorted(set(range(len(arrays))).difference(*groups))
 

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from metajax.ops.forms import tracing_for
 from metajax.targets.program import Program, product_operations, read_program
 from metajax.types import PyTree
 
@@ -69,7 +70,8 @@ def compile_for(devices: Sequence[Any], function: Callable, *args: PyTree) -> Co
     gpu = devices[0].platform == "gpu"
     abstract = jax.eval_shape(lambda *args: args, *args)
     jitted: Any = function if hasattr(function, "trace") else jax.jit(function)
-    traced = jitted.trace(*jax.tree.map(place, abstract))
+    with tracing_for("gpu" if gpu else devices[0].platform):
+        traced = jitted.trace(*jax.tree.map(place, abstract))
     began = time.perf_counter()
     lowered = traced.lower(lowering_platforms=("cuda",)) if gpu else traced.lower()
     middle = time.perf_counter()
