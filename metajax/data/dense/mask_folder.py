@@ -61,8 +61,8 @@ def mask_folder(
 
     Raises:
       FilesError: if files cannot be read or used; it lists all of them.
-      InputError: if there are no images, no classes or no room, if `classes.txt` or
-        `classes.json` cannot be used, or without a `cache` to map.
+      InputError: if there are no images, no room or no class in a mask, if
+        `classes.txt` or `classes.json` cannot be used, or without a `cache` to map.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -88,7 +88,8 @@ def mask_folder(
     pictures, painted = keeping.arrays(
         rows, _mask_rows(folder, images, masks, size, values)
     )
-    called = _counted(folder, painted) if names is None else tuple(names.values())
+    _check_painted(folder, painted)
+    called = _counted(painted) if names is None else tuple(names.values())
     return DenseStore(pictures, painted, None, called, rows.bits)
 
 
@@ -113,15 +114,20 @@ def _mask_rows(
     return Rows((len(masks), *size), read, files, ("masks", size, values))
 
 
-def _counted(folder: Path, masks: np.ndarray) -> tuple[str, ...]:
-    """Names of the values of masks, from 1 to the largest."""
-    seen = np.zeros(UNLABELLED + 1, bool)
-    for mask in masks:
-        seen[mask] = True
-    if not seen[1:UNLABELLED].any():
+def _check_painted(folder: Path, masks: np.ndarray) -> None:
+    """Checks that some mask holds a class, which those of 0 and 255 do not."""
+    # Most often the first mask does, and the others are not read.
+    if not any(((mask > 0) & (mask < UNLABELLED)).any() for mask in masks):
         raise InputError(
             f"no mask in {folder / MASKS} holds a class: all values are 0, background, "
             f"or {UNLABELLED}, ignored; save objects as 1, 2, ..."
         )
+
+
+def _counted(masks: np.ndarray) -> tuple[str, ...]:
+    """Names of the values of masks, from 1 to the largest."""
+    seen = np.zeros(UNLABELLED + 1, bool)
+    for mask in masks:
+        seen[mask] = True
     largest = int(np.flatnonzero(seen[:UNLABELLED])[-1])
     return tuple(map(str, range(1, largest + 1)))

@@ -196,8 +196,12 @@ def test_pairs(tmp_path):
         assert words in said
 
 
-def test_masks_of_no_class(tmp_path):
+@pytest.mark.parametrize("names", [None, "cat"])
+def test_masks_of_no_class(tmp_path, names):
+    """Masks of 0 and 255 are often meant as 0 and 1."""
     write(tmp_path, "a", [[0, 255], [0, 0]])
+    if names is not None:
+        (tmp_path / "classes.txt").write_text(names)
     assert "save objects as 1, 2, ..." in refused(tmp_path)
 
 
