@@ -15,8 +15,9 @@ from tests.helpers import INNER, KEY, lenient, relative, sine_episode
 MODEL = mj.mlp(hidden=(8,), dtype=jnp.float64)
 
 
-# So many biases that the loop carries them as one vector.
-DEEP = mj.mlp(hidden=(3,) * 8, dtype=jnp.float64)
+# So many biases that the loop carries them as one vector, on a GPU or a TPU.
+DEEP = mj.mlp(hidden=(3,) * 8)
+DEEP_DOUBLE = mj.mlp(hidden=(3,) * 8, dtype=jnp.float64)
 
 
 @pytest.fixture
@@ -64,8 +65,8 @@ def test_follows_the_optimizer(float64, name):
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_follows_the_optimizer_of_many_vectors(float64, joined, name):
-    params, batch = DEEP.init(KEY), sine_episode(KEY, jnp.float64).support
-    loss = partial(loss_fn, model=DEEP)
+    params, batch = DEEP_DOUBLE.init(KEY), sine_episode(KEY, jnp.float64).support
+    loss = partial(loss_fn, model=DEEP_DOUBLE)
     adapt = mj.inner_loop(loss, INNER[name](0.05), 2)
     expected = partial(by_hand, name, 0.05, 2, loss_fn=loss)
     outer, hand = (
@@ -93,14 +94,17 @@ def test_carries_many_vectors_as_one():
             np.testing.assert_array_equal(again[name], x)
 
 
+def scans_of(function, *args):
+    equations = jax.make_jaxpr(function)(*args).jaxpr.eqns
+    return [each for each in equations if each.primitive.name == "scan"]
+
+
 def test_joins_for_the_backend_that_it_is_traced_for():
-    model = mj.mlp(hidden=(3,) * 8)
-    params, batch = model.init(KEY), sine_episode(KEY).support
-    adapt = mj.inner_loop(partial(loss_fn, model=model), optax.sgd(0.1), 2)
+    params, batch = DEEP.init(KEY), sine_episode(KEY).support
+    adapt = mj.inner_loop(partial(loss_fn, model=DEEP), optax.sgd(0.1), 2)
 
     def carried():
-        equations = jax.make_jaxpr(adapt)(params, batch).jaxpr.eqns
-        (scan,) = (e for e in equations if e.primitive.name == "scan")
+        (scan,) = scans_of(adapt, params, batch)
         return scan.params["num_carry"]
 
     assert carried() == len(jax.tree.leaves(params)) == 18
@@ -111,14 +115,12 @@ def test_joins_for_the_backend_that_it_is_traced_for():
 
 def test_first_order_stores_no_step_of_many_vectors(joined):
     """The optimizer's state has no derivative, as if it were carried by itself."""
-    model = mj.mlp(hidden=(3,) * 8)
     adapt = mj.inner_loop(
-        partial(loss_fn, model=model), INNER["adam"](0.1), 3, grad=mj.first_order
+        partial(loss_fn, model=DEEP), INNER["adam"](0.1), 3, grad=mj.first_order
     )
-    params, batch = model.init(KEY), sine_episode(KEY).support
-    outer = jax.grad(lambda p: loss_fn(adapt(p, batch), batch, model))
-    traced = jax.make_jaxpr(outer)(params)
-    scans = [e for e in traced.jaxpr.eqns if e.primitive.name == "scan"]
+    params, batch = DEEP.init(KEY), sine_episode(KEY).support
+    outer = jax.grad(lambda p: loss_fn(adapt(p, batch), batch, DEEP))
+    scans = scans_of(outer, params)
     assert scans
     for scan in scans:
         assert len(scan.outvars) == scan.params["num_carry"]

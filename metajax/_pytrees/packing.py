@@ -42,13 +42,7 @@ def packing(
     [1.0, 1.0, 1.0]
     """
     arrays, structure = jax.tree.flatten(parts)
-    owners = [i for i, part in enumerate(parts) for _ in jax.tree.leaves(part)]
-    kinds: dict[tuple[int, str], list[int]] = {}
-    for place, (owner, x) in enumerate(zip(owners, arrays)):
-        if (kind := _kind(x)) is not None:
-            kinds.setdefault((owner, kind), []).append(place)
-    enough = len(arrays) + 1 if fewest is None else fewest
-    groups = [places for places in kinds.values() if len(places) >= enough]
+    groups = [] if fewest is None else _groups(parts, fewest)
     ends = [np.cumsum([arrays[place].size for place in places]) for places in groups]
     apart = sorted(set(range(len(arrays))).difference(*groups))
 
@@ -65,6 +59,16 @@ def packing(
         return structure.unflatten(leaves[place] for place in range(len(arrays)))
 
     return pack, unpack
+
+
+def _groups(parts: tuple[PyTree, ...], fewest: int) -> list[list[int]]:
+    """The places, among all leaves, of the vectors that are joined."""
+    owned = [(i, x) for i, part in enumerate(parts) for x in jax.tree.leaves(part)]
+    kinds: dict[tuple[int, str], list[int]] = {}
+    for place, (owner, x) in enumerate(owned):
+        if (kind := _kind(x)) is not None:
+            kinds.setdefault((owner, kind), []).append(place)
+    return [places for places in kinds.values() if len(places) >= fewest]
 
 
 def _kind(x: jax.Array) -> str | None:

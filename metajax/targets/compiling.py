@@ -67,15 +67,16 @@ def compile_for(devices: Sequence[Any], function: Callable, *args: PyTree) -> Co
     def place(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
 
-    gpu = devices[0].platform == "gpu"
+    platform = devices[0].platform
+    gpu = platform == "gpu"
     abstract = jax.eval_shape(lambda *args: args, *args)
     jitted: Any = function if hasattr(function, "trace") else jax.jit(function)
-    with tracing_for("gpu" if gpu else devices[0].platform):
+    with tracing_for(platform):
         traced = jitted.trace(*jax.tree.map(place, abstract))
     began = time.perf_counter()
     lowered = traced.lower(lowering_platforms=("cuda",)) if gpu else traced.lower()
     middle = time.perf_counter()
-    compiled = lowered.compile(compiler_options=OPTIONS[devices[0].platform])
+    compiled = lowered.compile(compiler_options=OPTIONS[platform])
     ended = time.perf_counter()
     text = compiled.as_text() or ""
     memory: Any = compiled.memory_analysis()
